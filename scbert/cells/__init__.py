@@ -1,0 +1,1 @@
+"""Cells: from files to tokens. numpy, scipy, pandas, anndata, scanpy; never torch."""

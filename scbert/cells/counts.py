@@ -1,0 +1,151 @@
+"""From a file of cells to a matrix of counts, with everything that is wrong with it said at once."""
+
+import logging
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbert.cells.scale import Scale, guess_scale
+
+log = logging.getLogger(__name__)
+
+MATRIX_ORDER = ("layers/counts", "raw.X", "X")
+
+
+def read_cells(path: Path) -> ad.AnnData:
+    """Read an .h5ad file, or a .csv of counts (cells x genes, first column the cell).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is neither.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist. Check the path, or run the step that makes it."
+        )
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    if path.suffix != ".h5ad":
+        raise ValueError(
+            f"{path} ends in '{path.suffix}', but cells are read from .h5ad or .csv. Convert it."
+        )
+    try:
+        return ad.read_h5ad(path)
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} cannot be read as an AnnData file ({error}). Is it complete?"
+        ) from error
+
+
+def _read_csv(path: Path) -> ad.AnnData:
+    """Read a table of counts; the sums of a float round trip (1e-11 off) are taken as the integers."""
+    table = pd.read_csv(path, index_col=0)
+    values = table.to_numpy(dtype=np.float64)
+    nearest = np.round(values)
+    if np.abs(values - nearest).max() < 1e-6:
+        values = nearest
+    return ad.AnnData(
+        sparse.csr_matrix(values, dtype=np.float32),
+        obs=pd.DataFrame(index=table.index.astype(str)),
+        var=pd.DataFrame(index=table.columns.astype(str)),
+    )
+
+
+def check_names(adata: ad.AnnData, name: str) -> None:
+    """Refuse repeated cell ids and gene names: a result could not be told apart.
+
+    Raises
+    ------
+    ValueError
+        Naming the first few that repeat.
+    """
+    for what, index, remedy in (
+        ("cell ids", adata.obs_names, "adata.obs_names_make_unique()"),
+        ("gene names", adata.var_names, "use Ensembl ids as var_names, or sum those columns"),
+    ):
+        repeated = index[index.duplicated()].unique()
+        if len(repeated):
+            raise ValueError(
+                f"{name} has {len(repeated)} {what} that occur more than once ({', '.join(repeated[:3])}). "
+                f"They must be unique, or cells and genes would be mixed up. Do: {remedy}."
+            )
+
+
+def select_matrix(
+    adata: ad.AnnData, choice: str, name: str
+) -> tuple[sparse.csr_matrix, pd.DataFrame, str]:
+    """Return a matrix of the AnnData as CSR, its table of genes and its name.
+
+    Parameters
+    ----------
+    choice
+        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist.
+    """
+    present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
+    if adata.raw is not None:
+        present["raw.X"] = adata.raw.X
+    if adata.X is not None:
+        present["X"] = adata.X
+    found = (
+        next((key for key in MATRIX_ORDER if key in present), "X") if choice == "auto" else choice
+    )
+    if found not in present:
+        raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
+    genes = adata.raw.var if found == "raw.X" else adata.var
+    return sparse.csr_matrix(present[found]), genes, found
+
+
+def require_scale(matrix: sparse.csr_matrix, expected: str, name: str) -> Scale:
+    """Return what the matrix holds, and refuse it if that is not what the user said.
+
+    Raises
+    ------
+    ValueError
+        If `expected` is not auto and differs from what is found.
+    """
+    scale = guess_scale(matrix, name)
+    if expected not in ("auto", scale.kind):
+        raise ValueError(
+            f"{name} is said to hold {expected}, but it holds {scale}. Correct 'scale' "
+            f"(to {scale.kind}), or give the matrix that holds {expected}."
+        )
+    return scale
+
+
+def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:
+    """Return all counts of each cell from a column of obs, shape (cells,); None for an empty key."""
+    if not key:
+        return None
+    sizes = pd.to_numeric(require_column(obs, key, name), errors="coerce").to_numpy(
+        dtype=np.float64
+    )
+    if not (sizes > 0).all():
+        raise ValueError(
+            f"obs['{key}'] of {name} is not a positive number in {np.sum(~(sizes > 0))} cells."
+        )
+    return sizes
+
+
+def require_column(obs: pd.DataFrame, key: str, name: str) -> pd.Series:
+    """Return a column of obs.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist, with those that do.
+    """
+    if key not in obs.columns:
+        raise ValueError(
+            f"{name} has no column obs['{key}']; it has {', '.join(map(str, obs.columns)) or 'none'}. "
+            "Name the right column in the table of datasets."
+        )
+    return obs[key]

@@ -1,0 +1,74 @@
+"""Train, validation and test: of the cells of each type, or of whole batches."""
+
+import numpy as np
+import pandas as pd
+
+PARTS = ("train", "validation", "test")
+
+
+def split_cells(
+    cell_type: np.ndarray,
+    test_fraction: float,
+    validation_fraction: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Divide the cells of each type, so that every type is in every part.
+
+    Parameters
+    ----------
+    cell_type
+        Shape (cells,).
+
+    Returns
+    -------
+    Shape (cells,): train, validation or test. Of a type with n cells, max(1, round(n * fraction))
+    go to test and to validation.
+
+    Raises
+    ------
+    ValueError
+        If a type has fewer than three cells.
+    """
+    part = np.full(len(cell_type), "train", dtype=object)
+    for name in np.unique(cell_type):
+        cells = rng.permutation(np.flatnonzero(cell_type == name))
+        if len(cells) < 3:
+            raise ValueError(
+                f"cell type '{name}' has {len(cells)} cell(s), but train, validation and test need one each. "
+                "Add cells, merge the type with another, or remove it."
+            )
+        n_test = max(1, round(len(cells) * test_fraction))
+        n_validation = max(1, round(len(cells) * validation_fraction))
+        n_validation = min(n_validation, len(cells) - n_test - 1)
+        part[cells[:n_test]] = "test"
+        part[cells[n_test : n_test + n_validation]] = "validation"
+    return part
+
+
+def split_batches(
+    batch: np.ndarray, test_fraction: float, validation_fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Give whole batches (donors, laboratories) to each part, so that no batch is in two.
+
+    Returns
+    -------
+    Shape (cells,): train, validation or test. Of n batches, max(1, round(n * fraction)) go to test
+    and to validation.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three batches.
+    """
+    names = rng.permutation(np.unique(batch))
+    if len(names) < 3:
+        raise ValueError(
+            f"there are {len(names)} batch(es), but train, validation and test need one each. "
+            "Leave batch_key empty to divide cells instead."
+        )
+    n_test = max(1, round(len(names) * test_fraction))
+    n_validation = min(max(1, round(len(names) * validation_fraction)), len(names) - n_test - 1)
+    part_of = dict.fromkeys(names, "train")
+    part_of |= dict.fromkeys(names[:n_test], "test")
+    part_of |= dict.fromkeys(names[n_test : n_test + n_validation], "validation")
+    return pd.Series(batch).map(part_of).to_numpy()

@@ -1,0 +1,1 @@
+"""Evidence: metrics, baselines, confidence, figures, report; never torch."""

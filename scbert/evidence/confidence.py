@@ -1,0 +1,189 @@
+"""Confidence that means what it says: calibration, reliability and novel cell types.
+
+Temperature scaling and the reliability diagram: Guo et al. 2017, ICML, "On calibration of modern
+neural networks". Novelty as one minus the largest probability: Hendrycks & Gimpel 2017, ICLR.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.special import softmax as scipy_softmax
+
+# If all validation cells are right, the likelihood rises as the temperature falls, without end: all
+# confidences would become 1, and novelty could not be seen any more.
+LOG_TEMPERATURE_BOUNDS = (np.log(0.2), np.log(20.0))
+
+
+def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Turn logits into probabilities, flatter the higher the temperature.
+
+    Parameters
+    ----------
+    logits
+        Shape (cells, cell types).
+    temperature
+        Above 0; 1 leaves the logits as they are.
+
+    Returns
+    -------
+    Shape (cells, cell types); rows sum to 1.
+    """
+    return scipy_softmax(np.asarray(logits) / _positive(temperature), axis=1)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Find the temperature that makes the validation cells most likely.
+
+    Parameters
+    ----------
+    logits
+        Shape (cells, cell types), of validation cells: not of cells that trained the model.
+    labels
+        Shape (cells,), the column of each cell's true type.
+
+    Returns
+    -------
+    The temperature, between 0.2 and 20; above 1 the model was too confident.
+
+    Raises
+    ------
+    ValueError
+        If there is no cell, a logit is not finite or a label is not a column.
+    """
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if len(labels) == 0 or len(labels) != len(logits):
+        raise ValueError(
+            f"{len(logits)} rows of logits and {len(labels)} labels are given, but calibration "
+            "needs both of at least one validation cell. Check the part 'validation' of the split."
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "logits hold NaN or infinity, which no temperature can repair. "
+            "Look at the training loss and lower the learning rate."
+        )
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}, but the logits have "
+            f"{logits.shape[1]} columns. Number the cell types as the model does."
+        )
+
+    def loss(log_temperature: float) -> float:
+        log_probability = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -log_probability[np.arange(len(labels)), labels].mean()
+
+    found = minimize_scalar(
+        loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))
+
+
+def change_temperature(probabilities: np.ndarray, old: float, new: float) -> np.ndarray:
+    """Return the probabilities that the same logits give at another temperature.
+
+    Probabilities fix the logits up to a constant per cell, which softmax ignores, so nothing else
+    is needed. A probability that was rounded to 0 stays 0.
+
+    Parameters
+    ----------
+    probabilities
+        Shape (cells, cell types), made at the temperature `old`.
+    old, new
+        Temperatures; `new` = 1 undoes a calibration.
+
+    Returns
+    -------
+    Shape (cells, cell types), float64; rows sum to 1.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    log_probabilities = np.full(probabilities.shape, -np.inf)
+    np.log(probabilities, out=log_probabilities, where=probabilities > 0)
+    return scipy_softmax(log_probabilities * (_positive(old) / _positive(new)), axis=1)
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, n_bins: int) -> list[dict[str, Any]]:
+    """Compare confidence and accuracy among cells of similar confidence.
+
+    Parameters
+    ----------
+    confidence
+        Shape (cells,), the probability of the predicted type.
+    correct
+        Shape (cells,), whether the predicted type is the true one.
+    n_bins
+        Number of bins of equal width; bin b of n holds (b / n, (b + 1) / n], the first also 0.
+
+    Returns
+    -------
+    For each bin that holds a cell: the mean confidence, the accuracy and the number of cells.
+
+    Raises
+    ------
+    ValueError
+        If a confidence is not between 0 and 1.
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():  # float32 rounds 1 up by 1e-7
+        raise ValueError(
+            f"confidence runs from {confidence.min()} to {confidence.max()}, but a probability "
+            "lies between 0 and 1. Pass the largest probability of each cell, not its logit."
+        )
+    position = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    return [
+        {
+            "confidence": float(confidence[position == bin_].mean()),
+            "accuracy": float(np.mean(correct[position == bin_])),
+            "n": int((position == bin_).sum()),
+        }
+        for bin_ in np.unique(position)
+    ]
+
+
+def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
+    """Average the distance of accuracy from confidence over the bins of `reliability`, by cells."""
+    n_cells = sum(bin_["n"] for bin_ in bins)
+    return float(
+        sum(bin_["n"] * abs(bin_["accuracy"] - bin_["confidence"]) for bin_ in bins) / n_cells
+    )
+
+
+def novelty_score(probabilities: np.ndarray) -> np.ndarray:
+    """Return one minus the largest calibrated probability of each cell; high for unknown types."""
+    return 1 - np.max(probabilities, axis=1)
+
+
+def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
+    """Choose the novelty score above which a cell is called unknown.
+
+    Parameters
+    ----------
+    scores
+        Shape (cells,), novelty scores of validation cells, whose types are all known.
+    false_unknown_rate
+        Largest share of them that may lie above the threshold and so be refused wrongly.
+
+    Returns
+    -------
+    The score of one of the validation cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no validation cell.
+    """
+    if len(scores) == 0:
+        raise ValueError(
+            "no validation cell is given, so nothing says how high the score of a known type may "
+            "be. Check the part 'validation' of the split."
+        )
+    return float(np.quantile(scores, 1 - false_unknown_rate, method="higher"))
+
+
+def _positive(temperature: float) -> float:
+    if not temperature > 0:
+        raise ValueError(
+            f"the temperature is {temperature}, but logits are divided by it, so it must be above "
+            "0. Use the output of fit_temperature, or 1."
+        )
+    return temperature

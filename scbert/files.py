@@ -1,0 +1,51 @@
+"""Writing so that nothing is ever half-written, and knowing what was read."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def publish(path: Path) -> Iterator[Path]:
+    """Give a path to write to, beside `path`, that becomes `path` only if the block succeeds.
+
+    Works for files and for folders. On an error what was written is removed and whatever stood at
+    `path` before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    workspace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    unfinished = workspace / path.name
+    try:
+        yield unfinished
+        if path.is_dir():  # a folder cannot be renamed onto a folder that holds files
+            path.rename(workspace / "previous")
+        unfinished.replace(path)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that a person can read; NaN and infinity are refused, for they are not JSON."""
+    with publish(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; the error of a damaged file names it."""
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}). Make it again or restore it."
+        ) from error

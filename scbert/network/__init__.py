@@ -1,0 +1,1 @@
+"""The network: torch and performer-pytorch; knows no AnnData and no paths."""

@@ -1,0 +1,61 @@
+"""The encoder: performer-pytorch's Performer, with attention that knows padding.
+
+performer-pytorch 1.1.4 masks values only, so padding still counts in the denominator, and redraws its
+projections on every rank for itself. Layers, norms and feed-forward are its own; attention is ours.
+"""
+
+import torch
+from performer_pytorch import Performer
+from performer_pytorch.performer_pytorch import SelfAttention
+from torch import Tensor
+
+from scbert.config import Network
+from scbert.network.attention import ExactAttention, PerformerAttention
+
+
+class MaskedSelfAttention(SelfAttention):
+    """Self-attention that hands the mask of real genes on to the attention itself."""
+
+    def forward(self, x: Tensor, mask: Tensor, **_: object) -> Tensor:
+        """Attend over the genes of each cell: x (B, G, D), mask (B, G) true for real genes."""
+        shape = (*x.shape[:2], self.heads, -1)
+        q, k, v = (
+            project(x).view(shape).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
+        )
+        attended = self.fast_attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        return self.dropout(self.to_out(attended))
+
+
+def build_encoder(settings: Network, seed: int) -> Performer:
+    """Build the encoder; projections follow from the seed, one per layer."""
+    encoder = Performer(
+        dim=settings.dim,
+        depth=settings.depth,
+        heads=settings.heads,
+        dim_head=settings.dim_head,
+        nb_features=settings.n_features,
+        ff_mult=settings.ff_mult,
+        ff_dropout=settings.dropout,
+        attn_dropout=settings.dropout,
+        auto_check_redraw=False,
+        qkv_bias=False,
+    )
+    for layer, (attention, _) in enumerate(encoder.net.layers):
+        attention.fn.__class__ = MaskedSelfAttention
+        attention.fn.fast_attention = _attention(settings, seed + layer)
+    del encoder.proj_updater  # redraws are ours, and it holds every weight under a second name
+    return encoder
+
+
+def _attention(settings: Network, seed: int) -> torch.nn.Module:
+    if settings.attention == "exact":
+        return ExactAttention()
+    return PerformerAttention(settings.dim_head, settings.n_features, settings.stabilizer, seed)
+
+
+def redraw_projections(encoder: Performer, seed: int) -> None:
+    """Draw new random features in every layer; the same on every rank that calls with this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in encoder.modules():
+        if isinstance(module, PerformerAttention):
+            module.redraw(generator)

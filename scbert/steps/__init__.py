@@ -1,0 +1,1 @@
+"""Steps: one public function per workflow step."""

@@ -1,0 +1,198 @@
+"""Step annotate: cells of any AnnData + a fine-tuned model -> cell types with confidence."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from tqdm import tqdm
+
+from scbert import __version__
+from scbert.cells.counts import check_names, library_sizes, read_cells, require_column, select_matrix
+from scbert.cells.expression import normalize
+from scbert.cells.genes import GeneMatch, align, gene_names, match_genes, vocabulary_sha256
+from scbert.cells.scale import Scale, guess_scale
+from scbert.cells.tables import read_table
+from scbert.cells.tokens import Sample, TokenStore, bin_expression, store_in_memory
+from scbert.evidence.confidence import novelty_score, softmax
+from scbert.files import publish
+from scbert.training.batches import CellBatches
+from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.predict import predict
+
+log = logging.getLogger(__name__)
+
+
+def annotate(
+    adata: ad.AnnData,
+    model: str | Path | Bundle,
+    *,
+    matrix: str = "auto",
+    library_size_key: str = "",
+    cluster_key: str = "",
+    name: str = "adata",
+) -> ad.AnnData:
+    """Name the type of each cell.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes: counts or log-normalised expression; var_names are human symbols or Ensembl ids.
+        It is not changed.
+    model
+        The folder of a fine-tuned model, or one that `load_bundle` has read.
+    matrix
+        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+    library_size_key
+        Column of obs with all counts of each cell, if the matrix holds counts of some genes only.
+    cluster_key
+        Column of obs with clusters: each gets the label of most of its cells as well.
+    name
+        What to call the data in errors.
+
+    Returns
+    -------
+    A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
+    probability of the label), scbert_is_unknown, scbert_novelty_score and, with `cluster_key`,
+    scbert_majority_voting; in obsm X_scbert and scbert_probabilities; in uns scbert.
+
+    Raises
+    ------
+    ValueError
+        If the cells cannot be used or share too few genes with the model.
+    """
+    bundle = model if isinstance(model, Bundle) else load_bundle(Path(model))
+    if bundle.labels is None or bundle.calibration is None:
+        raise ValueError(f"{model} is pretrained only and knows no cell types. Fine-tune it first.")
+    if cluster_key:
+        require_column(adata.obs, cluster_key, name)
+    check_names(adata, name)
+    sample, match, scale, found = _tokenize(adata, bundle, matrix, library_size_key, name)
+    log.info(
+        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol)",
+        *(name, found, scale, match.matched, len(match.index), match.by_id, match.by_symbol),
+    )
+    logits, vectors = _run(bundle, store_in_memory(sample))
+    result = adata.copy()
+    _write_calls(result, logits, vectors, bundle)
+    if cluster_key:
+        result.obs["scbert_majority_voting"] = _vote(result.obs, cluster_key)
+    result.uns["scbert"] = _provenance(bundle, match, scale, found)
+    return result
+
+
+def annotate_file(query: Path, model: Path, out: Path, **options: str) -> ad.AnnData:
+    """Annotate a file and write the result as .h5ad; the options are those of `annotate`."""
+    result = annotate(read_cells(query), model, name=str(query), **options)
+    with publish(out) as unfinished:
+        result.write_h5ad(unfinished)
+    return result
+
+
+def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
+    """Annotate the test cells of a dataset, without letting the model see a label."""
+    parts = read_table(split, "cell", "part").set_index("cell").part
+    adata = ad.read_h5ad(counts)
+    test = adata[(parts[adata.obs_names] == "test").to_numpy()].copy()
+    test.obs = test.obs[["library_size", "n_genes"]]
+    result = annotate(test, model, matrix="X", library_size_key="library_size", name=str(counts))
+    with publish(predictions) as unfinished:
+        result.write_h5ad(unfinished)
+
+
+def _tokenize(
+    adata: ad.AnnData, bundle: Bundle, choice: str, library_size_key: str, name: str
+) -> tuple[Sample, GeneMatch, Scale, str]:
+    matrix, var, found = select_matrix(adata, choice, name)
+    scale = guess_scale(matrix, f"{found} of {name}")
+    match = match_genes(gene_names(var), bundle.genes)
+    _require_overlap(match, bundle, name)
+    normalization = bundle.config["normalization"]
+    target_sum = normalization["target_sum"]
+    linear = matrix.astype(np.float64)
+    if scale.kind == "log1p":
+        linear.data = scale.base**linear.data - 1
+        library = np.full(adata.n_obs, scale.target_sum or target_sum)
+    else:
+        library = library_sizes(adata.obs, library_size_key, name)
+        library = np.asarray(linear.sum(axis=1)).ravel() if library is None else library
+    aligned = align(linear, match)
+    if normalization["denominator"] == "vocabulary":
+        library = np.asarray(aligned.sum(axis=1)).ravel()
+    expression = normalize(aligned, library, target_sum)
+    bins = bin_expression(expression, bundle.config["n_bins"])
+    below_one = int(expression.nnz - bins.nnz)
+    sample = Sample(name, adata.obs_names.tolist(), bins, match.measured, below_one)
+    return sample, match, scale, found
+
+
+def _require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
+    needed = bundle.config["annotate"]["min_gene_overlap"]
+    share = match.matched / max(1, len(match.index))
+    if share < needed or match.matched == 0:
+        raise ValueError(
+            f"only {match.matched} of the {len(match.index)} genes of {name} ({share:.1%}) are among the "
+            f"{match.vocabulary_size} that the model knows, {needed:.0%} are needed; unknown are "
+            f"{', '.join(match.unmatched[:3])}, ... Use human gene symbols or Ensembl ids as var_names."
+        )
+
+
+def _run(bundle: Bundle, store: TokenStore) -> tuple[np.ndarray, np.ndarray]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = bundle.config
+    cells = CellBatches(
+        store, config["sequence"], config["n_bins"], config["annotate"]["tokens_per_batch"]
+    )
+    with tqdm(total=len(store), unit=" cells", disable=None) as bar:
+        return predict(bundle.model.to(device), cells, np.arange(len(store)), device, bar.update)
+
+
+def _write_calls(result: ad.AnnData, logits: np.ndarray, vectors: np.ndarray, bundle: Bundle) -> None:
+    assert bundle.labels is not None
+    assert bundle.calibration is not None
+    names = [label["name"] for label in bundle.labels]
+    terms = [label["ontology_term_id"] for label in bundle.labels]
+    probabilities = softmax(logits, bundle.calibration["temperature"])
+    best = probabilities.argmax(axis=1)
+    novelty = novelty_score(probabilities)
+    calls = {
+        "scbert_label": pd.Categorical.from_codes(best, names),
+        "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
+        "scbert_confidence": probabilities.max(axis=1),
+        "scbert_is_unknown": novelty > bundle.calibration["novelty_threshold"],
+        "scbert_novelty_score": novelty,
+    }
+    for column, values in calls.items():
+        result.obs[column] = values
+    result.obsm["X_scbert"] = vectors
+    result.obsm["scbert_probabilities"] = pd.DataFrame(
+        probabilities, index=result.obs_names, columns=names
+    )
+
+
+def _vote(obs: pd.DataFrame, cluster_key: str) -> pd.Series:
+    """Return for each cell the label of most cells of its cluster (ties: the first by name)."""
+    winner = obs.groupby(cluster_key, observed=True).scbert_label.agg(
+        lambda labels: labels.astype(str).mode().iloc[0]
+    )
+    return obs[cluster_key].map(winner).astype("category")
+
+
+def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> dict[str, Any]:
+    assert bundle.labels is not None
+    assert bundle.calibration is not None
+    overlap = {key: value for key, value in match.summary().items() if key != "unmatched_examples"}
+    return {
+        "version": __version__,
+        "model_sha256": bundle.sha256,
+        "vocabulary_sha256": vocabulary_sha256(bundle.genes),
+        "labels": [label["name"] for label in bundle.labels],
+        **{key: bundle.calibration[key] for key in ("temperature", "novelty_threshold", "false_unknown_rate")},
+        "matrix": found,
+        "scale": str(scale),
+        "genes": overlap,
+    }

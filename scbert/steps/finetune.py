@@ -1,0 +1,181 @@
+"""Step finetune: a pretrained encoder + a labelled dataset -> a model that names cell types."""
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scbert.cells.genes import vocabulary_sha256
+from scbert.cells.tables import read_table
+from scbert.cells.tokens import open_store
+from scbert.config import FinetuneSettings
+from scbert.evidence.confidence import (
+    expected_calibration_error,
+    fit_temperature,
+    novelty_score,
+    novelty_threshold,
+    reliability,
+    softmax,
+)
+from scbert.network.model import CellTypeModel
+from scbert.provenance import provenance
+from scbert.steps.pretrain import require_same_vocabulary
+from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.bundle import load_bundle, new_head, save_bundle
+from scbert.training.loop import Task, fit, make_accelerator
+from scbert.training.predict import predict
+
+log = logging.getLogger(__name__)
+
+NO_TYPE = -1
+CALIBRATION_BINS = 10
+
+
+def finetune(
+    tokens: Path,
+    split: Path,
+    pretrained: Path,
+    ontology: list[Path],
+    model: Path,
+    checkpoint: Path,
+    settings: FinetuneSettings,
+) -> None:
+    """Train on the training cells, choose the epoch and calibrate on the validation cells.
+
+    Test cells are in the token store, but no row of theirs is ever read here.
+
+    Parameters
+    ----------
+    ontology
+        At most one table of cell_type and ontology_term_id.
+
+    Raises
+    ------
+    ValueError
+        If tokens and encoder have different vocabularies, or the split does not fit the tokens.
+    """
+    bundle, store = load_bundle(pretrained), open_store(tokens)
+    require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
+    options = settings.finetune
+    data = _Labelled(split, store.cells)
+    cells = CellBatches(
+        store, bundle.config["sequence"], bundle.config["n_bins"], options.optimizer.tokens_per_batch
+    )
+    dim = bundle.config["network"]["dim"]
+    head = new_head(options, dim, len(bundle.genes), len(data.classes), settings.seed)
+    classifier = CellTypeModel(bundle.model.encoder, head)
+    if options.train == "head":
+        classifier.encoder.requires_grad_(requires_grad=False)
+    accelerator = make_accelerator(options.optimizer)
+    task = Task(
+        model=classifier,
+        batches=partial(_epoch, cells, data.rows("train"), settings.seed),
+        loss=data.loss,
+        validate=partial(_validate, classifier, cells, data, accelerator.device),
+        better="validation_macro_f1",
+        patience=options.patience,
+        identity={"pretrained": bundle.sha256, "tokens": store.meta, **settings.model_dump(mode="json")},
+    )
+    history = fit(task, options.optimizer, settings.seed, accelerator, checkpoint)
+    calibration = _calibrate(classifier, cells, data, settings, accelerator.device)
+    log.info("calibration: %s", calibration)
+    config = {
+        **{key: bundle.config[key] for key in ("sequence", "network", "n_bins")},
+        **settings.model_dump(mode="json"),
+        "kind": "finetuned",
+        "dataset": tokens.name,
+        "cells": {part: len(data.rows(part)) for part in ("train", "validation")},
+        "tokens": store.meta,
+        "pretrained": {"sha256": bundle.sha256, **bundle.config},
+        "provenance": provenance(),
+    }
+    extra = {"labels": _terms(data.classes, ontology), "calibration": calibration}
+    save_bundle(model, classifier, config, bundle.genes, history, extra)
+
+
+class _Labelled:
+    """The cell types of the training and validation cells, by row of the token store."""
+
+    def __init__(self, split: Path, cells: list[str]) -> None:
+        table = read_table(split, "cell", "cell_type", "part").set_index("cell")
+        if set(table.index) != set(cells):
+            raise ValueError(f"{split} and the tokens hold different cells. Split the dataset again.")
+        table = table.loc[cells]
+        self.part = table.part.to_numpy()
+        self.classes = sorted(table.cell_type[self.part == "train"].unique())
+        number = {name: index for index, name in enumerate(self.classes)}
+        hidden = table.cell_type.where(table.part != "test", "")  # test labels end here
+        self.label = hidden.map(number).fillna(NO_TYPE).to_numpy(dtype=np.int64)
+
+    def rows(self, part: str) -> np.ndarray:
+        """Return the rows of a part that have a type seen in training, ascending."""
+        return np.flatnonzero((self.part == part) & (self.label != NO_TYPE))
+
+    def loss(self, model: nn.Module, batch: MiniBatch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the cross-entropy over the cells of a batch, and their number."""
+        logits_BC, _ = model(batch.genes_BG, batch.tokens_BG, batch.real_BG)
+        label_B = torch.from_numpy(self.label[batch.rows]).to(logits_BC.device)
+        loss = functional.cross_entropy(logits_BC.float(), label_B, reduction="sum")
+        return loss, torch.tensor(len(batch.rows), device=logits_BC.device)
+
+
+def _epoch(
+    cells: CellBatches, rows: np.ndarray, seed: int, epoch: int
+) -> tuple[int, Iterable[MiniBatch]]:
+    plan = cells.plan(rows, np.random.default_rng([seed, epoch]))
+    return len(plan), map(cells.make, plan)
+
+
+def _validate(
+    model: CellTypeModel, cells: CellBatches, data: _Labelled, device: torch.device
+) -> dict[str, float]:
+    rows = data.rows("validation")
+    logits, _ = predict(model, cells, rows, device)
+    label, predicted = data.label[rows], logits.argmax(axis=1)
+    probability = softmax(logits, 1.0)[np.arange(len(rows)), label]
+    return {
+        "validation_loss": float(-np.log(np.maximum(probability, 1e-12)).mean()),
+        "validation_accuracy": float(accuracy_score(label, predicted)),
+        "validation_macro_f1": float(f1_score(label, predicted, average="macro", zero_division=0)),
+    }
+
+
+def _calibrate(
+    model: CellTypeModel,
+    cells: CellBatches,
+    data: _Labelled,
+    settings: FinetuneSettings,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Fit the temperature and the novelty threshold on the validation cells."""
+    rows = data.rows("validation")
+    logits, _ = predict(model, cells, rows, device)
+    label = data.label[rows]
+    temperature = fit_temperature(logits, label)
+    probabilities = softmax(logits, temperature)
+    right = probabilities.argmax(axis=1) == label
+    rate = settings.annotate.false_unknown_rate
+    bins = reliability(probabilities.max(axis=1), right, CALIBRATION_BINS)
+    return {
+        "temperature": temperature,
+        "novelty_threshold": novelty_threshold(novelty_score(probabilities), rate),
+        "false_unknown_rate": rate,
+        "validation_cells": len(rows),
+        "validation_ece": expected_calibration_error(bins),
+    }
+
+
+def _terms(classes: list[str], ontology: list[Path]) -> list[dict[str, str]]:
+    """Return each class with its Cell Ontology id, or unknown, as CELLxGENE writes it."""
+    terms: dict[str, str] = {}
+    for path in ontology:
+        table = read_table(path, "cell_type", "ontology_term_id")
+        terms |= dict(zip(table.cell_type, table.ontology_term_id, strict=True))
+    return [{"name": name, "ontology_term_id": terms.get(name, "unknown")} for name in classes]

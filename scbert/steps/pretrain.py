@@ -1,0 +1,192 @@
+"""Step pretrain: tokens of the corpus + gene2vec -> a pretrained encoder."""
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scbert.cells.genes import read_vocabulary, vocabulary_sha256
+from scbert.cells.tokens import TokenStore, open_store
+from scbert.config import Pretrain, PretrainSettings
+from scbert.evidence.baselines import score_bin_counts
+from scbert.network.masking import NOT_A_TARGET, mask_tokens
+from scbert.network.model import MaskedExpressionModel
+from scbert.network.performer import redraw_projections
+from scbert.provenance import provenance
+from scbert.steps.gene2vec import read_vectors
+from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.bundle import new_encoder, save_bundle
+from scbert.training.loop import Task, fit, make_accelerator
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(
+    tokens: Path,
+    vocabulary: Path,
+    gene2vec: Path,
+    pretrained: Path,
+    checkpoint: Path,
+    settings: PretrainSettings,
+) -> None:
+    """Train the encoder to predict hidden bins, and write it as a bundle.
+
+    Parameters
+    ----------
+    checkpoint
+        Folder where a run that was stopped left its state, and continues from.
+
+    Raises
+    ------
+    ValueError
+        If store, vocabulary and gene vectors do not belong together.
+    """
+    store, genes = open_store(tokens), read_vocabulary(vocabulary)
+    require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
+    vectors = torch.from_numpy(read_vectors(gene2vec, genes))
+    n_bins, options = settings.binning.n_bins, settings.pretrain
+    encoder = new_encoder(settings.network, n_bins, vectors, options.seed)
+    model = MaskedExpressionModel(encoder, settings.network.dim, n_bins)
+    accelerator = make_accelerator(options.optimizer)
+    cells = CellBatches(store, settings.sequence, n_bins, options.optimizer.tokens_per_batch)
+    training, held_out = hold_out(store, options.validation_fraction, options.seed)
+    log.info("%d cells to train on, %d held out, on %s", len(training), len(held_out), accelerator.device)
+    epochs, validation = _Training(cells, training, options), _Validation(cells, held_out, options)
+    task = Task(
+        model=model,
+        batches=epochs.batches,
+        loss=epochs.loss,
+        validate=partial(validation.score, model, accelerator.device),
+        after_step=partial(_redraw, encoder, options),
+        identity={"tokens": store.meta, **settings.model_dump(mode="json")},
+    )
+    history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
+    result = {
+        "cells": len(held_out),
+        "masked_tokens": validation.n_targets,
+        "loss": history[-1]["validation_loss"],
+        "accuracy": history[-1]["validation_accuracy"],
+        "predictors": validation.predictors(training),
+    }
+    log.info("held-out cells: %s", result)
+    config = settings.model_dump(mode="json") | {
+        "kind": "pretrained",
+        "n_bins": n_bins,
+        "tokens": store.meta,
+        "provenance": provenance(),
+    }
+    save_bundle(pretrained, model, config, genes, history, {"validation": result})
+
+
+def require_same_vocabulary(store: TokenStore, sha256: str, tokens: Path) -> None:
+    """Refuse tokens that were made with another vocabulary: gene numbers would mean other genes."""
+    if store.meta["vocabulary_sha256"] != sha256:
+        raise ValueError(f"{tokens} was written for another vocabulary. Bin the expression again.")
+
+
+def hold_out(store: TokenStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the cells of each sample into training and held-out rows, both ascending."""
+    rng = np.random.default_rng(seed)
+    held_out = []
+    for sample in np.unique(store.sample):
+        rows = rng.permutation(np.flatnonzero(store.sample == sample))
+        held_out.append(rows[: max(1, round(len(rows) * fraction))])
+    chosen = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(store)), chosen), chosen
+
+
+def _redraw(encoder: nn.Module, options: Pretrain, step: int) -> None:
+    if options.redraw_interval and step % options.redraw_interval == 0:
+        redraw_projections(encoder.performer, options.seed + step)
+
+
+class _Training:
+    """Batches and masks of each epoch; both follow from the seed and the number of the epoch."""
+
+    def __init__(self, cells: CellBatches, rows: np.ndarray, options: Pretrain) -> None:
+        self.cells, self.rows, self.options = cells, rows, options
+        self.generator = torch.Generator()
+
+    def batches(self, epoch: int) -> tuple[int, Iterable[MiniBatch]]:
+        """Return the number of batches of an epoch, and the batches."""
+        self.generator.manual_seed(self.options.seed + epoch)
+        plan = self.cells.plan(self.rows, np.random.default_rng([self.options.seed, epoch]))
+        return len(plan), map(self.cells.make, plan)
+
+    def loss(self, model: nn.Module, batch: MiniBatch) -> tuple[Tensor, Tensor]:
+        """Hide genes of the batch and return the loss at the targets."""
+        options = self.options
+        hidden_BG, targets_BG = mask_tokens(
+            batch.tokens_BG, self.cells.n_bins, options.mask_prob, options.replace_prob, self.generator
+        )
+        return masked_loss(model, batch, hidden_BG, targets_BG)
+
+
+def masked_loss(
+    model: nn.Module, batch: MiniBatch, hidden_BG: Tensor, targets_BG: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the cross-entropy over targets, in nats, and their number."""
+    logits_BGT = model(batch.genes_BG, hidden_BG, batch.real_BG)
+    loss = functional.cross_entropy(
+        logits_BGT.flatten(0, 1).float(), targets_BG.flatten(), ignore_index=NOT_A_TARGET, reduction="sum"
+    )
+    return loss, (targets_BG != NOT_A_TARGET).sum()
+
+
+class _Validation:
+    """Held-out cells with masks that never change; only hidden genes are asked for."""
+
+    def __init__(self, cells: CellBatches, rows: np.ndarray, options: Pretrain) -> None:
+        self.cells = cells
+        generator = torch.Generator().manual_seed(options.seed)
+        self.batches = [
+            (batch, *mask_tokens(batch.tokens_BG, cells.n_bins, options.mask_prob, 1.0, generator))
+            for batch in cells.each(rows)
+        ]
+        self.n_targets = int(sum((targets != NOT_A_TARGET).sum() for _, _, targets in self.batches))
+
+    def score(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return loss in nats per hidden gene, and accuracy."""
+        loss = right = 0.0
+        for batch, hidden_BG, targets_BG in self.batches:
+            here, asked_BG = batch.to(device), targets_BG.to(device)
+            logits_BGT = model(here.genes_BG, hidden_BG.to(device), here.real_BG).float()
+            flat = asked_BG.flatten()
+            loss += float(
+                functional.cross_entropy(
+                    logits_BGT.flatten(0, 1), flat, ignore_index=NOT_A_TARGET, reduction="sum"
+                )
+            )
+            right += int((logits_BGT[..., 1:].argmax(dim=-1) + 1 == asked_BG).sum())
+        return {"validation_loss": loss / self.n_targets, "validation_accuracy": right / self.n_targets}
+
+    def predictors(self, training: np.ndarray) -> dict[str, Any]:
+        """Score two predictors on the same genes: what is common in the cell, and for the gene."""
+        by_gene = _bins_of_genes(self.cells.store, training, self.cells.n_bins)
+        targets, of_cell, of_gene = [], [], []
+        for batch, hidden_BG, targets_BG in self.batches:
+            cell, position = (index.numpy() for index in torch.nonzero(targets_BG > 0, as_tuple=True))
+            targets.append(targets_BG.numpy()[cell, position])
+            visible = np.stack([(hidden_BG == b).sum(dim=1).numpy() for b in range(1, by_gene.shape[1] + 1)], axis=1)
+            of_cell.append(visible[cell])
+            of_gene.append(by_gene[batch.genes_BG.numpy()[cell, position]])
+        asked, everywhere = np.concatenate(targets), by_gene.sum(axis=0)
+        return {
+            "cell_mode": score_bin_counts(np.concatenate(of_cell), asked, everywhere),
+            "gene_mode": score_bin_counts(np.concatenate(of_gene), asked, everywhere),
+        }
+
+
+def _bins_of_genes(store: TokenStore, rows: np.ndarray, n_bins: int) -> np.ndarray:
+    """Count how often each gene is in each bin 1 to n_bins, shape (vocabulary, bins)."""
+    counts = np.zeros((store.measured.shape[1], n_bins), dtype=np.int64)
+    for row in rows:
+        gene, bins = store.tokens(row)
+        counts[gene, bins.astype(np.int64) - 1] += 1  # a gene occurs once in a cell
+    return counts

@@ -1,0 +1,188 @@
+"""Rules draw_corpus_figures, draw_dataset_figures and report: results -> figures -> one page."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scbert.cells.tables import read_table
+from scbert.config import load_config
+from scbert.evidence import corpus_figures, dataset_figures
+from scbert.evidence.report import DatasetEvidence, Evidence, StepCost, render_report
+from scbert.files import publish, read_json
+from scbert.provenance import provenance
+
+log = logging.getLogger("scbert")
+
+NOT_MEASURED = ("-", "NA", "")  # what Snakemake writes for a step that was over too soon
+
+
+def draw_corpus_figures(
+    tokens: Path,
+    gene2vec: Path,
+    pretrained: Path,
+    tokens_figure: Path,
+    gene2vec_figure: Path,
+    pretraining_figure: Path,
+) -> None:
+    """Draw the corpus: its bins, the map of its gene vectors, and pretraining.
+
+    Parameters
+    ----------
+    tokens
+        meta.json of the corpus's token store.
+    gene2vec, pretrained
+        Folders of the gene vectors and of the pretrained model.
+    tokens_figure, gene2vec_figure, pretraining_figure
+        The SVG files to write.
+    """
+    gene_map = read_table(gene2vec / "map.tsv", "symbol", "x", "y")
+    gene_map = gene_map.astype({"x": float, "y": float})
+    history = _read_history(pretrained / "history.jsonl")
+    validation = read_json(pretrained / "validation.json")
+    _write(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
+    _write(gene2vec_figure, corpus_figures.draw_gene2vec(gene_map))
+    _write(pretraining_figure, corpus_figures.draw_pretraining(history, validation))
+
+
+def draw_dataset_figures(  # noqa: PLR0913  one argument for each file of the rule
+    evaluation: Path,
+    comparison: Path,
+    models: Sequence[Path],
+    *,
+    scores: Path,
+    confusion: Path,
+    per_type: Path,
+    finetuning: Path,
+    umap: Path,
+    reliability: Path,
+) -> None:
+    """Draw what is known about one labelled dataset.
+
+    Parameters
+    ----------
+    evaluation, comparison
+        The JSON files of the evaluate and compare steps.
+    models
+        One folder for each seed, with history.jsonl inside.
+    scores, confusion, per_type, finetuning, umap, reliability
+        The SVG files to write.
+    """
+    if not models:
+        raise ValueError(
+            "no model is given, but the figure of fine-tuning needs at least one. "
+            "Pass the folders results/models/{dataset}/seed*."
+        )
+    found = read_json(evaluation)
+    histories = [_read_history(model / "history.jsonl") for model in models]
+    _write(scores, dataset_figures.draw_scores(read_json(comparison)))
+    _write(confusion, dataset_figures.draw_confusion(found))
+    _write(per_type, dataset_figures.draw_per_type(found))
+    _write(finetuning, dataset_figures.draw_finetuning(histories))
+    _write(umap, dataset_figures.draw_umap(found))
+    _write(reliability, dataset_figures.draw_reliability(found))
+
+
+def write_report(  # noqa: PLR0913  one argument for each kind of file of the rule
+    evaluations: Sequence[Path],
+    comparisons: Sequence[Path],
+    *,
+    dataset_figures: Sequence[Path],
+    corpus_figures: Sequence[Path],
+    qualities: Sequence[Path],
+    overlaps: Sequence[Path],
+    stores: Sequence[Path],
+    gene2vec: Path,
+    validation: Path,
+    benchmarks: Path,
+    config: Path,
+    report: Path,
+) -> None:
+    """Lay the evidence out as one HTML file that needs nothing beside itself.
+
+    Parameters
+    ----------
+    evaluations, comparisons
+        JSON files of the evaluate and compare steps, one each for every dataset to show.
+    dataset_figures
+        SVG files {dataset}/{name}.svg.
+    corpus_figures
+        SVG files tokens.svg, gene2vec.svg and pretraining.svg.
+    qualities, overlaps
+        JSON files beside the counts and beside the expression, one for each sample or dataset.
+    stores
+        meta.json files of the token stores.
+    gene2vec
+        meta.json of the gene vectors.
+    validation
+        validation.json of the pretrained model.
+    benchmarks
+        Folder of Snakemake's benchmark tables; it may be absent.
+    config
+        The resolved configuration as JSON.
+    report
+        The HTML file to write.
+
+    Raises
+    ------
+    ValueError
+        If a dataset lacks its comparison or one of its figures.
+    """
+    evidence = Evidence(
+        datasets=_join_datasets(evaluations, comparisons, dataset_figures),
+        figures={path.stem: path.read_text() for path in corpus_figures},
+        qualities=[read_json(path) for path in qualities],
+        overlaps=[read_json(path) for path in overlaps],
+        stores=[read_json(path) for path in stores],
+        gene2vec=read_json(gene2vec),
+        validation=read_json(validation),
+        steps=_read_costs(benchmarks),
+        config=load_config(read_json(config)).model_dump(mode="json"),
+        provenance=provenance(),
+    )
+    _write(report, render_report(evidence))
+    log.info("%s: %d dataset(s), %.1f MB.", report, len(evaluations), report.stat().st_size / 1e6)
+
+
+def _join_datasets(
+    evaluations: Sequence[Path], comparisons: Sequence[Path], figures: Sequence[Path]
+) -> list[DatasetEvidence]:
+    compared = {found["dataset"]: found for found in map(read_json, comparisons)}
+    drawn: dict[str, dict[str, str]] = {}
+    for path in figures:
+        drawn.setdefault(path.parent.name, {})[path.stem] = path.read_text()
+    datasets = []
+    for evaluation in map(read_json, evaluations):
+        name = evaluation["dataset"]
+        if name not in compared:
+            raise ValueError(
+                f"dataset '{name}' has an evaluation but no comparison; there are comparisons of "
+                f"{', '.join(compared) or 'none'}. Every score stands beside the baselines': pass "
+                f"the comparison of '{name}' too."
+            )
+        datasets.append(DatasetEvidence(evaluation, compared[name], drawn.get(name, {})))
+    return datasets
+
+
+def _read_costs(folder: Path) -> list[StepCost]:
+    """Read Snakemake's benchmark tables; each is named by its path inside the folder."""
+    costs = []
+    for path in sorted(folder.rglob("*.tsv")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        for row in read_table(path, "s", "max_rss").to_dict("records"):
+            memory = None if row["max_rss"] in NOT_MEASURED else float(row["max_rss"])
+            costs.append(StepCost(name, float(row["s"]), memory))
+    return costs
+
+
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    history = [json.loads(line) for line in path.read_text().splitlines()]
+    if not history:
+        raise ValueError(f"{path} holds no epoch, so there is nothing to draw. Train again.")
+    return history
+
+
+def _write(path: Path, text: str) -> None:
+    with publish(path) as unfinished:
+        unfinished.write_text(text)

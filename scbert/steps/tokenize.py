@@ -1,0 +1,107 @@
+"""Steps from counts to tokens and gene vectors. None of them needs torch."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbert.cells.expression import normalize
+from scbert.cells.genes import (
+    align,
+    choose_genes,
+    complete_names,
+    gene_names,
+    match_genes,
+    read_gene_table,
+    read_vocabulary,
+    vocabulary_sha256,
+)
+from scbert.cells.tables import write_table
+from scbert.cells.tokens import Sample, write_store
+from scbert.cells.tokens import bin_expression as to_bins
+from scbert.config import Binning, Normalization, Vocabulary
+from scbert.files import publish, sha256_of, write_json
+
+log = logging.getLogger(__name__)
+
+
+def build_vocabulary(counts: list[Path], gene_table: Path, vocabulary: Path, settings: Vocabulary) -> None:
+    """Choose the genes that the model knows, from the cells of the corpus."""
+    table = read_gene_table(gene_table)
+
+    def samples() -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+        for path in counts:
+            adata = ad.read_h5ad(path)
+            yield complete_names(gene_names(adata.var), table), adata.X.getnnz(axis=0)
+
+    genes = choose_genes(samples(), settings.min_cells, settings.max_genes)
+    write_table(vocabulary, genes)
+    log.info("%d genes, %d of them with an Ensembl id", len(genes), (genes.gene_id != "").sum())
+
+
+def normalize_counts(
+    counts: Path, vocabulary: Path, expression: Path, overlap: Path, settings: Normalization
+) -> None:
+    """Write log2(1 + CP10K) of the vocabulary's genes that the file measured.
+
+    Raises
+    ------
+    ValueError
+        If the file has no gene of the vocabulary.
+    """
+    adata = ad.read_h5ad(counts)
+    genes = read_vocabulary(vocabulary)
+    match = match_genes(gene_names(adata.var), genes)
+    if match.matched == 0:
+        raise ValueError(
+            f"none of the {adata.n_vars} genes of {counts} ({', '.join(match.unmatched[:3])}, ...) is in the "
+            f"vocabulary of {len(genes)} genes ({', '.join(genes.symbol[:3])}, ...). Use human gene symbols "
+            "or Ensembl ids as var_names."
+        )
+    aligned = align(sparse.csr_matrix(adata.X, dtype=np.float64), match)
+    by_library = settings.denominator == "library"
+    size = adata.obs.library_size.to_numpy() if by_library else np.asarray(aligned.sum(axis=1)).ravel()
+    measured = match.measured
+    result = ad.AnnData(
+        normalize(aligned, size, settings.target_sum)[:, measured],
+        obs=adata.obs[[name for name in ("cell_type", "batch") if name in adata.obs]],
+        var=pd.DataFrame({"vocabulary_index": measured}, index=genes.symbol[measured].to_numpy()),
+        uns={"counts_sha256": sha256_of(counts), "vocabulary_sha256": vocabulary_sha256(genes)},
+    )
+    with publish(expression) as unfinished:
+        result.write_h5ad(unfinished)
+    write_json(overlap, {"sample": counts.stem, "cells": adata.n_obs, **match.summary()})
+    log.info("%d of %d genes are in the vocabulary", match.matched, adata.n_vars)
+
+
+def bin_expression(expressions: list[Path], vocabulary: Path, tokens: Path, settings: Binning) -> None:
+    """Write the tokens of one or more files of expression as one store."""
+    genes = read_vocabulary(vocabulary)
+    meta = {
+        "store": tokens.name,
+        "n_bins": settings.n_bins,
+        "vocabulary_sha256": vocabulary_sha256(genes),
+        "sources": [{"sample": path.stem, "sha256": sha256_of(path)} for path in expressions],
+    }
+
+    def samples() -> Iterator[Sample]:
+        for path in expressions:
+            yield tokenize(path.stem, ad.read_h5ad(path), len(genes), settings.n_bins)
+
+    written = write_store(tokens, samples(), meta)
+    log.info("%d cells, %d tokens, bins %s", written["cells"], written["tokens"], written["bins"])
+
+
+def tokenize(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sample:
+    """Bin the expression of one file, its columns placed in the vocabulary."""
+    measured = expression.var.vocabulary_index.to_numpy()
+    bins = to_bins(sparse.csr_matrix(expression.X), n_bins)
+    placed = sparse.csr_matrix(
+        (bins.data, measured[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
+    )
+    below_one = int(expression.X.nnz - bins.nnz)
+    return Sample(name, expression.obs_names.tolist(), placed, measured, below_one)

@@ -1,0 +1,1 @@
+"""Training: the bridge, the first that sees both cells and the network."""

@@ -1,0 +1,113 @@
+"""Token store -> mini-batches of cells of similar length.
+
+Shape letters: B cells in a mini-batch, G genes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scbert.cells.tokens import TokenStore
+from scbert.network.masking import padding_id
+
+POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled
+
+
+@dataclass(frozen=True)
+class MiniBatch:
+    """Cells as the network takes them; `rows` are their numbers in the store."""
+
+    rows: np.ndarray
+    genes_BG: Tensor
+    tokens_BG: Tensor
+    real_BG: Tensor
+
+    def to(self, device: torch.device) -> "MiniBatch":
+        """Move to a device."""
+        return MiniBatch(
+            self.rows,
+            *(
+                t.to(device, non_blocking=True)
+                for t in (self.genes_BG, self.tokens_BG, self.real_BG)
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class CellBatches:
+    """Makes mini-batches from a store.
+
+    Parameters
+    ----------
+    sequence
+        expressed_genes: the genes with bin >= 1 of a cell. all_genes: every gene of the vocabulary
+        that the cell's sample measured, silent ones as bin 0.
+    tokens_per_batch
+        Largest B x G, padding included; a longer cell gets a batch of its own.
+    """
+
+    store: TokenStore
+    sequence: str
+    n_bins: int
+    tokens_per_batch: int
+
+    def lengths(self) -> np.ndarray:
+        """Return the number of tokens of each cell in this mode, shape (cells,)."""
+        if self.sequence == "expressed_genes":
+            return self.store.lengths()
+        return self.store.measured.sum(axis=1)[self.store.sample]
+
+    def plan(self, rows: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
+        """Divide cells into batches: shuffled by `rng`, or, without one, from short to long."""
+        lengths = self.lengths()
+        if rng is None:
+            return _cut(
+                rows[np.argsort(lengths[rows], kind="stable")], lengths, self.tokens_per_batch
+            )
+        shuffled = rng.permutation(rows)
+        per_batch = max(1, int(self.tokens_per_batch // max(1, np.median(lengths[rows]))))
+        batches = []
+        for start in range(0, len(shuffled), POOL * per_batch):
+            pool = shuffled[start : start + POOL * per_batch]
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            batches += _cut(pool, lengths, self.tokens_per_batch)
+        return [batches[number] for number in rng.permutation(len(batches))]
+
+    def make(self, rows: np.ndarray) -> MiniBatch:
+        """Put the tokens of these cells side by side, padded to the longest."""
+        cells = [self._cell(row) for row in rows]
+        shape = (len(rows), max(1, *(len(genes) for genes, _ in cells)) if cells else 1)
+        genes = np.zeros(shape, dtype=np.int64)
+        tokens = np.full(shape, padding_id(self.n_bins), dtype=np.int64)
+        for row, (gene, bins) in enumerate(cells):
+            genes[row, : len(gene)] = gene
+            tokens[row, : len(bins)] = bins
+        real = tokens != padding_id(self.n_bins)
+        return MiniBatch(rows, *(torch.from_numpy(array) for array in (genes, tokens, real)))
+
+    def _cell(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        genes, bins = self.store.tokens(row)
+        if self.sequence == "expressed_genes":
+            return genes, bins
+        measured = self.store.measured_genes(row)
+        dense = np.zeros(len(measured), dtype=np.int64)
+        dense[np.searchsorted(measured, genes)] = bins
+        return measured, dense
+
+    def each(self, rows: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[MiniBatch]:
+        """Yield the batches of `plan`."""
+        for batch in self.plan(rows, rng):
+            yield self.make(batch)
+
+
+def _cut(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Cut cells, sorted by length, where the next one would exceed the budget."""
+    batches, start = [], 0
+    for stop in range(1, len(rows) + 1):
+        if stop == len(rows) or (stop + 1 - start) * lengths[rows[stop]] > budget:
+            batches.append(rows[start:stop])
+            start = stop
+    return batches

@@ -1,0 +1,140 @@
+"""A model as a folder that can be copied to another machine and annotates there.
+
+weights.safetensors · config.json · genes.tsv · labels.json and calibration.json (fine-tuned only) ·
+history.jsonl · MANIFEST.sha256, and README.md, the model card, for people. Nothing is unpickled, only
+these names are read, and each is checked against the manifest.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scbert.cells.genes import read_vocabulary
+from scbert.cells.tables import write_table
+from scbert.config import Finetune, Network
+from scbert.files import publish, read_json, sha256_of, write_json
+from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel, build_head
+
+FORMAT = 1
+MANIFEST = "MANIFEST.sha256"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model and all that it needs to be used.
+
+    `labels` (names of the cell types, with Cell Ontology ids) and `calibration` are None in a
+    pretrained bundle.
+    """
+
+    model: nn.Module
+    config: dict[str, Any]
+    genes: pd.DataFrame
+    labels: list[dict[str, str]] | None
+    calibration: dict[str, Any] | None
+    sha256: str
+
+
+def new_encoder(network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int) -> Encoder:
+    """Build an encoder whose weights follow from the seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Encoder(network, n_bins, gene_vectors_VD, seed)
+
+
+def new_head(finetune: Finetune, dim: int, n_genes: int, n_types: int, seed: int) -> nn.Module:
+    """Build a head whose weights follow from the seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_head(finetune, dim, n_genes, n_types)
+
+
+def save_bundle(
+    folder: Path,
+    model: nn.Module,
+    config: dict[str, Any],
+    genes: pd.DataFrame,
+    history: list[dict],
+    extra: dict[str, Any],
+) -> None:
+    """Write a bundle; `extra` are further JSON files by name (labels, calibration, validation)."""
+    with publish(folder) as unfinished:
+        unfinished.mkdir()
+        weights = {
+            key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()
+        }
+        save_file(weights, unfinished / "weights.safetensors")
+        write_json(unfinished / "config.json", {"format": FORMAT, **config})
+        write_table(unfinished / "genes.tsv", genes)
+        lines = [json.dumps(record) + "\n" for record in history]
+        (unfinished / "history.jsonl").write_text("".join(lines))
+        for name, content in extra.items():
+            write_json(unfinished / f"{name}.json", content)
+        sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(unfinished.iterdir())]
+        (unfinished / MANIFEST).write_text("".join(sums))
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check every file of it.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or altered, or the bundle is of another format.
+    """
+    verified = _verify(folder)
+    config = read_json(folder / "config.json")
+    if config.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has bundle format {config.get('format')}; this version reads {FORMAT}."
+        )
+    genes = read_vocabulary(folder / "genes.tsv")
+    labels = read_json(folder / "labels.json") if "labels.json" in verified else None
+    calibration = read_json(folder / "calibration.json") if "calibration.json" in verified else None
+    model = _empty_model(config, len(genes), None if labels is None else len(labels))
+    try:
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
+    return Bundle(model.eval(), config, genes, labels, calibration, sha256_of(folder / MANIFEST))
+
+
+def _verify(folder: Path) -> set[str]:
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(
+            f"{folder} is not a model: it has no {MANIFEST}. Give the folder of a model, such as "
+            "results/models/DATASET/seed2021."
+        )
+    names = set()
+    for line in manifest.read_text().splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
+            raise ValueError(
+                f"{folder}: '{name}' is missing or is not what was saved with the model (its SHA-256 "
+                "differs). Copy the folder again from where it was made."
+            )
+        names.add(name)
+    missing = {"weights.safetensors", "config.json", "genes.tsv"} - names
+    if missing:
+        raise ValueError(
+            f"{manifest} does not list {', '.join(sorted(missing))}: the model is not complete."
+        )
+    return names
+
+
+def _empty_model(config: dict[str, Any], n_genes: int, n_types: int | None) -> nn.Module:
+    network = Network.model_validate(config["network"])
+    vectors_VD = torch.zeros(n_genes, network.dim)
+    encoder = new_encoder(network, config["n_bins"], vectors_VD, seed=0)
+    if n_types is None:
+        return MaskedExpressionModel(encoder, network.dim, config["n_bins"])
+    finetune = Finetune.model_validate(config["finetune"])
+    return CellTypeModel(encoder, new_head(finetune, network.dim, n_genes, n_types, seed=0))

@@ -1,0 +1,164 @@
+"""The training loop: epochs, checkpoints, history. Plain torch, with accelerate for the device.
+
+An epoch depends only on the weights and optimizer state before it, the seed and its number, so a run
+that was stopped continues after its last complete epoch and ends with the same bits.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scbert.config import Optimizer
+from scbert.training.batches import MiniBatch
+from scbert.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Task:
+    """What to train, told to the loop by functions.
+
+    `batches(epoch)` gives an epoch's mini-batches and their number; `loss(model, batch)` the sum of the loss
+    and what it is a sum of (masked genes, cells); `validate()` the numbers of an epoch's validation.
+    `better` names the validation number that chooses the best epoch: higher is better; None keeps the
+    last one. `after_step(step)` is called after each optimizer step.
+    """
+
+    model: nn.Module
+    batches: Callable[[int], tuple[int, Iterable[MiniBatch]]]
+    loss: Callable[[nn.Module, MiniBatch], tuple[Tensor, Tensor]]
+    validate: Callable[[], dict[str, float]]
+    better: str | None = None
+    patience: int | None = None
+    after_step: Callable[[int], None] = lambda step: None
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+def make_accelerator(settings: Optimizer) -> Accelerator:
+    """Choose the device: a GPU where there is one."""
+    return Accelerator(mixed_precision=settings.precision)
+
+
+def fit(
+    task: Task, settings: Optimizer, seed: int, accelerator: Accelerator, checkpoint: Path
+) -> list[dict]:
+    """Train, and leave the best (or last) weights in `task.model`.
+
+    Parameters
+    ----------
+    checkpoint
+        Folder for the state after each epoch; if it holds one of the same task, training continues
+        there.
+
+    Returns
+    -------
+    The history: one dict per epoch.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint belongs to other settings or data.
+    FloatingPointError
+        If the loss is no longer finite; the last checkpoint stays.
+    """
+    trainable = [weight for weight in task.model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    state = load_checkpoint(checkpoint, task.model, optimizer, task.identity) or Checkpoint()
+    prepared = accelerator.prepare_model(task.model)
+    prepared_optimizer = accelerator.prepare_optimizer(optimizer)
+    for epoch in range(state.epochs_done, settings.epochs):
+        if task.patience is not None and state.epochs_since_best(task.better) >= task.patience:
+            log.info("no better %s for %d epochs: stopping", task.better, task.patience)
+            break
+        torch.manual_seed(seed + epoch)  # dropout
+        record = _train_epoch(
+            task, prepared, prepared_optimizer, settings, accelerator, epoch, state.step
+        )
+        state.step = record["step"]
+        task.model.eval()
+        with torch.no_grad():
+            record |= task.validate()
+        state.add(record, task.model, task.better)
+        save_checkpoint(checkpoint, state, task.model, optimizer, task.identity)
+        log.info("%s", _sentence(record, settings.epochs, state.history))
+    state.restore_best(task.model)
+    return state.history
+
+
+def _train_epoch(
+    task: Task,
+    model: nn.Module,
+    optimizer: Any,
+    settings: Optimizer,
+    accelerator: Accelerator,
+    epoch: int,
+    step: int,
+) -> dict[str, Any]:
+    model.train()
+    started = time.perf_counter()
+    n_batches, batches = task.batches(epoch)
+    total = torch.zeros(2, dtype=torch.float64)
+    cells = tokens = 0
+    for number, batch in enumerate(tqdm(batches, total=n_batches, leave=False, disable=None)):
+        progress = (epoch + number / n_batches) / settings.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * schedule(progress, settings.warmup)
+        with accelerator.autocast():
+            loss_sum, n_items = task.loss(model, batch.to(accelerator.device))
+        accelerator.backward(loss_sum / n_items.clamp(min=1) / settings.accumulation)
+        total += torch.stack([loss_sum.detach(), n_items]).to("cpu", torch.float64)
+        cells += len(batch.rows)
+        tokens += int(batch.real_BG.sum())
+        if (number + 1) % settings.accumulation == 0 or number + 1 == n_batches:
+            accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            task.after_step(step)
+    if not torch.isfinite(total).all():
+        raise FloatingPointError(
+            f"the loss of epoch {epoch + 1} is {total[0]}. Training stopped; the checkpoint before it is "
+            "kept. Lower learning_rate or clip_norm."
+        )
+    seconds = time.perf_counter() - started
+    return {
+        "epoch": epoch + 1,
+        "step": step,
+        "seconds": round(seconds, 3),
+        "learning_rate": optimizer.param_groups[0]["lr"],
+        "train_loss": float(total[0] / total[1].clamp(min=1)),
+        "cells_per_second": round(cells / seconds, 1),
+        "tokens_per_second": round(tokens / seconds),
+    }
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """Return the share of the peak learning rate: linear warm-up, then a cosine down to zero."""
+    if progress < warmup:
+        return max(progress / warmup, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _sentence(record: dict[str, Any], n_epochs: int, history: list[dict]) -> str:
+    left = (n_epochs - record["epoch"]) * sum(past["seconds"] for past in history) / len(history)
+    numbers = "  ".join(
+        f"{key} {value:.4f}"
+        for key, value in record.items()
+        if key.startswith(("train_", "validation_"))
+    )
+    return (
+        f"epoch {record['epoch']}/{n_epochs}  {numbers}  {record['cells_per_second']} cells/s  "
+        f"about {left:.0f} s left"
+    )

@@ -1,0 +1,10 @@
+"""Rule report: results and figures -> one HTML page."""
+
+from scbert.config import step_arguments
+from scbert.steps.report import write_report
+
+one = ("gene2vec", "validation", "benchmarks", "config", "report")
+many = ("evaluations", "comparisons", "qualities", "overlaps", "stores")
+figures = ("dataset_figures", "corpus_figures")
+args = step_arguments(__doc__, *one, lists=many + figures)
+write_report(**vars(args))

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from scbert.evidence.confidence import (
+    change_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    novelty_score,
+    novelty_threshold,
+    reliability,
+    softmax,
+)
+
+
+def cells(temperature, n_cells=4000):
+    """Draw labels from logits, and return the logits too large by the factor `temperature`."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=(n_cells, 4))
+    cumulative = softmax(logits, 1).cumsum(axis=1)
+    labels = (rng.random((n_cells, 1)) > cumulative[:, :3]).sum(axis=1)
+    return logits * temperature, labels
+
+
+def test_softmax_of_a_temperature():
+    """Logits ln 9 and 0 are 9 : 1; at temperature 2 the square root of it, 3 : 1."""
+    logits = np.array([[np.log(9), 0]])
+    assert softmax(logits, 1)[0] == pytest.approx([0.9, 0.1])
+    assert softmax(logits, 2)[0] == pytest.approx([0.75, 0.25])
+
+
+def test_softmax_survives_large_logits():
+    assert softmax(np.array([[1e4, -1e4, 0]]), 1).tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_fit_temperature_finds_the_factor_that_logits_are_too_large(temperature):
+    """4,000 cells know it to about 2.5 %."""
+    assert fit_temperature(*cells(temperature)) == pytest.approx(temperature, rel=0.06)
+
+
+def test_fit_temperature_minimises_the_loss():
+    logits, labels = cells(2.0, n_cells=300)
+
+    def loss(temperature):
+        return -log_softmax(logits / temperature, axis=1)[np.arange(300), labels].mean()
+
+    reference = minimize(lambda log: loss(np.exp(log[0])), x0=[0.0], method="Nelder-Mead")
+    assert fit_temperature(logits, labels) == pytest.approx(np.exp(reference.x[0]), rel=1e-3)
+
+
+def test_fit_temperature_does_not_depend_on_a_constant_per_cell_or_the_order():
+    logits, labels = cells(2.0, n_cells=300)
+    found = fit_temperature(logits, labels)
+    moved = logits + np.arange(300)[:, None]
+    assert fit_temperature(moved[::-1], labels[::-1]) == pytest.approx(found, rel=1e-4)
+    assert fit_temperature(logits, labels) == found
+
+
+def test_fit_temperature_stays_in_its_range():
+    """All right: the lower the better. All wrong: the higher the better."""
+    logits = np.array([[2.0, 0], [0, 2.0]])
+    assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(0.2, rel=0.01)
+    assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(20, rel=0.01)
+
+
+def test_fit_temperature_improves_the_calibration_error():
+    logits, labels = cells(3.0)
+
+    def error(temperature):
+        probabilities = softmax(logits, temperature)
+        correct = probabilities.argmax(axis=1) == labels
+        return expected_calibration_error(reliability(probabilities.max(axis=1), correct, 10))
+
+    assert error(fit_temperature(logits, labels)) < 0.03
+    assert error(1.0) > 0.1
+
+
+def test_change_temperature_undoes_a_calibration():
+    logits = np.random.default_rng(0).normal(size=(20, 5))
+    calibrated = softmax(logits, 1.7)
+    kept = calibrated.copy()
+    np.testing.assert_allclose(change_temperature(calibrated, 1.7, 1), softmax(logits, 1))
+    np.testing.assert_array_equal(calibrated, kept)
+
+
+def test_change_temperature_keeps_a_zero():
+    found = change_temperature(np.array([[0.9, 0.1, 0]]), old=1, new=2)
+    assert found[0] == pytest.approx([0.75, 0.25, 0])
+
+
+def test_reliability_of_four_cells():
+    """A bin holds its upper edge: 0.5 is in (0, 0.5]."""
+    bins = reliability(np.array([0.5, 0.6, 0.8, 1.0]), np.array([1, 0, 1, 1], dtype=bool), n_bins=2)
+    assert bins == [
+        {"confidence": 0.5, "accuracy": 1.0, "n": 1},
+        {"confidence": pytest.approx(0.8), "accuracy": pytest.approx(2 / 3), "n": 3},
+    ]
+    assert expected_calibration_error(bins) == pytest.approx(0.25 * 0.5 + 0.75 * (0.8 - 2 / 3))
+
+
+def test_reliability_counts_every_cell_once_and_skips_empty_bins():
+    confidence = np.array([0, 0.05, 0.1, 1, np.float32(1) + np.float32(1e-7)])
+    bins = reliability(confidence, np.ones(5, dtype=bool), n_bins=10)
+    assert [bin_["n"] for bin_ in bins] == [3, 2]
+
+
+def test_reliability_refuses_logits():
+    with pytest.raises(ValueError, match=r"confidence runs from 0.2 to 3.5"):
+        reliability(np.array([0.2, 3.5]), np.array([True, False]), n_bins=10)
+
+
+def test_novelty_score_is_high_for_undecided_cells():
+    assert novelty_score(np.array([[1, 0], [0.5, 0.5]])).tolist() == [0, 0.5]
+
+
+def test_novelty_threshold_of_ten_cells():
+    """Of 0.1, 0.2 .. 1.0, one in ten may be refused: only 1.0 lies above 0.9 or what follows it."""
+    scores = np.arange(1, 11) / 10
+    assert (scores > novelty_threshold(scores, 0.1)).sum() <= 1
+    assert novelty_threshold(scores, 0.2) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("n_cells", [1, 2, 7, 20, 100, 137])
+def test_novelty_threshold_never_refuses_more_than_its_rate(rate, n_cells):
+    rng = np.random.default_rng(n_cells)
+    for scores in (rng.random(n_cells), rng.integers(3, size=n_cells) / 2):
+        for typed in (scores, scores.astype(np.float32)):
+            assert (typed > novelty_threshold(typed, rate)).mean() <= rate
+
+
+def test_novelty_threshold_is_not_needlessly_high():
+    scores = np.random.default_rng(0).random(1000)
+    assert (scores > novelty_threshold(scores, 0.05)).sum() in {49, 50}
+
+
+def test_errors_name_what_is_wrong():
+    logits, labels = np.zeros((2, 3)), np.array([0, 2])
+    with pytest.raises(ValueError, match="2 rows of logits and 1 labels"):
+        fit_temperature(logits, labels[:1])
+    with pytest.raises(ValueError, match="0 rows of logits and 0 labels"):
+        fit_temperature(logits[:0], labels[:0])
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        fit_temperature(np.full((2, 3), np.nan), labels)
+    with pytest.raises(ValueError, match="labels run from 0 to 3"):
+        fit_temperature(logits, np.array([0, 3]))
+    with pytest.raises(ValueError, match="temperature is 0"):
+        softmax(logits, 0)
+    with pytest.raises(ValueError, match="no validation cell"):
+        novelty_threshold(np.array([]), 0.05)

@@ -1,0 +1,302 @@
+"""The report: from files to figures to one page that needs nothing beside itself."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scbert.config import load_config
+from scbert.evidence import report
+from scbert.files import write_json
+from scbert.steps.report import draw_corpus_figures, draw_dataset_figures, write_report
+from tests.test_figures import (
+    PBMC,
+    VALIDATION,
+    make_comparison,
+    make_evaluation,
+    make_gene_map,
+    make_history,
+    make_store,
+)
+
+FIGURES = ("scores", "confusion", "per_type", "finetuning", "umap", "reliability")
+GENE2VEC = {
+    "genes": 12_345,
+    "genes_with_pairs": 9_876,
+    "pairs": 123_456,
+    "pairs_per_sample": {"celltypist_sample": 120_000, "pbmc68k_reduced": 3_456},
+    "dim": 128,
+    "epochs": 10,
+    "seed": 2021,
+    "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
+}
+BENCHMARK = (
+    "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    "{s}\t0:03:07\t{rss}\t0\t0\t0\t0\t0\t99.1\t12.0\n"
+)
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_quality(sample: str) -> dict:
+    return {
+        "sample": sample,
+        "source": f"package:scanpy/datasets/{sample}.h5ad",
+        "sha256": "0123456789abcdef" * 4,
+        "matrix": "raw.X",
+        "scale": "log1p of counts per 10,000: counts were restored with n_counts.",
+        "cells_read": 1_700,
+        "cells_kept": 1_692,
+        "dropped": {"expresses fewer than 100 genes": 8, "type with fewer than 3 cells": 0},
+        "genes": 765,
+        "cell_types": PBMC,
+        "notes": ["The file holds 765 of the genes of the study."],
+    }
+
+
+def make_overlap(sample: str) -> dict:
+    return {
+        "sample": sample,
+        "cells": 1_692,
+        "genes_in_file": 765,
+        "matched": 741,
+        "matched_by_id": 0,
+        "matched_by_symbol": 741,
+        "unmatched": 24,
+        "unmatched_examples": ["RP11-1"],
+        "vocabulary": 12_345,
+        "share_of_vocabulary": 0.06,
+    }
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Write the workflow's files of the corpus, and give the folder."""
+    folder = tmp_path / "results"
+    write_json(folder / "tokens/embedded/meta.json", make_store())
+    write_json(folder / "gene2vec/meta.json", GENE2VEC)
+    make_gene_map().to_csv(folder / "gene2vec/map.tsv", sep="\t", index=False)
+    write_json(folder / "pretrained/validation.json", VALIDATION)
+    write_lines(folder / "pretrained/history.jsonl", make_history())
+    for sample in ("celltypist_sample", "pbmc68k_reduced"):
+        write_json(folder / f"counts/{sample}.json", make_quality(sample))
+    write_json(folder / "expression/pbmc68k_reduced.json", make_overlap("pbmc68k_reduced"))
+    values = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
+    write_json(folder / "config.json", load_config(values).model_dump(mode="json"))
+    draw_corpus_figures(
+        folder / "tokens/embedded/meta.json",
+        folder / "gene2vec",
+        folder / "pretrained",
+        *(folder / f"figures/{name}.svg" for name in ("tokens", "gene2vec", "pretraining")),
+    )
+    return folder
+
+
+def add_dataset(results: Path, evaluation: dict, comparison: dict) -> None:
+    """Write the files of one dataset and draw its figures."""
+    name = evaluation["dataset"]
+    metrics = results / "metrics" / name
+    write_json(metrics / "evaluation.json", evaluation)
+    write_json(metrics / "comparison.json", comparison)
+    models = [results / f"models/{name}/seed{seed}" for seed in evaluation["seeds"]]
+    for seed, model in enumerate(models):
+        write_lines(model / "history.jsonl", make_history(seed=seed))
+    draw_dataset_figures(
+        metrics / "evaluation.json",
+        metrics / "comparison.json",
+        models,
+        **{figure: results / f"figures/{name}/{figure}.svg" for figure in FIGURES},
+    )
+
+
+def lay_out(results: Path) -> str:
+    write_report(
+        sorted(results.glob("metrics/*/evaluation.json")),
+        sorted(results.glob("metrics/*/comparison.json")),
+        dataset_figures=sorted(results.glob("figures/*/*.svg")),
+        corpus_figures=sorted(results.glob("figures/*.svg")),
+        qualities=sorted(results.glob("counts/*.json")),
+        overlaps=sorted(results.glob("expression/*.json")),
+        stores=sorted(results.glob("tokens/*/meta.json")),
+        gene2vec=results / "gene2vec/meta.json",
+        validation=results / "pretrained/validation.json",
+        benchmarks=results / "benchmarks",
+        config=results / "config.json",
+        report=results / "report.html",
+    )
+    return (results / "report.html").read_text()
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask about."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.values: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.values += [found["value"]] if tag == "data" else []
+        if tag == "a":
+            self.links.append(found["href"])
+        elif {"src", "href", "xlink:href"} & set(found):
+            self.loads += [found.get(key) for key in ("src", "href", "xlink:href") if key in found]
+
+
+def numbers(found: object) -> set[float]:
+    """All floats of the scores, differences and per-type rows of a file."""
+    if isinstance(found, dict):
+        return set().union(*(numbers(value) for value in found.values()))
+    if isinstance(found, list):
+        return set().union(*(numbers(value) for value in found))
+    return {found} if isinstance(found, float) else set()
+
+
+def test_write_report_holds_every_number_as_given(results):
+    evaluation, comparison = make_evaluation(), make_comparison()
+    add_dataset(results, evaluation, comparison)
+    page = lay_out(results)
+    exact = {float(value) for value in Page(page).values}
+    for method in comparison["methods"]:
+        for metric in report.METRICS:
+            assert method[metric]["mean"] in exact
+            assert f"{method[metric]['low']:.3f} to {method[metric]['high']:.3f}" in page
+    for row in evaluation["per_type"]:
+        assert {row["precision"], row["recall"], row["f1"]} <= exact
+    assert numbers([evaluation["scores"][metric]["per_seed"] for metric in report.METRICS]) <= exact
+    assert numbers({k: VALIDATION[k] for k in ("loss", "accuracy", "predictors")}) <= exact
+    for text in ("1,700", "1,692", "741", "9,876", "0123456789ab", "81.2\N{NO-BREAK SPACE}%"):
+        assert text in page
+
+
+def test_write_report_loads_nothing_and_is_light(results):
+    add_dataset(results, make_evaluation(), make_comparison())
+    page = lay_out(results)
+    found = Page(page)
+    assert all(load.startswith(("#", "data:image/png")) for load in found.loads)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert not {"script", "link", "iframe", "img", "object"} & set(found.tags)
+    assert len(page.encode()) < 5_000_000
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_write_report_joins_datasets_without_clashing_ids(results, names):
+    for shift, name in enumerate(names):
+        add_dataset(results, make_evaluation(name), make_comparison(name, shift=0.1 * shift))
+    page = lay_out(results)
+    found = Page(page)
+    assert len(found.ids) == len(set(found.ids))
+    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert {url[5:-1] for url in re.findall(r"url\(#[^)]+\)", page)} <= set(found.ids)
+    assert {load[1:] for load in found.loads if load.startswith("#")} <= set(found.ids)
+    assert ("Macro F1 across datasets" in page) == (len(names) > 1)
+    assert found.tags.count("svg") == 3 + len(FIGURES) * len(names)
+
+
+def test_write_report_escapes_hostile_names(results):
+    hostile = "<script>alert(1)</script>"
+    evaluation = make_evaluation("d", support={hostile: 4, 'x" onload="y': 3})
+    comparison = make_comparison("d")
+    comparison["methods"][3]["title"] = hostile
+    add_dataset(results, evaluation, comparison)
+    page = lay_out(results)
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "script" not in Page(page).tags
+    assert 'onload="y"' not in page
+
+
+def test_write_report_lists_what_steps_took(results):
+    add_dataset(results, make_evaluation(), make_comparison())
+    assert "No step was timed" in lay_out(results)
+    for name, seconds, memory in (
+        ("pretrain", "187.4", "1523.2"),
+        ("finetune/d/seed1", "0.2", "-"),
+    ):
+        path = results / f"benchmarks/{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(BENCHMARK.format(s=seconds, rss=memory))
+    page = lay_out(results)
+    for text in ("finetune/d/seed1", "3 min 7 s", "1.5 GB", "0.2 s"):
+        assert text in page
+
+
+def test_write_report_copes_with_controls_only(results):
+    comparison = make_comparison()
+    comparison["methods"] = [m for m in comparison["methods"] if m["kind"] != "baseline"]
+    add_dataset(results, make_evaluation(), comparison)
+    assert "No baseline was run" in lay_out(results)
+
+
+def test_write_report_is_the_same_bytes_again(results):
+    add_dataset(results, make_evaluation(), make_comparison())
+    assert lay_out(results) == lay_out(results)
+
+
+def test_write_report_wants_a_comparison_of_each_dataset(results):
+    add_dataset(results, make_evaluation(), make_comparison())
+    (results / "metrics/pbmc68k_reduced/comparison.json").unlink()
+    with pytest.raises(ValueError, match=r"no comparison.*pass the comparison"):
+        lay_out(results)
+
+
+def test_write_report_wants_every_figure(results):
+    add_dataset(results, make_evaluation(), make_comparison())
+    (results / "figures/pbmc68k_reduced/umap.svg").unlink()
+    with pytest.raises(ValueError, match=r"no figure umap\.svg.*Draw it first"):
+        lay_out(results)
+    assert not (results / "report.html").exists()
+
+
+def test_draw_dataset_figures_wants_a_model(results):
+    with pytest.raises(ValueError, match="no model is given"):
+        draw_dataset_figures(results, results, [], **dict.fromkeys(FIGURES, results))
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "side", "words"),
+    [
+        (-0.03, -0.08, 0.02, "unclear", "behind kNN by 0.030 macro F1"),
+        (-0.03, -0.08, 0.02, "unclear", "no clear difference"),
+        (-0.09, -0.14, -0.04, "behind", "\N{MINUS SIGN}0.140 to \N{MINUS SIGN}0.040: a clear"),
+        (0.09, 0.04, 0.14, "ahead", "ahead of kNN by 0.090"),
+        (0.0, -0.04, 0.04, "unclear", "the same macro F1"),
+    ],
+)
+def test_judge_says_what_a_difference_means(mean, low, high, side, words):
+    found, sentence = report.judge({"mean": mean, "low": low, "high": high}, "kNN", 0.95)
+    assert found == side
+    assert words in sentence
+
+
+def test_judge_pretraining_compares_with_the_better_predictor():
+    """1 - 0.8912 / 1.0987 = 18.9 %."""
+    side, sentence = report.judge_pretraining(VALIDATION)
+    assert side == "ahead"
+    assert "18.9\N{NO-BREAK SPACE}% below" in sentence
+    assert "the gene's most common bin" in sentence
+    assert report.judge_pretraining(VALIDATION | {"loss": 2.0})[0] == "behind"
+
+
+def test_number_formats():
+    assert report.signed(-0.03) == "\N{MINUS SIGN}0.030"
+    assert [report.percent(x) for x in (0.95, 0.0613)] == [
+        "95\N{NO-BREAK SPACE}%",
+        "6.1\N{NO-BREAK SPACE}%",
+    ]
+    assert [report.duration(s) for s in (2.34, 187, 7_260)] == ["2.3 s", "3 min 7 s", "2 h 1 min"]
+    assert [report.memory(m) for m in (523.4, 1523, None)] == ["523 MB", "1.5 GB", "\N{EN DASH}"]
+    assert (report.score(None), report.percent(None)) == ("\N{EN DASH}", "\N{EN DASH}")
