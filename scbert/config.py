@@ -251,13 +251,20 @@ class ReadSettings(Section):
     source: str  # where the file comes from, for the report
     counts: Counts
     normalization: Normalization
-    dataset: "Dataset | None"  # None: unlabelled cells
+    dataset: "Dataset | None"  # None: unlabelled cells of the corpus
 
 
 class SourceSettings(Section):
     """What the fetching step must know."""
 
     source: str  # package:NAME/FILE
+
+
+class SampleSettings(Section):
+    """What the download of a PanglaoDB sample must know."""
+
+    sample: Name  # SRA_SRS
+    panglaodb: PanglaoDB
 
 
 class FinetuneSettings(Section):

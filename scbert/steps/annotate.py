@@ -12,7 +12,13 @@ from scipy import sparse
 from tqdm import tqdm
 
 from scbert import __version__
-from scbert.cells.counts import check_names, library_sizes, read_cells, require_column, select_matrix
+from scbert.cells.counts import (
+    check_names,
+    library_sizes,
+    read_cells,
+    require_column,
+    select_matrix,
+)
 from scbert.cells.expression import normalize
 from scbert.cells.genes import GeneMatch, align, gene_names, match_genes, vocabulary_sha256
 from scbert.cells.scale import Scale, guess_scale
@@ -58,7 +64,8 @@ def annotate(
     -------
     A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
     probability of the label), scbert_is_unknown, scbert_novelty_score and, with `cluster_key`,
-    scbert_majority_voting; in obsm X_scbert and scbert_probabilities; in uns scbert.
+    scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per type, in the
+        order of uns['scbert']['labels']); in uns scbert.
 
     Raises
     ------
@@ -151,7 +158,9 @@ def _run(bundle: Bundle, store: TokenStore) -> tuple[np.ndarray, np.ndarray]:
         return predict(bundle.model.to(device), cells, np.arange(len(store)), device, bar.update)
 
 
-def _write_calls(result: ad.AnnData, logits: np.ndarray, vectors: np.ndarray, bundle: Bundle) -> None:
+def _write_calls(
+    result: ad.AnnData, logits: np.ndarray, vectors: np.ndarray, bundle: Bundle
+) -> None:
     assert bundle.labels is not None
     assert bundle.calibration is not None
     names = [label["name"] for label in bundle.labels]
@@ -169,8 +178,9 @@ def _write_calls(result: ad.AnnData, logits: np.ndarray, vectors: np.ndarray, bu
     for column, values in calls.items():
         result.obs[column] = values
     result.obsm["X_scbert"] = vectors
+    columns = [name.replace("/", "|") for name in names]  # .h5ad files cannot hold a slash in names
     result.obsm["scbert_probabilities"] = pd.DataFrame(
-        probabilities, index=result.obs_names, columns=names
+        probabilities, index=result.obs_names, columns=columns
     )
 
 
@@ -191,7 +201,10 @@ def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> d
         "model_sha256": bundle.sha256,
         "vocabulary_sha256": vocabulary_sha256(bundle.genes),
         "labels": [label["name"] for label in bundle.labels],
-        **{key: bundle.calibration[key] for key in ("temperature", "novelty_threshold", "false_unknown_rate")},
+        **{
+            key: bundle.calibration[key]
+            for key in ("temperature", "novelty_threshold", "false_unknown_rate")
+        },
         "matrix": found,
         "scale": str(scale),
         "genes": overlap,

@@ -194,7 +194,7 @@ def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
             f"{path} predicts '{strangers[0]}', but its model knows only {', '.join(labels)}. "
             "Annotate the test cells again with the model of this seed."
         )
-    probabilities = adata.obsm["scbert_probabilities"][labels].to_numpy(dtype=np.float64)
+    probabilities = np.asarray(adata.obsm["scbert_probabilities"], dtype=np.float64)
     embedding = np.asarray(adata.obsm["X_scbert"])
     if not (np.isfinite(probabilities).all() and np.isfinite(embedding).all()):
         raise ValueError(

@@ -66,7 +66,10 @@ def finetune(
     options = settings.finetune
     data = _Labelled(split, store.cells)
     cells = CellBatches(
-        store, bundle.config["sequence"], bundle.config["n_bins"], options.optimizer.tokens_per_batch
+        store,
+        bundle.config["sequence"],
+        bundle.config["n_bins"],
+        options.optimizer.tokens_per_batch,
     )
     dim = bundle.config["network"]["dim"]
     head = new_head(options, dim, len(bundle.genes), len(data.classes), settings.seed)
@@ -81,7 +84,11 @@ def finetune(
         validate=partial(_validate, classifier, cells, data, accelerator.device),
         better="validation_macro_f1",
         patience=options.patience,
-        identity={"pretrained": bundle.sha256, "tokens": store.meta, **settings.model_dump(mode="json")},
+        identity={
+            "pretrained": bundle.sha256,
+            "tokens": store.meta,
+            **settings.model_dump(mode="json"),
+        },
     )
     history = fit(task, options.optimizer, settings.seed, accelerator, checkpoint)
     calibration = _calibrate(classifier, cells, data, settings, accelerator.device)
@@ -106,7 +113,9 @@ class _Labelled:
     def __init__(self, split: Path, cells: list[str]) -> None:
         table = read_table(split, "cell", "cell_type", "part").set_index("cell")
         if set(table.index) != set(cells):
-            raise ValueError(f"{split} and the tokens hold different cells. Split the dataset again.")
+            raise ValueError(
+                f"{split} and the tokens hold different cells. Split the dataset again."
+            )
         table = table.loc[cells]
         self.part = table.part.to_numpy()
         self.classes = sorted(table.cell_type[self.part == "train"].unique())

@@ -23,7 +23,9 @@ LARGEST_MAP = 4000  # genes; more would not be told apart on a page and take min
 KNOWN_GENES = ("CD3D", "CD8A", "MS4A1", "CD79A", "NKG7", "LYZ", "CD14", "FCER1A", "RPL3", "MKI67")
 
 
-def train_gene2vec(expressions: list[Path], vocabulary: Path, gene2vec: Path, settings: Gene2vec) -> None:
+def train_gene2vec(
+    expressions: list[Path], vocabulary: Path, gene2vec: Path, settings: Gene2vec
+) -> None:
     """Train gene vectors and write them with a map for people.
 
     Written into the folder `gene2vec`: vectors.npy (vocabulary, dim) float32, map.tsv (two coordinates
@@ -64,13 +66,18 @@ def _samples(expressions: list[Path], n_genes: int) -> Iterator[tuple[str, spars
         adata = ad.read_h5ad(path)
         x = sparse.csr_matrix(adata.X)
         columns = adata.var.vocabulary_index.to_numpy()[x.indices]
-        yield path.stem, sparse.csr_matrix((x.data, columns, x.indptr), shape=(adata.n_obs, n_genes))
+        yield (
+            path.stem,
+            sparse.csr_matrix((x.data, columns, x.indptr), shape=(adata.n_obs, n_genes)),
+        )
 
 
 def _neighbours(vectors: np.ndarray, met: np.ndarray, symbols: list[str]) -> dict[str, list[str]]:
     known = [symbols.index(name) for name in KNOWN_GENES if name in symbols]
     return {
-        symbols[gene]: [symbols[near] for near in nearest_genes(vectors, gene, np.flatnonzero(met), 8)]
+        symbols[gene]: [
+            symbols[near] for near in nearest_genes(vectors, gene, np.flatnonzero(met), 8)
+        ]
         for gene in known
         if met[gene]
     }

@@ -56,7 +56,9 @@ def pretrain(
     accelerator = make_accelerator(options.optimizer)
     cells = CellBatches(store, settings.sequence, n_bins, options.optimizer.tokens_per_batch)
     training, held_out = hold_out(store, options.validation_fraction, options.seed)
-    log.info("%d cells to train on, %d held out, on %s", len(training), len(held_out), accelerator.device)
+    log.info(
+        "%d cells to train on, %d held out, on %s", len(training), len(held_out), accelerator.device
+    )
     epochs, validation = _Training(cells, training, options), _Validation(cells, held_out, options)
     task = Task(
         model=model,
@@ -123,7 +125,11 @@ class _Training:
         """Hide genes of the batch and return the loss at the targets."""
         options = self.options
         hidden_BG, targets_BG = mask_tokens(
-            batch.tokens_BG, self.cells.n_bins, options.mask_prob, options.replace_prob, self.generator
+            batch.tokens_BG,
+            self.cells.n_bins,
+            options.mask_prob,
+            options.replace_prob,
+            self.generator,
         )
         return masked_loss(model, batch, hidden_BG, targets_BG)
 
@@ -134,7 +140,10 @@ def masked_loss(
     """Return the sum of the cross-entropy over targets, in nats, and their number."""
     logits_BGT = model(batch.genes_BG, hidden_BG, batch.real_BG)
     loss = functional.cross_entropy(
-        logits_BGT.flatten(0, 1).float(), targets_BG.flatten(), ignore_index=NOT_A_TARGET, reduction="sum"
+        logits_BGT.flatten(0, 1).float(),
+        targets_BG.flatten(),
+        ignore_index=NOT_A_TARGET,
+        reduction="sum",
     )
     return loss, (targets_BG != NOT_A_TARGET).sum()
 
@@ -164,16 +173,24 @@ class _Validation:
                 )
             )
             right += int((logits_BGT[..., 1:].argmax(dim=-1) + 1 == asked_BG).sum())
-        return {"validation_loss": loss / self.n_targets, "validation_accuracy": right / self.n_targets}
+        return {
+            "validation_loss": loss / self.n_targets,
+            "validation_accuracy": right / self.n_targets,
+        }
 
     def predictors(self, training: np.ndarray) -> dict[str, Any]:
         """Score two predictors on the same genes: what is common in the cell, and for the gene."""
         by_gene = _bins_of_genes(self.cells.store, training, self.cells.n_bins)
         targets, of_cell, of_gene = [], [], []
         for batch, hidden_BG, targets_BG in self.batches:
-            cell, position = (index.numpy() for index in torch.nonzero(targets_BG > 0, as_tuple=True))
+            cell, position = (
+                index.numpy() for index in torch.nonzero(targets_BG > 0, as_tuple=True)
+            )
             targets.append(targets_BG.numpy()[cell, position])
-            visible = np.stack([(hidden_BG == b).sum(dim=1).numpy() for b in range(1, by_gene.shape[1] + 1)], axis=1)
+            visible = np.stack(
+                [(hidden_BG == b).sum(dim=1).numpy() for b in range(1, by_gene.shape[1] + 1)],
+                axis=1,
+            )
             of_cell.append(visible[cell])
             of_gene.append(by_gene[batch.genes_BG.numpy()[cell, position]])
         asked, everywhere = np.concatenate(targets), by_gene.sum(axis=0)

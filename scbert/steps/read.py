@@ -18,7 +18,8 @@ from scbert.cells.counts import (
     select_matrix,
 )
 from scbert.cells.genes import gene_names
-from scbert.cells.scale import recover_counts
+from scbert.cells.panglaodb import read_rdata
+from scbert.cells.scale import Scale, check_values, recover_counts
 from scbert.cells.splits import split_batches
 from scbert.cells.splits import split_cells as split_by_type
 from scbert.cells.tables import read_table, write_table
@@ -39,7 +40,9 @@ def fetch_dataset(target: Path, settings: SourceSettings) -> None:
     name, _, inside = settings.source.removeprefix("package:").partition("/")
     spec = importlib.util.find_spec(name)  # does not import it
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"{settings.source}: the package '{name}' is not installed. Do: pip install {name}.")
+        raise ValueError(
+            f"{settings.source}: the package '{name}' is not installed. Do: pip install {name}."
+        )
     root = Path(spec.submodule_search_locations[0]).resolve()
     source = (root / inside).resolve()
     if not source.is_relative_to(root) or not source.is_file():
@@ -61,10 +64,15 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
         If the file cannot be used; nothing is written then.
     """
     dataset = settings.dataset
-    adata = read_cells(cells)
+    panglaodb = cells.suffix == ".RData"
+    adata = read_rdata(cells) if panglaodb else read_cells(cells)
     check_names(adata, str(cells))
     matrix, genes, found = select_matrix(adata, dataset.matrix if dataset else "auto", str(cells))
-    scale = require_scale(matrix, dataset.scale if dataset else "auto", f"{found} of {cells}")
+    if panglaodb:  # counts by definition, though reads shared between genes make fractions
+        check_values(matrix, str(cells))
+        scale = Scale("counts", np.e, None)
+    else:
+        scale = require_scale(matrix, dataset.scale if dataset else "auto", f"{found} of {cells}")
     library = library_sizes(adata.obs, dataset.library_size_key if dataset else "", str(cells))
     if scale.kind == "log1p":
         matrix, library = recover_counts(matrix, scale, library, settings.normalization.target_sum)
@@ -97,7 +105,9 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
             "notes": [],
         },
     )
-    log.info("%s: %s of %s; %d of %d cells kept", settings.sample, found, scale, keep.sum(), len(keep))
+    log.info(
+        "%s: %s of %s; %d of %d cells kept", settings.sample, found, scale, keep.sum(), len(keep)
+    )
 
 
 def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> pd.DataFrame:
@@ -111,7 +121,9 @@ def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> pd.DataFrame:
 def _keep(obs: pd.DataFrame, min_genes: int) -> tuple[np.ndarray, dict[str, int]]:
     """Return which cells stay, shape (cells,), and how many go for which reason."""
     few_genes = (obs.n_genes < min_genes).to_numpy()
-    unlabelled = (obs.cell_type == "").to_numpy() if "cell_type" in obs else np.zeros(len(obs), bool)
+    unlabelled = (
+        (obs.cell_type == "").to_numpy() if "cell_type" in obs else np.zeros(len(obs), bool)
+    )
     reasons = {
         f"fewer than {min_genes} expressed genes": int(few_genes.sum()),
         "no cell type": int((unlabelled & ~few_genes).sum()),
@@ -134,7 +146,9 @@ def _check_types(cell_type: pd.Series, min_cells: int, dataset: Dataset) -> None
             f"{min_cells} (counts.min_cells_per_type). Add cells, merge the types with others, or remove them."
         )
     if cell_type.nunique() < 2:
-        raise ValueError(f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are needed.")
+        raise ValueError(
+            f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are needed."
+        )
 
 
 def _numbers(values: pd.Series) -> dict[str, int]:
@@ -166,5 +180,3 @@ def select_training_cells(counts: Path, split: Path, training_cells: Path) -> No
     with publish(training_cells) as unfinished:
         training.write_h5ad(unfinished)
     log.info("%d of %d cells, labels removed", training.n_obs, adata.n_obs)
-
-

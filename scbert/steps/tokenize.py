@@ -29,7 +29,9 @@ from scbert.files import publish, sha256_of, write_json
 log = logging.getLogger(__name__)
 
 
-def build_vocabulary(counts: list[Path], gene_table: Path, vocabulary: Path, settings: Vocabulary) -> None:
+def build_vocabulary(
+    counts: list[Path], gene_table: Path, vocabulary: Path, settings: Vocabulary
+) -> None:
     """Choose the genes that the model knows, from the cells of the corpus."""
     table = read_gene_table(gene_table)
 
@@ -64,7 +66,9 @@ def normalize_counts(
         )
     aligned = align(sparse.csr_matrix(adata.X, dtype=np.float64), match)
     by_library = settings.denominator == "library"
-    size = adata.obs.library_size.to_numpy() if by_library else np.asarray(aligned.sum(axis=1)).ravel()
+    size = (
+        adata.obs.library_size.to_numpy() if by_library else np.asarray(aligned.sum(axis=1)).ravel()
+    )
     measured = match.measured
     result = ad.AnnData(
         normalize(aligned, size, settings.target_sum)[:, measured],
@@ -78,7 +82,9 @@ def normalize_counts(
     log.info("%d of %d genes are in the vocabulary", match.matched, adata.n_vars)
 
 
-def bin_expression(expressions: list[Path], vocabulary: Path, tokens: Path, settings: Binning) -> None:
+def bin_expression(
+    expressions: list[Path], vocabulary: Path, tokens: Path, settings: Binning
+) -> None:
     """Write the tokens of one or more files of expression as one store."""
     genes = read_vocabulary(vocabulary)
     meta = {

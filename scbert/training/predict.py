@@ -26,7 +26,9 @@ def predict(
     for batch in cells.each(rows):
         here = batch.to(device)
         logits_BC, vectors_BD = model(here.genes_BG, here.tokens_BG, here.real_BG)
-        parts.append((batch.rows, logits_BC.float().cpu().numpy(), vectors_BD.float().cpu().numpy()))
+        parts.append(
+            (batch.rows, logits_BC.float().cpu().numpy(), vectors_BD.float().cpu().numpy())
+        )
         done(len(batch.rows))
     order = np.concatenate([batch_rows for batch_rows, _, _ in parts])
     back = np.argsort(order)[np.searchsorted(np.sort(order), rows)]

@@ -1,0 +1,57 @@
+# Scores of scBERT on the test cells, and of the baselines and controls beside it.
+
+
+rule evaluate:
+    input:
+        predictions=expand(
+            "results/predictions/{{dataset}}/seed{seed}.h5ad", seed=SEEDS
+        ),
+        split="results/splits/{dataset}.tsv",
+        script=workflow.source_path("../scripts/evaluate.py"),
+    output:
+        evaluation="results/metrics/{dataset}/evaluation.json",
+    log:
+        "logs/evaluate/{dataset}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{dataset}.tsv"
+    conda:
+        "../envs/benchmark.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=CONFIG.evaluate.model_dump_json(),
+        code=code("evidence/*.py", "steps/evaluate.py"),
+    shell:
+        "python {input.script} --predictions {input.predictions} --split {input.split}"
+        " --evaluation {output.evaluation} --settings {params.settings:q} > {log} 2>&1"
+
+
+rule compare:
+    input:
+        predictions=expand(
+            "results/predictions/{{dataset}}/seed{seed}.h5ad", seed=SEEDS
+        ),
+        expression="results/expression/{dataset}.h5ad",
+        split="results/splits/{dataset}.tsv",
+        script=workflow.source_path("../scripts/compare.py"),
+    output:
+        comparison="results/metrics/{dataset}/comparison.json",
+    log:
+        "logs/compare/{dataset}.log",
+    benchmark:
+        "results/benchmarks/compare/{dataset}.tsv"
+    conda:
+        "../envs/benchmark.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        settings=settings_for(settings_of.CompareSettings, CONFIG),
+        code=code("evidence/*.py", "steps/evaluate.py"),
+    shell:
+        "python {input.script} --expression {input.expression} --split {input.split}"
+        " --predictions {input.predictions} --comparison {output.comparison}"
+        " --settings {params.settings:q} > {log} 2>&1"

@@ -1,0 +1,78 @@
+# From counts to vocabulary, expression and tokens.
+
+
+rule build_vocabulary:
+    input:
+        counts=of_corpus("results/counts/{sample}.h5ad"),
+        gene_table=local_file("gene_table"),
+        script=workflow.source_path("../scripts/build_vocabulary.py"),
+    output:
+        vocabulary="results/vocabulary.tsv",
+    log:
+        "logs/build_vocabulary.log",
+    benchmark:
+        "results/benchmarks/build_vocabulary.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=CONFIG.vocabulary.model_dump_json(),
+        code=code("cells/*.py", "steps/tokenize.py"),
+    shell:
+        "python {input.script} --counts {input.counts} --gene-table {input.gene_table}"
+        " --vocabulary {output.vocabulary} --settings {params.settings:q} > {log} 2>&1"
+
+
+rule normalize_counts:
+    input:
+        counts="results/counts/{sample}.h5ad",
+        vocabulary="results/vocabulary.tsv",
+        script=workflow.source_path("../scripts/normalize_counts.py"),
+    output:
+        expression="results/expression/{sample}.h5ad",
+        overlap="results/expression/{sample}.json",
+    log:
+        "logs/normalize_counts/{sample}.log",
+    benchmark:
+        "results/benchmarks/normalize_counts/{sample}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=CONFIG.normalization.model_dump_json(),
+        code=code("cells/*.py", "steps/tokenize.py"),
+    shell:
+        "python {input.script} --counts {input.counts} --vocabulary {input.vocabulary}"
+        " --expression {output.expression} --overlap {output.overlap}"
+        " --settings {params.settings:q} > {log} 2>&1"
+
+
+rule bin_expression:
+    input:
+        expressions=expressions_of_store,
+        vocabulary="results/vocabulary.tsv",
+        script=workflow.source_path("../scripts/bin_expression.py"),
+    output:
+        tokens=directory("results/tokens/{store}"),
+    log:
+        "logs/bin_expression/{store}.log",
+    benchmark:
+        "results/benchmarks/bin_expression/{store}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=CONFIG.binning.model_dump_json(),
+        code=code("cells/*.py", "steps/tokenize.py"),
+    shell:
+        "python {input.script} --expressions {input.expressions} --vocabulary {input.vocabulary}"
+        " --tokens {output.tokens} --settings {params.settings:q} > {log} 2>&1"

@@ -1,0 +1,138 @@
+"""PanglaoDB: its table of samples, its download addresses and its files of counts.
+
+Franzen et al. 2019, Database baz046. A sample is an R file with the object `sm`, a sparse matrix of
+genes x cells (dgCMatrix), whose row names are SYMBOL_ENSEMBLID.VERSION.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pooch
+import rdata
+from scipy import sparse
+
+from scbert.config import PanglaoDB
+from scbert.files import publish
+
+METADATA_COLUMNS = (
+    *("sra", "srs", "tissue", "protocol", "species", "instrument", "expressed_genes"),
+    *("median_genes_per_cell", "clusters", "tumour", "primary_adult", "cell_line"),
+)
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz: what R's save() writes
+ROW_NAME = r"^(?P<symbol>.+?)[_-](?P<gene_id>ENS[A-Z]*G\d{11})(?:\.\d+)?$"
+
+
+def download(url: str, target: Path, user_agent: str) -> None:
+    """Download a file, under the name of a browser, for the site answers 403 to scripts."""
+    downloader = pooch.HTTPDownloader(headers={"User-Agent": user_agent}, progressbar=False)
+    with publish(target) as unfinished:
+        pooch.retrieve(
+            url,
+            known_hash=None,
+            fname=unfinished.name,
+            path=unfinished.parent,
+            downloader=downloader,
+        )
+
+
+def require_rdata(path: Path, url: str) -> None:
+    """Refuse what is not a compressed R file, such as a page that says that the site is busy."""
+    with path.open("rb") as handle:
+        start = handle.read(6)
+    if not start.startswith(COMPRESSED):
+        raise ValueError(
+            f"{url} sent something that is not an R file (it starts with {start!r}). Try again later, or "
+            f"put the file at {path} by hand."
+        )
+
+
+def read_metadata(path: Path) -> pd.DataFrame:
+    r"""Read PanglaoDB's table of samples (no header; \N is unknown)."""
+    table = pd.read_csv(
+        path,
+        header=None,
+        names=list(METADATA_COLUMNS),
+        dtype=str,
+        na_values=["\\N"],
+        keep_default_na=False,
+    )
+    table["sample"] = table.sra + "_" + table.srs
+    return table
+
+
+def choose_samples(
+    metadata: pd.DataFrame, exclusions: pd.DataFrame, settings: PanglaoDB
+) -> pd.DataFrame:
+    """Say of each sample whether it joins the corpus, and why not.
+
+    Parameters
+    ----------
+    exclusions
+        Columns accession (SRA or SRS) and reason.
+
+    Returns
+    -------
+    `metadata` with the columns included (yes or no) and reason.
+    """
+    reason = pd.Series("", index=metadata.index)
+    why = dict(zip(exclusions.accession, exclusions.reason, strict=True))
+    checks = (
+        (metadata.species != settings.species, "species is not " + settings.species),
+        (metadata.srs == "notused", "has no SRS accession"),
+        (~metadata.protocol.isin(settings.protocols), "protocol is not one of those asked for"),
+        ((metadata.tumour == "1") & (not settings.include_tumour), "tumour"),
+        ((metadata.cell_line == "1") & (not settings.include_cell_line), "cell line"),
+    )
+    for fails, text in checks:
+        reason = reason.where((reason != "") | ~fails, text)
+    excluded = metadata.sra.map(why).fillna(metadata.srs.map(why)).fillna("")
+    reason = reason.where((reason != "") | (excluded == ""), excluded)
+    return metadata.assign(included=np.where(reason == "", "yes", "no"), reason=reason)
+
+
+def read_rdata(path: Path) -> ad.AnnData:
+    """Read the counts of a PanglaoDB sample.
+
+    Returns
+    -------
+    Cells x genes; var symbol and gene_id. Genes that occur in several rows of one Ensembl id are added
+    up. Counts can be fractions, where PanglaoDB divided a read between genes.
+
+    Raises
+    ------
+    ValueError
+        If the file has no `sm` (RPKM only), or cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Missing constructor for R class")
+            objects = rdata.read_rda(path)
+    except Exception as error:  # noqa: BLE001  rdata raises anything on a damaged file
+        raise ValueError(
+            f"{path} cannot be read as an R file ({error!r}). Download it again."
+        ) from error
+    if "sm" not in objects:
+        raise ValueError(
+            f"{path} holds {', '.join(objects) or 'nothing'}, but counts are in 'sm'. Files with RPKM only "
+            "(sm2) cannot be used: exclude the sample in config/exclusions.tsv."
+        )
+    return _to_anndata(objects["sm"], path)
+
+
+def _to_anndata(sm: Any, path: Path) -> ad.AnnData:
+    genes, cells = (pd.Index(np.asarray(names).astype(str)) for names in sm.Dimnames)
+    matrix = sparse.csc_matrix((sm.x, sm.i, sm.p), shape=tuple(int(n) for n in sm.Dim)).T
+    names = genes.to_series().str.extract(ROW_NAME).reset_index(drop=True)
+    names = names.fillna({"symbol": pd.Series(genes), "gene_id": ""})
+    names["gene"] = names.gene_id.where(names.gene_id != "", names.symbol)
+    number, unique = pd.factorize(names.gene)
+    collect = sparse.csr_matrix((np.ones(len(genes)), (np.arange(len(genes)), number)))
+    var = names.drop_duplicates("gene").set_index("gene").loc[unique, ["symbol", "gene_id"]]
+    var.index.name = None
+    sample = path.name.split(".")[0]
+    obs = pd.DataFrame(index=f"{sample}_" + cells)
+    return ad.AnnData(sparse.csr_matrix(matrix @ collect, dtype=np.float32), obs=obs, var=var)

@@ -1,0 +1,92 @@
+"""The command line: one AnnData at a time. The workflow's door is Snakemake."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scbert import __version__
+from scbert.logs import start_logging
+
+app = typer.Typer(
+    help="scBERT end to end: name the types of single cells with a fine-tuned Performer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"scbert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Name the types of single cells with a fine-tuned Performer."""
+    start_logging()
+
+
+@app.command()
+def annotate(
+    query: Annotated[Path, typer.Argument(help="Cells x genes: .h5ad, or .csv of counts.")],
+    model: Annotated[Path, typer.Option(help="Folder of a fine-tuned model.")],
+    out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
+    matrix: Annotated[
+        str,
+        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+    ] = "auto",
+    library_size_key: Annotated[
+        str,
+        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+    ] = "",
+    cluster_key: Annotated[
+        str, typer.Option(help="Column of obs with clusters, for a majority vote in each.")
+    ] = "",
+) -> None:
+    """Name the type of each cell of QUERY, with calibrated confidence.
+
+    Counts and log-normalised expression are told apart by themselves; genes are human symbols or Ensembl
+    ids. What was in the file stays; columns scbert_* are added.
+    """
+    try:
+        from scbert.steps.annotate import annotate_file  # noqa: PLC0415  torch takes seconds to import
+
+        _require_h5ad(out)
+        result = annotate_file(
+            query,
+            model,
+            out,
+            matrix=matrix,
+            library_size_key=library_size_key,
+            cluster_key=cluster_key,
+        )
+    except (ValueError, OSError) as error:
+        logging.getLogger("scbert").debug("traceback", exc_info=error)
+        typer.echo(f"ERROR: {error}", err=True)
+        raise typer.Exit(1) from None
+    table = Table("cell type", "cells", "median confidence", "unknown", title=f"{out}")
+    for label, cells in result.obs.groupby("scbert_label", observed=True):
+        table.add_row(
+            str(label),
+            f"{len(cells)}",
+            f"{cells.scbert_confidence.median():.2f}",
+            f"{cells.scbert_is_unknown.sum()}",
+        )
+    Console().print(table)
+
+
+def _require_h5ad(out: Path) -> None:
+    if out.suffix != ".h5ad":
+        raise ValueError(
+            f"--out is {out}, but results are written as .h5ad. Give a name that ends so."
+        )

@@ -1,0 +1,7 @@
+"""Rule annotate: test cells without their labels and a model -> predictions."""
+
+from scbert.config import step_arguments
+from scbert.steps.annotate import annotate_test_cells
+
+args = step_arguments(__doc__, "counts", "split", "model", "predictions")
+annotate_test_cells(**vars(args))

@@ -1,0 +1,8 @@
+"""Rule finetune: pretrained encoder and a labelled dataset -> cell-type model."""
+
+from scbert.config import FinetuneSettings, step_arguments
+from scbert.steps.finetune import finetune
+
+paths = ("tokens", "split", "pretrained", "model", "checkpoint")
+args = step_arguments(__doc__, *paths, lists=("ontology",), settings=FinetuneSettings)
+finetune(**vars(args))
