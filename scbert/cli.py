@@ -55,8 +55,8 @@ def annotate(
 ) -> None:
     """Name the type of each cell of QUERY, with calibrated confidence.
 
-    Counts and log-normalised expression are told apart by themselves; genes are human symbols or Ensembl
-    ids. What was in the file stays; columns scbert_* are added.
+    Counts and log-normalised expression are told apart by themselves; genes are human symbols or
+    Ensembl ids. What was in the file stays; columns scbert_* are added.
     """
     try:
         from scbert.steps.annotate import annotate_file  # noqa: PLC0415  torch takes seconds to import

@@ -18,7 +18,7 @@ def start_logging() -> None:
 
 
 def explain_user_errors() -> None:
-    """Show a user's error (ValueError, missing file) as its message; others keep their traceback."""
+    """Show a user's error (ValueError, missing file) without a traceback; others keep it."""
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, ValueError | FileNotFoundError):

@@ -1,4 +1,4 @@
-"""From a file of cells to a matrix of counts, with everything that is wrong with it said at once."""
+"""From a file of cells to a matrix of counts, and what can be wrong on the way."""
 
 import logging
 from pathlib import Path
@@ -42,7 +42,7 @@ def read_cells(path: Path) -> ad.AnnData:
 
 
 def _read_csv(path: Path) -> ad.AnnData:
-    """Read a table of counts; the sums of a float round trip (1e-11 off) are taken as the integers."""
+    """Read a table of counts; what is 1e-11 off an integer, as floats written as text, is that."""
     table = pd.read_csv(path, index_col=0)
     values = table.to_numpy(dtype=np.float64)
     nearest = np.round(values)
@@ -70,7 +70,8 @@ def check_names(adata: ad.AnnData, name: str) -> None:
         repeated = index[index.duplicated()].unique()
         if len(repeated):
             raise ValueError(
-                f"{name} has {len(repeated)} {what} that occur more than once ({', '.join(repeated[:3])}). "
+                f"{name} has {len(repeated)} {what} that occur more than once "
+                f"({', '.join(repeated[:3])}). "
                 f"They must be unique, or cells and genes would be mixed up. Do: {remedy}."
             )
 
@@ -122,7 +123,7 @@ def require_scale(matrix: sparse.csr_matrix, expected: str, name: str) -> Scale:
 
 
 def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:
-    """Return all counts of each cell from a column of obs, shape (cells,); None for an empty key."""
+    """Return all counts of each cell from a column of obs, (cells,); None for an empty key."""
     if not key:
         return None
     sizes = pd.to_numeric(require_column(obs, key, name), errors="coerce").to_numpy(
@@ -145,7 +146,8 @@ def require_column(obs: pd.DataFrame, key: str, name: str) -> pd.Series:
     """
     if key not in obs.columns:
         raise ValueError(
-            f"{name} has no column obs['{key}']; it has {', '.join(map(str, obs.columns)) or 'none'}. "
+            f"{name} has no column obs['{key}']; it has "
+            f"{', '.join(map(str, obs.columns)) or 'none'}. "
             "Name the right column in the table of datasets."
         )
     return obs[key]

@@ -1,7 +1,7 @@
 """Counts -> expression: log2(1 + counts per 10,000).
 
-Source: Yang et al. 2022, Methods; scBERT@262fd4b, preprocess.py, which takes the logarithm to base 2
-(the paper does not say) and divides by the counts of the genes that it knows.
+Source: Yang et al. 2022, Methods; scBERT@262fd4b, preprocess.py, which takes the logarithm to base
+2 (the paper does not say) and divides by the counts of the genes that it knows.
 """
 
 import numpy as np

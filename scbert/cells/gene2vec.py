@@ -1,9 +1,9 @@
 """gene2vec: vectors of genes such that genes expressed together lie together.
 
 Source: Du et al. 2019, BMC Genomics 20(S1):82. Each pair of co-expressed genes is a sentence of two
-words for a skip-gram model. Du et al. took pairs from bulk arrays with a correlation of 0.9 and more;
-here they come from the cells of the corpus itself, within each sample, so that no difference between
-samples looks like co-expression.
+words for a skip-gram model. Du et al. took pairs from bulk arrays with a correlation of 0.9 and
+more; here they come from the cells of the corpus itself, within each sample, so that no difference
+between samples looks like co-expression.
 """
 
 from collections.abc import Iterator
@@ -93,7 +93,8 @@ def train_vectors(
     """
     if len(pairs) == 0:
         raise ValueError(
-            f"no two genes are correlated by {settings.min_correlation} or more in any sample of the corpus. "
+            f"no two genes are correlated by {settings.min_correlation} or more in any sample of "
+            f"the corpus. "
             "Lower gene2vec.min_correlation or gene2vec.min_cells, or add cells."
         )
     model = Word2Vec(
@@ -105,7 +106,7 @@ def train_vectors(
         alpha=settings.learning_rate,
         sg=1,
         min_count=1,
-        sample=0,  # gensim drops frequent words by default; here these are the genes with most partners
+        sample=0,  # gensim drops frequent words by default: here, the genes with most partners
         seed=settings.seed,
         workers=1,  # more would make the result depend on timing
     )

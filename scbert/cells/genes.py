@@ -104,7 +104,8 @@ def choose_genes(
     genes = genes[genes.n_cells >= min_cells].drop_duplicates("symbol")
     if genes.empty:
         raise ValueError(
-            f"no gene is expressed in {min_cells} cells of the corpus. Lower vocabulary.min_cells or add cells."
+            f"no gene is expressed in {min_cells} cells of the corpus. Lower "
+            f"vocabulary.min_cells or add cells."
         )
     genes = genes.sort_values(["n_cells", "symbol"], ascending=[False, True]).head(max_genes)
     return genes.sort_values("symbol").reset_index(drop=True)[list(VOCABULARY_COLUMNS)]

@@ -45,7 +45,8 @@ def require_rdata(path: Path, url: str) -> None:
         start = handle.read(6)
     if not start.startswith(COMPRESSED):
         raise ValueError(
-            f"{url} sent something that is not an R file (it starts with {start!r}). Try again later, or "
+            f"{url} sent something that is not an R file (it starts with {start!r}). Try again "
+            f"later, or "
             f"put the file at {path} by hand."
         )
 
@@ -99,8 +100,8 @@ def read_rdata(path: Path) -> ad.AnnData:
 
     Returns
     -------
-    Cells x genes; var symbol and gene_id. Genes that occur in several rows of one Ensembl id are added
-    up. Counts can be fractions, where PanglaoDB divided a read between genes.
+    Cells x genes; var symbol and gene_id. Genes that occur in several rows of one Ensembl id are
+    added up. Counts can be fractions, where PanglaoDB divided a read between genes.
 
     Raises
     ------
@@ -111,13 +112,14 @@ def read_rdata(path: Path) -> ad.AnnData:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Missing constructor for R class")
             objects = rdata.read_rda(path)
-    except Exception as error:  # noqa: BLE001  rdata raises anything on a damaged file
+    except Exception as error:
         raise ValueError(
             f"{path} cannot be read as an R file ({error!r}). Download it again."
         ) from error
     if "sm" not in objects:
         raise ValueError(
-            f"{path} holds {', '.join(objects) or 'nothing'}, but counts are in 'sm'. Files with RPKM only "
+            f"{path} holds {', '.join(objects) or 'nothing'}, but counts are in 'sm'. Files with "
+            f"RPKM only "
             "(sm2) cannot be used: exclude the sample in config/exclusions.tsv."
         )
     return _to_anndata(objects["sm"], path)

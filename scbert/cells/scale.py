@@ -47,13 +47,17 @@ def check_values(matrix: sparse.csr_matrix, name: str) -> None:
     values = matrix.data
     if not np.isfinite(values).all():
         raise ValueError(
-            f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite, but counts "
-            "are finite numbers. Remove those cells or genes, or give the matrix that holds raw counts."
+            f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or "
+            f"infinite, but counts "
+            "are finite numbers. Remove those cells or genes, or give the matrix that holds raw "
+            "counts."
         )
     if values.size and values.min() < 0:
         raise ValueError(
-            f"{name} holds negative values (lowest {values.min():.3g}), as scaled or batch-corrected data "
-            "do, but scBERT needs counts or log-normalised expression. Give the matrix with raw counts, "
+            f"{name} holds negative values (lowest {values.min():.3g}), as scaled or "
+            f"batch-corrected data "
+            "do, but scBERT needs counts or log-normalised expression. Give the matrix with raw "
+            "counts, "
             "such as layers['counts'] or raw.X."
         )
 
@@ -96,8 +100,10 @@ def guess_scale(matrix: sparse.csr_matrix, name: str) -> Scale:
             ):  # such as log1p of TPM, whose steps differ by gene
                 return Scale("log1p", base, total)
     raise ValueError(
-        f"{name} holds values up to {highest:.4g} that are neither counts (not integers) nor log1p of "
-        "counts per cell (taken back, they are not multiples of one count, nor do they add up to the "
+        f"{name} holds values up to {highest:.4g} that are neither counts (not integers) nor "
+        f"log1p of "
+        "counts per cell (taken back, they are not multiples of one count, nor do they add up to "
+        "the "
         "same number in each cell). Give raw counts, or log1p of counts per 10,000."
     )
 
@@ -149,8 +155,10 @@ def recover_counts(
     worst = np.abs(counts.data - rounded) / np.maximum(rounded, 1)
     if worst.size and np.quantile(worst, 0.99) > 0.05:
         raise ValueError(
-            f"the values do not come back as whole counts: 1 in 100 is off by more than {np.quantile(worst, 0.99):.2f}. "
-            f"They were taken as {scale}. Give raw counts, or the column of obs that holds the library "
+            f"the values do not come back as whole counts: 1 in 100 is off by more than "
+            f"{np.quantile(worst, 0.99):.2f}. "
+            f"They were taken as {scale}. Give raw counts, or the column of obs that holds the "
+            f"library "
             "size that was divided by."
         )
     counts.data = rounded.astype(np.float32)

@@ -2,7 +2,8 @@
 
 A token is a gene and the bin of its expression. Only genes with bin >= 1 are stored: a cell is a
 slice of three arrays, so a corpus is never in memory.
-Source of the bins: Yang et al. 2022, Methods; scBERT@262fd4b, pretrain.py (floor of log2(1 + CP10K)).
+Source of the bins: Yang et al. 2022, Methods; scBERT@262fd4b, pretrain.py (floor of log2(1 +
+CP10K)).
 """
 
 from collections.abc import Iterable
@@ -75,8 +76,8 @@ class Sample:
 class TokenStore:
     """Tokens of cells, on disk or in memory.
 
-    `gene` uint16 and `bin` uint8 have shape (tokens,), `indptr` int64 (cells + 1,), `sample` (cells,)
-    says which row of `measured`, bool (samples, vocabulary), belongs to a cell.
+    `gene` uint16 and `bin` uint8 have shape (tokens,), `indptr` int64 (cells + 1,), `sample`
+    (cells,) says which row of `measured`, bool (samples, vocabulary), belongs to a cell.
     """
 
     gene: np.ndarray
@@ -188,12 +189,14 @@ def open_store(folder: Path) -> TokenStore:
     meta = read_json(folder / "meta.json")
     if meta.get("format") != FORMAT:
         raise ValueError(
-            f"{folder} has format {meta.get('format')}, this version reads {FORMAT}. Write it again."
+            f"{folder} has format {meta.get('format')}, this version reads {FORMAT}. Write it "
+            f"again."
         )
     indptr = _map(folder / "indptr.i64", "<i8", meta["cells"] + 1)
     if indptr[0] != 0 or indptr[-1] != meta["tokens"] or (np.diff(indptr) < 0).any():
         raise ValueError(
-            f"{folder}/indptr.i64 is damaged: it does not rise from 0 to {meta['tokens']}. Write it again."
+            f"{folder}/indptr.i64 is damaged: it does not rise from 0 to {meta['tokens']}. Write "
+            f"it again."
         )
     cells = read_table(folder / "cells.tsv", "cell", "sample")
     sample, _ = pd.factorize(cells["sample"])
@@ -213,6 +216,7 @@ def _map(path: Path, dtype: str, length: int) -> np.ndarray:
     found = path.stat().st_size if path.is_file() else 0
     if found != expected:
         raise ValueError(
-            f"{path} has {found} bytes, but {expected} are needed: it is damaged. Write the store again."
+            f"{path} has {found} bytes, but {expected} are needed: it is damaged. Write the "
+            f"store again."
         )
     return np.memmap(path, dtype=dtype, mode="r", shape=(length,)) if length else np.empty(0, dtype)

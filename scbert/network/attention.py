@@ -1,9 +1,10 @@
 """Attention over the genes of a cell: FAVOR+ (Performer) and exact softmax, behind one interface.
 
-Both take queries, keys and values of shape (B, H, G, E) and a mask of real genes (B, G), and padding
-takes no part in numerator or denominator: a cell's output never depends on its batch mates.
-Source: Choromanski et al. 2021, Rethinking Attention with Performers, section 2 (FAVOR+); the epsilon
-and the stabilisers are those of performer-pytorch 1.1.4, which the tests hold this module against.
+Both take queries, keys and values of shape (B, H, G, E) and a mask of real genes (B, G), and
+padding takes no part in numerator or denominator: a cell's output never depends on its batch mates.
+Source: Choromanski et al. 2021, Rethinking Attention with Performers, section 2 (FAVOR+); the
+epsilon and the stabilisers are those of performer-pytorch 1.1.4, which the tests hold this module
+against.
 
 Shape letters: B cells in a mini-batch, H heads, G genes, E width of a head, M random features.
 """
@@ -18,7 +19,7 @@ EPSILON = 1e-4  # floor of a feature, as in performer-pytorch
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator) -> Tensor:
-    """Draw random features: orthogonal within blocks of `dim_head`, of the lengths of normal vectors.
+    """Draw random features: orthogonal within blocks of `dim_head`, as long as normal vectors.
 
     Returns
     -------

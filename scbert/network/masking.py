@@ -1,8 +1,8 @@
 """Hide some of the expressed genes of each cell.
 
-Source: Yang et al. 2022, Methods; scBERT@262fd4b, pretrain.py: 15 % of the expressed genes (rounded up)
-are targets, 90 % of which the network sees as MASK; no random replacement. The mask has an id of its own
-here, where the original shares it with padding.
+Source: Yang et al. 2022, Methods; scBERT@262fd4b, pretrain.py: 15 % of the expressed genes
+(rounded up) are targets, 90 % of which the network sees as MASK; no random replacement. The mask
+has an id of its own here, where the original shares it with padding.
 
 Shape letters: B cells in a mini-batch, G genes.
 """
@@ -45,8 +45,8 @@ def mask_tokens(
 
     Returns
     -------
-    Tokens as the network sees them, and targets: the bin, or -100 where nothing is asked. A cell with
-    no expressed gene has no target.
+    Tokens as the network sees them, and targets: the bin, or -100 where nothing is asked. A cell
+    with no expressed gene has no target.
     """
     expressed_BG = (tokens_BG >= 1) & (tokens_BG <= n_bins)
     noise_BG = torch.rand(tokens_BG.shape, generator=generator).to(tokens_BG.device)

@@ -58,8 +58,8 @@ class MaskedExpressionModel(nn.Module):
 class PooledHead(nn.Module):
     """Attention pooling over genes, then a hidden layer.
 
-    Each head weighs the genes by a learned score and adds up its part of their vectors, so any set of
-    genes gives a cell vector of the same size.
+    Each head weighs the genes by a learned score and adds up its part of their vectors, so any set
+    of genes gives a cell vector of the same size.
     """
 
     def __init__(self, dim: int, settings: Finetune, n_types: int) -> None:

@@ -1,7 +1,8 @@
 """The encoder: performer-pytorch's Performer, with attention that knows padding.
 
-performer-pytorch 1.1.4 masks values only, so padding still counts in the denominator, and redraws its
-projections on every rank for itself. Layers, norms and feed-forward are its own; attention is ours.
+performer-pytorch 1.1.4 masks values only, so padding still counts in the denominator, and redraws
+its projections on every rank for itself. Layers, norms and feed-forward are its own; attention is
+ours.
 """
 
 import torch

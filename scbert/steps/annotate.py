@@ -8,7 +8,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
 from tqdm import tqdm
 
 from scbert import __version__
@@ -47,8 +46,8 @@ def annotate(
     Parameters
     ----------
     adata
-        Cells x genes: counts or log-normalised expression; var_names are human symbols or Ensembl ids.
-        It is not changed.
+        Cells x genes: counts or log-normalised expression; var_names are human symbols or Ensembl
+        ids. It is not changed.
     model
         The folder of a fine-tuned model, or one that `load_bundle` has read.
     matrix
@@ -142,9 +141,11 @@ def _require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
     share = match.matched / max(1, len(match.index))
     if share < needed or match.matched == 0:
         raise ValueError(
-            f"only {match.matched} of the {len(match.index)} genes of {name} ({share:.1%}) are among the "
+            f"only {match.matched} of the {len(match.index)} genes of {name} ({share:.1%}) are "
+            f"among the "
             f"{match.vocabulary_size} that the model knows, {needed:.0%} are needed; unknown are "
-            f"{', '.join(match.unmatched[:3])}, ... Use human gene symbols or Ensembl ids as var_names."
+            f"{', '.join(match.unmatched[:3])}, ... Use human gene symbols or Ensembl ids as "
+            f"var_names."
         )
 
 

@@ -1,4 +1,4 @@
-"""Step write_model_card: what a model was made from and how well it does -> README.md of the bundle."""
+"""Step write_model_card: what made a model and how well it does -> README.md of the bundle."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ tags: [single-cell, cell-type-annotation, scbert]
 ---
 """
 LIMITS = """## Limits
-- The scores hold for cells like the test cells: same tissue, technology and labelling. A new study can be harder.
-- Types that are not listed above cannot be named. Cells whose novelty score exceeds the threshold are
-  flagged as unknown; the threshold refuses {rate:.0%} of known cells and was not tuned to find new types.
+- The scores hold for cells like the test cells: same tissue, technology and labelling. A new study
+can be harder. - Types that are not listed above cannot be named. Cells whose novelty score exceeds
+the threshold are
+  flagged as unknown; the threshold refuses {rate:.0%} of known cells and was not tuned to find new
+  types.
 - Human genes only.
 """
 
@@ -47,14 +49,16 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _interval(score: dict[str, Any]) -> str:
-    return f"{score['mean']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
+    return f"{score['mean']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
 
 
 def _data(data: dict[str, Any], config: dict[str, Any], scores: dict[str, Any]) -> str:
     network, cells = config["network"], config["cells"]
     return (
-        f"Trained on {cells['train']} cells of {data['source']} (sha256 {data['sha256']}); epoch and "
-        f"calibration chosen on {cells['validation']} others, scored once on {scores['n_test']} test cells.\n"
+        f"Trained on {cells['train']} cells of {data['source']} (sha256 {data['sha256']}); epoch "
+        f"and "
+        f"calibration chosen on {cells['validation']} others, scored once on {scores['n_test']} "
+        f"test cells.\n"
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.\n"
         f"Commit {config['provenance']['commit'] or 'not recorded'}.\n"
@@ -92,8 +96,10 @@ def _calibration(calibration: dict[str, Any], evaluation: dict[str, Any]) -> str
     reliability = evaluation["reliability"]
     return (
         "## Calibration\n"
-        f"Temperature {calibration['temperature']:.2f}, fitted on {calibration['validation_cells']} validation "
-        f"cells. Expected calibration error on the test cells: {reliability['before']['ece']:.3f} before, "
+        f"Temperature {calibration['temperature']:.2f}, fitted on "
+        f"{calibration['validation_cells']} validation "
+        f"cells. Expected calibration error on the test cells: "
+        f"{reliability['before']['ece']:.3f} before, "
         f"{reliability['after']['ece']:.3f} after.\n"
     )
 

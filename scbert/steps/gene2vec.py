@@ -28,8 +28,8 @@ def train_gene2vec(
 ) -> None:
     """Train gene vectors and write them with a map for people.
 
-    Written into the folder `gene2vec`: vectors.npy (vocabulary, dim) float32, map.tsv (two coordinates
-    per gene that met a pair) and meta.json.
+    Written into the folder `gene2vec`: vectors.npy (vocabulary, dim) float32, map.tsv (two
+    coordinates per gene that met a pair) and meta.json.
     """
     genes = read_vocabulary(vocabulary)
     pooled, pairs_per_sample = [], {}

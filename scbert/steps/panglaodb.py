@@ -30,7 +30,8 @@ def select_samples(metadata: Path, exclusions: Path, samples: Path, settings: Pa
     n_included = int((chosen.included == "yes").sum())
     if n_included == 0:
         raise ValueError(
-            f"none of the {len(chosen)} samples of {metadata} fits the settings of corpus.panglaodb "
+            f"none of the {len(chosen)} samples of {metadata} fits the settings of "
+            f"corpus.panglaodb "
             f"({chosen.reason.value_counts().to_dict()}). Loosen them."
         )
     write_table(samples, chosen)

@@ -55,8 +55,9 @@ def fetch_dataset(target: Path, settings: SourceSettings) -> None:
 def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings) -> None:
     """Read a file of cells, check it, and write its counts and what was done to them.
 
-    Written: `counts`, an AnnData with X (cells, genes) raw counts, CSR float32; obs library_size (all
-    counts of the cell), n_genes and, for a dataset, cell_type and batch; var symbol and gene_id.
+    Written: `counts`, an AnnData with X (cells, genes) raw counts, CSR float32; obs library_size
+    (all counts of the cell), n_genes and, for a dataset, cell_type and batch; var symbol and
+    gene_id.
 
     Raises
     ------
@@ -131,7 +132,8 @@ def _keep(obs: pd.DataFrame, min_genes: int) -> tuple[np.ndarray, dict[str, int]
     keep = ~few_genes & ~unlabelled
     if not keep.any():
         raise ValueError(
-            f"none of the {len(obs)} cells is left ({reasons}; median {obs.n_genes.median():.0f} expressed "
+            f"none of the {len(obs)} cells is left ({reasons}; median {obs.n_genes.median():.0f} "
+            f"expressed "
             "genes). Lower counts.min_genes or give other cells."
         )
     return keep, {reason: n for reason, n in reasons.items() if n}
@@ -142,12 +144,15 @@ def _check_types(cell_type: pd.Series, min_cells: int, dataset: Dataset) -> None
     if rare and not dataset.batch_key:
         listed = ", ".join(f"'{name}' ({n})" for name, n in rare.items())
         raise ValueError(
-            f"{dataset.dataset}: too few cells of type {listed}; train, validation and test together need "
-            f"{min_cells} (counts.min_cells_per_type). Add cells, merge the types with others, or remove them."
+            f"{dataset.dataset}: too few cells of type {listed}; train, validation and test "
+            f"together need "
+            f"{min_cells} (counts.min_cells_per_type). Add cells, merge the types with others, "
+            f"or remove them."
         )
     if cell_type.nunique() < 2:
         raise ValueError(
-            f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are needed."
+            f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are "
+            f"needed."
         )
 
 

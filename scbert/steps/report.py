@@ -46,7 +46,7 @@ def draw_corpus_figures(
     _write(pretraining_figure, corpus_figures.draw_pretraining(history, validation))
 
 
-def draw_dataset_figures(  # noqa: PLR0913  one argument for each file of the rule
+def draw_dataset_figures(
     evaluation: Path,
     comparison: Path,
     models: Sequence[Path],
@@ -84,7 +84,7 @@ def draw_dataset_figures(  # noqa: PLR0913  one argument for each file of the ru
     _write(reliability, dataset_figures.draw_reliability(found))
 
 
-def write_report(  # noqa: PLR0913  one argument for each kind of file of the rule
+def write_report(
     evaluations: Sequence[Path],
     comparisons: Sequence[Path],
     *,

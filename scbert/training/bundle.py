@@ -1,8 +1,8 @@
 """A model as a folder that can be copied to another machine and annotates there.
 
 weights.safetensors · config.json · genes.tsv · labels.json and calibration.json (fine-tuned only) ·
-history.jsonl · MANIFEST.sha256, and README.md, the model card, for people. Nothing is unpickled, only
-these names are read, and each is checked against the manifest.
+history.jsonl · MANIFEST.sha256, and README.md, the model card, for people. Nothing is unpickled,
+only these names are read, and each is checked against the manifest.
 """
 
 import json
@@ -118,7 +118,8 @@ def _verify(folder: Path) -> set[str]:
         path = folder / name
         if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
             raise ValueError(
-                f"{folder}: '{name}' is missing or is not what was saved with the model (its SHA-256 "
+                f"{folder}: '{name}' is missing or is not what was saved with the model (its "
+                f"SHA-256 "
                 "differs). Copy the folder again from where it was made."
             )
         names.add(name)

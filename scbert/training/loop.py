@@ -1,7 +1,7 @@
 """The training loop: epochs, checkpoints, history. Plain torch, with accelerate for the device.
 
-An epoch depends only on the weights and optimizer state before it, the seed and its number, so a run
-that was stopped continues after its last complete epoch and ends with the same bits.
+An epoch depends only on the weights and optimizer state before it, the seed and its number, so a
+run that was stopped continues after its last complete epoch and ends with the same bits.
 """
 
 import logging
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,10 +29,10 @@ log = logging.getLogger(__name__)
 class Task:
     """What to train, told to the loop by functions.
 
-    `batches(epoch)` gives an epoch's mini-batches and their number; `loss(model, batch)` the sum of the loss
-    and what it is a sum of (masked genes, cells); `validate()` the numbers of an epoch's validation.
-    `better` names the validation number that chooses the best epoch: higher is better; None keeps the
-    last one. `after_step(step)` is called after each optimizer step.
+    `batches(epoch)` gives an epoch's mini-batches and their number; `loss(model, batch)` the sum
+    of the loss and what it is a sum of (masked genes, cells); `validate()` the numbers of an
+    epoch's validation. `better` names the validation number that chooses the best epoch: higher is
+    better; None keeps the last one. `after_step(step)` is called after each optimizer step.
     """
 
     model: nn.Module
@@ -76,16 +77,19 @@ def fit(
         trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     state = load_checkpoint(checkpoint, task.model, optimizer, task.identity) or Checkpoint()
-    prepared = accelerator.prepare_model(task.model)
-    prepared_optimizer = accelerator.prepare_optimizer(optimizer)
+    trainer = _Trainer(
+        task,
+        settings,
+        accelerator,
+        accelerator.prepare_model(task.model),
+        accelerator.prepare_optimizer(optimizer),
+    )
     for epoch in range(state.epochs_done, settings.epochs):
         if task.patience is not None and state.epochs_since_best(task.better) >= task.patience:
             log.info("no better %s for %d epochs: stopping", task.better, task.patience)
             break
         torch.manual_seed(seed + epoch)  # dropout
-        record = _train_epoch(
-            task, prepared, prepared_optimizer, settings, accelerator, epoch, state.step
-        )
+        record = trainer.epoch(epoch, state.step)
         state.step = record["step"]
         task.model.eval()
         with torch.no_grad():
@@ -97,51 +101,63 @@ def fit(
     return state.history
 
 
-def _train_epoch(
-    task: Task,
-    model: nn.Module,
-    optimizer: Any,
-    settings: Optimizer,
-    accelerator: Accelerator,
-    epoch: int,
-    step: int,
-) -> dict[str, Any]:
-    model.train()
-    started = time.perf_counter()
-    n_batches, batches = task.batches(epoch)
-    total = torch.zeros(2, dtype=torch.float64)
-    cells = tokens = 0
-    for number, batch in enumerate(tqdm(batches, total=n_batches, leave=False, disable=None)):
-        progress = (epoch + number / n_batches) / settings.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(progress, settings.warmup)
-        with accelerator.autocast():
-            loss_sum, n_items = task.loss(model, batch.to(accelerator.device))
-        accelerator.backward(loss_sum / n_items.clamp(min=1) / settings.accumulation)
-        total += torch.stack([loss_sum.detach(), n_items]).to("cpu", torch.float64)
-        cells += len(batch.rows)
-        tokens += int(batch.real_BG.sum())
-        if (number + 1) % settings.accumulation == 0 or number + 1 == n_batches:
-            accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            step += 1
-            task.after_step(step)
-    if not torch.isfinite(total).all():
-        raise FloatingPointError(
-            f"the loss of epoch {epoch + 1} is {total[0]}. Training stopped; the checkpoint before it is "
-            "kept. Lower learning_rate or clip_norm."
-        )
-    seconds = time.perf_counter() - started
-    return {
-        "epoch": epoch + 1,
-        "step": step,
-        "seconds": round(seconds, 3),
-        "learning_rate": optimizer.param_groups[0]["lr"],
-        "train_loss": float(total[0] / total[1].clamp(min=1)),
-        "cells_per_second": round(cells / seconds, 1),
-        "tokens_per_second": round(tokens / seconds),
-    }
+@dataclass(frozen=True)
+class _Trainer:
+    """A task with the model and optimizer as accelerate prepared them."""
+
+    task: Task
+    settings: Optimizer
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+
+    def epoch(self, epoch: int, step: int) -> dict[str, Any]:
+        """Train on every cell once and return the numbers of the epoch."""
+        self.model.train()
+        started = time.perf_counter()
+        n_batches, batches = self.task.batches(epoch)
+        total = torch.zeros(2, dtype=torch.float64)
+        cells = tokens = 0
+        for number, batch in enumerate(tqdm(batches, total=n_batches, leave=False, disable=None)):
+            self._set_learning_rate((epoch + number / n_batches) / self.settings.epochs)
+            total += self._backward(batch)
+            cells += len(batch.rows)
+            tokens += int(batch.real_BG.sum())
+            if (number + 1) % self.settings.accumulation == 0 or number + 1 == n_batches:
+                step += 1
+                self._step(step)
+        if not torch.isfinite(total).all():
+            raise FloatingPointError(
+                f"the loss of epoch {epoch + 1} is {total[0]}. Training stopped; the checkpoint "
+                "before it is kept. Lower learning_rate or clip_norm."
+            )
+        seconds = time.perf_counter() - started
+        return {
+            "epoch": epoch + 1,
+            "step": step,
+            "seconds": round(seconds, 3),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": float(total[0] / total[1].clamp(min=1)),
+            "cells_per_second": round(cells / seconds, 1),
+            "tokens_per_second": round(tokens / seconds),
+        }
+
+    def _set_learning_rate(self, progress: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * schedule(progress, self.settings.warmup)
+
+    def _backward(self, batch: MiniBatch) -> Tensor:
+        """Add the gradients of a batch; return its loss and number of items."""
+        with self.accelerator.autocast():
+            loss, n_items = self.task.loss(self.model, batch.to(self.accelerator.device))
+        self.accelerator.backward(loss / n_items.clamp(min=1) / self.settings.accumulation)
+        return torch.stack([loss.detach(), n_items]).to("cpu", torch.float64)
+
+    def _step(self, step: int) -> None:
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.task.after_step(step)
 
 
 def schedule(progress: float, warmup: float) -> float:

@@ -17,7 +17,7 @@ def predict(
     device: torch.device,
     done: Callable[[int], object] = lambda n: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits (cells, types) and cell vectors (cells, width), float32, in the order of `rows`.
+    """Return logits (cells, types) and cell vectors (cells, width), float32, ordered as `rows`.
 
     `done` is told how many cells were finished, for a progress bar.
     """
