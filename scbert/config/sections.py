@@ -1,24 +1,11 @@
-"""The configuration, typed: meaning, type and bounds of every setting.
+"""Every setting: its meaning, type and bounds.
 
 Values live only in config/*.yaml, with unit and source as comments; nothing has a default here.
 """
 
-import argparse
-import csv
-import difflib
-import json
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -235,55 +222,6 @@ class Config(Section):
         return self
 
 
-class PretrainSettings(Section):
-    """What the pretraining step must know."""
-
-    sequence: Literal["expressed_genes", "all_genes"]
-    binning: Binning
-    network: Network
-    pretrain: Pretrain
-
-
-class ReadSettings(Section):
-    """What the reading step must know."""
-
-    sample: str
-    source: str  # where the file comes from, for the report
-    counts: Counts
-    normalization: Normalization
-    dataset: "Dataset | None"  # None: unlabelled cells of the corpus
-
-
-class SourceSettings(Section):
-    """What the fetching step must know."""
-
-    source: str  # package:NAME/FILE
-
-
-class SampleSettings(Section):
-    """What the download of a PanglaoDB sample must know."""
-
-    sample: Name  # SRA_SRS
-    panglaodb: PanglaoDB
-
-
-class FinetuneSettings(Section):
-    """What the fine-tuning step must know."""
-
-    seed: Seed
-    normalization: Normalization
-    finetune: Finetune
-    annotate: Annotate
-
-
-class CompareSettings(Section):
-    """What the comparison step must know."""
-
-    binning: Binning
-    evaluate: Evaluate
-    compare: Compare
-
-
 class Dataset(Section):
     """A line of the table of datasets."""
 
@@ -301,99 +239,3 @@ class Dataset(Section):
     def joins_corpus(self) -> bool:
         """Whether the training cells join the corpus."""
         return self.in_corpus == "yes"
-
-
-def settings_for(step: type[Section], config: Config, **more: object) -> str:
-    """Return, as JSON, the part of the configuration that a step must know, and what is given."""
-    shared = {key: getattr(config, key) for key in step.model_fields if key in Config.model_fields}
-    return step.model_validate(shared | more).model_dump_json()
-
-
-def load_config(values: dict[str, object]) -> Config:
-    """Check what the YAML files say.
-
-    Raises
-    ------
-    ValueError
-        Naming each wrong key, the value found and what is allowed.
-    """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ValueError("configuration: " + describe(error, Config)) from None
-
-
-def load_datasets(path: Path) -> dict[str, Dataset]:
-    """Read the table of datasets (tab-separated), by name and in order."""
-    if not path.is_file():
-        raise ValueError(f"datasets: {path} does not exist. Give a table like config/datasets.tsv.")
-    with path.open(newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t", restval=""))
-    datasets: dict[str, Dataset] = {}
-    for line, row in enumerate(rows, start=2):
-        try:
-            dataset = Dataset.model_validate({str(key): value for key, value in row.items()})
-        except ValidationError as error:
-            raise ValueError(f"{path}, line {line}: " + describe(error, Dataset)) from None
-        if dataset.dataset in datasets:
-            raise ValueError(f"{path}, line {line}: dataset '{dataset.dataset}' appears twice.")
-        datasets[dataset.dataset] = dataset
-    if not datasets:
-        raise ValueError(f"{path} lists no dataset. Add at least one line.")
-    return datasets
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say in plain words what is wrong with each key."""
-    return "\n".join(_describe_one(dict(detail), model) for detail in error.errors())
-
-
-def _describe_one(detail: dict, model: type[BaseModel]) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        allowed = _keys_beside(detail["loc"], model)
-        near = difflib.get_close_matches(str(detail["loc"][-1]), allowed, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"unknown key '{key}'.{hint} Allowed here: {', '.join(allowed)}."
-    if detail["type"] == "missing":
-        return f"key '{key}' is missing. Add it; config/config.yaml shows an example."
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"key '{key}' is {detail['input']!r}: {message}." if key else f"{message}."
-
-
-def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        model = inner
-    return list(model.model_fields)
-
-
-def step_arguments(
-    description: str | None,
-    *paths: str,
-    lists: tuple[str, ...] = (),
-    settings: type[Section] | None = None,
-) -> SimpleNamespace:
-    """Parse the command line of a workflow script: named paths, lists of paths, and settings.
-
-    `--settings` takes the section of the configuration as one JSON string. Logging starts here, and
-    from here on a user's error is shown without a traceback.
-    """
-    from scbert.logs import explain_user_errors, start_logging  # noqa: PLC0415  base modules stay apart
-
-    start_logging()
-    explain_user_errors()
-    parser = argparse.ArgumentParser(description=description)
-    for name in paths:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
-    for name in lists:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="*", required=True)
-    if settings is not None:
-        parser.add_argument("--settings", type=json.loads, required=True)
-    found = vars(parser.parse_args())
-    if settings is not None:
-        found["settings"] = settings.model_validate(found["settings"])
-    return SimpleNamespace(**found)

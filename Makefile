@@ -1,0 +1,47 @@
+# Needs Python >= 3.11 and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The rules call plain `python`: it must be the one of .venv.
+WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+SOURCES := Snakefile rules/*.smk
+
+.PHONY: demo test check bench clean schema
+
+demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
+	$(WITH_VENV) snakemake
+	@echo "The report is in $(CURDIR)/results/report.html"
+
+test: $(VENV)/.dev  ## the test suite
+	$(WITH_VENV) pytest -q -n auto --dist loadfile
+
+check: $(VENV)/.dev  ## style, types, import contracts
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/snakefmt --check --quiet $(SOURCES)
+	$(WITH_VENV) snakemake --lint
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## speed and memory beside peers, printed as tables
+	$(BIN)/python benchmarks/network.py
+	$(BIN)/python benchmarks/store.py
+
+schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config.py
+	$(BIN)/python -m scbert.schema config/config.schema.yaml
+
+clean:  ## everything that a run made; .venv and the code stay
+	rm -rf results resources logs .snakemake
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: scBERT needs 3.11 or newer. Try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.workflow: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[workflow]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.workflow
+	$(PIP) -e '.[workflow,dev]'
+	@touch $@

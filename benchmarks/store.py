@@ -1,0 +1,61 @@
+"""Random access to the token store, beside a backed .h5ad of the same cells.
+
+Cells are synthetic, with as many tokens as PanglaoDB's (about 900). Run: make bench.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+from scipy import sparse
+
+from scbert.cells.tokens import Sample, open_store, write_store
+
+N_CELLS, N_GENES, TOKENS_PER_CELL = 20_000, 16_906, 900
+
+
+def synthetic_bins(rng: np.random.Generator) -> sparse.csr_matrix:
+    """Return bins 1 to 5 of about 900 genes per cell, shape (cells, genes)."""
+    lengths = rng.poisson(TOKENS_PER_CELL, N_CELLS)
+    genes = [np.sort(rng.choice(N_GENES, length, replace=False)) for length in lengths]
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    bins = rng.integers(1, 6, indptr[-1]).astype(np.uint8)
+    return sparse.csr_matrix((bins, np.concatenate(genes), indptr), shape=(N_CELLS, N_GENES))
+
+
+def main() -> None:
+    """Print cells per second of both, and bytes per token."""
+    rng = np.random.default_rng(0)
+    bins = synthetic_bins(rng)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        names = [f"cell{number}" for number in range(N_CELLS)]
+        sample = Sample("synthetic", names, bins, np.arange(N_GENES), below_one=0)
+        meta = write_store(path / "store", [sample], {"n_bins": 5, "vocabulary_sha256": ""})
+        ad.AnnData(bins.astype(np.float32)).write_h5ad(path / "cells.h5ad")
+        store, backed = open_store(path / "store"), ad.read_h5ad(path / "cells.h5ad", backed="r")
+        ours = cells_per_second(
+            lambda row: [part.copy() for part in store.tokens(row)], rng, 20_000
+        )
+        peer = cells_per_second(lambda row: backed.X[row], rng, 1_000)
+        tokens = sum((path / "store" / name).stat().st_size for name in ("gene.u16", "bin.u8"))
+    print("\n| store | cells/s, random order | ratio | bytes per token |")
+    print("|---|---|---|---|")
+    print(f"| token store | {ours:,.0f} | {ours / peer:.0f} | {tokens / meta['tokens']:.2f} |")
+    print(f"| backed .h5ad | {peer:,.0f} | 1 | |")
+
+
+def cells_per_second(read: Callable[[int], object], rng: np.random.Generator, n: int) -> float:
+    """Return how many cells are read per second in random order."""
+    rows = rng.integers(0, N_CELLS, n)
+    started = time.perf_counter()
+    for row in rows:
+        read(int(row))
+    return n / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

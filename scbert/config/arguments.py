@@ -1,0 +1,35 @@
+"""The command line of the workflow's scripts."""
+
+import argparse
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+from scbert.config.sections import Section
+from scbert.logs import explain_user_errors, start_logging
+
+
+def step_arguments(
+    description: str | None,
+    *paths: str,
+    lists: tuple[str, ...] = (),
+    settings: type[Section] | None = None,
+) -> SimpleNamespace:
+    """Parse the command line of a workflow script: named paths, lists of paths, and settings.
+
+    `--settings` takes the section of the configuration as one JSON string. Logging starts here, and
+    from here on a user's error is shown without a traceback.
+    """
+    start_logging()
+    explain_user_errors()
+    parser = argparse.ArgumentParser(description=description)
+    for name in paths:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
+    for name in lists:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="*", required=True)
+    if settings is not None:
+        parser.add_argument("--settings", type=json.loads, required=True)
+    found = vars(parser.parse_args())
+    if settings is not None:
+        found["settings"] = settings.model_validate(found["settings"])
+    return SimpleNamespace(**found)

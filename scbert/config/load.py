@@ -1,0 +1,71 @@
+"""Read the configuration and the table of datasets, and say in plain words what is wrong."""
+
+import csv
+import difflib
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from scbert.config.sections import Config, Dataset
+
+
+def load_config(values: dict[str, object]) -> Config:
+    """Check what the YAML files say.
+
+    Raises
+    ------
+    ValueError
+        Naming each wrong key, the value found and what is allowed.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("configuration: " + describe(error, Config)) from None
+
+
+def load_datasets(path: Path) -> dict[str, Dataset]:
+    """Read the table of datasets (tab-separated), by name and in order."""
+    if not path.is_file():
+        raise ValueError(f"datasets: {path} does not exist. Give a table like config/datasets.tsv.")
+    with path.open(newline="") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t", restval=""))
+    datasets: dict[str, Dataset] = {}
+    for line, row in enumerate(rows, start=2):
+        try:
+            dataset = Dataset.model_validate({str(key): value for key, value in row.items()})
+        except ValidationError as error:
+            raise ValueError(f"{path}, line {line}: " + describe(error, Dataset)) from None
+        if dataset.dataset in datasets:
+            raise ValueError(f"{path}, line {line}: dataset '{dataset.dataset}' appears twice.")
+        datasets[dataset.dataset] = dataset
+    if not datasets:
+        raise ValueError(f"{path} lists no dataset. Add at least one line.")
+    return datasets
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in plain words what is wrong with each key."""
+    return "\n".join(_describe_one(dict(detail), model) for detail in error.errors())
+
+
+def _describe_one(detail: dict, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        allowed = _keys_beside(detail["loc"], model)
+        near = difflib.get_close_matches(str(detail["loc"][-1]), allowed, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"unknown key '{key}'.{hint} Allowed here: {', '.join(allowed)}."
+    if detail["type"] == "missing":
+        return f"key '{key}' is missing. Add it; config/config.yaml shows an example."
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"key '{key}' is {detail['input']!r}: {message}." if key else f"{message}."
+
+
+def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,76 @@
+"""What each step must know: parts of the configuration, passed to its script as JSON."""
+
+from typing import Literal
+
+from scbert.config.sections import (
+    Annotate,
+    Binning,
+    Compare,
+    Config,
+    Counts,
+    Dataset,
+    Evaluate,
+    Finetune,
+    Name,
+    Network,
+    Normalization,
+    PanglaoDB,
+    Pretrain,
+    Section,
+    Seed,
+)
+
+
+class PretrainSettings(Section):
+    """What the pretraining step must know."""
+
+    sequence: Literal["expressed_genes", "all_genes"]
+    binning: Binning
+    network: Network
+    pretrain: Pretrain
+
+
+class ReadSettings(Section):
+    """What the reading step must know."""
+
+    sample: str
+    source: str  # where the file comes from, for the report
+    counts: Counts
+    normalization: Normalization
+    dataset: Dataset | None  # None: unlabelled cells of the corpus
+
+
+class SourceSettings(Section):
+    """What the fetching step must know."""
+
+    source: str  # package:NAME/FILE
+
+
+class SampleSettings(Section):
+    """What the download of a PanglaoDB sample must know."""
+
+    sample: Name  # SRA_SRS
+    panglaodb: PanglaoDB
+
+
+class FinetuneSettings(Section):
+    """What the fine-tuning step must know."""
+
+    seed: Seed
+    normalization: Normalization
+    finetune: Finetune
+    annotate: Annotate
+
+
+class CompareSettings(Section):
+    """What the comparison step must know."""
+
+    binning: Binning
+    evaluate: Evaluate
+    compare: Compare
+
+
+def settings_for(step: type[Section], config: Config, **more: object) -> str:
+    """Return, as JSON, the part of the configuration that a step must know, and what is given."""
+    shared = {key: getattr(config, key) for key in step.model_fields if key in Config.model_fields}
+    return step.model_validate(shared | more).model_dump_json()

@@ -1,0 +1,20 @@
+"""Write config.schema.yaml, by which editors check and explain config.yaml: python -m scbert.schema FILE."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from scbert.config import Config
+from scbert.files import publish
+
+
+def schema_text() -> str:
+    """Return the JSON schema of the configuration, as YAML."""
+    head = "# Made by `make schema` from scbert/config.py: do not edit.\n"
+    return head + yaml.safe_dump(Config.model_json_schema(), sort_keys=True, width=100)
+
+
+if __name__ == "__main__":
+    with publish(Path(sys.argv[1])) as unfinished:
+        unfinished.write_text(schema_text())
