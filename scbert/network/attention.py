@@ -2,6 +2,7 @@
 
 Both take queries, keys and values of shape (B, H, G, E) and a mask of real genes (B, G), and
 padding takes no part in numerator or denominator: a cell's output never depends on its batch mates.
+A cell without any real gene gets zeros.
 Source: Choromanski et al. 2021, Rethinking Attention with Performers, section 2 (FAVOR+); the
 epsilon and the stabilisers are those of performer-pytorch 1.1.4, which the tests hold this module
 against.
@@ -56,18 +57,19 @@ class PerformerAttention(nn.Module):
     @torch.no_grad()
     def redraw(self, generator: torch.Generator) -> None:
         """Replace the random features."""
-        fresh = draw_projection(*self.projection_ME.shape, generator=generator)
-        self.projection_ME.copy_(fresh)
+        n_features, dim_head = self.projection_ME.shape
+        self.projection_ME.copy_(draw_projection(n_features, dim_head, generator))
 
     def forward(self, q_BHGE: Tensor, k_BHGE: Tensor, v_BHGE: Tensor, real_BG: Tensor) -> Tensor:
         """Attend; returns shape (B, H, G, E) in the type of the values."""
         with torch.autocast(q_BHGE.device.type, enabled=False):  # exponentials need float32
-            q_BHGM = self._query_features(q_BHGE.float())
-            k_BHGM = self._key_features(k_BHGE.float(), real_BG)
-            v = v_BHGE.float()
-            kv_BHME = torch.einsum("bhgm,bhge->bhme", k_BHGM, v)
+            q_BHGM = self._query_features(_at_least_float32(q_BHGE))
+            k_BHGM = self._key_features(_at_least_float32(k_BHGE), real_BG)
+            kv_BHME = torch.einsum("bhgm,bhge->bhme", k_BHGM, _at_least_float32(v_BHGE))
             out_BHGE = torch.einsum("bhgm,bhme->bhge", q_BHGM, kv_BHME)
             norm_BHG = torch.einsum("bhgm,bhm->bhg", q_BHGM, k_BHGM.sum(dim=2))
+            no_gene_B11 = ~real_BG.any(dim=1)[:, None, None]  # 0 / 1 instead of 0 / 0
+            norm_BHG = norm_BHG.masked_fill(no_gene_B11, 1.0)
             return (out_BHGE / norm_BHG[..., None]).to(v_BHGE.dtype)
 
     def _exponents(self, x_BHGE: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,8 +90,15 @@ class PerformerAttention(nn.Module):
         highest = (
             dash_BHGM.masked_fill(~real_B1G1, -torch.inf).amax(dim=over, keepdim=True).detach()
         )
-        features = torch.exp(dash_BHGM - half_norm_BHG1 - highest) + EPSILON
+        exponent_BHGM = dash_BHGM - half_norm_BHG1 - highest
+        # Before exp as well: padding may exceed every real gene, and an infinity there would make
+        # gradients NaN though nothing reads it.
+        features = torch.exp(exponent_BHGM.masked_fill(~real_B1G1, -torch.inf)) + EPSILON
         return features.masked_fill(~real_B1G1, 0.0)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class ExactAttention(nn.Module):

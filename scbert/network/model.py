@@ -31,7 +31,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.token = nn.Embedding(padding_id(n_bins) + 1, settings.dim)
         self.gene = nn.Embedding.from_pretrained(
-            gene_vectors_VD.float(), freeze=settings.gene_identity == "frozen"
+            gene_vectors_VD.to(torch.float32, copy=True),  # training would change the caller's
+            freeze=settings.gene_identity == "frozen",
         )
         self.performer = build_encoder(settings, seed)
         self.norm = nn.LayerNorm(settings.dim)
@@ -59,7 +60,7 @@ class PooledHead(nn.Module):
     """Attention pooling over genes, then a hidden layer.
 
     Each head weighs the genes by a learned score and adds up its part of their vectors, so any set
-    of genes gives a cell vector of the same size.
+    of genes gives a cell vector of the same size. A cell without any real gene gives zeros.
     """
 
     def __init__(self, dim: int, settings: Finetune, n_types: int) -> None:
@@ -69,8 +70,9 @@ class PooledHead(nn.Module):
 
     def pool(self, x_BGD: Tensor, real_BG: Tensor) -> Tensor:
         """Return cell vectors, shape (B, D)."""
-        score_BGH = self.score(x_BGD).masked_fill(~real_BG[..., None], -torch.inf)
-        weight_BGH = score_BGH.softmax(dim=1)
+        score_BGH, real_BG1 = self.score(x_BGD), real_BG[..., None]
+        lowest = torch.finfo(score_BGH.dtype).min  # -inf would be NaN in a cell without genes
+        weight_BGH = score_BGH.masked_fill(~real_BG1, lowest).softmax(dim=1) * real_BG1
         x_BGHE = x_BGD.unflatten(-1, (POOLING_HEADS, -1))
         return torch.einsum("bgh,bghe->bhe", weight_BGH, x_BGHE).flatten(1)
 

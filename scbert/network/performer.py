@@ -5,13 +5,18 @@ its projections on every rank for itself. Layers, norms and feed-forward are its
 ours.
 """
 
+import warnings
+
 import torch
-from performer_pytorch import Performer
-from performer_pytorch.performer_pytorch import SelfAttention
 from torch import Tensor
 
 from scbert.config import Network
 from scbert.network.attention import ExactAttention, PerformerAttention
+
+with warnings.catch_warnings():  # it asks distutils for torch's version, which is deprecated
+    warnings.filterwarnings("ignore", "distutils Version classes are deprecated")
+    from performer_pytorch import Performer
+    from performer_pytorch.performer_pytorch import SelfAttention
 
 
 class MaskedSelfAttention(SelfAttention):

@@ -25,6 +25,7 @@ from scbert.cells.tables import read_table
 from scbert.cells.tokens import Sample, TokenStore, bin_expression, store_in_memory
 from scbert.evidence.confidence import novelty_score, softmax
 from scbert.files import publish
+from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.predict import predict
@@ -73,7 +74,10 @@ def annotate(
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(Path(model))
     if bundle.labels is None or bundle.calibration is None:
-        raise ValueError(f"{model} is pretrained only and knows no cell types. Fine-tune it first.")
+        which = "the model" if isinstance(model, Bundle) else model
+        raise ValueError(f"{which} is pretrained only and knows no cell types. Fine-tune it first.")
+    if adata.n_obs == 0:
+        raise ValueError(f"{name} has no cells, so there is nothing to annotate. Give other cells.")
     if cluster_key:
         require_column(adata.obs, cluster_key, name)
     check_names(adata, name)
@@ -84,6 +88,7 @@ def annotate(
     )
     logits, vectors = _run(bundle, store_in_memory(sample))
     result = adata.copy()
+    result.obs = result.obs.drop(columns="scbert_majority_voting", errors="ignore")  # of before
     _write_calls(result, logits, vectors, bundle)
     if cluster_key:
         result.obs["scbert_majority_voting"] = _vote(result.obs, cluster_key)
@@ -121,11 +126,13 @@ def _tokenize(
     target_sum = normalization["target_sum"]
     linear = matrix.astype(np.float64)
     if scale.kind == "log1p":
+        if library_size_key:
+            log.warning("%s holds %s: obs['%s'] is not used", name, scale, library_size_key)
         linear.data = scale.base**linear.data - 1
         library = np.full(adata.n_obs, scale.target_sum or target_sum)
     else:
-        library = library_sizes(adata.obs, library_size_key, name)
-        library = np.asarray(linear.sum(axis=1)).ravel() if library is None else library
+        given = library_sizes(adata.obs, library_size_key, name)
+        library = np.asarray(linear.sum(axis=1)).ravel() if given is None else given
     aligned = align(linear, match)
     if normalization["denominator"] == "vocabulary":
         library = np.asarray(aligned.sum(axis=1)).ravel()
@@ -150,6 +157,7 @@ def _require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
 
 
 def _run(bundle: Bundle, store: TokenStore) -> tuple[np.ndarray, np.ndarray]:
+    assert isinstance(bundle.model, CellTypeModel)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = bundle.config
     cells = CellBatches(
@@ -170,7 +178,7 @@ def _write_calls(
     best = probabilities.argmax(axis=1)
     novelty = novelty_score(probabilities)
     calls = {
-        "scbert_label": pd.Categorical.from_codes(best, names),
+        "scbert_label": pd.Categorical.from_codes(best, pd.Index(names)),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
         "scbert_confidence": probabilities.max(axis=1),
         "scbert_is_unknown": novelty > bundle.calibration["novelty_threshold"],

@@ -12,10 +12,10 @@ tags: [single-cell, cell-type-annotation, scbert]
 """
 LIMITS = """## Limits
 - The scores hold for cells like the test cells: same tissue, technology and labelling. A new study
-can be harder. - Types that are not listed above cannot be named. Cells whose novelty score exceeds
-the threshold are
-  flagged as unknown; the threshold refuses {rate:.0%} of known cells and was not tuned to find new
-  types.
+  can be harder.
+- Types that are not listed above cannot be named. Cells whose novelty score exceeds the threshold
+  are flagged as unknown; the threshold refuses {rate:.0%} of known cells and was not tuned to find
+  new types.
 - Human genes only.
 """
 

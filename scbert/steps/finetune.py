@@ -1,5 +1,6 @@
 """Step finetune: a pretrained encoder + a labelled dataset -> a model that names cell types."""
 
+import hashlib
 import logging
 from collections.abc import Iterable
 from functools import partial
@@ -24,11 +25,13 @@ from scbert.evidence.confidence import (
     reliability,
     softmax,
 )
+from scbert.files import sha256_of
 from scbert.network.model import CellTypeModel
 from scbert.provenance import provenance
 from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.bundle import load_bundle, new_head, save_bundle
+from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.loop import Task, fit, make_accelerator
 from scbert.training.predict import predict
 
@@ -59,7 +62,8 @@ def finetune(
     Raises
     ------
     ValueError
-        If tokens and encoder have different vocabularies, or the split does not fit the tokens.
+        If tokens and encoder have different vocabularies, the split does not fit the tokens, or the
+        checkpoint belongs to another run.
     """
     bundle, store = load_bundle(pretrained), open_store(tokens)
     require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
@@ -85,8 +89,10 @@ def finetune(
         better="validation_macro_f1",
         patience=options.patience,
         identity={
-            "pretrained": bundle.sha256,
+            "pretrained": sha256_of(pretrained / "weights.safetensors"),  # made again, the same
+            "sequence": bundle.config["sequence"],
             "tokens": store.meta,
+            "split": data.sha256(),
             **settings.model_dump(mode="json"),
         },
     )
@@ -105,6 +111,7 @@ def finetune(
     }
     extra = {"labels": _terms(data.classes, ontology), "calibration": calibration}
     save_bundle(model, classifier, config, bundle.genes, history, extra)
+    remove_checkpoint(checkpoint)
 
 
 class _Labelled:
@@ -122,6 +129,18 @@ class _Labelled:
         number = {name: index for index, name in enumerate(self.classes)}
         hidden = table.cell_type.where(table.part != "test", "")  # test labels end here
         self.label = hidden.map(number).fillna(NO_TYPE).to_numpy(dtype=np.int64)
+        for part in ("train", "validation"):
+            if not len(self.rows(part)):
+                raise ValueError(
+                    f"{split} has no cell of part '{part}' with a type that training cells have, "
+                    "but the model needs some to learn from and some to choose the epoch by. "
+                    "Split the dataset again."
+                )
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of which cells are in which part and, but for test cells, of what."""
+        seen = repr((self.classes, self.part.tolist(), self.label.tolist()))
+        return hashlib.sha256(seen.encode()).hexdigest()
 
     def rows(self, part: str) -> np.ndarray:
         """Return the rows of a part that have a type seen in training, ascending."""

@@ -15,13 +15,14 @@ from scbert.cells.genes import read_vocabulary, vocabulary_sha256
 from scbert.cells.tokens import TokenStore, open_store
 from scbert.config import Pretrain, PretrainSettings
 from scbert.evidence.baselines import score_bin_counts
+from scbert.files import sha256_of
 from scbert.network.masking import NOT_A_TARGET, mask_tokens
-from scbert.network.model import MaskedExpressionModel
 from scbert.network.performer import redraw_projections
 from scbert.provenance import provenance
 from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.bundle import new_encoder, save_bundle
+from scbert.training.bundle import new_pretraining_model, save_bundle
+from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.loop import Task, fit, make_accelerator
 
 log = logging.getLogger(__name__)
@@ -45,14 +46,14 @@ def pretrain(
     Raises
     ------
     ValueError
-        If store, vocabulary and gene vectors do not belong together.
+        If store, vocabulary and gene vectors do not belong together, the checkpoint belongs to
+        another run, or there are too few cells.
     """
     store, genes = open_store(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
     vectors = torch.from_numpy(read_vectors(gene2vec, genes))
     n_bins, options = settings.binning.n_bins, settings.pretrain
-    encoder = new_encoder(settings.network, n_bins, vectors, options.seed)
-    model = MaskedExpressionModel(encoder, settings.network.dim, n_bins)
+    model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
     accelerator = make_accelerator(options.optimizer)
     cells = CellBatches(store, settings.sequence, n_bins, options.optimizer.tokens_per_batch)
     training, held_out = hold_out(store, options.validation_fraction, options.seed)
@@ -65,8 +66,12 @@ def pretrain(
         batches=epochs.batches,
         loss=epochs.loss,
         validate=partial(validation.score, model, accelerator.device),
-        after_step=partial(_redraw, encoder, options),
-        identity={"tokens": store.meta, **settings.model_dump(mode="json")},
+        after_step=partial(_redraw, model.encoder, options),
+        identity={
+            "tokens": store.meta,
+            "gene2vec": sha256_of(gene2vec / "vectors.npy"),
+            **settings.model_dump(mode="json"),
+        },
     )
     history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
     result = {
@@ -84,6 +89,7 @@ def pretrain(
         "provenance": provenance(),
     }
     save_bundle(pretrained, model, config, genes, history, {"validation": result})
+    remove_checkpoint(checkpoint)
 
 
 def require_same_vocabulary(store: TokenStore, sha256: str, tokens: Path) -> None:
@@ -93,13 +99,24 @@ def require_same_vocabulary(store: TokenStore, sha256: str, tokens: Path) -> Non
 
 
 def hold_out(store: TokenStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the cells of each sample into training and held-out rows, both ascending."""
+    """Divide the cells of each sample into training and held-out rows, both ascending.
+
+    Raises
+    ------
+    ValueError
+        If no cell is left to train on.
+    """
     rng = np.random.default_rng(seed)
     held_out = []
     for sample in np.unique(store.sample):
         rows = rng.permutation(np.flatnonzero(store.sample == sample))
         held_out.append(rows[: max(1, round(len(rows) * fraction))])
     chosen = np.sort(np.concatenate(held_out))
+    if len(chosen) == len(store):
+        raise ValueError(
+            f"all {len(store)} cell(s) of the corpus are held out for validation, at least one of "
+            "each sample, and none is left to train on. Add cells to the corpus."
+        )
     return np.setdiff1d(np.arange(len(store)), chosen), chosen
 
 
@@ -159,6 +176,11 @@ class _Validation:
             for batch in cells.each(rows)
         ]
         self.n_targets = int(sum((targets != NOT_A_TARGET).sum() for _, _, targets in self.batches))
+        if self.n_targets == 0:
+            raise ValueError(
+                f"none of the {len(rows)} held-out cells expresses a gene in bin 1 or above, so "
+                "nothing can be hidden from the network. Check the counts and the vocabulary."
+            )
 
     def score(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Return loss in nats per hidden gene, and accuracy."""

@@ -62,13 +62,13 @@ class CellBatches:
 
     def plan(self, rows: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
         """Divide cells into batches: shuffled by `rng`, or, without one, from short to long."""
-        lengths = self.lengths()
+        lengths = np.maximum(self.lengths(), 1)  # a cell without tokens is one position of padding
         if rng is None:
             return _cut(
                 rows[np.argsort(lengths[rows], kind="stable")], lengths, self.tokens_per_batch
             )
         shuffled = rng.permutation(rows)
-        per_batch = max(1, int(self.tokens_per_batch // max(1, np.median(lengths[rows]))))
+        per_batch = max(1, int(self.tokens_per_batch // np.median(lengths[rows])))
         batches = []
         for start in range(0, len(shuffled), POOL * per_batch):
             pool = shuffled[start : start + POOL * per_batch]
@@ -77,7 +77,11 @@ class CellBatches:
         return [batches[number] for number in rng.permutation(len(batches))]
 
     def make(self, rows: np.ndarray) -> MiniBatch:
-        """Put the tokens of these cells side by side, padded to the longest."""
+        """Put the tokens of these cells side by side, padded to the longest.
+
+        A cell without tokens is padding only, at least one position of it; the network makes
+        something finite of that, which depends on no other cell.
+        """
         cells = [self._cell(row) for row in rows]
         shape = (len(rows), max(1, *(len(genes) for genes, _ in cells)) if cells else 1)
         genes = np.zeros(shape, dtype=np.int64)

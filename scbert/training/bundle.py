@@ -6,12 +6,15 @@ only these names are read, and each is checked against the manifest.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -33,7 +36,7 @@ class Bundle:
     pretrained bundle.
     """
 
-    model: nn.Module
+    model: MaskedExpressionModel | CellTypeModel
     config: dict[str, Any]
     genes: pd.DataFrame
     labels: list[dict[str, str]] | None
@@ -43,16 +46,31 @@ class Bundle:
 
 def new_encoder(network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int) -> Encoder:
     """Build an encoder whose weights follow from the seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with _seeded(seed):
         return Encoder(network, n_bins, gene_vectors_VD, seed)
+
+
+def new_pretraining_model(
+    network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int
+) -> MaskedExpressionModel:
+    """Build an encoder and the layer that predicts bins; their weights follow from the seed."""
+    with _seeded(seed):
+        encoder = Encoder(network, n_bins, gene_vectors_VD, seed)
+        return MaskedExpressionModel(encoder, network.dim, n_bins)
 
 
 def new_head(finetune: Finetune, dim: int, n_genes: int, n_types: int, seed: int) -> nn.Module:
     """Build a head whose weights follow from the seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with _seeded(seed):
         return build_head(finetune, dim, n_genes, n_types)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from the seed inside, and leave torch's generator as it was."""
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
+        torch.manual_seed(seed)
+        yield
 
 
 def save_bundle(
@@ -92,7 +110,8 @@ def load_bundle(folder: Path) -> Bundle:
     config = read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise ValueError(
-            f"{folder} has bundle format {config.get('format')}; this version reads {FORMAT}."
+            f"{folder} has bundle format {config.get('format')}, but this version reads "
+            f"{FORMAT}. Use the version of scbert that config.json names, or train the model again."
         )
     genes = read_vocabulary(folder / "genes.tsv")
     labels = read_json(folder / "labels.json") if "labels.json" in verified else None
@@ -100,8 +119,11 @@ def load_bundle(folder: Path) -> Bundle:
     model = _empty_model(config, len(genes), None if labels is None else len(labels))
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"the weights in {folder} cannot be read or do not fit its config.json. Copy the "
+            f"folder again from where it was made. ({error})"
+        ) from error
     return Bundle(model.eval(), config, genes, labels, calibration, sha256_of(folder / MANIFEST))
 
 
@@ -131,11 +153,13 @@ def _verify(folder: Path) -> set[str]:
     return names
 
 
-def _empty_model(config: dict[str, Any], n_genes: int, n_types: int | None) -> nn.Module:
+def _empty_model(
+    config: dict[str, Any], n_genes: int, n_types: int | None
+) -> MaskedExpressionModel | CellTypeModel:
     network = Network.model_validate(config["network"])
     vectors_VD = torch.zeros(n_genes, network.dim)
-    encoder = new_encoder(network, config["n_bins"], vectors_VD, seed=0)
     if n_types is None:
-        return MaskedExpressionModel(encoder, network.dim, config["n_bins"])
+        return new_pretraining_model(network, config["n_bins"], vectors_VD, seed=0)
+    encoder = new_encoder(network, config["n_bins"], vectors_VD, seed=0)
     finetune = Finetune.model_validate(config["finetune"])
     return CellTypeModel(encoder, new_head(finetune, network.dim, n_genes, n_types, seed=0))

@@ -1,5 +1,10 @@
-"""The state of a training run on disk: weights, optimizer, history. Nothing is pickled."""
+"""The state of a training run on disk: weights, optimizer, history. Nothing is pickled.
 
+Each epoch is written to a folder of its own, epoch00001 and so on, which appears by one rename;
+only then the one before it is deleted. So there is a complete one whenever the run is killed.
+"""
+
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +59,9 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     identity: dict,
 ) -> None:
-    """Write the state beside the previous one, then put it in its place."""
-    with publish(folder) as unfinished:
+    """Write the state beside the previous one, then delete that."""
+    newest = folder / f"epoch{state.epochs_done:05d}"
+    with publish(newest) as unfinished:
         unfinished.mkdir()
         save_file(
             {key: value.contiguous() for key, value in model.state_dict().items()},
@@ -71,6 +77,14 @@ def save_checkpoint(
             save_file(state.best, unfinished / "best.safetensors")
         progress = {"step": state.step, "best_epoch": state.best_epoch, "history": state.history}
         write_json(unfinished / "state.json", {"identity": identity, **progress})
+    for older in (*_complete(folder), *folder.glob(".epoch*")):  # the latter: left by a kill
+        if older != newest:
+            shutil.rmtree(older)
+
+
+def _complete(folder: Path) -> list[Path]:
+    """Return the epochs in the folder, ascending."""
+    return sorted(folder.glob("epoch*"))
 
 
 def load_checkpoint(
@@ -83,26 +97,33 @@ def load_checkpoint(
     ValueError
         If it belongs to another task, naming what differs.
     """
-    if not (folder / "state.json").is_file():
+    found = _complete(folder)
+    if not found:
         return None
-    saved = read_json(folder / "state.json")
+    newest = found[-1]
+    saved = read_json(newest / "state.json")
     differing = differences(saved["identity"], identity)
     if differing:
         raise ValueError(
             f"{folder} holds the checkpoint of another run; these differ: {', '.join(differing)}. "
             f"Restore them to continue that run, or delete the folder to start anew."
         )
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.load_state_dict(load_file(newest / "weights.safetensors"))
     optimizer.load_state_dict(
-        _optimizer_state(optimizer, load_file(folder / "optimizer.safetensors"))
+        _optimizer_state(optimizer, load_file(newest / "optimizer.safetensors"))
     )
-    best = folder / "best.safetensors"
+    best = newest / "best.safetensors"
     return Checkpoint(
         step=saved["step"],
         history=saved["history"],
         best_epoch=saved["best_epoch"],
         best=load_file(best) if best.is_file() else None,
     )
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete the state of a complete run: the next one starts anew, with its own settings."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _optimizer_state(

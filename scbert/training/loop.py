@@ -70,7 +70,7 @@ def fit(
     ValueError
         If the checkpoint belongs to other settings or data.
     FloatingPointError
-        If the loss is no longer finite; the last checkpoint stays.
+        If the loss or a number of the validation is no longer finite; the last checkpoint stays.
     """
     trainable = [weight for weight in task.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -94,6 +94,7 @@ def fit(
         task.model.eval()
         with torch.no_grad():
             record |= task.validate()
+        _require_finite(record)
         state.add(record, task.model, task.better)
         save_checkpoint(checkpoint, state, task.model, optimizer, task.identity)
         log.info("%s", _sentence(record, settings.epochs, state.history))
@@ -126,13 +127,8 @@ class _Trainer:
             if (number + 1) % self.settings.accumulation == 0 or number + 1 == n_batches:
                 step += 1
                 self._step(step)
-        if not torch.isfinite(total).all():
-            raise FloatingPointError(
-                f"the loss of epoch {epoch + 1} is {total[0]}. Training stopped; the checkpoint "
-                "before it is kept. Lower learning_rate or clip_norm."
-            )
         seconds = time.perf_counter() - started
-        return {
+        record = {
             "epoch": epoch + 1,
             "step": step,
             "seconds": round(seconds, 3),
@@ -141,6 +137,8 @@ class _Trainer:
             "cells_per_second": round(cells / seconds, 1),
             "tokens_per_second": round(tokens / seconds),
         }
+        _require_finite(record)
+        return record
 
     def _set_learning_rate(self, progress: float) -> None:
         for group in self.optimizer.param_groups:
@@ -158,6 +156,16 @@ class _Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.task.after_step(step)
+
+
+def _require_finite(record: dict[str, Any]) -> None:
+    for name, value in record.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} of epoch {record['epoch']} is {value}, so the weights are lost. Training "
+                "stopped; the checkpoint before it is kept. Lower learning_rate or clip_norm, "
+                "delete the checkpoint and start anew."
+            )
 
 
 def schedule(progress: float, warmup: float) -> float:

@@ -1,0 +1,240 @@
+"""A small dataset with planted cell types, and what the steps make of it: fixtures for all tests.
+
+90 cells of three types and 80 genes; each type has ten marker genes. Everything is a factory or
+lies in a folder of the session that no test writes to.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same seed gives the same bits per thread count
+
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import sparse
+
+from scbert.cells.genes import read_vocabulary, vocabulary_sha256
+from scbert.config import (
+    Dataset,
+    FinetuneSettings,
+    PretrainSettings,
+    ReadSettings,
+    load_config,
+    settings_for,
+)
+from scbert.files import write_json
+from scbert.steps.read import read_counts, select_training_cells, split_cells
+from scbert.steps.tokenize import bin_expression, build_vocabulary, normalize_counts
+
+ROOT = Path(__file__).parents[1]
+N_GENES = 80
+TYPES = ("B cell", "NK cell", "T cell")
+SYMBOLS = [f"GENE{number}" for number in range(1, N_GENES + 1)]
+ENSEMBL = [f"ENSG{number:011d}" for number in range(1, N_GENES + 1)]
+
+
+def change(section, **values):
+    """Change single values of a section of the configuration: model_copy, but checked."""
+    return type(section).model_validate(section.model_dump() | values)
+
+
+def small_config():
+    """The embedded configuration, cut down until a step takes less than a second."""
+    config = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
+    pretraining = change(config.pretrain.optimizer, epochs=2, tokens_per_batch=1024)
+    finetuning = change(
+        config.finetune.optimizer, epochs=12, learning_rate=3e-3, tokens_per_batch=512
+    )
+    return config.model_copy(
+        update={
+            "counts": change(config.counts, min_genes=5),
+            # One count of about 110 falls into bin 1, ten into bin 4; 317 is prime, so that no
+            # expression lies on the edge of two bins, where float32 decides.
+            "normalization": change(config.normalization, target_sum=317.0),
+            "gene2vec": change(config.gene2vec, dim=16, epochs=2, min_cells=5),
+            "network": change(
+                config.network, dim=16, depth=2, heads=2, dim_head=8, n_features=16, ff_mult=2
+            ),
+            "pretrain": change(config.pretrain, optimizer=pretraining.model_dump()),
+            "finetune": change(
+                config.finetune, hidden=(16,), dropout=0.1, optimizer=finetuning.model_dump()
+            ),
+            "annotate": change(config.annotate, tokens_per_batch=4096),
+        }
+    )
+
+
+def draw_cells(n_cells=90, seed=0):
+    """Counts of cells of three types in turn: 0.5 per gene, 8 in the ten markers of the type."""
+    rng = np.random.default_rng(seed)
+    code = np.arange(n_cells) % len(TYPES)
+    rates = np.full((len(TYPES), N_GENES), 0.5)
+    for number in range(len(TYPES)):
+        rates[number, 10 * number : 10 * number + 10] = 8.0
+    obs = pd.DataFrame(
+        {"cell_type": np.array(TYPES)[code]}, index=[f"cell{n}" for n in range(n_cells)]
+    )
+    var = pd.DataFrame({"gene_ids": ENSEMBL}, index=SYMBOLS)
+    return ad.AnnData(
+        sparse.csr_matrix(rng.poisson(rates[code]), dtype=np.float32), obs=obs, var=var
+    )
+
+
+def write_random_vectors(folder, vocabulary, dim, seed=0):
+    """Write gene vectors as train_gene2vec does, without training them."""
+    genes = read_vocabulary(vocabulary)
+    folder.mkdir(parents=True)
+    vectors = np.random.default_rng(seed).normal(0, 0.1, (len(genes), dim)).astype(np.float32)
+    np.save(folder / "vectors.npy", vectors)
+    write_json(folder / "meta.json", {"vocabulary_sha256": vocabulary_sha256(genes)})
+
+
+def run_to_tokens(root, cells, config, split=None):
+    """Run the steps from read_counts to bin_expression, as the workflow does; return the paths.
+
+    The corpus is the training cells. `split` is used instead of a new one if it is given.
+    """
+    paths = SimpleNamespace(
+        cells=root / "toy.h5ad",
+        counts=root / "counts/toy.h5ad",
+        quality=root / "counts/toy.json",
+        split=root / "splits/toy.tsv",
+        training=root / "counts/toy.train.h5ad",
+        vocabulary=root / "vocabulary.tsv",
+        corpus_expression=root / "expression/toy.train.h5ad",
+        expression=root / "expression/toy.h5ad",
+        corpus=root / "tokens/embedded",
+        tokens=root / "tokens/toy",
+        gene2vec=root / "gene2vec",
+        pretrained=root / "pretrained",
+        model=root / "models/toy/seed2021",
+        checkpoints=root / "checkpoints",
+    )
+    gene_table = root / "gene_table.csv"
+    root.mkdir(parents=True, exist_ok=True)
+    cells.write_h5ad(paths.cells)
+    table = "".join(f"{gene},{symbol}\n" for gene, symbol in zip(ENSEMBL, SYMBOLS, strict=True))
+    gene_table.write_text(table)
+    dataset = Dataset(
+        dataset="toy",
+        file=str(paths.cells),
+        matrix="X",
+        scale="counts",
+        label_key="cell_type",
+        batch_key="",
+        library_size_key="",
+        in_corpus="yes",
+        ontology="",
+    )
+    reading = step_settings(ReadSettings, config, sample="toy", source="planted", dataset=dataset)
+    read_counts(paths.cells, paths.counts, paths.quality, reading)
+    if split is None:
+        split_cells(paths.counts, paths.split, config.split)
+    else:
+        paths.split.parent.mkdir()
+        paths.split.write_text(split)
+    select_training_cells(paths.counts, paths.split, paths.training)
+    build_vocabulary([paths.training], gene_table, paths.vocabulary, config.vocabulary)
+    for counts, expression in (
+        (paths.training, paths.corpus_expression),
+        (paths.counts, paths.expression),
+    ):
+        overlap = expression.with_suffix(".json")
+        normalize_counts(counts, paths.vocabulary, expression, overlap, config.normalization)
+    bin_expression([paths.corpus_expression], paths.vocabulary, paths.corpus, config.binning)
+    bin_expression([paths.expression], paths.vocabulary, paths.tokens, config.binning)
+    return paths
+
+
+def step_settings(step, config, **more):
+    """What the workflow hands to a step."""
+    return step.model_validate_json(settings_for(step, config, **more))
+
+
+def run_pretrain(paths, config, pretrained=None, checkpoint=None):
+    from scbert.steps.pretrain import pretrain  # noqa: PLC0415  most tests need no torch
+
+    pretrain(
+        paths.corpus,
+        paths.vocabulary,
+        paths.gene2vec,
+        pretrained or paths.pretrained,
+        checkpoint or paths.checkpoints / "pretrain",
+        step_settings(PretrainSettings, config),
+    )
+
+
+def run_finetune(paths, config, seed=2021, **other):
+    from scbert.steps.finetune import finetune  # noqa: PLC0415  most tests need no torch
+
+    given = {
+        "tokens": paths.tokens,
+        "split": paths.split,
+        "pretrained": paths.pretrained,
+        "ontology": [],
+        "model": paths.model,
+        "checkpoint": paths.checkpoints / "finetune",
+    }
+    finetune(**given | other, settings=step_settings(FinetuneSettings, config, seed=seed))
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """The functions of this file, for tests that need other data or settings."""
+    return SimpleNamespace(
+        change=change,
+        config=small_config,
+        draw_cells=draw_cells,
+        run_to_tokens=run_to_tokens,
+        write_random_vectors=write_random_vectors,
+        pretrain=run_pretrain,
+        finetune=run_finetune,
+        symbols=SYMBOLS,
+        ensembl=ENSEMBL,
+        types=TYPES,
+    )
+
+
+@pytest.fixture(scope="session")
+def config():
+    return small_config()
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory, config):
+    """Paths of a complete small run, made once; tests only read them."""
+    paths = run_to_tokens(tmp_path_factory.mktemp("toy"), draw_cells(), config)
+    write_random_vectors(paths.gene2vec, paths.vocabulary, config.network.dim)
+    run_pretrain(paths, config)
+    ontology = paths.split.with_name("ontology.tsv")
+    ontology.write_text("cell_type\tontology_term_id\nB cell\tCL:0000236\nT cell\tCL:0000084\n")
+    run_finetune(paths, config, ontology=[ontology])
+    return paths
+
+
+@pytest.fixture
+def stop_at_epoch(monkeypatch):
+    """Interrupt a training inside an epoch, counted from 0; its checkpoint stays."""
+    from scbert.training.loop import _Trainer  # noqa: PLC0415  most tests need no torch
+
+    original = _Trainer.epoch
+
+    @contextmanager
+    def stop(number):
+        def epoch(trainer, epoch, step):
+            if epoch == number:
+                raise KeyboardInterrupt
+            return original(trainer, epoch, step)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(_Trainer, "epoch", epoch)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return stop
