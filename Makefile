@@ -19,7 +19,7 @@ test: $(VENV)/.dev  ## the test suite
 check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/snakefmt --check --quiet $(SOURCES)
+	$(BIN)/snakefmt --check $(SOURCES) 2>/dev/null
 	$(WITH_VENV) snakemake --lint
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy

@@ -3,17 +3,23 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config/config.yaml"
-
-
 include: "rules/common.smk"
+
+
+configfile: found("config/config.yaml")
+
+
+include: "rules/settings.smk"
+include: "rules/files.smk"
 include: "rules/corpus.smk"
+include: "rules/split.smk"
 include: "rules/panglaodb.smk"
 include: "rules/tokens.smk"
 include: "rules/gene2vec.smk"
 include: "rules/pretrain.smk"
 include: "rules/annotate.smk"
 include: "rules/benchmark.smk"
+include: "rules/figures.smk"
 include: "rules/report.smk"
 
 

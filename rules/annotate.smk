@@ -24,7 +24,7 @@ rule finetune:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=per_attempt(4000),
         runtime=720,
     params:
         settings=finetune_settings,
@@ -52,11 +52,11 @@ rule annotate:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=per_attempt(4000),
         runtime=240,
     params:
         model=subpath(input.manifest, parent=True),
-        code=code("cells/*.py", "network/*.py", "training/*.py", "steps/annotate.py"),
+        code=code("steps/annotate.py"),
     shell:
         "python {input.script} --counts {input.counts} --split {input.split}"
         " --model {params.model} --predictions {output.predictions} > {log} 2>&1"

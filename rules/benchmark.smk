@@ -18,11 +18,11 @@ rule evaluate:
         "../envs/benchmark.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=per_attempt(4000),
         runtime=30,
     params:
         settings=CONFIG.evaluate.model_dump_json(),
-        code=code("evidence/*.py", "steps/evaluate.py"),
+        code=code("steps/evaluate.py"),
     shell:
         "python {input.script} --predictions {input.predictions} --split {input.split}"
         " --evaluation {output.evaluation} --settings {params.settings:q} > {log} 2>&1"
@@ -46,11 +46,11 @@ rule compare:
         "../envs/benchmark.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=per_attempt(8000),
         runtime=240,
     params:
         settings=settings_for(settings_of.CompareSettings, CONFIG),
-        code=code("evidence/*.py", "steps/evaluate.py"),
+        code=code("steps/compare.py"),
     shell:
         "python {input.script} --expression {input.expression} --split {input.split}"
         " --predictions {input.predictions} --comparison {output.comparison}"

@@ -1,4 +1,4 @@
-# From files of cells to counts, and the choice of cells.
+# From files of cells to counts.
 
 
 rule fetch_dataset:
@@ -11,6 +11,7 @@ rule fetch_dataset:
     benchmark:
         "results/benchmarks/fetch_dataset/{source}.{suffix}.tsv"
     wildcard_constraints:
+        source="|".join(SHIPPED) or "(?!)",  # never a file that the user put there
         suffix="h5ad|csv",
     localrule: True
     conda:
@@ -42,59 +43,11 @@ rule read_counts:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=per_attempt(4000),
         runtime=30,
     params:
         settings=read_settings,
-        code=code("cells/*.py", "steps/read.py"),
+        code=code("steps/read.py"),
     shell:
         "python {input.script} --cells {input.cells} --counts {output.counts}"
         " --quality {output.quality} --settings {params.settings:q} > {log} 2>&1"
-
-
-rule split_cells:
-    input:
-        counts="results/counts/{dataset}.h5ad",
-        script=workflow.source_path("../scripts/split_cells.py"),
-    output:
-        split="results/splits/{dataset}.tsv",
-    log:
-        "logs/split_cells/{dataset}.log",
-    benchmark:
-        "results/benchmarks/split_cells/{dataset}.tsv"
-    conda:
-        "../envs/data.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        settings=CONFIG.split.model_dump_json(),
-        code=code("cells/*.py", "steps/read.py"),
-    shell:
-        "python {input.script} --counts {input.counts} --split {output.split}"
-        " --settings {params.settings:q} > {log} 2>&1"
-
-
-rule select_training_cells:
-    input:
-        counts="results/counts/{dataset}.h5ad",
-        split="results/splits/{dataset}.tsv",
-        script=workflow.source_path("../scripts/select_training_cells.py"),
-    output:
-        training_cells="results/counts/{dataset}.train.h5ad",
-    log:
-        "logs/select_training_cells/{dataset}.log",
-    benchmark:
-        "results/benchmarks/select_training_cells/{dataset}.tsv"
-    conda:
-        "../envs/data.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=30,
-    params:
-        code=code("cells/*.py", "steps/read.py"),
-    shell:
-        "python {input.script} --counts {input.counts} --split {input.split}"
-        " --training-cells {output.training_cells} > {log} 2>&1"

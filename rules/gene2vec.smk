@@ -16,11 +16,11 @@ rule train_gene2vec:
         "../envs/gene2vec.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=per_attempt(8000),
         runtime=240,
     params:
         settings=CONFIG.gene2vec.model_dump_json(),
-        code=code("cells/*.py", "steps/gene2vec.py"),
+        code=code("steps/gene2vec.py"),
     shell:
         "python {input.script} --expressions {input.expressions} --vocabulary {input.vocabulary}"
         " --gene2vec {output.gene2vec} --settings {params.settings:q} > {log} 2>&1"

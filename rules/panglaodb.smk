@@ -28,7 +28,7 @@ rule fetch_panglaodb_tables:
 checkpoint select_samples:
     input:
         metadata="resources/panglaodb/metadata.txt",
-        exclusions=CONFIG.corpus.panglaodb.exclusions,
+        exclusions=found(CONFIG.corpus.panglaodb.exclusions),
         script=workflow.source_path("../scripts/select_samples.py"),
     output:
         samples="results/corpus/samples.tsv",
@@ -45,7 +45,7 @@ checkpoint select_samples:
         runtime=10,
     params:
         settings=panglaodb_settings,
-        code=code("cells/panglaodb.py", "steps/panglaodb.py"),
+        code=code("steps/panglaodb.py"),
     shell:
         "python {input.script} --metadata {input.metadata} --exclusions {input.exclusions}"
         " --samples {output.samples} --settings {params.settings:q} > {log} 2>&1"
@@ -71,6 +71,7 @@ rule fetch_panglaodb:
     resources:
         mem_mb=500,
         runtime=60,
+        download=1,  # --resources download=N: at most N at a time
     params:
         settings=sample_settings,
     shell:

@@ -17,7 +17,7 @@ rule pretrain:
         "../envs/torch.yaml"
     threads: 2
     resources:
-        mem_mb=6000,
+        mem_mb=per_attempt(6000),
         runtime=1440,
     params:
         settings=settings_for(settings_of.PretrainSettings, CONFIG),

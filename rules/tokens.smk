@@ -16,11 +16,11 @@ rule build_vocabulary:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=per_attempt(2000),
         runtime=30,
     params:
         settings=CONFIG.vocabulary.model_dump_json(),
-        code=code("cells/*.py", "steps/tokenize.py"),
+        code=code("steps/tokenize.py"),
     shell:
         "python {input.script} --counts {input.counts} --gene-table {input.gene_table}"
         " --vocabulary {output.vocabulary} --settings {params.settings:q} > {log} 2>&1"
@@ -42,11 +42,11 @@ rule normalize_counts:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=per_attempt(4000),
         runtime=30,
     params:
         settings=CONFIG.normalization.model_dump_json(),
-        code=code("cells/*.py", "steps/tokenize.py"),
+        code=code("steps/tokenize.py"),
     shell:
         "python {input.script} --counts {input.counts} --vocabulary {input.vocabulary}"
         " --expression {output.expression} --overlap {output.overlap}"
@@ -68,11 +68,11 @@ rule bin_expression:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=per_attempt(4000),
         runtime=30,
     params:
         settings=CONFIG.binning.model_dump_json(),
-        code=code("cells/*.py", "steps/tokenize.py"),
+        code=code("steps/tokenize.py"),
     shell:
         "python {input.script} --expressions {input.expressions} --vocabulary {input.vocabulary}"
         " --tokens {output.tokens} --settings {params.settings:q} > {log} 2>&1"

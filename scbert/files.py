@@ -22,9 +22,15 @@ def publish(path: Path) -> Iterator[Path]:
     unfinished = workspace / path.name
     try:
         yield unfinished
+        previous = workspace / "previous"
         if path.is_dir():  # a folder cannot be renamed onto a folder that holds files
-            path.rename(workspace / "previous")
-        unfinished.replace(path)
+            path.rename(previous)
+        try:
+            unfinished.replace(path)
+        except OSError:
+            if previous.exists():
+                previous.rename(path)
+            raise
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Write config.schema.yaml, by which editors check and explain config.yaml: python -m scbert.schema FILE."""
+"""Write config.schema.yaml, by which editors check config.yaml: python -m scbert.schema FILE."""
 
 import sys
 from pathlib import Path

@@ -6,7 +6,9 @@ lies in a folder of the session that no test writes to.
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same seed gives the same bits per thread count
+# The same seed gives the same bits for one number of threads; numba, once it runs in parallel, sets
+# that number for torch as well.
+os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 from contextlib import contextmanager
 from pathlib import Path

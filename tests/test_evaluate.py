@@ -13,7 +13,8 @@ from sklearn.metrics import f1_score
 from scbert.config import CompareSettings, load_config
 from scbert.evidence.confidence import softmax
 from scbert.files import read_json
-from scbert.steps.evaluate import compare, evaluate, plane_coordinates
+from scbert.steps.compare import compare
+from scbert.steps.evaluate import evaluate, plane_coordinates
 
 CONFIG = load_config(yaml.safe_load(Path("config/config.yaml").read_text()))
 EVALUATE = CONFIG.evaluate.model_copy(update={"bootstrap_samples": 200})

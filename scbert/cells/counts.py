@@ -1,6 +1,8 @@
 """From a file of cells to a matrix of counts, and what can be wrong on the way."""
 
+import csv
 import logging
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -13,6 +15,7 @@ from scbert.cells.scale import Scale, guess_scale
 log = logging.getLogger(__name__)
 
 MATRIX_ORDER = ("layers/counts", "raw.X", "X")
+UNIQUE_GENES = "use Ensembl ids as var_names, or sum those columns"
 
 
 def read_cells(path: Path) -> ad.AnnData:
@@ -34,24 +37,38 @@ def read_cells(path: Path) -> ad.AnnData:
             f"{path} ends in '{path.suffix}', but cells are read from .h5ad or .csv. Convert it."
         )
     try:
-        return ad.read_h5ad(path)
-    except (OSError, KeyError) as error:
+        with warnings.catch_warnings():  # files of older versions are read all the same
+            warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
+            warnings.filterwarnings("ignore", message="Moving element from")
+            return ad.read_h5ad(path)
+    except Exception as error:
         raise ValueError(
-            f"{path} cannot be read as an AnnData file ({error}). Is it complete?"
+            f"{path} cannot be read as an AnnData file ({error}). Cells are needed as a complete "
+            ".h5ad file: write or download it again."
         ) from error
 
 
 def _read_csv(path: Path) -> ad.AnnData:
     """Read a table of counts; what is 1e-11 off an integer, as floats written as text, is that."""
-    table = pd.read_csv(path, index_col=0)
-    values = table.to_numpy(dtype=np.float64)
+    try:
+        table = pd.read_csv(path, index_col=0, converters={0: str}, low_memory=False)
+        if table.empty:
+            raise ValueError(f"{table.shape[0]} cells and {table.shape[1]} genes")
+        with path.open(newline="") as handle:
+            genes = next(csv.reader(handle))[-table.shape[1] :]  # pandas renames repeated ones
+        values = table.to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a table of counts ({error}). Give cells x genes, separated by commas, "
+            "with the cell in the first column and the genes in the first line."
+        ) from error
     nearest = np.round(values)
-    if np.abs(values - nearest).max() < 1e-6:
+    if (np.abs(values - nearest) < 1e-6).all():
         values = nearest
     return ad.AnnData(
         sparse.csr_matrix(values, dtype=np.float32),
         obs=pd.DataFrame(index=table.index.astype(str)),
-        var=pd.DataFrame(index=table.columns.astype(str)),
+        var=pd.DataFrame(index=genes),
     )
 
 
@@ -63,23 +80,26 @@ def check_names(adata: ad.AnnData, name: str) -> None:
     ValueError
         Naming the first few that repeat.
     """
-    for what, index, remedy in (
-        ("cell ids", adata.obs_names, "adata.obs_names_make_unique()"),
-        ("gene names", adata.var_names, "use Ensembl ids as var_names, or sum those columns"),
-    ):
-        repeated = index[index.duplicated()].unique()
-        if len(repeated):
-            raise ValueError(
-                f"{name} has {len(repeated)} {what} that occur more than once "
-                f"({', '.join(repeated[:3])}). "
-                f"They must be unique, or cells and genes would be mixed up. Do: {remedy}."
-            )
+    _require_unique("cell ids", adata.obs_names, "adata.obs_names_make_unique()", name)
+    _require_unique("gene names", adata.var_names, UNIQUE_GENES, name)
+
+
+def _require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
+    repeated = index[index.duplicated()].unique()
+    if len(repeated):
+        raise ValueError(
+            f"{name} has {len(repeated)} {what} that occur more than once "
+            f"({', '.join(repeated[:3])}). "
+            f"They must be unique, or cells and genes would be mixed up. Do: {remedy}."
+        )
 
 
 def select_matrix(
     adata: ad.AnnData, choice: str, name: str
 ) -> tuple[sparse.csr_matrix, pd.DataFrame, str]:
-    """Return a matrix of the AnnData as CSR, its table of genes and its name.
+    """Return a copy of a matrix of the AnnData as CSR, its table of genes and its name.
+
+    Zeros that the file stores are gone: what is stored is expressed.
 
     Parameters
     ----------
@@ -89,7 +109,7 @@ def select_matrix(
     Raises
     ------
     ValueError
-        If it does not exist.
+        If it does not exist, or its genes repeat.
     """
     present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
     if adata.raw is not None:
@@ -102,7 +122,11 @@ def select_matrix(
     if found not in present:
         raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
     genes = adata.raw.var if found == "raw.X" else adata.var
-    return sparse.csr_matrix(present[found]), genes, found
+    _require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
+    matrix = sparse.csr_matrix(present[found], copy=True)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix, genes, found
 
 
 def require_scale(matrix: sparse.csr_matrix, expected: str, name: str) -> Scale:

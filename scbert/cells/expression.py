@@ -29,14 +29,14 @@ def normalize(
     Raises
     ------
     ValueError
-        If a count is negative, or a cell has more counts than its library.
+        If a count is negative, or a cell has more counts than its library or an unknown one.
     """
     if counts.nnz and counts.data.min() < 0:
         raise ValueError(
             f"counts hold {counts.data.min()}, but a count is never negative. Pass raw counts."
         )
     sums = np.asarray(counts.sum(axis=1)).ravel()
-    if (sums > library_size * 1.01).any():
+    if not (sums <= library_size * 1.01).all():  # NaN among them
         cell = int(np.argmax(sums - library_size))
         raise ValueError(
             f"cell {cell} has {sums[cell]:.0f} counts but a library of {library_size[cell]:.0f}. "

@@ -9,7 +9,6 @@ between samples looks like co-expression.
 from collections.abc import Iterator
 
 import numpy as np
-from gensim.models import Word2Vec
 from scipy import sparse
 
 from scbert.config import Gene2vec
@@ -97,6 +96,8 @@ def train_vectors(
             f"the corpus. "
             "Lower gene2vec.min_correlation or gene2vec.min_cells, or add cells."
         )
+    from gensim.models import Word2Vec  # noqa: PLC0415  pretraining reads vectors without gensim
+
     model = Word2Vec(
         sentences=_ShuffledPairs(pairs, settings.seed),
         vector_size=settings.dim,

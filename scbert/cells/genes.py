@@ -17,7 +17,7 @@ from scbert.cells.tables import read_table
 
 ID_COLUMNS = ("gene_id", "gene_ids", "ensembl_id", "feature_id")
 SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols", "gene_name")
-ENSEMBL_ID = re.compile(r"^(ENS[A-Z]*G\d{11})(\.\d+)?$")
+ENSEMBL_ID = re.compile(r"^(ENS[A-Z]*G\d{11})(\.\d+)?(_PAR_Y)?$")
 VOCABULARY_COLUMNS = ("symbol", "gene_id", "n_cells", "n_samples")
 
 
@@ -34,17 +34,18 @@ def gene_names(genes: pd.DataFrame) -> pd.DataFrame:
     ids = _first_column(genes, ID_COLUMNS)
     symbols = _first_column(genes, SYMBOL_COLUMNS)
     by_index = index.str.extract(ENSEMBL_ID)[0].fillna("")
-    if ids is None:
-        ids = by_index
-    if symbols is None:
-        symbols = index.where(by_index == "", "")
-    ids = ids.str.extract(ENSEMBL_ID)[0].fillna("")
+    ids = by_index if ids is None else ids.str.extract(ENSEMBL_ID)[0].fillna(by_index)
+    of_index = index.where(by_index == "", "")
+    symbols = of_index if symbols is None else symbols.where(symbols != "", of_index)
     return pd.DataFrame({"symbol": symbols.to_numpy(), "gene_id": ids.to_numpy()})
 
 
 def _first_column(genes: pd.DataFrame, names: Iterable[str]) -> pd.Series | None:
     found = next((name for name in names if name in genes.columns), None)
-    return None if found is None else genes[found].astype(str)
+    if found is None:
+        return None
+    values = genes[found].astype(object)
+    return values.where(values.notna(), "").astype(str)
 
 
 def read_gene_table(path: Path) -> pd.DataFrame:
@@ -92,23 +93,28 @@ def choose_genes(
     ValueError
         If no gene is left.
     """
-    counted = [
-        names.assign(n_cells=n_cells, n_samples=(n_cells > 0).astype(int))
-        for names, n_cells in samples
-    ]
-    genes = pd.concat(counted, ignore_index=True)
-    genes["identity"] = genes.gene_id.where(genes.gene_id != "", genes.symbol)
-    genes = genes.groupby("identity", sort=False).agg(
-        {"symbol": "first", "gene_id": "first", "n_cells": "sum", "n_samples": "sum"}
+    counted = [_count_genes(names, n_cells) for names, n_cells in samples]
+    genes = (
+        pd.concat(counted)
+        .groupby("identity", sort=False)
+        .agg({"symbol": "first", "gene_id": "first", "n_cells": "sum", "n_samples": "sum"})
     )
-    genes = genes[genes.n_cells >= min_cells].drop_duplicates("symbol")
+    genes = genes[(genes.n_cells >= min_cells) & (genes.symbol != "")]
     if genes.empty:
         raise ValueError(
             f"no gene is expressed in {min_cells} cells of the corpus. Lower "
             f"vocabulary.min_cells or add cells."
         )
-    genes = genes.sort_values(["n_cells", "symbol"], ascending=[False, True]).head(max_genes)
+    genes = genes.sort_values(["n_cells", "symbol", "gene_id"], ascending=[False, True, True])
+    genes = genes.drop_duplicates("symbol").head(max_genes)
     return genes.sort_values("symbol").reset_index(drop=True)[list(VOCABULARY_COLUMNS)]
+
+
+def _count_genes(names: pd.DataFrame, n_cells: np.ndarray) -> pd.DataFrame:
+    """Count the cells of one sample for each gene; of several columns, the fullest counts."""
+    genes = names.assign(n_cells=n_cells, n_samples=(n_cells > 0).astype(int))
+    genes["identity"] = genes.gene_id.where(genes.gene_id != "", genes.symbol)
+    return genes.sort_values("n_cells", ascending=False, kind="stable").drop_duplicates("identity")
 
 
 def read_vocabulary(path: Path) -> pd.DataFrame:

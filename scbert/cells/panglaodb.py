@@ -1,10 +1,12 @@
 """PanglaoDB: its table of samples, its download addresses and its files of counts.
 
 Franzen et al. 2019, Database baz046. A sample is an R file with the object `sm`, a sparse matrix of
-genes x cells (dgCMatrix), whose row names are SYMBOL_ENSEMBLID.VERSION.
+genes x cells (dgCMatrix), whose row names are SYMBOL_ENSEMBLID.VERSION, with _PAR_Y behind it for
+the copy on Y of a gene that X and Y share: one gene, whose reads are shared between the two rows.
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +25,57 @@ METADATA_COLUMNS = (
     *("median_genes_per_cell", "clusters", "tumour", "primary_adult", "cell_line"),
 )
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz: what R's save() writes
-ROW_NAME = r"^(?P<symbol>.+?)[_-](?P<gene_id>ENS[A-Z]*G\d{11})(?:\.\d+)?$"
+ROW_NAME = r"^(?P<symbol>.+?)[_-](?P<gene_id>ENS[A-Z]*G\d{11})(?:\.\d+)?(?:_PAR_Y)?$"
 
 
-def download(url: str, target: Path, user_agent: str) -> None:
-    """Download a file, under the name of a browser, for the site answers 403 to scripts."""
+def download(
+    url: str, target: Path, user_agent: str, check: Callable[[Path], None] = lambda path: None
+) -> None:
+    """Download a file, under the name of a browser, for the site answers 403 to scripts.
+
+    Parameters
+    ----------
+    check
+        Called with what was downloaded before it becomes `target`; what it refuses is removed.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be had, or not all of it, or `check` refuses it.
+    """
     downloader = pooch.HTTPDownloader(headers={"User-Agent": user_agent}, progressbar=False)
     with publish(target) as unfinished:
-        pooch.retrieve(
-            url,
-            known_hash=None,
-            fname=unfinished.name,
-            path=unfinished.parent,
-            downloader=downloader,
-        )
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=None,
+                fname=unfinished.name,
+                path=unfinished.parent,
+                downloader=downloader,
+            )
+        except OSError as error:  # what requests raises is one
+            raise ValueError(
+                f"{url} cannot be downloaded ({error}). Check the connection and try again, or "
+                f"put the file at {target} by hand."
+            ) from error
+        check(unfinished)
 
 
-def require_rdata(path: Path, url: str) -> None:
-    """Refuse what is not a compressed R file, such as a page that says that the site is busy."""
+def require_rdata(path: Path, url: str, target: Path) -> None:
+    """Refuse what is not a compressed R file, such as a page that says that the site is busy.
+
+    Raises
+    ------
+    ValueError
+        With what came from `url`; the remedy is a file at `target`.
+    """
     with path.open("rb") as handle:
         start = handle.read(6)
     if not start.startswith(COMPRESSED):
         raise ValueError(
             f"{url} sent something that is not an R file (it starts with {start!r}). Try again "
             f"later, or "
-            f"put the file at {path} by hand."
+            f"put the file at {target} by hand."
         )
 
 
@@ -80,7 +108,8 @@ def choose_samples(
     `metadata` with the columns included (yes or no) and reason.
     """
     reason = pd.Series("", index=metadata.index)
-    why = dict(zip(exclusions.accession, exclusions.reason, strict=True))
+    reasons = exclusions.reason.where(exclusions.reason != "", "excluded")
+    why = dict(zip(exclusions.accession, reasons, strict=True))
     checks = (
         (metadata.species != settings.species, "species is not " + settings.species),
         (metadata.srs == "notused", "has no SRS accession"),

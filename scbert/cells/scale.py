@@ -1,7 +1,9 @@
 """What a matrix holds: counts, log-normalised expression, or something that cannot be used.
 
 Counts are integers. After log1p of counts per S, the values of a cell, taken back by b^x - 1, are
-integer multiples of the smallest one, for the right base b only: one count is one step.
+integer multiples of the smallest one, for the right base b only: one count is one step. Over all
+genes they also add up to S in each cell. Where this does not single out one base, the matrix is
+refused: a wrong base would go unnoticed until the scores are bad.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 BASES = {"e": float(np.e), "2": 2.0, "10": 10.0}
+NOT_LOGGED = 0.0  # stands for a base where the values themselves are looked at
 N_CELLS_TO_LOOK_AT = 200
 LARGEST_LOG = 25.0  # no log1p of counts per million comes near
 STEPS_TO_LOOK_AT = 20  # larger multiples cannot be told from their neighbours in float32
@@ -63,7 +66,7 @@ def check_values(matrix: sparse.csr_matrix, name: str) -> None:
 
 
 def guess_scale(matrix: sparse.csr_matrix, name: str) -> Scale:
-    """Find out what the matrix holds, from up to 200 of its cells.
+    """Find out what the matrix holds: integers from all of it, a base from up to 200 of its cells.
 
     Parameters
     ----------
@@ -75,92 +78,103 @@ def guess_scale(matrix: sparse.csr_matrix, name: str) -> Scale:
     Raises
     ------
     ValueError
-        If the matrix holds NaN or negative values, or neither counts nor log-normalised expression.
+        If the matrix holds NaN or negative values, or neither counts nor log-normalised expression,
+        or log-normalised expression whose base cannot be told.
     """
     check_values(matrix, name)
-    rows = np.unique(np.linspace(0, matrix.shape[0] - 1, N_CELLS_TO_LOOK_AT).astype(int))
-    cells = [
-        values.astype(np.float64)
-        for row in rows
-        if (values := matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]).any()
-    ]
-    cells = [values[values > 0] for values in cells]
+    cells = _some_cells(matrix)
     if not cells:
         raise ValueError(f"{name} holds only zeros. Give the matrix that holds the counts.")
-    if all(np.array_equal(values, np.round(values)) for values in cells):
+    if np.array_equal(matrix.data, np.round(matrix.data)):
         return Scale("counts", np.e, None)
-    highest = max(values.max() for values in cells)
-    if highest <= LARGEST_LOG:
-        for base in BASES.values():
-            if _is_stepwise([base**values - 1 for values in cells]):
-                return Scale("log1p", base, _common_sum(cells, base))
-        for base in BASES.values():
-            if total := _common_sum(
-                cells, base
-            ):  # such as log1p of TPM, whose steps differ by gene
-                return Scale("log1p", base, total)
-    raise ValueError(
-        f"{name} holds values up to {highest:.4g} that are neither counts (not integers) nor "
-        f"log1p of "
-        "counts per cell (taken back, they are not multiples of one count, nor do they add up to "
-        "the "
-        "same number in each cell). Give raw counts, or log1p of counts per 10,000."
-    )
-
-
-def _is_stepwise(cells: list[np.ndarray]) -> bool:
-    """Whether nearly all values are integer multiples of the smallest value of their cell."""
-    steps = np.concatenate([values / values.min() for values in cells])
-    steps = steps[(steps > 1.2) & (steps < STEPS_TO_LOOK_AT)]
-    return bool(steps.size >= 10 and np.mean(np.abs(steps - np.round(steps)) < 0.02) > 0.95)
-
-
-def _common_sum(cells: list[np.ndarray], base: float) -> float | None:
-    sums = np.array([np.sum(base**values - 1) for values in cells])
-    same = len(sums) > 1 and sums.std() < 1e-3 * sums.mean()
-    return float(np.round(sums.mean(), -1)) if same else None
-
-
-def recover_counts(
-    matrix: sparse.csr_matrix, scale: Scale, library_size: np.ndarray | None, target_sum: float
-) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Take log-normalised expression back to counts.
-
-    Parameters
-    ----------
-    matrix
-        Shape (cells, genes), as `guess_scale` saw it.
-    library_size
-        All counts of each cell, shape (cells,); None: the smallest value of a cell is one count.
-    target_sum
-        Counts per cell of the normalisation, where the matrix itself does not tell.
-
-    Returns
-    -------
-    Counts, and all counts of each cell, shape (cells,).
-
-    Raises
-    ------
-    ValueError
-        If the result is not close to integers.
-    """
-    total = scale.target_sum or target_sum
-    linear = matrix.astype(np.float64)
-    linear.data = scale.base**linear.data - 1
-    if library_size is None:
-        smallest = np.array([row.data.min() if row.nnz else np.nan for row in linear])
-        library_size = np.where(np.isnan(smallest), 0, total / smallest)
-    counts = sparse.csr_matrix(sparse.diags_array(library_size / total) @ linear)
-    rounded = np.round(counts.data)
-    worst = np.abs(counts.data - rounded) / np.maximum(rounded, 1)
-    if worst.size and np.quantile(worst, 0.99) > 0.05:
+    linear = _taken_back(cells) if matrix.data.max() <= LARGEST_LOG else {NOT_LOGGED: cells}
+    steps = [base for base, values in linear.items() if _is_stepwise(values, base)]
+    sums = _common_sums(linear)
+    both = [base for base in steps if base in sums]
+    fitting = both or (steps if not sums else [] if steps else list(sums))
+    if len(fitting) != 1 or NOT_LOGGED in fitting:
+        raise ValueError(_why_refused(matrix, name, fitting or [*steps, *sums]))
+    if fitting[0] not in sums and _is_one_count_one(linear[fitting[0]]):
         raise ValueError(
-            f"the values do not come back as whole counts: 1 in 100 is off by more than "
-            f"{np.quantile(worst, 0.99):.2f}. "
-            f"They were taken as {scale}. Give raw counts, or the column of obs that holds the "
-            f"library "
-            "size that was divided by."
+            f"{name} holds the logarithm of raw counts that were not divided by the counts of "
+            "their cell, but scBERT needs counts, or log1p of counts per 10,000. "
+            "Take the logarithm back, or give the matrix that holds raw counts."
         )
-    counts.data = rounded.astype(np.float32)
-    counts.eliminate_zeros()
-    return counts, library_size
+    return Scale("log1p", fitting[0], sums.get(fitting[0]))
+
+
+def _some_cells(matrix: sparse.csr_matrix) -> list[np.ndarray]:
+    """Return the expressed values of up to 200 cells that express a gene, evenly spread."""
+    filled = np.flatnonzero(np.diff(matrix.indptr))
+    if not filled.size:
+        return []
+    rows = filled[np.unique(np.linspace(0, len(filled) - 1, N_CELLS_TO_LOOK_AT).astype(int))]
+    cells = [matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] for row in rows]
+    return [cell[cell > 0].astype(np.float64) for cell in cells if cell.any()]
+
+
+def _taken_back(cells: list[np.ndarray]) -> dict[float, list[np.ndarray]]:
+    """Return the cells for each base that may have been used, the values themselves among them."""
+    logged = {base: [base**values - 1 for values in cells] for base in BASES.values()}
+    return {NOT_LOGGED: cells, **logged}
+
+
+def _is_stepwise(cells: list[np.ndarray], base: float) -> bool:
+    """Whether nearly all values are integer multiples of the smallest value of their cell.
+
+    For the values themselves half of them suffice: counts with some fractions among them would
+    else pass for logarithms to base 2, for 2^x - 1 of an integer is an integer.
+    """
+    share = 0.5 if base == NOT_LOGGED else 0.95
+    near = []
+    for values in cells:
+        steps = values / values.min()
+        steps = steps[(steps > 1.2) & (steps < STEPS_TO_LOOK_AT)]
+        near.append(np.abs(steps - np.round(steps)) < 0.02)
+    pooled = np.concatenate(near)
+    every_cell = all(cell.mean() > share / 2 for cell in near if cell.size >= 5)
+    return bool(pooled.size >= 10 and pooled.mean() > share and every_cell)
+
+
+def _common_sums(linear: dict[float, list[np.ndarray]]) -> dict[float, float]:
+    """Return the sum of a cell for the bases for which it is the same in all cells.
+
+    Where cells are much alike, wrong bases come near it too: only those as good as the best count.
+    """
+    sums = {base: np.array([values.sum() for values in cells]) for base, cells in linear.items()}
+    spread = {base: of_cells.std() / of_cells.mean() for base, of_cells in sums.items()}
+    limit = min(1e-3, 10 * max(1e-6, min(spread.values())))  # 1e-6: what float32 loses
+    return {
+        base: float(f"{of_cells.mean():.6g}")
+        for base, of_cells in sums.items()
+        if len(of_cells) > 1 and spread[base] <= limit
+    }
+
+
+def _is_one_count_one(cells: list[np.ndarray]) -> bool:
+    """Whether the smallest value is 1 in nearly all cells: nothing was divided by a cell's sum."""
+    smallest = np.array([values.min() for values in cells])
+    return bool(np.mean(np.abs(smallest - 1) < 1e-3) > 0.9)
+
+
+def _why_refused(matrix: sparse.csr_matrix, name: str, fitting: list[float]) -> str:
+    names = {NOT_LOGGED: "not logged", **{base: f"base {key}" for key, base in BASES.items()}}
+    if fitting == [NOT_LOGGED]:
+        why = (
+            "not integers, yet multiples of one value in each cell, as counts are that were "
+            "normalised but not logged"
+        )
+    elif fitting:
+        why = (
+            "not integers, and whether and to which base they were logged cannot be told "
+            f"({', '.join(names[base] for base in sorted(set(fitting)))}?)"
+        )
+    else:
+        why = (
+            "neither counts (not all are integers) nor log1p of counts per cell (taken back, they "
+            "are not multiples of one count in each cell, nor do they add up to the same number)"
+        )
+    return (
+        f"{name} holds values up to {matrix.data.max():.4g} that are {why}. scBERT needs to know "
+        "what one count is. Give raw counts, or log1p of counts per 10,000."
+    )

@@ -22,7 +22,7 @@ def split_cells(
     Returns
     -------
     Shape (cells,): train, validation or test. Of a type with n cells, max(1, round(n * fraction))
-    go to test and to validation.
+    go to test and to validation, or fewer where that would leave none for another part.
 
     Raises
     ------
@@ -38,9 +38,7 @@ def split_cells(
                 f"need one each. "
                 "Add cells, merge the type with another, or remove it."
             )
-        n_test = max(1, round(len(cells) * test_fraction))
-        n_validation = max(1, round(len(cells) * validation_fraction))
-        n_validation = min(n_validation, len(cells) - n_test - 1)
+        n_test, n_validation = _sizes(len(cells), test_fraction, validation_fraction)
         part[cells[:n_test]] = "test"
         part[cells[n_test : n_test + n_validation]] = "validation"
     return part
@@ -54,7 +52,7 @@ def split_batches(
     Returns
     -------
     Shape (cells,): train, validation or test. Of n batches, max(1, round(n * fraction)) go to test
-    and to validation.
+    and to validation, or fewer where that would leave none for another part.
 
     Raises
     ------
@@ -67,9 +65,13 @@ def split_batches(
             f"there are {len(names)} batch(es), but train, validation and test need one each. "
             "Leave batch_key empty to divide cells instead."
         )
-    n_test = max(1, round(len(names) * test_fraction))
-    n_validation = min(max(1, round(len(names) * validation_fraction)), len(names) - n_test - 1)
+    n_test, n_validation = _sizes(len(names), test_fraction, validation_fraction)
     part_of = dict.fromkeys(names, "train")
     part_of |= dict.fromkeys(names[:n_test], "test")
     part_of |= dict.fromkeys(names[n_test : n_test + n_validation], "validation")
     return pd.Series(batch).map(part_of).to_numpy()
+
+
+def _sizes(n: int, test_fraction: float, validation_fraction: float) -> tuple[int, int]:
+    n_test = min(max(1, round(n * test_fraction)), n - 2)
+    return n_test, min(max(1, round(n * validation_fraction)), n - n_test - 1)

@@ -136,7 +136,13 @@ def write_store(folder: Path, samples: Iterable[Sample], meta: dict[str, Any]) -
     Returns
     -------
     `meta` with what was counted while writing.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample, or one without cells, or two of the same name.
     """
+    names: list[str] = []
     lengths: list[np.ndarray] = []
     measured: list[np.ndarray] = []
     cells: list[pd.DataFrame] = []
@@ -148,6 +154,8 @@ def write_store(folder: Path, samples: Iterable[Sample], meta: dict[str, Any]) -
             (unfinished / "bin.u8").open("wb") as bins,
         ):
             for sample in samples:
+                _require_new(sample, names)
+                names.append(sample.name)
                 gene.write(sample.bins.indices.astype("<u2").tobytes())
                 bins.write(sample.bins.data.tobytes())
                 bin_counts += np.bincount(sample.bins.data, minlength=len(bin_counts))
@@ -155,6 +163,8 @@ def write_store(folder: Path, samples: Iterable[Sample], meta: dict[str, Any]) -
                 lengths.append(np.diff(sample.bins.indptr))
                 measured.append(_measured_row(sample))
                 cells.append(pd.DataFrame({"cell": sample.cells, "sample": sample.name}))
+        if not names:
+            raise ValueError(f"{folder}: there is no file of cells to write. Name at least one.")
         indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype("<i8")
         indptr.tofile(unfinished / "indptr.i64")
         np.save(unfinished / "measured.npy", np.stack(measured))
@@ -162,6 +172,15 @@ def write_store(folder: Path, samples: Iterable[Sample], meta: dict[str, Any]) -
         complete = {"format": FORMAT, **meta, **_summary(indptr, bin_counts)}
         write_json(unfinished / "meta.json", complete)
     return complete
+
+
+def _require_new(sample: Sample, names: list[str]) -> None:
+    if not sample.cells or sample.name in names:
+        found = "appears twice" if sample.cells else "has no cells"
+        raise ValueError(
+            f"sample '{sample.name}' {found}, but cells find their sample's genes by its name. "
+            "Leave it out, or give the files other names."
+        )
 
 
 def _summary(indptr: np.ndarray, bin_counts: np.ndarray) -> dict[str, Any]:
@@ -186,29 +205,65 @@ def open_store(folder: Path) -> TokenStore:
     ValueError
         If a file is missing, truncated or does not fit the others.
     """
-    meta = read_json(folder / "meta.json")
-    if meta.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder} has format {meta.get('format')}, this version reads {FORMAT}. Write it "
-            f"again."
-        )
+    meta = _read_meta(folder / "meta.json")
     indptr = _map(folder / "indptr.i64", "<i8", meta["cells"] + 1)
     if indptr[0] != 0 or indptr[-1] != meta["tokens"] or (np.diff(indptr) < 0).any():
         raise ValueError(
             f"{folder}/indptr.i64 is damaged: it does not rise from 0 to {meta['tokens']}. Write "
             f"it again."
         )
-    cells = read_table(folder / "cells.tsv", "cell", "sample")
-    sample, _ = pd.factorize(cells["sample"])
+    cells = _read_cells(folder / "cells.tsv", meta["cells"])
+    sample, names = pd.factorize(cells["sample"])
     return TokenStore(
         gene=_map(folder / "gene.u16", "<u2", meta["tokens"]),
         bin=_map(folder / "bin.u8", "u1", meta["tokens"]),
         indptr=indptr,
         sample=sample,
-        measured=np.load(folder / "measured.npy", allow_pickle=False),
+        measured=_read_measured(folder / "measured.npy", len(names)),
         cells=cells.cell.tolist(),
         meta=meta,
     )
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist, so this is no token store. Write it again.")
+    meta = read_json(path)
+    if meta.get("format") != FORMAT:
+        raise ValueError(
+            f"{path.parent} has format {meta.get('format')}, this version reads {FORMAT}. "
+            "Write it again."
+        )
+    missing = [key for key in ("cells", "tokens", "n_bins", "vocabulary_sha256") if key not in meta]
+    if missing:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}. Write it again.")
+    return meta
+
+
+def _read_cells(path: Path, n_cells: int) -> pd.DataFrame:
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ValueError(f"{path} is missing or empty: it is damaged. Write the store again.")
+    cells = read_table(path, "cell", "sample")
+    if len(cells) != n_cells:
+        raise ValueError(
+            f"{path} lists {len(cells)} cells, but the store holds {n_cells}: it is damaged. "
+            "Write the store again."
+        )
+    return cells
+
+
+def _read_measured(path: Path, n_samples: int) -> np.ndarray:
+    try:
+        measured = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Write the store again.") from error
+    if measured.ndim != 2 or len(measured) != n_samples or measured.dtype != bool:
+        raise ValueError(
+            f"{path} has shape {measured.shape} and type {measured.dtype}, but a line of truth "
+            f"values is needed for each of {n_samples} samples: it is damaged. "
+            "Write the store again."
+        )
+    return measured
 
 
 def _map(path: Path, dtype: str, length: int) -> np.ndarray:

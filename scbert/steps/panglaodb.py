@@ -39,13 +39,19 @@ def select_samples(metadata: Path, exclusions: Path, samples: Path, settings: Pa
 
 
 def fetch_panglaodb(counts: Path, settings: SampleSettings) -> None:
-    """Download the counts of one sample."""
+    """Download the counts of one sample.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be had, or is not an R file.
+    """
     sra, srs = settings.sample.split("_")
     url = settings.panglaodb.counts_url.format(sra=sra, srs=srs)
-    download(url, counts, settings.panglaodb.user_agent)
-    try:
-        require_rdata(counts, url)
-    except ValueError:
-        counts.unlink()
-        raise
+    download(
+        url,
+        counts,
+        settings.panglaodb.user_agent,
+        check=lambda path: require_rdata(path, url, counts),
+    )
     log.info("%s: %d bytes, sha256 %s", url, counts.stat().st_size, sha256_of(counts))

@@ -19,7 +19,8 @@ from scbert.cells.counts import (
 )
 from scbert.cells.genes import gene_names
 from scbert.cells.panglaodb import read_rdata
-from scbert.cells.scale import Scale, check_values, recover_counts
+from scbert.cells.recover import recover_counts
+from scbert.cells.scale import Scale, check_values
 from scbert.cells.splits import split_batches
 from scbert.cells.splits import split_cells as split_by_type
 from scbert.cells.tables import read_table, write_table
@@ -27,6 +28,11 @@ from scbert.config import Dataset, ReadSettings, SourceSettings, Split
 from scbert.files import publish, sha256_of, write_json
 
 log = logging.getLogger(__name__)
+
+UNKNOWN_SUM = (
+    "The file does not tell to how many counts per cell it was normalised; taken as {:,.0f}. "
+    "Name the column of all counts (library_size_key) if there is one."
+)
 
 
 def fetch_dataset(target: Path, settings: SourceSettings) -> None:
@@ -38,6 +44,11 @@ def fetch_dataset(target: Path, settings: SourceSettings) -> None:
         If the package or its file is not there.
     """
     name, _, inside = settings.source.removeprefix("package:").partition("/")
+    if not name.isidentifier():
+        raise ValueError(
+            f"{settings.source}: '{name}' is no name of a package. "
+            "Write package:NAME/FILE, with a file inside that package."
+        )
     spec = importlib.util.find_spec(name)  # does not import it
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
@@ -46,7 +57,10 @@ def fetch_dataset(target: Path, settings: SourceSettings) -> None:
     root = Path(spec.submodule_search_locations[0]).resolve()
     source = (root / inside).resolve()
     if not source.is_relative_to(root) or not source.is_file():
-        raise ValueError(f"{settings.source}: the package '{name}' has no file {inside}.")
+        raise ValueError(
+            f"{settings.source}: the package '{name}' has no file '{inside}'. "
+            "Name a file inside that package."
+        )
     with publish(target) as unfinished:
         shutil.copyfile(source, unfinished)
     log.info("%s: %d bytes, sha256 %s", settings.source, target.stat().st_size, sha256_of(target))
@@ -75,6 +89,7 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
     else:
         scale = require_scale(matrix, dataset.scale if dataset else "auto", f"{found} of {cells}")
     library = library_sizes(adata.obs, dataset.library_size_key if dataset else "", str(cells))
+    library_known = scale.kind == "counts" or bool(scale.target_sum) or library is not None
     if scale.kind == "log1p":
         matrix, library = recover_counts(matrix, scale, library, settings.normalization.target_sum)
     elif library is None:
@@ -86,6 +101,7 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
     keep, dropped = _keep(obs, settings.counts.min_genes)
     if dataset:
         _check_types(obs.cell_type[keep], settings.counts.min_cells_per_type, dataset)
+    notes = [] if library_known else [UNKNOWN_SUM.format(settings.normalization.target_sum)]
     result = ad.AnnData(matrix[keep].astype(np.float32), obs=obs[keep])
     result.var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
     with publish(counts) as unfinished:
@@ -103,7 +119,7 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
             "dropped": dropped,
             "genes": matrix.shape[1],
             "cell_types": _numbers(result.obs.cell_type) if dataset else {},
-            "notes": [],
+            "notes": notes,
         },
     )
     log.info(
@@ -115,7 +131,13 @@ def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> pd.DataFrame:
     labels = require_column(obs, dataset.label_key, name)
     columns = {"cell_type": labels.astype(object).where(labels.notna(), "").astype(str)}
     if dataset.batch_key:
-        columns["batch"] = require_column(obs, dataset.batch_key, name).astype(str)
+        batch = require_column(obs, dataset.batch_key, name)
+        if batch.isna().any():
+            raise ValueError(
+                f"obs['{dataset.batch_key}'] of {name} is empty in {batch.isna().sum()} cells, but "
+                "a batch must not be in two parts. Fill it in, or leave batch_key empty."
+            )
+        columns["batch"] = batch.astype(str)
     return pd.DataFrame(columns)
 
 

@@ -111,5 +111,5 @@ def tokenize(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sa
     placed = sparse.csr_matrix(
         (bins.data, measured[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
     )
-    below_one = int(expression.X.nnz - bins.nnz)
+    below_one = int(np.count_nonzero(expression.X.data) - bins.nnz)
     return Sample(name, expression.obs_names.tolist(), placed, measured, below_one)

@@ -1,0 +1,67 @@
+# Figures of the corpus and of each dataset.
+
+
+rule draw_corpus_figures:
+    input:
+        tokens=expand("results/tokens/{store}", store=CONFIG.corpus.name),
+        gene2vec="results/gene2vec",
+        pretrained="results/pretrained",
+        script=workflow.source_path("../scripts/draw_corpus_figures.py"),
+    output:
+        tokens_figure=corpus_figure("tokens", "Tokens of the corpus"),
+        gene2vec_figure=corpus_figure("gene2vec", "Map of gene vectors"),
+        pretraining_figure=corpus_figure("pretraining", "Masked-expression pretraining"),
+    log:
+        "logs/draw_corpus_figures.log",
+    benchmark:
+        "results/benchmarks/draw_corpus_figures.tsv"
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("steps/report.py"),
+    shell:
+        "python {input.script} --tokens {input.tokens}/meta.json --gene2vec {input.gene2vec}"
+        " --pretrained {input.pretrained} --tokens-figure {output.tokens_figure}"
+        " --gene2vec-figure {output.gene2vec_figure}"
+        " --pretraining-figure {output.pretraining_figure} > {log} 2>&1"
+
+
+rule draw_dataset_figures:
+    input:
+        evaluation="results/metrics/{dataset}/evaluation.json",
+        comparison="results/metrics/{dataset}/comparison.json",
+        manifests=expand(
+            "results/models/{{dataset}}/seed{seed}/MANIFEST.sha256", seed=SEEDS
+        ),
+        script=workflow.source_path("../scripts/draw_dataset_figures.py"),
+    output:
+        scores=dataset_figure("scores", "Scores beside baselines"),
+        confusion=dataset_figure("confusion", "Confusion matrix"),
+        per_type=dataset_figure("per_type", "Scores per cell type"),
+        finetuning=dataset_figure("finetuning", "Fine-tuning curves"),
+        umap=dataset_figure("umap", "UMAP of the test cells"),
+        reliability=dataset_figure("reliability", "Reliability diagram"),
+    log:
+        "logs/draw_dataset_figures/{dataset}.log",
+    benchmark:
+        "results/benchmarks/draw_dataset_figures/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        models=expand("results/models/{{dataset}}/seed{seed}", seed=SEEDS),
+        code=code("steps/report.py"),
+    shell:
+        "python {input.script} --evaluation {input.evaluation} --comparison {input.comparison}"
+        " --models {params.models} --scores {output.scores} --confusion {output.confusion}"
+        " --per-type {output.per_type} --finetuning {output.finetuning} --umap {output.umap}"
+        " --reliability {output.reliability} > {log} 2>&1"

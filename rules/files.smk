@@ -1,0 +1,93 @@
+# Which files a rule reads, where that depends on the configuration, and figures as outputs.
+
+
+wildcard_constraints:
+    source=r"[\w-]+",
+    dataset=r"[\w-]+",
+    sample=r"[\w-]+(\.train)?",
+    store=r"[\w-]+",
+    seed=r"\d+",
+
+
+def local_file(source):
+    """Where a file is read: where it lies, or below resources/ if a package ships it."""
+    file = FILES[source]
+    return (
+        f"resources/{source}{Path(file).suffix}" if source in SHIPPED else found(file)
+    )
+
+
+def cells_file(wildcards):
+    """The file with the cells of a dataset or of a sample of the corpus."""
+    if wildcards.source not in FILES and FROM_PANGLAODB:
+        return f"resources/panglaodb/{wildcards.source}.sparse.RData"
+    return local_file(wildcards.source)
+
+
+def ontology_of(wildcards):
+    """The table of Cell Ontology ids of a dataset, if it has one."""
+    ontology = DATASETS[wildcards.dataset].ontology
+    return found(ontology) if ontology else []
+
+
+def unlabelled_samples():
+    """Samples of the corpus: the chosen ones of PanglaoDB, or those of the configuration."""
+    if not FROM_PANGLAODB:
+        return list(CONFIG.corpus.samples)
+    with checkpoints.select_samples.get().output.samples.open() as table:
+        header, *rows = (line.rstrip("\n").split("\t") for line in table)
+    rows = [dict(zip(header, row)) for row in rows]
+    return [row["sample"] for row in rows if row["included"] == "yes"]
+
+
+def corpus_samples():
+    """The unlabelled samples, and the training cells of the datasets that join them."""
+    return unlabelled_samples() + [
+        f"{name}.train" for name, dataset in DATASETS.items() if dataset.joins_corpus
+    ]
+
+
+def of_corpus(pattern):
+    """An input function: one path for each sample of the corpus."""
+
+    def paths(wildcards):
+        return expand(pattern, sample=corpus_samples())
+
+    return paths
+
+
+def of_samples_and_datasets(pattern):
+    """An input function: one path for each file of cells that is read."""
+
+    def paths(wildcards):
+        return expand(pattern, sample=[*unlabelled_samples(), *DATASETS])
+
+    return paths
+
+
+def expressions_of_store(wildcards):
+    """The files of expression that a token store is made of."""
+    of_the_corpus = wildcards.store == CONFIG.corpus.name
+    samples = corpus_samples() if of_the_corpus else [wildcards.store]
+    return expand("results/expression/{sample}.h5ad", sample=samples)
+
+
+def corpus_figure(name, title):
+    """A figure of the corpus, also for `snakemake --report`."""
+    return report(
+        f"results/figures/corpus/{name}.svg",
+        caption=f"../report/{name}.rst",
+        category="Corpus and pretraining",
+        labels={"figure": title},
+    )
+
+
+def dataset_figure(name, title):
+    """A figure of a dataset, also for `snakemake --report`."""
+    return report(
+        f"results/figures/{{dataset}}/{name}.svg",
+        caption=f"../report/{name}.rst",
+        category="Datasets",
+        subcategory="{dataset}",
+        labels={"figure": title},
+    )

@@ -1,0 +1,50 @@
+# Train, validation and test cells of a dataset, and those that join the corpus.
+
+
+rule split_cells:
+    input:
+        counts="results/counts/{dataset}.h5ad",
+        script=workflow.source_path("../scripts/split_cells.py"),
+    output:
+        split="results/splits/{dataset}.tsv",
+    log:
+        "logs/split_cells/{dataset}.log",
+    benchmark:
+        "results/benchmarks/split_cells/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=CONFIG.split.model_dump_json(),
+        code=code("steps/read.py"),
+    shell:
+        "python {input.script} --counts {input.counts} --split {output.split}"
+        " --settings {params.settings:q} > {log} 2>&1"
+
+
+rule select_training_cells:
+    input:
+        counts="results/counts/{dataset}.h5ad",
+        split="results/splits/{dataset}.tsv",
+        script=workflow.source_path("../scripts/select_training_cells.py"),
+    output:
+        training_cells="results/counts/{dataset}.train.h5ad",
+    log:
+        "logs/select_training_cells/{dataset}.log",
+    benchmark:
+        "results/benchmarks/select_training_cells/{dataset}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=30,
+    params:
+        code=code("steps/read.py"),
+    shell:
+        "python {input.script} --counts {input.counts} --split {input.split}"
+        " --training-cells {output.training_cells} > {log} 2>&1"

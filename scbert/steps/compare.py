@@ -1,0 +1,125 @@
+"""Rule compare: expression and predictions -> scBERT beside baselines, on the same test cells."""
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+from scipy import sparse
+
+from scbert.config import CompareSettings, Evaluate
+from scbert.evidence import metrics
+from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
+from scbert.files import write_json
+from scbert.steps.predictions import (
+    Prediction,
+    all_classes,
+    log_scores,
+    read_predictions,
+    read_split,
+)
+
+
+def compare(
+    expression: Path,
+    split: Path,
+    predictions: list[Path],
+    comparison: Path,
+    settings: CompareSettings,
+) -> None:
+    """Score baselines and controls on the same test cells, and their difference from scBERT.
+
+    Parameters
+    ----------
+    expression
+        AnnData with log2(1 + counts per 10 000) of at least the cells of the split.
+    split, predictions
+        As for `evaluate`.
+    comparison
+        The JSON file to write.
+    settings
+        Methods, grids, bins and bootstrap.
+
+    Raises
+    ------
+    ValueError
+        As for `evaluate`, or if cells of the split have no expression.
+    """
+    table = read_split(split)
+    cells = _labelled_parts(expression, table)
+    test, seeds = cells["test"], read_predictions(predictions, table.query("part == 'test'").index)
+    ours, classes = [seed.predicted for seed in seeds], all_classes(seeds, table["cell_type"])
+    found = metrics.bootstrap_scores(test.cell_types, ours, classes, settings.evaluate)
+    methods = [_describe_scbert(seeds) | _without_seeds(found)]
+    differences: list[dict[str, Any]] = []
+    for method in settings.compare.methods:
+        baseline = fit_baseline(
+            method, cells["train"], cells["validation"], settings.compare, settings.binning.n_bins
+        )
+        theirs = [baseline.predict(test.expression)]
+        found = metrics.bootstrap_scores(test.cell_types, theirs, classes, settings.evaluate)
+        methods.append(_describe(baseline) | _without_seeds(found))
+        difference = metrics.paired_difference(
+            test.cell_types, ours, theirs, classes, settings.evaluate
+        )
+        differences += [
+            {"method": method, "metric": metric, **difference[metric]}
+            for metric in ("macro_f1", "accuracy")
+        ]
+        log_scores(baseline.title, found, baseline.setting)
+    content = {
+        "dataset": split.stem,
+        **{f"n_{part}": len(cells[part].cell_types) for part in ("test", "train", "validation")},
+        "confidence_level": settings.evaluate.confidence_level,
+        "interval": _describe_interval(settings.evaluate),
+        "methods": methods,
+        "differences": differences,
+    }
+    write_json(comparison, content)
+
+
+def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, LabelledCells]:
+    adata = ad.read_h5ad(expression)
+    missing = table.index.difference(adata.obs_names)
+    if len(missing):
+        raise ValueError(
+            f"{expression} lacks {len(missing)} of the {len(table)} cells of the split, such as "
+            f"'{missing[0]}', but every method needs the same cells. Make both from one dataset."
+        )
+    cells = {}
+    for part, rows in table.groupby("part"):
+        matrix = sparse.csr_matrix(adata[rows.index].X)
+        cells[str(part)] = LabelledCells(matrix, rows["cell_type"].to_numpy(dtype=str))
+    return cells
+
+
+def _describe_scbert(seeds: list[Prediction]) -> dict[str, Any]:
+    names = ", ".join(str(seed.seed) for seed in seeds)
+    setting = f"Mean over {len(seeds)} fine-tuned model(s), seed {names}."
+    return {
+        "method": "scbert",
+        "title": "scBERT",
+        "kind": "model",
+        "setting": setting,
+        "validation_macro_f1": None,  # it stands in the history of each model
+    }
+
+
+def _describe(baseline: Baseline) -> dict[str, Any]:
+    names = ("method", "title", "kind", "setting", "validation_macro_f1")
+    return {name: getattr(baseline, name) for name in names}
+
+
+def _describe_interval(settings: Evaluate) -> str:
+    return (
+        f"{settings.confidence_level:.0%} percentile bootstrap: {settings.bootstrap_samples} "
+        "resamples of the test cells, the same for every method and seed, scoring the mean over "
+        "seeds; the spread of training again is not in it."
+    )
+
+
+def _without_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    return {
+        metric: {key: interval[key] for key in ("mean", "low", "high")}
+        for metric, interval in found.items()
+    }

@@ -1,0 +1,153 @@
+"""What evaluate and compare share: the split, and what each seed's model says of its test cells.
+
+Only those two steps see predictions and the true labels of the test cells together.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from scbert.cells.splits import PARTS
+from scbert.cells.tables import read_table
+
+log = logging.getLogger("scbert")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one model says about the test cells, in the order of the split table."""
+
+    seed: int
+    labels: list[str]
+    obs: pd.DataFrame
+    probabilities: np.ndarray
+    embedding: np.ndarray
+    temperature: float
+    threshold: float
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The predicted cell type of each test cell."""
+        return self.obs["scbert_label"].to_numpy(dtype=str)
+
+
+def read_split(path: Path) -> pd.DataFrame:
+    """Read the parts of a dataset, indexed by cell.
+
+    Raises
+    ------
+    ValueError
+        If a cell stands in it twice, or train, validation or test is empty.
+    """
+    table = read_table(path, "cell", "cell_type", "part").set_index("cell")
+    if not table.index.is_unique:
+        twice = table.index[table.index.duplicated()][0]
+        raise ValueError(
+            f"{path} lists cell '{twice}' more than once, but a cell may be in one part only, or "
+            "the test is not one. Make the split again."
+        )
+    empty = [part for part in PARTS if part not in set(table["part"])]
+    if empty:
+        raise ValueError(
+            f"{path} has no cell in {', '.join(empty)}, but fitting, choosing and testing need "
+            "cells of their own. Make the split again with larger fractions."
+        )
+    return table
+
+
+def read_predictions(paths: list[Path], cells: pd.Index) -> list[Prediction]:
+    """Read what the model of each seed says about the test cells, by seed.
+
+    Parameters
+    ----------
+    paths
+        One file seed{n}.h5ad per seed.
+    cells
+        The test cells; the predictions are brought into this order.
+
+    Raises
+    ------
+    ValueError
+        If a file's cells are not the test cells, or it predicts a type that its model cannot know.
+    """
+    if not paths:
+        raise ValueError(
+            "no prediction is given, but scores need at least one. Pass seed{n}.h5ad, one per seed."
+        )
+    seeds = sorted((_read_prediction(path, cells) for path in paths), key=lambda seed: seed.seed)
+    for seed in seeds[1:]:
+        if seed.labels != seeds[0].labels:
+            raise ValueError(
+                f"seed {seed.seed} knows other cell types than seed {seeds[0].seed}, so their "
+                "scores have no common mean. Fine-tune both on the same split."
+            )
+    return seeds
+
+
+def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
+    name = re.fullmatch(r"seed(\d+)\.h5ad", path.name)
+    if name is None:
+        raise ValueError(
+            f"{path} does not say its seed, which stands beside each score. "
+            "Name a file of predictions seed{n}.h5ad, as in seed2021.h5ad."
+        )
+    adata = ad.read_h5ad(path)
+    _require_test_cells(adata.obs_names, cells, path)
+    adata = adata[cells]
+    about, labels = adata.uns["scbert"], [str(label) for label in adata.uns["scbert"]["labels"]]
+    strangers = sorted(set(adata.obs["scbert_label"].astype(str)) - set(labels))
+    if strangers:
+        raise ValueError(
+            f"{path} predicts '{strangers[0]}', but its model knows only {', '.join(labels)}. "
+            "Annotate the test cells again with the model of this seed."
+        )
+    probabilities = np.asarray(adata.obsm["scbert_probabilities"], dtype=np.float64)
+    embedding = np.asarray(adata.obsm["X_scbert"])
+    if not (np.isfinite(probabilities).all() and np.isfinite(embedding).all()):
+        raise ValueError(
+            f"{path} holds NaN or infinity, so its model did not learn. "
+            "Look at its history.jsonl and lower the learning rate."
+        )
+    return Prediction(
+        seed=int(name[1]),
+        labels=labels,
+        obs=adata.obs,
+        probabilities=probabilities,
+        embedding=embedding,
+        temperature=float(about["temperature"]),
+        threshold=float(about["novelty_threshold"]),
+    )
+
+
+def _require_test_cells(found: pd.Index, cells: pd.Index, path: Path) -> None:
+    extra, missing = found.difference(cells), cells.difference(found)
+    if len(extra) or len(missing) or not found.is_unique:
+        example = [*extra, *missing, *found[found.duplicated()]][0]
+        raise ValueError(
+            f"{path} does not hold exactly the {len(cells)} test cells of the split: {len(extra)} "
+            f"other, {len(missing)} missing, {found.duplicated().sum()} double, such as "
+            f"'{example}'. Scores count each test cell once. Annotate the cells of this split."
+        )
+
+
+def all_classes(seeds: list[Prediction], cell_types: Iterable[str]) -> list[str]:
+    """List the types that the models know, then those that only the data know."""
+    known = seeds[0].labels
+    return known + sorted(set(cell_types) - set(known))
+
+
+def log_scores(title: str, found: dict[str, dict[str, Any]], note: str) -> None:
+    """Log each metric with its interval."""
+    values = ", ".join(
+        f"{metric.replace('_', ' ')} {interval['mean']:.3f} "
+        f"({interval['low']:.3f} to {interval['high']:.3f})"
+        for metric, interval in found.items()
+    )
+    log.info("%s: %s. %s", title, values, note)

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+
+from scbert.files import publish, read_json, sha256_of, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_folder(path, **files):
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+
+
+def test_publish_shows_a_file_only_when_it_is_complete(tmp_path):
+    target = tmp_path / "deep/er/counts.tsv"
+    with publish(target) as unfinished:
+        unfinished.write_text("half")
+        assert unfinished.name == target.name
+        assert not target.exists()
+    assert target.read_text() == "half"
+    assert names(target.parent) == ["counts.tsv"]
+
+
+def test_publish_replaces_a_file_and_a_folder(tmp_path):
+    for _ in range(2):
+        with publish(tmp_path / "file") as unfinished:
+            unfinished.write_text("new")
+        with publish(tmp_path / "folder") as unfinished:
+            write_folder(unfinished, a="new")
+    (tmp_path / "folder/old").write_text("old")
+    with publish(tmp_path / "folder") as unfinished:
+        write_folder(unfinished, a="newer")
+    assert names(tmp_path) == ["file", "folder"]
+    assert names(tmp_path / "folder") == ["a"]
+    assert (tmp_path / "folder/a").read_text() == "newer"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_publish_leaves_what_stood_there_on_an_error(tmp_path, error):
+    (tmp_path / "file").write_text("old")
+    write_folder(tmp_path / "folder", a="old")
+
+    def fail(path, write):
+        with publish(path) as unfinished:
+            write(unfinished)
+            raise error("on the way")
+
+    with pytest.raises(error, match="on the way"):
+        fail(tmp_path / "file", lambda path: path.write_text("half"))
+    with pytest.raises(error, match="on the way"):
+        fail(tmp_path / "folder", lambda path: write_folder(path, a="half", b="half"))
+    with pytest.raises(error, match="on the way"):
+        fail(tmp_path / "new", lambda path: path.write_text("half"))
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path / "folder") == ["a"]
+    assert (tmp_path / "folder/a").read_text() == "old"
+
+
+def test_publish_keeps_the_old_when_nothing_was_written(tmp_path):
+    """The folder had been moved away before, and was deleted with the workspace."""
+    (tmp_path / "file").write_text("old")
+    write_folder(tmp_path / "folder", a="old")
+    for name in ("file", "folder", "new"):
+        with pytest.raises(FileNotFoundError), publish(tmp_path / name):
+            pass
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "folder/a").read_text() == "old"
+
+
+def test_publish_keeps_an_old_file_that_a_folder_cannot_replace(tmp_path):
+    (tmp_path / "result").write_text("old")
+    with pytest.raises(NotADirectoryError), publish(tmp_path / "result") as unfinished:
+        write_folder(unfinished, a="new")
+    assert (tmp_path / "result").read_text() == "old"
+    assert names(tmp_path) == ["result"]
+
+
+def test_json_comes_back(tmp_path):
+    content = {"name": "T cell", "shares": [0.25, 1, None], "nested": {"yes": True}}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+    assert (tmp_path / "a.json").read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_write_json_refuses_nan_and_infinity_and_keeps_the_old(tmp_path, value):
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"score": value})
+    assert read_json(tmp_path / "a.json") == 1
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b'{"cells": 3', b"\xff\xfe", b""])
+def test_read_json_names_a_damaged_file(tmp_path, content):
+    (tmp_path / "meta.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"meta.json is not valid JSON \(.*Make it again"):
+        read_json(tmp_path / "meta.json")
+
+
+def test_sha256_of_the_standard_example(tmp_path):
+    """FIPS 180-2, appendix B.1."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(tmp_path / "abc") == expected

@@ -1,0 +1,172 @@
+"""Steps build_vocabulary, normalize_counts and bin_expression."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import sparse
+
+from scbert.cells.genes import read_vocabulary, vocabulary_sha256
+from scbert.cells.tables import write_table
+from scbert.cells.tokens import open_store, store_in_memory
+from scbert.config import load_config
+from scbert.files import read_json, sha256_of
+from scbert.steps.tokenize import bin_expression, build_vocabulary, normalize_counts, tokenize
+
+ROOT = Path(__file__).parents[1]
+CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
+SYMBOLS = ["CD3D", "LYZ", "MS4A1", "NKG7"]
+IDS = [f"ENSG{number:011d}" for number in range(1, 5)]
+
+
+def normalization(denominator="library"):
+    return CONFIG.normalization.model_copy(update={"denominator": denominator})
+
+
+def write_counts(path, x, symbols, **obs):
+    """As read_counts does."""
+    x = np.asarray(x, dtype=np.float32)
+    table = pd.DataFrame(
+        {"library_size": x.sum(axis=1), **obs}, index=[f"{path.stem}_c{n}" for n in range(len(x))]
+    )
+    var = pd.DataFrame({"symbol": symbols, "gene_id": ""}, index=symbols)
+    ad.AnnData(sparse.csr_matrix(x), table, var).write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    path = tmp_path / "vocabulary.tsv"
+    write_table(path, pd.DataFrame({"symbol": SYMBOLS, "gene_id": IDS, "n_cells": 9}))
+    return path
+
+
+def normalise(tmp_path, counts, vocabulary, settings=None):
+    expression, overlap = tmp_path / "x" / counts.name, tmp_path / "x" / (counts.stem + ".json")
+    normalize_counts(counts, vocabulary, expression, overlap, settings or normalization())
+    return expression, ad.read_h5ad(expression), read_json(overlap)
+
+
+def test_build_vocabulary_of_two_samples(tmp_path):
+    first = write_counts(tmp_path / "s1.h5ad", [[1, 0, 2], [3, 0, 0]], ["LYZ", "CD3D", "NKG7"])
+    second = write_counts(tmp_path / "s2.h5ad", [[5, 1], [5, 0]], ["LYZ", "CD3D"])
+    lines = [f"{gene},{symbol}" for gene, symbol in zip(IDS, SYMBOLS, strict=True)]
+    (tmp_path / "genes.csv").write_text("\n".join(lines))
+    settings = CONFIG.vocabulary.model_copy(update={"min_cells": 1, "max_genes": 2})
+    build_vocabulary([first, second], tmp_path / "genes.csv", tmp_path / "v.tsv", settings)
+    found = read_vocabulary(tmp_path / "v.tsv")
+    assert found.to_dict("list") == {
+        "symbol": ["CD3D", "LYZ"],
+        "gene_id": IDS[:2],
+        "n_cells": ["1", "4"],
+        "n_samples": ["1", "2"],
+    }
+
+
+def test_build_vocabulary_leaves_nothing_when_no_gene_is_left(tmp_path):
+    counts = write_counts(tmp_path / "s1.h5ad", [[1.0]], ["LYZ"])
+    (tmp_path / "genes.csv").write_text(f"{IDS[1]},LYZ\n")
+    with pytest.raises(ValueError, match=r"no gene is expressed in 5 cells.*vocabulary.min_cells"):
+        build_vocabulary([counts], tmp_path / "genes.csv", tmp_path / "v.tsv", CONFIG.vocabulary)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["genes.csv", "s1.h5ad"]
+
+
+def test_normalize_counts_orders_genes_and_divides_by_the_whole_library(tmp_path, vocabulary):
+    """Of 8 counts 4 are of a gene that the vocabulary lacks: LYZ is 1 / 8, or 1 / 4."""
+    counts = write_counts(
+        tmp_path / "s1.h5ad", [[1, 4, 3]], ["LYZ", "XYZ", "CD3D"], cell_type=["T cell"]
+    )
+    _, found, overlap = normalise(tmp_path, counts, vocabulary)
+    assert found.var_names.tolist() == ["CD3D", "LYZ"]
+    assert found.var.vocabulary_index.tolist() == [0, 1]
+    assert found.X.toarray() == pytest.approx(np.log2(1 + np.array([[3750, 1250]])))
+    assert found.obs.cell_type.tolist() == ["T cell"]
+    assert found.uns["counts_sha256"] == sha256_of(counts)
+    assert found.uns["vocabulary_sha256"] == vocabulary_sha256(read_vocabulary(vocabulary))
+    assert (overlap["matched"], overlap["unmatched"], overlap["unmatched_examples"]) == (
+        2,
+        1,
+        ["XYZ"],
+    )
+    assert overlap["share_of_vocabulary"] == 0.5
+    _, found, _ = normalise(tmp_path, counts, vocabulary, normalization("vocabulary"))
+    assert found.X.toarray() == pytest.approx(np.log2(1 + np.array([[7500, 2500]])))
+
+
+def test_normalize_counts_keeps_a_gene_that_is_measured_but_silent(tmp_path, vocabulary):
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 0]], ["LYZ", "NKG7"])
+    assert normalise(tmp_path, counts, vocabulary)[1].var_names.tolist() == ["LYZ", "NKG7"]
+
+
+def test_normalize_counts_refuses_a_file_without_a_known_gene(tmp_path, vocabulary):
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 2]], ["Cd3d", "Lyz2"])
+    with pytest.raises(
+        ValueError,
+        match=r"none of the 2 genes of .*s1.h5ad \(Cd3d, Lyz2, ...\) .* 4 genes \(CD3D, LYZ, MS4A1"
+        r".*Use human gene symbols or Ensembl ids",
+    ):
+        normalise(tmp_path, counts, vocabulary)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s1.h5ad", "vocabulary.tsv"]
+
+
+def test_normalize_counts_refuses_negative_counts_and_a_library_that_is_too_small(
+    tmp_path, vocabulary
+):
+    for x, message in (
+        ([[3, -1]], "counts hold -1"),
+        ([[3, 2]], "has 5 counts but a library of 4"),
+    ):
+        counts = write_counts(tmp_path / "s1.h5ad", x, SYMBOLS[:2], library_size=[4.0])
+        with pytest.raises(ValueError, match=message):
+            normalise(tmp_path, counts, vocabulary)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s1.h5ad", "vocabulary.tsv"]
+
+
+def test_bin_expression_joins_samples_in_the_vocabulary(tmp_path, vocabulary):
+    """10,000 counts per cell, so that a count of 3 is log2(4) = 2; 1 is below 2, so bin 1."""
+    first = write_counts(tmp_path / "s1.h5ad", [[3, 1, 9996]], ["LYZ", "CD3D", "XYZ"])
+    second = write_counts(tmp_path / "s2.h5ad", [[10_000]], ["NKG7"])
+    paths = [normalise(tmp_path, counts, vocabulary)[0] for counts in (first, second)]
+    bin_expression(paths, vocabulary, tmp_path / "tokens", CONFIG.binning)
+    store = open_store(tmp_path / "tokens")
+    assert [part.tolist() for part in store.tokens(0)] == [[0, 1], [1, 2]]
+    assert [part.tolist() for part in store.tokens(1)] == [[3], [5]]
+    assert [store.measured_genes(cell).tolist() for cell in (0, 1)] == [[0, 1], [3]]
+    assert store.cells == ["s1_c0", "s2_c0"]
+    assert store.meta["sources"] == [
+        {"sample": path.stem, "sha256": sha256_of(path)} for path in paths
+    ]
+    assert store.meta["bins"]["0"] == 0
+
+
+def test_genes_below_one_are_counted_but_not_stored(tmp_path, vocabulary):
+    """One count of 20,000 is 0.5 per 10,000: log2(1.5) = 0.58."""
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 19_999, 0]], SYMBOLS[:3])
+    expression, adata, _ = normalise(tmp_path, counts, vocabulary)
+    bin_expression([expression], vocabulary, tmp_path / "tokens", CONFIG.binning)
+    store = open_store(tmp_path / "tokens")
+    assert store.meta["bins"] == {"0": 1, "1": 0, "2": 0, "3": 0, "4": 0, "5": 1}
+    sample = tokenize("s1", adata, 4, 5)
+    assert sample.below_one == 1
+    assert [part.tolist() for part in store_in_memory(sample).tokens(0)] == [[1], [5]]
+
+
+def test_tokenize_does_not_count_a_stored_zero(tmp_path, vocabulary):
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 19_999, 0]], SYMBOLS[:3])
+    _, adata, _ = normalise(tmp_path, counts, vocabulary)
+    adata.X = sparse.csr_matrix((adata.X.toarray().ravel(), [0, 1, 2], [0, 3]))
+    assert adata.X.nnz == 3
+    assert tokenize("s1", adata, 4, 5).below_one == 1
+
+
+def test_bin_expression_refuses_scaled_expression_and_leaves_nothing(tmp_path, vocabulary):
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 2]], SYMBOLS[:2])
+    expression, adata, _ = normalise(tmp_path, counts, vocabulary)
+    adata.X = sparse.csr_matrix(adata.X.toarray() - 12)
+    adata.write_h5ad(expression)
+    with pytest.raises(ValueError, match=r"expression holds -.*Pass the output of normalize\(\)"):
+        bin_expression([expression], vocabulary, tmp_path / "tokens", CONFIG.binning)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s1.h5ad", "vocabulary.tsv", "x"]
