@@ -20,6 +20,7 @@ from scbert.config import (
     settings_for,
     step_arguments,
 )
+from scbert.schema import schema_text
 
 ROOT = Path(__file__).parents[1]
 BASE = yaml.safe_load((ROOT / "config/config.yaml").read_text())
@@ -286,3 +287,8 @@ def test_every_setting_stands_in_the_file_with_the_values():
                 required(field.annotation)
 
     required(package.Config)
+
+
+def test_the_schema_for_editors_is_in_step_with_the_code():
+    """If it is not: make schema."""
+    assert (ROOT / "config/config.schema.yaml").read_text() == schema_text()
