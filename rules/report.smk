@@ -47,6 +47,8 @@ rule report:
         ),
     log:
         "logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
     localrule: True
     conda:
         "../envs/report.yaml"
@@ -95,3 +97,5 @@ use rule report as report_dataset with:
         ),
     log:
         "logs/report/{dataset}.log",
+    benchmark:
+        "results/benchmarks/report/{dataset}.tsv"

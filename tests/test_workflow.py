@@ -8,7 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
@@ -351,6 +354,48 @@ def test_a_failing_step_says_why_and_leaves_no_output(fresh):
     assert "kind" in done.said  # the columns that there are
     counts = fresh.here / "results/counts"
     assert not counts.exists() or list(counts.iterdir()) == []
+
+
+@pytest.fixture
+def panglaodb_site(tmp_path):
+    """PanglaoDB's table, cut to five human samples and a mouse, and their files, over loopback."""
+    shared = Path(os.environ.get("SCBERT_SHARED_DATA", REPOSITORY / "../shared/data")) / "panglaodb"
+    if not shared.is_dir():
+        pytest.skip(f"{shared} is absent (set SCBERT_SHARED_DATA)")
+    site = tmp_path / "site"
+    shutil.copytree(shared / "rdata", site / "rdata")
+    samples = [path.name.split(".")[0].replace("_", '","') for path in site.glob("rdata/*")]
+    lines = (shared / "metadata.txt").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if any(sample in line for sample in samples)]
+    (site / "metadata.txt").write_text("".join(kept))
+    handler = partial(SimpleHTTPRequestHandler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_panglaodb_from_its_site_to_tokens(fresh, panglaodb_site):
+    addresses = {
+        "metadata_url": f"{panglaodb_site}/metadata.txt",
+        "counts_url": panglaodb_site + "/rdata/{sra}_{srs}.sparse.RData",
+    }
+    changed = {
+        "corpus": {"panglaodb": addresses},
+        "counts": {"min_genes": 50},  # the samples are cut to 50 cells, many of them nearly empty
+        "vocabulary": {"min_cells": 5},
+    }
+    target = "results/tokens/panglaodb"
+    done = fresh.snakemake(target, config="config/panglaodb.yaml", changed=changed)
+    assert done.returncode == 0, done.said
+    chosen = pd.read_csv(fresh.here / "results/corpus/samples.tsv", sep="\t").set_index("sample")
+    mouse = chosen.loc["SRA578634_SRS2302659"]
+    assert [mouse.included, mouse.reason] == ["no", "species is not Homo sapiens"]
+    meta = read_json(fresh.here / target / "meta.json")
+    sources = {source["sample"] for source in meta["sources"]}
+    assert sources == {*chosen.index[chosen.included == "yes"], "pbmc68k_reduced.train"}
+    assert len(sources) == 6
+    assert meta["cells"] > 416  # those of pbmc68k_reduced, and PanglaoDB's
 
 
 def test_slurm_profile_names_real_rules_and_alone_asks_for_gpus(fresh):
