@@ -28,7 +28,7 @@ bench: $(VENV)/.dev  ## speed and memory beside peers, printed as tables
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/store.py
 
-schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config.py
+schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml
 
 clean:  ## everything that a run made; .venv and the code stay

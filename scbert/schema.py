@@ -11,7 +11,7 @@ from scbert.files import publish
 
 def schema_text() -> str:
     """Return the JSON schema of the configuration, as YAML."""
-    head = "# Made by `make schema` from scbert/config.py: do not edit.\n"
+    head = "# Made by `make schema` from scbert/config/: do not edit.\n"
     return head + yaml.safe_dump(Config.model_json_schema(), sort_keys=True, width=100)
 
 

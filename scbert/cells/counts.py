@@ -89,8 +89,8 @@ def _require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
     if len(repeated):
         raise ValueError(
             f"{name} has {len(repeated)} {what} that occur more than once "
-            f"({', '.join(repeated[:3])}). "
-            f"They must be unique, or cells and genes would be mixed up. Do: {remedy}."
+            f"({', '.join(repeated[:3])}). They must be unique, or cells and genes would be mixed "
+            f"up. Do: {remedy}."
         )
 
 
@@ -171,7 +171,7 @@ def require_column(obs: pd.DataFrame, key: str, name: str) -> pd.Series:
     if key not in obs.columns:
         raise ValueError(
             f"{name} has no column obs['{key}']; it has "
-            f"{', '.join(map(str, obs.columns)) or 'none'}. "
-            "Name the right column in the table of datasets."
+            f"{', '.join(map(str, obs.columns)) or 'none'}. Name the right column in the table of "
+            "datasets."
         )
     return obs[key]

@@ -93,8 +93,7 @@ def train_vectors(
     if len(pairs) == 0:
         raise ValueError(
             f"no two genes are correlated by {settings.min_correlation} or more in any sample of "
-            f"the corpus. "
-            "Lower gene2vec.min_correlation or gene2vec.min_cells, or add cells."
+            "the corpus. Lower gene2vec.min_correlation or gene2vec.min_cells, or add cells."
         )
     from gensim.models import Word2Vec  # noqa: PLC0415  pretraining reads vectors without gensim
 

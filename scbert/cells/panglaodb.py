@@ -74,8 +74,7 @@ def require_rdata(path: Path, url: str, target: Path) -> None:
     if not start.startswith(COMPRESSED):
         raise ValueError(
             f"{url} sent something that is not an R file (it starts with {start!r}). Try again "
-            f"later, or "
-            f"put the file at {target} by hand."
+            f"later, or put the file at {target} by hand."
         )
 
 
@@ -148,8 +147,7 @@ def read_rdata(path: Path) -> ad.AnnData:
     if "sm" not in objects:
         raise ValueError(
             f"{path} holds {', '.join(objects) or 'nothing'}, but counts are in 'sm'. Files with "
-            f"RPKM only "
-            "(sm2) cannot be used: exclude the sample in config/exclusions.tsv."
+            "RPKM only (sm2) cannot be used: exclude the sample in config/exclusions.tsv."
         )
     return _to_anndata(objects["sm"], path)
 

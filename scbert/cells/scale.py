@@ -51,17 +51,14 @@ def check_values(matrix: sparse.csr_matrix, name: str) -> None:
     if not np.isfinite(values).all():
         raise ValueError(
             f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or "
-            f"infinite, but counts "
-            "are finite numbers. Remove those cells or genes, or give the matrix that holds raw "
-            "counts."
+            "infinite, but counts are finite numbers. Remove those cells or genes, or give the "
+            "matrix that holds raw counts."
         )
     if values.size and values.min() < 0:
         raise ValueError(
             f"{name} holds negative values (lowest {values.min():.3g}), as scaled or "
-            f"batch-corrected data "
-            "do, but scBERT needs counts or log-normalised expression. Give the matrix with raw "
-            "counts, "
-            "such as layers['counts'] or raw.X."
+            "batch-corrected data do, but scBERT needs counts or log-normalised expression. Give "
+            "the matrix with raw counts, such as layers['counts'] or raw.X."
         )
 
 

@@ -34,9 +34,8 @@ def split_cells(
         cells = rng.permutation(np.flatnonzero(cell_type == name))
         if len(cells) < 3:
             raise ValueError(
-                f"cell type '{name}' has {len(cells)} cell(s), but train, validation and test "
-                f"need one each. "
-                "Add cells, merge the type with another, or remove it."
+                f"cell type '{name}' has {len(cells)} cell(s), but train, validation and test need "
+                "one each. Add cells, merge the type with another, or remove it."
             )
         n_test, n_validation = _sizes(len(cells), test_fraction, validation_fraction)
         part[cells[:n_test]] = "test"

@@ -60,8 +60,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         )
     if not np.isfinite(logits).all():
         raise ValueError(
-            "logits hold NaN or infinity, which no temperature can repair. "
-            "Look at the training loss and lower the learning rate."
+            "logits hold NaN or infinity, which no temperature can repair. Look at the training "
+            "loss and lower the learning rate."
         )
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(

@@ -149,10 +149,9 @@ def _require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
     if share < needed or match.matched == 0:
         raise ValueError(
             f"only {match.matched} of the {len(match.index)} genes of {name} ({share:.1%}) are "
-            f"among the "
-            f"{match.vocabulary_size} that the model knows, {needed:.0%} are needed; unknown are "
-            f"{', '.join(match.unmatched[:3])}, ... Use human gene symbols or Ensembl ids as "
-            f"var_names."
+            f"among the {match.vocabulary_size} that the model knows, {needed:.0%} are needed; "
+            f"unknown are {', '.join(match.unmatched[:3])}, ... Use human gene symbols or Ensembl "
+            "ids as var_names."
         )
 
 

@@ -31,8 +31,7 @@ def select_samples(metadata: Path, exclusions: Path, samples: Path, settings: Pa
     if n_included == 0:
         raise ValueError(
             f"none of the {len(chosen)} samples of {metadata} fits the settings of "
-            f"corpus.panglaodb "
-            f"({chosen.reason.value_counts().to_dict()}). Loosen them."
+            f"corpus.panglaodb ({chosen.reason.value_counts().to_dict()}). Loosen them."
         )
     write_table(samples, chosen)
     log.info("%d of %d samples join the corpus", n_included, len(chosen))

@@ -112,8 +112,8 @@ def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
     embedding = np.asarray(adata.obsm["X_scbert"])
     if not (np.isfinite(probabilities).all() and np.isfinite(embedding).all()):
         raise ValueError(
-            f"{path} holds NaN or infinity, so its model did not learn. "
-            "Look at its history.jsonl and lower the learning rate."
+            f"{path} holds NaN or infinity, so its model did not learn. Look at its history.jsonl "
+            "and lower the learning rate."
         )
     return Prediction(
         seed=int(name[1]),
@@ -146,8 +146,8 @@ def all_classes(seeds: list[Prediction], cell_types: Iterable[str]) -> list[str]
 def log_scores(title: str, found: dict[str, dict[str, Any]], note: str) -> None:
     """Log each metric with its interval."""
     values = ", ".join(
-        f"{metric.replace('_', ' ')} {interval['mean']:.3f} "
-        f"({interval['low']:.3f} to {interval['high']:.3f})"
+        f"{metric.replace('_', ' ')} {interval['mean']:.3f} ({interval['low']:.3f} to "
+        f"{interval['high']:.3f})"
         for metric, interval in found.items()
     )
     log.info("%s: %s. %s", title, values, note)

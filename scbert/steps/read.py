@@ -46,8 +46,8 @@ def fetch_dataset(target: Path, settings: SourceSettings) -> None:
     name, _, inside = settings.source.removeprefix("package:").partition("/")
     if not name.isidentifier():
         raise ValueError(
-            f"{settings.source}: '{name}' is no name of a package. "
-            "Write package:NAME/FILE, with a file inside that package."
+            f"{settings.source}: '{name}' is no name of a package. Write package:NAME/FILE, with a "
+            "file inside that package."
         )
     spec = importlib.util.find_spec(name)  # does not import it
     if spec is None or not spec.submodule_search_locations:
@@ -155,8 +155,7 @@ def _keep(obs: pd.DataFrame, min_genes: int) -> tuple[np.ndarray, dict[str, int]
     if not keep.any():
         raise ValueError(
             f"none of the {len(obs)} cells is left ({reasons}; median {obs.n_genes.median():.0f} "
-            f"expressed "
-            "genes). Lower counts.min_genes or give other cells."
+            "expressed genes). Lower counts.min_genes or give other cells."
         )
     return keep, {reason: n for reason, n in reasons.items() if n}
 
@@ -167,9 +166,8 @@ def _check_types(cell_type: pd.Series, min_cells: int, dataset: Dataset) -> None
         listed = ", ".join(f"'{name}' ({n})" for name, n in rare.items())
         raise ValueError(
             f"{dataset.dataset}: too few cells of type {listed}; train, validation and test "
-            f"together need "
-            f"{min_cells} (counts.min_cells_per_type). Add cells, merge the types with others, "
-            f"or remove them."
+            f"together need {min_cells} (counts.min_cells_per_type). Add cells, merge the types "
+            "with others, or remove them."
         )
     if cell_type.nunique() < 2:
         raise ValueError(

@@ -60,11 +60,9 @@ def normalize_counts(
     match = match_genes(gene_names(adata.var), genes)
     if match.matched == 0:
         raise ValueError(
-            f"none of the {adata.n_vars} genes of {counts} ({', '.join(match.unmatched[:3])}, "
-            f"...) is in the "
-            f"vocabulary of {len(genes)} genes ({', '.join(genes.symbol[:3])}, ...). Use human "
-            f"gene symbols "
-            "or Ensembl ids as var_names."
+            f"none of the {adata.n_vars} genes of {counts} ({', '.join(match.unmatched[:3])}, ...) "
+            f"is in the vocabulary of {len(genes)} genes ({', '.join(genes.symbol[:3])}, ...). Use "
+            "human gene symbols or Ensembl ids as var_names."
         )
     aligned = align(sparse.csr_matrix(adata.X, dtype=np.float64), match)
     by_library = settings.denominator == "library"

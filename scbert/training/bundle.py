@@ -141,8 +141,7 @@ def _verify(folder: Path) -> set[str]:
         if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
             raise ValueError(
                 f"{folder}: '{name}' is missing or is not what was saved with the model (its "
-                f"SHA-256 "
-                "differs). Copy the folder again from where it was made."
+                "SHA-256 differs). Copy the folder again from where it was made."
             )
         names.add(name)
     missing = {"weights.safetensors", "config.json", "genes.tsv"} - names
