@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.scale import Scale, guess_scale
+from scbert.files import publish
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,12 @@ def read_cells(path: Path) -> ad.AnnData:
             f"{path} cannot be read as an AnnData file ({error}). Cells are needed as a complete "
             ".h5ad file: write or download it again."
         ) from error
+
+
+def write_cells(path: Path, adata: ad.AnnData) -> None:
+    """Write an .h5ad file, which appears when it is complete."""
+    with publish(path) as unfinished:
+        adata.write_h5ad(unfinished)
 
 
 def _read_csv(path: Path) -> ad.AnnData:

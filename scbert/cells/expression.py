@@ -8,6 +8,24 @@ import numpy as np
 from scipy import sparse
 
 
+def cell_sums(counts: sparse.csr_matrix) -> np.ndarray:
+    """Return the counts of each cell, shape (cells,)."""
+    return np.asarray(counts.sum(axis=1)).ravel()
+
+
+def denominators(aligned: sparse.csr_matrix, library_size: np.ndarray, kind: str) -> np.ndarray:
+    """Return the counts to divide by, shape (cells,).
+
+    Parameters
+    ----------
+    aligned
+        Counts of the genes of the vocabulary, shape (cells, vocabulary).
+    kind
+        library: all counts of the cell; vocabulary: those in `aligned`.
+    """
+    return library_size if kind == "library" else cell_sums(aligned)
+
+
 def normalize(
     counts: sparse.csr_matrix, library_size: np.ndarray, target_sum: float
 ) -> sparse.csr_matrix:
@@ -35,7 +53,7 @@ def normalize(
         raise ValueError(
             f"counts hold {counts.data.min()}, but a count is never negative. Pass raw counts."
         )
-    sums = np.asarray(counts.sum(axis=1)).ravel()
+    sums = cell_sums(counts)
     if not (sums <= library_size * 1.01).all():  # NaN among them
         cell = int(np.argmax(sums - library_size))
         raise ValueError(

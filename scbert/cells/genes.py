@@ -103,7 +103,7 @@ def choose_genes(
     if genes.empty:
         raise ValueError(
             f"no gene is expressed in {min_cells} cells of the corpus. Lower "
-            f"vocabulary.min_cells or add cells."
+            "vocabulary.min_cells or add cells."
         )
     genes = genes.sort_values(["n_cells", "symbol", "gene_id"], ascending=[False, True, True])
     genes = genes.drop_duplicates("symbol").head(max_genes)

@@ -1,5 +1,6 @@
 """Train, validation and test: of the cells of each type, or of whole batches."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 
@@ -74,3 +75,19 @@ def split_batches(
 def _sizes(n: int, test_fraction: float, validation_fraction: float) -> tuple[int, int]:
     n_test = min(max(1, round(n * test_fraction)), n - 2)
     return n_test, min(max(1, round(n * validation_fraction)), n - n_test - 1)
+
+
+def unlabelled_part(adata: ad.AnnData, split: pd.DataFrame, part: str) -> ad.AnnData:
+    """Return the cells of a part, their obs without cell type and batch.
+
+    Parameters
+    ----------
+    adata
+        Counts as the step read_counts writes them.
+    split
+        Columns cell and part.
+    """
+    part_of = split.set_index("cell").part
+    chosen = adata[(part_of[adata.obs_names] == part).to_numpy()].copy()
+    chosen.obs = chosen.obs[["library_size", "n_genes"]]
+    return chosen

@@ -210,7 +210,7 @@ def open_store(folder: Path) -> TokenStore:
     if indptr[0] != 0 or indptr[-1] != meta["tokens"] or (np.diff(indptr) < 0).any():
         raise ValueError(
             f"{folder}/indptr.i64 is damaged: it does not rise from 0 to {meta['tokens']}. Write "
-            f"it again."
+            "it again."
         )
     cells = _read_cells(folder / "cells.tsv", meta["cells"])
     sample, names = pd.factorize(cells["sample"])
@@ -272,6 +272,6 @@ def _map(path: Path, dtype: str, length: int) -> np.ndarray:
     if found != expected:
         raise ValueError(
             f"{path} has {found} bytes, but {expected} are needed: it is damaged. Write the "
-            f"store again."
+            "store again."
         )
     return np.memmap(path, dtype=dtype, mode="r", shape=(length,)) if length else np.empty(0, dtype)

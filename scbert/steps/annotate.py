@@ -17,14 +17,15 @@ from scbert.cells.counts import (
     read_cells,
     require_column,
     select_matrix,
+    write_cells,
 )
-from scbert.cells.expression import normalize
+from scbert.cells.expression import cell_sums, denominators, normalize
 from scbert.cells.genes import GeneMatch, align, gene_names, match_genes, vocabulary_sha256
 from scbert.cells.scale import Scale, guess_scale
+from scbert.cells.splits import unlabelled_part
 from scbert.cells.tables import read_table
 from scbert.cells.tokens import Sample, TokenStore, bin_expression, store_in_memory
 from scbert.evidence.confidence import novelty_score, softmax
-from scbert.files import publish
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle, load_bundle
@@ -65,7 +66,7 @@ def annotate(
     A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
     probability of the label), scbert_is_unknown, scbert_novelty_score and, with `cluster_key`,
     scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per type, in the
-        order of uns['scbert']['labels']); in uns scbert.
+    order of uns['scbert']['labels']); in uns scbert.
 
     Raises
     ------
@@ -99,20 +100,15 @@ def annotate(
 def annotate_file(query: Path, model: Path, out: Path, **options: str) -> ad.AnnData:
     """Annotate a file and write the result as .h5ad; the options are those of `annotate`."""
     result = annotate(read_cells(query), model, name=str(query), **options)
-    with publish(out) as unfinished:
-        result.write_h5ad(unfinished)
+    write_cells(out, result)
     return result
 
 
 def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
-    parts = read_table(split, "cell", "part").set_index("cell").part
-    adata = ad.read_h5ad(counts)
-    test = adata[(parts[adata.obs_names] == "test").to_numpy()].copy()
-    test.obs = test.obs[["library_size", "n_genes"]]
+    test = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
     result = annotate(test, model, matrix="X", library_size_key="library_size", name=str(counts))
-    with publish(predictions) as unfinished:
-        result.write_h5ad(unfinished)
+    write_cells(predictions, result)
 
 
 def _tokenize(
@@ -132,11 +128,10 @@ def _tokenize(
         library = np.full(adata.n_obs, scale.target_sum or target_sum)
     else:
         given = library_sizes(adata.obs, library_size_key, name)
-        library = np.asarray(linear.sum(axis=1)).ravel() if given is None else given
+        library = cell_sums(linear) if given is None else given
     aligned = align(linear, match)
-    if normalization["denominator"] == "vocabulary":
-        library = np.asarray(aligned.sum(axis=1)).ravel()
-    expression = normalize(aligned, library, target_sum)
+    size = denominators(aligned, library, normalization["denominator"])
+    expression = normalize(aligned, size, target_sum)
     bins = bin_expression(expression, bundle.config["n_bins"])
     below_one = int(expression.nnz - bins.nnz)
     sample = Sample(name, adata.obs_names.tolist(), bins, match.measured, below_one)

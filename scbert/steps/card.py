@@ -56,7 +56,7 @@ def _data(data: dict[str, Any], config: dict[str, Any], scores: dict[str, Any]) 
     network, cells = config["network"], config["cells"]
     return (
         f"Trained on {cells['train']} cells of {data['source']} (sha256 {data['sha256']}); epoch "
-        f"and "
+        "and "
         f"calibration chosen on {cells['validation']} others, scored once on {scores['n_test']} "
         f"test cells.\n"
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
@@ -98,7 +98,7 @@ def _calibration(calibration: dict[str, Any], evaluation: dict[str, Any]) -> str
         "## Calibration\n"
         f"Temperature {calibration['temperature']:.2f}, fitted on "
         f"{calibration['validation_cells']} validation "
-        f"cells. Expected calibration error on the test cells: "
+        "cells. Expected calibration error on the test cells: "
         f"{reliability['before']['ece']:.3f} before, "
         f"{reliability['after']['ece']:.3f} after.\n"
     )

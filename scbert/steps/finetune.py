@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def finetune(
     accelerator = make_accelerator(options.optimizer)
     task = Task(
         model=classifier,
-        batches=partial(_epoch, cells, data.rows("train"), settings.seed),
+        batches=partial(cells.epoch, data.rows("train"), settings.seed),
         loss=data.loss,
         validate=partial(_validate, classifier, cells, data, accelerator.device),
         better="validation_macro_f1",
@@ -152,13 +151,6 @@ class _Labelled:
         label_B = torch.from_numpy(self.label[batch.rows]).to(logits_BC.device)
         loss = functional.cross_entropy(logits_BC.float(), label_B, reduction="sum")
         return loss, torch.tensor(len(batch.rows), device=logits_BC.device)
-
-
-def _epoch(
-    cells: CellBatches, rows: np.ndarray, seed: int, epoch: int
-) -> tuple[int, Iterable[MiniBatch]]:
-    plan = cells.plan(rows, np.random.default_rng([seed, epoch]))
-    return len(plan), map(cells.make, plan)
 
 
 def _validate(

@@ -135,8 +135,7 @@ class _Training:
     def batches(self, epoch: int) -> tuple[int, Iterable[MiniBatch]]:
         """Return the number of batches of an epoch, and the batches."""
         self.generator.manual_seed(self.options.seed + epoch)
-        plan = self.cells.plan(self.rows, np.random.default_rng([self.options.seed, epoch]))
-        return len(plan), map(self.cells.make, plan)
+        return self.cells.epoch(self.rows, self.options.seed, epoch)
 
     def loss(self, model: nn.Module, batch: MiniBatch) -> tuple[Tensor, Tensor]:
         """Hide genes of the batch and return the loss at the targets."""
@@ -156,13 +155,17 @@ def masked_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross-entropy over targets, in nats, and their number."""
     logits_BGT = model(batch.genes_BG, hidden_BG, batch.real_BG)
-    loss = functional.cross_entropy(
+    return _cross_entropy(logits_BGT, targets_BG), (targets_BG != NOT_A_TARGET).sum()
+
+
+def _cross_entropy(logits_BGT: Tensor, targets_BG: Tensor) -> Tensor:
+    """Return the sum over targets, in nats."""
+    return functional.cross_entropy(
         logits_BGT.flatten(0, 1).float(),
         targets_BG.flatten(),
         ignore_index=NOT_A_TARGET,
         reduction="sum",
     )
-    return loss, (targets_BG != NOT_A_TARGET).sum()
 
 
 class _Validation:
@@ -187,13 +190,8 @@ class _Validation:
         loss = right = 0.0
         for batch, hidden_BG, targets_BG in self.batches:
             here, asked_BG = batch.to(device), targets_BG.to(device)
-            logits_BGT = model(here.genes_BG, hidden_BG.to(device), here.real_BG).float()
-            flat = asked_BG.flatten()
-            loss += float(
-                functional.cross_entropy(
-                    logits_BGT.flatten(0, 1), flat, ignore_index=NOT_A_TARGET, reduction="sum"
-                )
-            )
+            logits_BGT = model(here.genes_BG, hidden_BG.to(device), here.real_BG)
+            loss += float(_cross_entropy(logits_BGT, asked_BG))
             right += int((logits_BGT[..., 1:].argmax(dim=-1) + 1 == asked_BG).sum())
         return {
             "validation_loss": loss / self.n_targets,

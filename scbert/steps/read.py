@@ -16,12 +16,14 @@ from scbert.cells.counts import (
     require_column,
     require_scale,
     select_matrix,
+    write_cells,
 )
+from scbert.cells.expression import cell_sums
 from scbert.cells.genes import gene_names
 from scbert.cells.panglaodb import read_rdata
 from scbert.cells.recover import recover_counts
 from scbert.cells.scale import Scale, check_values
-from scbert.cells.splits import split_batches
+from scbert.cells.splits import split_batches, unlabelled_part
 from scbert.cells.splits import split_cells as split_by_type
 from scbert.cells.tables import read_table, write_table
 from scbert.config import Dataset, ReadSettings, SourceSettings, Split
@@ -93,7 +95,7 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
     if scale.kind == "log1p":
         matrix, library = recover_counts(matrix, scale, library, settings.normalization.target_sum)
     elif library is None:
-        library = np.asarray(matrix.sum(axis=1)).ravel()
+        library = cell_sums(matrix)
     n_genes = matrix.getnnz(axis=1)
     obs = pd.DataFrame({"library_size": library, "n_genes": n_genes}, index=adata.obs_names)
     if dataset:
@@ -104,8 +106,7 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
     notes = [] if library_known else [UNKNOWN_SUM.format(settings.normalization.target_sum)]
     result = ad.AnnData(matrix[keep].astype(np.float32), obs=obs[keep])
     result.var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
-    with publish(counts) as unfinished:
-        result.write_h5ad(unfinished)
+    write_cells(counts, result)
     write_json(
         quality,
         {
@@ -172,7 +173,7 @@ def _check_types(cell_type: pd.Series, min_cells: int, dataset: Dataset) -> None
     if cell_type.nunique() < 2:
         raise ValueError(
             f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are "
-            f"needed."
+            "needed."
         )
 
 
@@ -198,10 +199,7 @@ def split_cells(counts: Path, split: Path, settings: Split) -> None:
 
 def select_training_cells(counts: Path, split: Path, training_cells: Path) -> None:
     """Write the training cells without their labels, to join the corpus."""
-    parts = read_table(split, "cell", "part").set_index("cell").part
     adata = ad.read_h5ad(counts)
-    training = adata[(parts[adata.obs_names] == "train").to_numpy()].copy()
-    training.obs = training.obs[["library_size", "n_genes"]]
-    with publish(training_cells) as unfinished:
-        training.write_h5ad(unfinished)
+    training = unlabelled_part(adata, read_table(split, "cell", "part"), "train")
+    write_cells(training_cells, training)
     log.info("%d of %d cells, labels removed", training.n_obs, adata.n_obs)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.expression import normalize
+from scbert.cells.counts import write_cells
+from scbert.cells.expression import denominators, normalize
 from scbert.cells.genes import (
     align,
     choose_genes,
@@ -24,7 +25,7 @@ from scbert.cells.tables import write_table
 from scbert.cells.tokens import Sample, write_store
 from scbert.cells.tokens import bin_expression as to_bins
 from scbert.config import Binning, Normalization, Vocabulary
-from scbert.files import publish, sha256_of, write_json
+from scbert.files import sha256_of, write_json
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +66,7 @@ def normalize_counts(
             "human gene symbols or Ensembl ids as var_names."
         )
     aligned = align(sparse.csr_matrix(adata.X, dtype=np.float64), match)
-    by_library = settings.denominator == "library"
-    size = (
-        adata.obs.library_size.to_numpy() if by_library else np.asarray(aligned.sum(axis=1)).ravel()
-    )
+    size = denominators(aligned, adata.obs.library_size.to_numpy(), settings.denominator)
     measured = match.measured
     result = ad.AnnData(
         normalize(aligned, size, settings.target_sum)[:, measured],
@@ -76,8 +74,7 @@ def normalize_counts(
         var=pd.DataFrame({"vocabulary_index": measured}, index=genes.symbol[measured].to_numpy()),
         uns={"counts_sha256": sha256_of(counts), "vocabulary_sha256": vocabulary_sha256(genes)},
     )
-    with publish(expression) as unfinished:
-        result.write_h5ad(unfinished)
+    write_cells(expression, result)
     write_json(overlap, {"sample": counts.stem, "cells": adata.n_obs, **match.summary()})
     log.info("%d of %d genes are in the vocabulary", match.matched, adata.n_vars)
 

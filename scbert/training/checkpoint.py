@@ -106,7 +106,7 @@ def load_checkpoint(
     if differing:
         raise ValueError(
             f"{folder} holds the checkpoint of another run; these differ: {', '.join(differing)}. "
-            f"Restore them to continue that run, or delete the folder to start anew."
+            "Restore them to continue that run, or delete the folder to start anew."
         )
     model.load_state_dict(load_file(newest / "weights.safetensors"))
     optimizer.load_state_dict(
