@@ -22,7 +22,7 @@ rule fetch_dataset:
         runtime=10,
     params:
         settings=fetch_settings,
-        code=code("steps/read.py"),
+        code=code("steps/fetch.py"),
     shell:
         "python {input.script} --target {output.file} --settings {params.settings:q}"
         " > {log} 2>&1"

@@ -33,7 +33,7 @@ def ontology_of(wildcards):
 def unlabelled_samples():
     """Samples of the corpus: the chosen ones of PanglaoDB, or those of the configuration."""
     if not FROM_PANGLAODB:
-        return list(CONFIG.corpus.samples)
+        return list(SAMPLES)
     with checkpoints.select_samples.get().output.samples.open() as table:
         header, *rows = (line.rstrip("\n").split("\t") for line in table)
     rows = [dict(zip(header, row)) for row in rows]

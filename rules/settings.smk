@@ -1,16 +1,18 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
 from scbert import config as settings_of
-from scbert.config import load_config, load_datasets, settings_for
+from scbert.config import load_config, load_datasets, load_samples, settings_for
 
 PACKAGE = "package:"
 
 try:
     CONFIG = load_config(config)
     DATASETS = load_datasets(Path(found(CONFIG.datasets)))
+    SAMPLES = load_samples(Path(found(CONFIG.corpus.samples)))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
-FILES = {"gene_table": CONFIG.vocabulary.gene_table, **CONFIG.corpus.samples}
+FILES = {"gene_table": CONFIG.vocabulary.gene_table}
+FILES |= {name: sample.file for name, sample in SAMPLES.items()}
 TAKEN = sorted({"corpus", CONFIG.corpus.name, *FILES} & {*DATASETS})
 if TAKEN:
     raise WorkflowError(
@@ -35,11 +37,14 @@ DATASET_FIGURES = [
 
 def read_settings(wildcards):
     """Settings of read_counts."""
+    line = {**SAMPLES, **DATASETS}.get(wildcards.source)
     return settings_for(
         settings_of.ReadSettings,
         CONFIG,
         sample=wildcards.source,
         source=FILES.get(wildcards.source, "PanglaoDB"),
+        matrix=line.matrix if line else "auto",
+        scale=line.scale if line else "auto",
         dataset=DATASETS.get(wildcards.source),
     )
 

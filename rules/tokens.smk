@@ -20,7 +20,7 @@ rule build_vocabulary:
         runtime=30,
     params:
         settings=CONFIG.vocabulary.model_dump_json(),
-        code=code("steps/tokenize.py"),
+        code=code("steps/vocabulary.py"),
     shell:
         "python {input.script} --counts {input.counts} --gene-table {input.gene_table}"
         " --vocabulary {output.vocabulary} --settings {params.settings:q} > {log} 2>&1"

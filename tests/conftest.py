@@ -32,7 +32,8 @@ from scbert.config import (
 )
 from scbert.files import write_json
 from scbert.steps.read import read_counts, select_training_cells, split_cells
-from scbert.steps.tokenize import bin_expression, build_vocabulary, normalize_counts
+from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.steps.vocabulary import build_vocabulary
 
 ROOT = Path(__file__).parents[1]
 N_GENES = 80
@@ -134,7 +135,15 @@ def run_to_tokens(root, cells, config, split=None):
         in_corpus="yes",
         ontology="",
     )
-    reading = step_settings(ReadSettings, config, sample="toy", source="planted", dataset=dataset)
+    reading = step_settings(
+        ReadSettings,
+        config,
+        sample="toy",
+        source="planted",
+        matrix="X",
+        scale="counts",
+        dataset=dataset,
+    )
     read_counts(paths.cells, paths.counts, paths.quality, reading)
     if split is None:
         split_cells(paths.counts, paths.split, config.split)

@@ -240,7 +240,10 @@ def test_load_datasets_refuses_a_missing_table(tmp_path):
 @pytest.mark.parametrize(
     ("step", "more"),
     [
-        (ReadSettings, {"sample": "a", "source": "b", "dataset": None}),
+        (
+            ReadSettings,
+            {"sample": "a", "source": "b", "matrix": "X", "scale": "auto", "dataset": None},
+        ),
         (SampleSettings, {"sample": "SRA1_SRS1", "panglaodb": BASE["corpus"]["panglaodb"]}),
         (PretrainSettings, {}),
         (FinetuneSettings, {"seed": 2021}),

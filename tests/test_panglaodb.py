@@ -14,7 +14,8 @@ import rdata
 import yaml
 from scipy import sparse
 
-from scbert.cells.panglaodb import choose_samples, read_metadata, read_rdata
+from scbert.cells.panglaodb import choose_samples, read_metadata
+from scbert.cells.r_files import read_rdata
 from scbert.config import ReadSettings, SampleSettings, load_config
 from scbert.files import read_json
 from scbert.steps.panglaodb import fetch_panglaodb, fetch_panglaodb_tables, select_samples
@@ -131,6 +132,8 @@ def test_read_counts_takes_fractions_of_panglaodb_as_counts(tmp_path):
         source="PanglaoDB",
         counts=CONFIG.counts.model_copy(update={"min_genes": 200}),
         normalization=CONFIG.normalization,
+        matrix="auto",
+        scale="auto",
         dataset=None,
     )
     cells = rdata_file("SRA782908_SRS3815594")

@@ -12,7 +12,8 @@ from scipy import sparse
 
 from scbert.config import Dataset, ReadSettings, SourceSettings, load_config
 from scbert.files import read_json, sha256_of
-from scbert.steps.read import fetch_dataset, read_counts, select_training_cells, split_cells
+from scbert.steps.fetch import fetch_dataset
+from scbert.steps.read import read_counts, select_training_cells, split_cells
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
@@ -35,6 +36,8 @@ def settings(min_genes=1, **dataset):
         source="toy.h5ad",
         counts=CONFIG.counts.model_copy(update={"min_genes": min_genes}),
         normalization=CONFIG.normalization,
+        matrix=dataset.get("matrix", "auto"),
+        scale=dataset.get("scale", "auto"),
         dataset=DATASET.model_copy(update=dataset),
     )
 

@@ -14,7 +14,8 @@ from scbert.cells.tables import write_table
 from scbert.cells.tokens import open_store, store_in_memory
 from scbert.config import load_config
 from scbert.files import read_json, sha256_of
-from scbert.steps.tokenize import bin_expression, build_vocabulary, normalize_counts, tokenize
+from scbert.steps.tokenize import bin_expression, normalize_counts, tokenize
+from scbert.steps.vocabulary import build_vocabulary
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))

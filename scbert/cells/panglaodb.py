@@ -1,21 +1,11 @@
-"""PanglaoDB: its table of samples, its download addresses and its files of counts.
+"""PanglaoDB: its table of samples and its download addresses (Franzen et al. 2019, baz046)."""
 
-Franzen et al. 2019, Database baz046. A sample is an R file with the object `sm`, a sparse matrix of
-genes x cells (dgCMatrix), whose row names are SYMBOL_ENSEMBLID.VERSION, with _PAR_Y behind it for
-the copy on Y of a gene that X and Y share: one gene, whose reads are shared between the two rows.
-"""
-
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pooch
-import rdata
-from scipy import sparse
 
 from scbert.config import PanglaoDB
 from scbert.files import publish
@@ -25,7 +15,6 @@ METADATA_COLUMNS = (
     *("median_genes_per_cell", "clusters", "tumour", "primary_adult", "cell_line"),
 )
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz: what R's save() writes
-ROW_NAME = r"^(?P<symbol>.+?)[_-](?P<gene_id>ENS[A-Z]*G\d{11})(?:\.\d+)?(?:_PAR_Y)?$"
 
 
 def download(
@@ -121,47 +110,3 @@ def choose_samples(
     excluded = metadata.sra.map(why).fillna(metadata.srs.map(why)).fillna("")
     reason = reason.where((reason != "") | (excluded == ""), excluded)
     return metadata.assign(included=np.where(reason == "", "yes", "no"), reason=reason)
-
-
-def read_rdata(path: Path) -> ad.AnnData:
-    """Read the counts of a PanglaoDB sample.
-
-    Returns
-    -------
-    Cells x genes; var symbol and gene_id. Genes that occur in several rows of one Ensembl id are
-    added up. Counts can be fractions, where PanglaoDB divided a read between genes.
-
-    Raises
-    ------
-    ValueError
-        If the file has no `sm` (RPKM only), or cannot be read.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Missing constructor for R class")
-            objects = rdata.read_rda(path)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as an R file ({error!r}). Download it again."
-        ) from error
-    if "sm" not in objects:
-        raise ValueError(
-            f"{path} holds {', '.join(objects) or 'nothing'}, but counts are in 'sm'. Files with "
-            "RPKM only (sm2) cannot be used: exclude the sample in config/exclusions.tsv."
-        )
-    return _to_anndata(objects["sm"], path)
-
-
-def _to_anndata(sm: Any, path: Path) -> ad.AnnData:
-    genes, cells = (pd.Index(np.asarray(names).astype(str)) for names in sm.Dimnames)
-    matrix = sparse.csc_matrix((sm.x, sm.i, sm.p), shape=tuple(int(n) for n in sm.Dim)).T
-    names = genes.to_series().str.extract(ROW_NAME).reset_index(drop=True)
-    names = names.fillna({"symbol": pd.Series(genes), "gene_id": ""})
-    names["gene"] = names.gene_id.where(names.gene_id != "", names.symbol)
-    number, unique = pd.factorize(names.gene)
-    collect = sparse.csr_matrix((np.ones(len(genes)), (np.arange(len(genes)), number)))
-    var = names.drop_duplicates("gene").set_index("gene").loc[unique, ["symbol", "gene_id"]]
-    var.index.name = None
-    sample = path.name.split(".")[0]
-    obs = pd.DataFrame(index=f"{sample}_" + cells)
-    return ad.AnnData(sparse.csr_matrix(matrix @ collect, dtype=np.float32), obs=obs, var=var)

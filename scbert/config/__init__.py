@@ -6,6 +6,7 @@ from scbert.config.arguments import (
 from scbert.config.load import (
     load_config,
     load_datasets,
+    load_samples,
 )
 from scbert.config.sections import (
     Annotate,
@@ -13,6 +14,7 @@ from scbert.config.sections import (
     Compare,
     Config,
     Corpus,
+    CorpusSample,
     Counts,
     Dataset,
     Evaluate,
@@ -44,6 +46,7 @@ __all__ = [
     "CompareSettings",
     "Config",
     "Corpus",
+    "CorpusSample",
     "Counts",
     "Dataset",
     "Evaluate",
@@ -64,6 +67,7 @@ __all__ = [
     "Vocabulary",
     "load_config",
     "load_datasets",
+    "load_samples",
     "settings_for",
     "step_arguments",
 ]

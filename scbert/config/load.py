@@ -3,10 +3,14 @@
 import csv
 import difflib
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from scbert.config.sections import Config, Dataset
+from scbert.config.sections import Config, CorpusSample, Dataset
+
+EXAMPLES = {"dataset": "config/datasets.tsv", "sample": "config/corpus.tsv"}
+Line = TypeVar("Line", Dataset, CorpusSample)
 
 
 def load_config(values: dict[str, object]) -> Config:
@@ -25,22 +29,32 @@ def load_config(values: dict[str, object]) -> Config:
 
 def load_datasets(path: Path) -> dict[str, Dataset]:
     """Read the table of datasets (tab-separated), by name and in order."""
+    return _load_table(path, Dataset, "dataset")
+
+
+def load_samples(path: Path) -> dict[str, CorpusSample]:
+    """Read the table of the corpus (tab-separated), by name and in order."""
+    return _load_table(path, CorpusSample, "sample")
+
+
+def _load_table(path: Path, line_type: type[Line], key: str) -> dict[str, Line]:
     if not path.is_file():
-        raise ValueError(f"datasets: {path} does not exist. Give a table like config/datasets.tsv.")
+        raise ValueError(f"{key}s: {path} does not exist. Give a table like {EXAMPLES[key]}.")
     with path.open(newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t", restval=""))
-    datasets: dict[str, Dataset] = {}
-    for line, row in enumerate(rows, start=2):
+    lines: dict[str, Line] = {}
+    for number, row in enumerate(rows, start=2):
         try:
-            dataset = Dataset.model_validate({str(key): value for key, value in row.items()})
+            line = line_type.model_validate({str(name): value for name, value in row.items()})
         except ValidationError as error:
-            raise ValueError(f"{path}, line {line}: " + describe(error, Dataset)) from None
-        if dataset.dataset in datasets:
-            raise ValueError(f"{path}, line {line}: dataset '{dataset.dataset}' appears twice.")
-        datasets[dataset.dataset] = dataset
-    if not datasets:
-        raise ValueError(f"{path} lists no dataset. Add at least one line.")
-    return datasets
+            raise ValueError(f"{path}, line {number}: " + describe(error, line_type)) from None
+        name = getattr(line, key)
+        if name in lines:
+            raise ValueError(f"{path}, line {number}: {key} '{name}' appears twice.")
+        lines[name] = line
+    if not lines:
+        raise ValueError(f"{path} lists no {key}. Add at least one line.")
+    return lines
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:

@@ -37,7 +37,7 @@ class Corpus(Section):
 
     name: Name
     source: Literal["samples", "panglaodb"]
-    samples: dict[Name, str]  # name -> file, or package:NAME/FILE; used if source is samples
+    samples: str  # table of files, see class CorpusSample; used if source is samples
     panglaodb: PanglaoDB
 
 
@@ -220,6 +220,16 @@ class Config(Section):
                 "the gene vectors are added to the token vectors: make them equal"
             )
         return self
+
+
+class CorpusSample(Section):
+    """A line of the table of the corpus: a file of unlabelled cells."""
+
+    sample: Name
+    file: str  # a path, package:NAME/FILE, or http(s)://
+    matrix: str  # auto, X, raw.X or layers/NAME
+    scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
+    sha256: str  # of the file; empty: not known beforehand
 
 
 class Dataset(Section):

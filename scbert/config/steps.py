@@ -37,6 +37,8 @@ class ReadSettings(Section):
     source: str  # where the file comes from, for the report
     counts: Counts
     normalization: Normalization
+    matrix: str  # auto, X, raw.X or layers/NAME
+    scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
     dataset: Dataset | None  # None: unlabelled cells of the corpus
 
 

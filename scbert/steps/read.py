@@ -1,8 +1,6 @@
 """Steps from files of cells to counts and splits. None of them needs torch."""
 
-import importlib.util
 import logging
-import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -20,14 +18,14 @@ from scbert.cells.counts import (
 )
 from scbert.cells.expression import cell_sums
 from scbert.cells.genes import gene_names
-from scbert.cells.panglaodb import read_rdata
+from scbert.cells.r_files import read_rdata
 from scbert.cells.recover import recover_counts
 from scbert.cells.scale import Scale, check_values
 from scbert.cells.splits import split_batches, unlabelled_part
 from scbert.cells.splits import split_cells as split_by_type
 from scbert.cells.tables import read_table, write_table
-from scbert.config import Dataset, ReadSettings, SourceSettings, Split
-from scbert.files import publish, sha256_of, write_json
+from scbert.config import Dataset, ReadSettings, Split
+from scbert.files import sha256_of, write_json
 
 log = logging.getLogger(__name__)
 
@@ -35,37 +33,6 @@ UNKNOWN_SUM = (
     "The file does not tell to how many counts per cell it was normalised; taken as {:,.0f}. "
     "Name the column of all counts (library_size_key) if there is one."
 )
-
-
-def fetch_dataset(target: Path, settings: SourceSettings) -> None:
-    """Copy a data file that an installed package ships (package:NAME/FILE).
-
-    Raises
-    ------
-    ValueError
-        If the package or its file is not there.
-    """
-    name, _, inside = settings.source.removeprefix("package:").partition("/")
-    if not name.isidentifier():
-        raise ValueError(
-            f"{settings.source}: '{name}' is no name of a package. Write package:NAME/FILE, with a "
-            "file inside that package."
-        )
-    spec = importlib.util.find_spec(name)  # does not import it
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"{settings.source}: the package '{name}' is not installed. Do: pip install {name}."
-        )
-    root = Path(spec.submodule_search_locations[0]).resolve()
-    source = (root / inside).resolve()
-    if not source.is_relative_to(root) or not source.is_file():
-        raise ValueError(
-            f"{settings.source}: the package '{name}' has no file '{inside}'. "
-            "Name a file inside that package."
-        )
-    with publish(target) as unfinished:
-        shutil.copyfile(source, unfinished)
-    log.info("%s: %d bytes, sha256 %s", settings.source, target.stat().st_size, sha256_of(target))
 
 
 def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings) -> None:
@@ -84,12 +51,12 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
     panglaodb = cells.suffix == ".RData"
     adata = read_rdata(cells) if panglaodb else read_cells(cells)
     check_names(adata, str(cells))
-    matrix, genes, found = select_matrix(adata, dataset.matrix if dataset else "auto", str(cells))
+    matrix, genes, found = select_matrix(adata, settings.matrix, str(cells))
     if panglaodb:  # counts by definition, though reads shared between genes make fractions
         check_values(matrix, str(cells))
         scale = Scale("counts", np.e, None)
     else:
-        scale = require_scale(matrix, dataset.scale if dataset else "auto", f"{found} of {cells}")
+        scale = require_scale(matrix, settings.scale, f"{found} of {cells}")
     library = library_sizes(adata.obs, dataset.library_size_key if dataset else "", str(cells))
     library_known = scale.kind == "counts" or bool(scale.target_sum) or library is not None
     if scale.kind == "log1p":

@@ -1,4 +1,4 @@
-"""Steps from counts to tokens and gene vectors. None of them needs torch."""
+"""Steps from counts to tokens. None of them needs torch."""
 
 import logging
 from collections.abc import Iterator
@@ -13,37 +13,17 @@ from scbert.cells.counts import write_cells
 from scbert.cells.expression import denominators, normalize
 from scbert.cells.genes import (
     align,
-    choose_genes,
-    complete_names,
     gene_names,
     match_genes,
-    read_gene_table,
     read_vocabulary,
     vocabulary_sha256,
 )
-from scbert.cells.tables import write_table
 from scbert.cells.tokens import Sample, write_store
 from scbert.cells.tokens import bin_expression as to_bins
-from scbert.config import Binning, Normalization, Vocabulary
+from scbert.config import Binning, Normalization
 from scbert.files import sha256_of, write_json
 
 log = logging.getLogger(__name__)
-
-
-def build_vocabulary(
-    counts: list[Path], gene_table: Path, vocabulary: Path, settings: Vocabulary
-) -> None:
-    """Choose the genes that the model knows, from the cells of the corpus."""
-    table = read_gene_table(gene_table)
-
-    def samples() -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-        for path in counts:
-            adata = ad.read_h5ad(path)
-            yield complete_names(gene_names(adata.var), table), adata.X.getnnz(axis=0)
-
-    genes = choose_genes(samples(), settings.min_cells, settings.max_genes)
-    write_table(vocabulary, genes)
-    log.info("%d genes, %d of them with an Ensembl id", len(genes), (genes.gene_id != "").sum())
 
 
 def normalize_counts(
