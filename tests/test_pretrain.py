@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scbert.cells.genes import read_vocabulary
-from scbert.cells.tokens import open_store
+from scbert.cells.store import open_store
 from scbert.files import read_json
 from scbert.network.masking import NOT_A_TARGET, mask_id
 from scbert.steps.pretrain import _Validation, hold_out

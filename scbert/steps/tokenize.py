@@ -1,7 +1,7 @@
 """Steps from counts to tokens. None of them needs torch."""
 
 import logging
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -18,12 +18,16 @@ from scbert.cells.genes import (
     read_vocabulary,
     vocabulary_sha256,
 )
-from scbert.cells.tokens import Sample, write_store
+from scbert.cells.store_writer import Source, write_store
+from scbert.cells.tokens import Sample
 from scbert.cells.tokens import bin_expression as to_bins
 from scbert.config import Binning, Normalization
 from scbert.files import sha256_of, write_json
+from scbert.provenance import provenance
 
 log = logging.getLogger(__name__)
+
+TOOLS = ("scbert-end-to-end", "anndata", "numpy", "pandas", "scipy")
 
 
 def normalize_counts(
@@ -39,7 +43,7 @@ def normalize_counts(
     adata = ad.read_h5ad(counts)
     genes = read_vocabulary(vocabulary)
     match = match_genes(gene_names(adata.var), genes)
-    if match.matched == 0:
+    if match.matched == 0 and adata.n_obs:  # a sample left out may be of another species
         raise ValueError(
             f"none of the {adata.n_vars} genes of {counts} ({', '.join(match.unmatched[:3])}, ...) "
             f"is in the vocabulary of {len(genes)} genes ({', '.join(genes.symbol[:3])}, ...). Use "
@@ -62,29 +66,50 @@ def normalize_counts(
 def bin_expression(
     expressions: list[Path], vocabulary: Path, tokens: Path, settings: Binning
 ) -> None:
-    """Write the tokens of one or more files of expression as one store."""
+    """Write the tokens of one or more files of expression as one store.
+
+    If it is stopped, the next call continues after the last finished file.
+
+    Raises
+    ------
+    ValueError
+        If a file does not hold expression, or was made with another vocabulary, or no file has a
+        cell.
+    """
     genes = read_vocabulary(vocabulary)
+    ran = provenance()
     meta = {
         "store": tokens.name,
         "n_bins": settings.n_bins,
         "vocabulary_sha256": vocabulary_sha256(genes),
-        "sources": [{"sample": path.stem, "sha256": sha256_of(path)} for path in expressions],
+        "vocabulary_size": len(genes),
+        "versions": {"python": ran["python"]}
+        | {name: ran["packages"][name] for name in TOOLS if name in ran["packages"]},
     }
-
-    def samples() -> Iterator[Sample]:
-        for path in expressions:
-            yield tokenize(path.stem, ad.read_h5ad(path), len(genes), settings.n_bins)
-
-    written = write_store(tokens, samples(), meta)
+    read = partial(read_sample, n_bins=settings.n_bins, vocabulary=genes)
+    sources = [Source(path.stem, sha256_of(path), partial(read, path)) for path in expressions]
+    written = write_store(tokens, sources, meta)
     log.info("%d cells, %d tokens, bins %s", written["cells"], written["tokens"], written["bins"])
+
+
+def read_sample(path: Path, n_bins: int, vocabulary: pd.DataFrame) -> Sample:
+    """Read a file of expression and bin it."""
+    expression = ad.read_h5ad(path)
+    if expression.uns.get("vocabulary_sha256") != vocabulary_sha256(vocabulary):
+        raise ValueError(
+            f"{path} was made with another vocabulary, so its gene numbers mean other genes. "
+            "Normalise the counts again (rule normalize_counts)."
+        )
+    return tokenize(path.stem, expression, len(vocabulary), n_bins)
 
 
 def tokenize(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sample:
     """Bin the expression of one file, its columns placed in the vocabulary."""
     measured = expression.var.vocabulary_index.to_numpy()
-    bins = to_bins(sparse.csr_matrix(expression.X), n_bins)
+    values = sparse.csr_matrix(expression.X)
+    bins = to_bins(values, n_bins)
     placed = sparse.csr_matrix(
         (bins.data, measured[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
     )
-    below_one = int(np.count_nonzero(expression.X.data) - bins.nnz)
+    below_one = int(np.count_nonzero(values.data) - bins.nnz)
     return Sample(name, expression.obs_names.tolist(), placed, measured, below_one)
