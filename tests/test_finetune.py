@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scbert.cells.store import open_store
+from scbert.cells.store import checksum_line, open_store
 from scbert.files import read_json
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
@@ -212,6 +212,7 @@ def test_tokens_of_another_vocabulary_are_refused(toy_run, train, tmp_path):
     shutil.copytree(toy_run.tokens, tmp_path / "toy")
     meta = read_json(tmp_path / "toy/meta.json") | {"vocabulary_sha256": "0"}
     (tmp_path / "toy/meta.json").write_text(json.dumps(meta))
+    (tmp_path / "toy/meta.sha256").write_bytes(checksum_line(tmp_path / "toy/meta.json"))
     with pytest.raises(ValueError, match="was written for another vocabulary"):
         train("odd", tokens=tmp_path / "toy")
     assert not (tmp_path / "odd").exists()

@@ -13,7 +13,6 @@ from scbert.cells.counts import write_cells
 from scbert.cells.expression import denominators, normalize
 from scbert.cells.genes import (
     align,
-    gene_names,
     match_genes,
     read_vocabulary,
     vocabulary_sha256,
@@ -42,25 +41,35 @@ def normalize_counts(
     """
     adata = ad.read_h5ad(counts)
     genes = read_vocabulary(vocabulary)
-    match = match_genes(gene_names(adata.var), genes)
+    match = match_genes(adata.var[["symbol", "gene_id"]].astype(str), genes)
     if match.matched == 0 and adata.n_obs:  # a sample left out may be of another species
         raise ValueError(
             f"none of the {adata.n_vars} genes of {counts} ({', '.join(match.unmatched[:3])}, ...) "
             f"is in the vocabulary of {len(genes)} genes ({', '.join(genes.symbol[:3])}, ...). Use "
             "human gene symbols or Ensembl ids as var_names."
         )
-    aligned = align(sparse.csr_matrix(adata.X, dtype=np.float64), match)
+    aligned = align(sparse.csr_matrix(adata.X), match)
     size = denominators(aligned, adata.obs.library_size.to_numpy(), settings.denominator)
-    measured = match.measured
     result = ad.AnnData(
-        normalize(aligned, size, settings.target_sum)[:, measured],
+        normalize(_only(aligned, match.measured), size, settings.target_sum),
         obs=adata.obs[[name for name in ("cell_type", "batch") if name in adata.obs]],
-        var=pd.DataFrame({"vocabulary_index": measured}, index=genes.symbol[measured].to_numpy()),
+        var=pd.DataFrame(
+            {"vocabulary_index": match.measured}, index=genes.symbol[match.measured].to_numpy()
+        ),
         uns={"counts_sha256": sha256_of(counts), "vocabulary_sha256": vocabulary_sha256(genes)},
     )
     write_cells(expression, result)
     write_json(overlap, {"sample": counts.stem, "cells": adata.n_obs, **match.summary()})
     log.info("%d of %d genes are in the vocabulary", match.matched, adata.n_vars)
+
+
+def _only(aligned: sparse.csr_matrix, measured: np.ndarray) -> sparse.csr_matrix:
+    """Leave out the columns that the file did not measure; only numbers of columns change."""
+    place = np.zeros(aligned.shape[1], dtype=aligned.indices.dtype)
+    place[measured] = np.arange(len(measured))
+    return sparse.csr_matrix(
+        (aligned.data, place[aligned.indices], aligned.indptr), (aligned.shape[0], len(measured))
+    )
 
 
 def bin_expression(
