@@ -7,18 +7,18 @@ from panglaodb_samples import write_sample
 from scipy import sparse
 
 N_ROWS, GENES_PER_CELL = 30_000, 900  # rows of a human 10x file; PanglaoDB's mean above bin 0
-MEDIAN_CELLS, MAX_CELLS, SPREAD = 2_756, 21_462, 1.0  # PanglaoDB, 305 human samples
+# PanglaoDB's 305 human samples: median 2,756 cells, largest 21,462. Sizes are drawn log-normal and
+# rounded to these, so that a corpus needs no more files than these.
+MEDIAN, SPREAD = 2_756, 1.0
+SIZES = (300, 700, 1_300, 1_900, 2_756, 4_000, 6_000, 9_000, 14_000, 21_462)
 
 
 def sample_sizes(n_cells: int, rng: np.random.Generator) -> list[int]:
-    """Draw sizes of samples until together they have `n_cells`; the largest there is comes first.
-
-    A corpus too small for it begins with one of its own size.
-    """
-    sizes = [min(MAX_CELLS, n_cells)]
-    while (missing := n_cells - sum(sizes)) > 0:
-        size = int(np.clip(rng.lognormal(np.log(MEDIAN_CELLS), SPREAD), 50, MAX_CELLS))
-        sizes.append(min(size, missing))
+    """Draw sizes of samples, beginning with the largest that fits, until there are `n_cells`."""
+    sizes = [max((size for size in SIZES if size <= n_cells), default=SIZES[0])]
+    while sum(sizes) < n_cells:
+        drawn = rng.lognormal(np.log(MEDIAN), SPREAD)
+        sizes.append(min(sizes[0], min(SIZES, key=lambda size: abs(np.log(size / drawn)))))
     return sizes
 
 
@@ -30,16 +30,17 @@ def gene_names() -> list[str]:
 def draw_counts(n_cells: int, rng: np.random.Generator) -> sparse.csc_matrix:
     """Draw UMI-like counts, shape (genes, cells).
 
-    Expression over genes is log-normal, depth over cells too, counts are Poisson, and rates are
-    scaled so that a cell of median depth expresses about 900 genes.
+    Shares of genes and depths of cells are log-normal, counts are Poisson, and a cell of median
+    depth expresses about 900 genes.
     """
     share = rng.lognormal(0, 2, N_ROWS)
     share /= share.sum()
     depth = _depth_for(share) * rng.lognormal(0, 0.4, n_cells)
-    parts = []
-    for start in range(0, n_cells, 1000):  # dense, so in parts
-        parts.append(sparse.csc_matrix(rng.poisson(np.outer(share, depth[start : start + 1000]))))
-    return sparse.hstack(parts, format="csc").astype(np.float64)
+    parts = [  # dense, so a few at once
+        sparse.csc_matrix(rng.poisson(np.outer(share, depth[start : start + 500])))
+        for start in range(0, n_cells, 500)
+    ]
+    return sparse.csc_matrix(sparse.hstack(parts), dtype=np.float64)
 
 
 def _depth_for(share: np.ndarray) -> float:
@@ -48,8 +49,7 @@ def _depth_for(share: np.ndarray) -> float:
     return float(np.interp(GENES_PER_CELL, expressed, depths))
 
 
-def write_synthetic(path: Path, n_cells: int, seed: int) -> None:
-    """Write a .sparse.RData file of synthetic counts."""
-    rng = np.random.default_rng(seed)
-    counts = draw_counts(n_cells, rng)
+def write_synthetic(path: Path, n_cells: int) -> None:
+    """Write a .sparse.RData file of synthetic counts; its size is its seed."""
+    counts = draw_counts(n_cells, np.random.default_rng(n_cells))
     write_sample(path, counts, gene_names(), [f"CELL{number}" for number in range(n_cells)])
