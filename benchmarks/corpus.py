@@ -22,7 +22,6 @@ from processes import NOTHING, Cost, measure
 from scbert.cells.store import open_store
 from scbert.config import Config, ReadSettings, load_config, settings_for
 from scbert.files import read_json
-from scbert.provenance import provenance
 from scbert.steps.read import read_counts
 from scbert.steps.tokenize import bin_expression, normalize_counts
 from scbert.steps.vocabulary import build_vocabulary
@@ -42,13 +41,15 @@ def main() -> None:
     config = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         run = _Run(Path(folder), config)
-        print(f"{platform.machine()}, {os.cpu_count()} cores; {provenance()['packages']}")
         print("\n| cells | samples | largest | step | s | cells/s | cells/s of CPU | peak MB |")
         print("|---|---|---|---|---|---|---|---|")
         for n_cells in options.cells:
             run.corpus(n_cells)
         run.real_files()
-    print(f"\nStart of Python with the imports of a step: {_start():.1f} s per step and file.")
+        versions = read_json(run.tokens / "meta.json")["versions"]
+    said = ", ".join(f"{name} {version}" for name, version in versions.items())
+    print(f"\n{platform.machine()}, {os.cpu_count()} cores, one used; {said}.")
+    print(f"Start of Python with the imports of a step: {_start():.1f} s per step and file.")
 
 
 class _Run:
@@ -75,7 +76,7 @@ class _Run:
         total = costs["read_counts"] + costs["normalize_counts"] + costs["bin_expression"]
         for step, cost in {**costs, "all three": total}.items():
             _print(meta["cells"], len(sizes), max(sizes), step, cost)
-        _print(meta["cells"], len(sizes), max(sizes), "open", measure(open_store, self._tokens))
+        _print(meta["cells"], len(sizes), max(sizes), "open", measure(open_store, self.tokens))
 
     def real_files(self) -> None:
         """Take PanglaoDB's own files, cut to 50 cells, if they are there: fixed costs only."""
@@ -92,7 +93,8 @@ class _Run:
             print(path.name, *(f"{step} {cost.seconds:.2f} s" for step, cost in costs.items()))
 
     @property
-    def _tokens(self) -> Path:
+    def tokens(self) -> Path:
+        """The store that was written last."""
         return self.folder / "tokens"
 
     def _link(self, size: int, number: int) -> Path:
@@ -120,7 +122,7 @@ class _Run:
 
     def _bin(self, expressions: list[Path], vocabulary: Path) -> Cost:
         options = self.config.binning
-        cost = measure(bin_expression, expressions, vocabulary, self._tokens, options)
+        cost = measure(bin_expression, expressions, vocabulary, self.tokens, options)
         for path in expressions:
             path.unlink()
         return cost

@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from scbert.cells import store_writer
+from scbert.cells import store_files, store_writer
 from scbert.cells.store import open_store
 from scbert.cells.store_writer import Source, write_store
 from scbert.cells.tokens import Sample, bin_expression
@@ -189,6 +190,30 @@ def test_write_store_does_not_trust_a_damaged_remainder(tmp_path, damage):
     assert content(tmp_path / "tokens") == content(tmp_path / "again")
 
 
+def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
+    """Neither of the writer nor of the reader; parts are small here, as samples are."""
+    monkeypatch.setattr(store_writer, "PART", 1 << 14)
+    monkeypatch.setattr(store_files, "PART", 1 << 14)
+    one = sample(n_cells=300, n_genes=500)
+
+    def corpus(folder, n_samples):
+        sources = [Source(f"s{n}", "1", lambda: one) for n in range(n_samples)]
+        write_store(folder, sources, META | {"vocabulary_size": 500})
+
+    few, many = tmp_path / "few", tmp_path / "many"
+    assert peak(lambda: corpus(many, 60)) < 1.2 * peak(lambda: corpus(few, 3))
+    assert (many / "gene.u16").stat().st_size > 3 * peak(lambda: open_store(many))
+
+
+def peak(run):
+    run()  # what is imported or cached at the first call stays
+    tracemalloc.start()
+    run()
+    highest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return highest
+
+
 def test_write_store_refuses_a_second_writer(tmp_path):
     with (
         only_one(tmp_path / "tokens"),
@@ -214,7 +239,7 @@ KILLED = {
 KILLER = """
 import json, os, signal, sys
 from pathlib import Path
-from scbert.cells import store_writer
+from scbert.cells import store_files, store_writer
 from scbert.config import Binning
 from scbert.steps.tokenize import bin_expression
 

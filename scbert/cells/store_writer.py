@@ -64,7 +64,7 @@ def write_store(folder: Path, sources: Sequence[Source], meta: dict[str, Any]) -
                     for name in (*DATA, JOURNAL)
                 }
                 for source in sources[len(done) - 1 :]:
-                    done.append(_append(files, source, len(done) - 1, done))
+                    done.append(_append(files, source, done))
             complete = _complete(folder, unfinished, settings, done[1:])
         except Exception:
             if not any(line["cells"] for line in done):  # nothing is lost
@@ -86,42 +86,42 @@ def _require_different(folder: Path, names: list[str]) -> None:
         )
 
 
-def _append(files: Mapping[str, IO[bytes]], source: Source, number: int, done: list[Line]) -> Line:
+def _append(files: Mapping[str, IO[bytes]], source: Source, done: list[Line]) -> Line:
     """Write a sample, wait for the disk, and enter it into the journal."""
     sample, before = source.read(), done[-1]["tokens"]
-    bins = sample.bins
-    content = {
-        "gene.u16": bins.indices.astype("<u2").data,
-        "bin.u8": bins.data.astype("u1", copy=False).data,
-        "indptr.i64": (bins.indptr[1:].astype("<i8") + before).data,
-        "sample.u32": np.full(len(sample.cells), number, "<u4").data,
-        "measured.u8": sample.measured_row().data,
-        "cells.tsv": _lines(sample.cells, source.sample),
-    }
-    for name, values in content.items():
+    for name, values in _content(sample, source.sample, len(done) - 1, before).items():
         files[name].write(values)
         _wait_for_disk(files[name])
     n_bins = done[0]["settings"]["n_bins"]
-    counted = np.bincount(bins.data, minlength=n_bins + 1)
-    counted[0] += sample.below_one
+    bins = np.bincount(sample.bins.data, minlength=n_bins + 1)
+    bins[0] += sample.below_one
     line = {
         "sample": source.sample,
         "sha256": source.sha256,
         "cells": len(sample.cells),
         "measured_genes": len(sample.measured),
-        "bins": counted.tolist(),
-        "tokens": before + bins.nnz,
+        "bins": bins.tolist(),
+        "tokens": before + sample.bins.nnz,
         "bytes": {name: files[name].tell() for name in DATA},
     }
     files[JOURNAL].write(json.dumps(line).encode() + b"\n")
     _wait_for_disk(files[JOURNAL])
-    log.info("%s: %d cells, %d tokens", source.sample, len(sample.cells), bins.nnz)
+    log.info("%s: %d cells, %d tokens", source.sample, len(sample.cells), sample.bins.nnz)
     return line
 
 
-def _lines(cells: list[str], sample: str) -> bytes:
-    table = pd.DataFrame({"cell": cells, "sample": sample})
-    return table.to_csv(sep="\t", index=False, header=False, lineterminator="\n").encode()
+def _content(sample: Sample, name: str, number: int, before: int) -> dict[str, Any]:
+    """Return the bytes that each file gets for sample `number`, behind `before` tokens."""
+    bins, cells = sample.bins, pd.DataFrame({"cell": sample.cells, "sample": name})
+    lines = cells.to_csv(sep="\t", index=False, header=False, lineterminator="\n")
+    return {
+        "gene.u16": bins.indices.astype("<u2").data,
+        "bin.u8": bins.data.astype("u1", copy=False).data,
+        "indptr.i64": (bins.indptr[1:].astype("<i8") + before).data,
+        "sample.u32": np.full(len(cells), number, "<u4").data,
+        "measured.u8": sample.measured_row().data,
+        "cells.tsv": lines.encode(),
+    }
 
 
 def _wait_for_disk(file: IO[bytes]) -> None:
