@@ -20,11 +20,11 @@ from corpus_samples import SIZES, sample_sizes, write_synthetic
 from processes import NOTHING, Cost, measure
 
 from scbert.cells.store import open_store
+from scbert.cells.tables import write_table
 from scbert.config import Config, ReadSettings, load_config, settings_for
 from scbert.files import read_json
 from scbert.steps.read import read_counts
 from scbert.steps.tokenize import bin_expression, normalize_counts
-from scbert.steps.vocabulary import build_vocabulary
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("SCBERT_SHARED_DATA", ROOT.parent / "shared/data")) / "panglaodb/rdata"
@@ -112,7 +112,7 @@ class _Run:
         expression = self.folder / f"expression/{cells.stem}.h5ad"
         costs["read_counts"] += measure(read_counts, cells, counts, quality, self.reading)
         if not vocabulary.is_file():
-            measure(_build_vocabulary, counts, vocabulary, self.config)
+            measure(_write_vocabulary, counts, vocabulary)
         costs["normalize_counts"] += measure(
             *(normalize_counts, counts, vocabulary, expression),
             *(self.folder / "overlap.json", self.config.normalization),
@@ -128,13 +128,11 @@ class _Run:
         return cost
 
 
-def _build_vocabulary(counts: Path, vocabulary: Path, config: Config) -> None:
-    """Take up to 16,906 genes, as many as scBERT's, of those that the file names."""
-    table = vocabulary.with_suffix(".csv")
-    genes = read_h5ad(counts, backed="r").var[["gene_id", "symbol"]]
-    genes.to_csv(table, header=False, index=False)
-    options = config.vocabulary.model_copy(update={"max_genes": N_GENES, "min_cells": 1})
-    build_vocabulary([counts], table, vocabulary, options)
+def _write_vocabulary(counts: Path, vocabulary: Path) -> None:
+    """Take 16,906 genes, as many as scBERT's, at random of those that the file names."""
+    genes = read_h5ad(counts, backed="r").var[["symbol", "gene_id"]].drop_duplicates("symbol")
+    chosen = genes.sample(min(N_GENES, len(genes)), random_state=0)
+    write_table(vocabulary, chosen.sort_values("symbol"))
 
 
 def _print(cells: int, samples: int, largest: int, step: str, cost: Cost) -> None:

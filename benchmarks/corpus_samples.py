@@ -23,8 +23,8 @@ def sample_sizes(n_cells: int, rng: np.random.Generator) -> list[int]:
 
 
 def gene_names() -> list[str]:
-    """Return row names as PanglaoDB writes them: SYMBOL_ENSEMBLID.VERSION."""
-    return [f"GENE{number}_ENSG{number:011d}.1" for number in range(N_ROWS)]
+    """Return row names as PanglaoDB writes and sorts them: SYMBOL_ENSEMBLID.VERSION."""
+    return sorted(f"GENE{number}_ENSG{number:011d}.1" for number in range(N_ROWS))
 
 
 def draw_counts(n_cells: int, rng: np.random.Generator) -> sparse.csc_matrix:

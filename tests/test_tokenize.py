@@ -176,10 +176,12 @@ def test_bin_expression_refuses_scaled_expression_and_leaves_nothing(tmp_path, v
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s1.h5ad", "vocabulary.tsv", "x"]
 
 
-@pytest.mark.parametrize("symbols", [["LYZ", "CD3D"], ["Lyz2", "Cd3d"]], ids=["human", "mouse"])
+@pytest.mark.parametrize(
+    "symbols", [["LYZ", "CD3D"], ["Lyz2", "Cd3d"], []], ids=["human", "mouse", "no counts"]
+)
 def test_a_sample_that_quality_control_emptied_passes_through(tmp_path, vocabulary, symbols):
     """Left out, perhaps because it is of another species: no cell, but a place in the corpus."""
-    empty = write_counts(tmp_path / "s1.h5ad", np.empty((0, 2)), symbols)
+    empty = write_counts(tmp_path / "s1.h5ad", np.empty((0, len(symbols))), symbols)
     full = write_counts(tmp_path / "s2.h5ad", [[10_000]], ["NKG7"])
     paths = [normalise(tmp_path, counts, vocabulary)[0] for counts in (empty, full)]
     assert read_json(paths[0].with_suffix(".json"))["cells"] == 0
