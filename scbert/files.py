@@ -44,7 +44,7 @@ def only_one(path: Path) -> Iterator[None]:
     Raises
     ------
     ValueError
-        If another process is making it now.
+        If another process is making it now, or the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f".{path.name}.lock")
@@ -58,6 +58,11 @@ def only_one(path: Path) -> Iterator[None]:
                 f"{path} is being made by another process, which holds {name}. Wait until it is "
                 "done."
             ) from None
+        except OSError as error:
+            raise ValueError(
+                f"{name} cannot be locked ({error}), so two processes could make {path} at once. "
+                "Mount the file system with flock, or write to another one."
+            ) from error
         try:
             yield
         finally:
