@@ -119,11 +119,9 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     path, sha256 = folder / "meta.json", folder / "meta.sha256"
     if not path.is_file():
         raise ValueError(f"{path} does not exist, so this is no token store. Write it again.")
-    if not sha256.is_file() and read_json(path).get("format") == 1:
-        raise ValueError(
-            f"{folder} has format 1, this version reads {FORMAT}. Write the store again."
-        )
-    if not sha256.is_file() or sha256.read_bytes() != checksum_line(path):
+    if not sha256.is_file():
+        raise damaged(sha256, "it is missing, or the store is of format 1, which had none")
+    if sha256.read_bytes() != checksum_line(path):
         raise damaged(path, f"it is not what {sha256.name} says that was written")
     meta = read_json(path)
     if meta.get("format") != FORMAT:
@@ -143,7 +141,6 @@ def checksum_line(path: Path) -> bytes:
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    dtype = DTYPES[path.name]
-    return (
-        np.memmap(path, dtype, mode="r", shape=shape) if np.prod(shape) else np.empty(shape, dtype)
-    )
+    if 0 in shape:  # an empty file cannot be mapped
+        return np.empty(shape, DTYPES[path.name])
+    return np.memmap(path, DTYPES[path.name], mode="r", shape=shape)
