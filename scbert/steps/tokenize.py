@@ -117,8 +117,9 @@ def tokenize(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sa
     measured = expression.var.vocabulary_index.to_numpy()
     values = sparse.csr_matrix(expression.X)
     bins = to_bins(values, n_bins)
+    place = measured.astype(bins.indices.dtype)
     placed = sparse.csr_matrix(
-        (bins.data, measured[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
+        (bins.data, place[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
     )
     below_one = int(np.count_nonzero(values.data) - bins.nnz)
     return Sample(name, expression.obs_names.tolist(), placed, measured, below_one)
