@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench clean schema
+.PHONY: demo test check bench bench-network bench-corpus clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -24,9 +24,16 @@ check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## speed and memory beside peers, printed as tables
+bench: bench-network bench-corpus  ## speed and memory beside peers, printed as tables
+
+bench-network: $(VENV)/.dev
 	$(BIN)/python benchmarks/network.py
+
+# make bench-corpus CORPUS="--cells 1000000" for a corpus of PanglaoDB's size: half an hour, 20 GB of disk.
+bench-corpus: $(VENV)/.dev
+	$(BIN)/python benchmarks/corpus.py $(CORPUS)
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/original_preprocess.py
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml

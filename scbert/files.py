@@ -1,7 +1,9 @@
 """Writing so that nothing is ever half-written, and knowing what was read."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +35,38 @@ def publish(path: Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Keep a second process from making `path` at the same time.
+
+    Raises
+    ------
+    ValueError
+        If another process is making it now, or the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.with_name(f".{path.name}.lock")
+    with name.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not name.exists() or not os.path.samestat(name.stat(), os.fstat(lock.fileno())):
+                raise BlockingIOError  # the one before removed it after it was opened here
+        except BlockingIOError:
+            raise ValueError(
+                f"{path} is being made by another process, which holds {name}. Wait until it is "
+                "done."
+            ) from None
+        except OSError as error:
+            raise ValueError(
+                f"{name} cannot be locked ({error}), so two processes could make {path} at once. "
+                "Mount the file system with flock, or write to another one."
+            ) from error
+        try:
+            yield
+        finally:
+            name.unlink()  # before the lock goes: who opens it now, makes a new one
 
 
 def sha256_of(path: Path) -> str:

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbert.cells.tokens import Sample, TokenStore, store_in_memory
+from scbert.cells.store import TokenStore, store_in_memory
+from scbert.cells.tokens import Sample
 from scbert.network.masking import padding_id
 from scbert.training.batches import CellBatches
 
@@ -29,7 +30,7 @@ def store_of_lengths(lengths):
         indptr=np.concatenate([[0], np.cumsum(lengths)]),
         sample=np.zeros(len(lengths), dtype=np.int64),
         measured=np.ones((1, max(1, lengths.max())), dtype=bool),
-        cells=[str(n) for n in range(len(lengths))],
+        names=[str(n) for n in range(len(lengths))],
         meta={},
     )
 
@@ -69,7 +70,7 @@ def test_make_takes_the_measured_genes_of_each_cells_own_sample():
         indptr=np.array([0, 1, 2]),
         sample=np.array([0, 1]),
         measured=np.array([[True, True, False], [True, False, False]]),
-        cells=["one", "two"],
+        names=["one", "two"],
         meta={},
     )
     batch = batches_of(store, "all_genes").make(np.array([0, 1]))

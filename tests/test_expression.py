@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scbert.cells.expression import normalize
+from scbert.cells.expression import cell_sums, normalize
 
 
 def csr(values):
@@ -72,3 +72,23 @@ def test_normalize_refuses_a_library_smaller_than_its_counts(library):
 def test_normalize_takes_a_library_that_was_rounded():
     """n_counts of another selection of genes may be off by a few counts."""
     assert normalize(csr([[1000, 1]]), np.array([1000.0]), 1e4).nnz == 2
+
+
+@pytest.mark.parametrize("denominator", ["integers", "fractions"])
+def test_normalize_of_many_cells_gives_the_bins_of_float64(denominator):
+    """The shape of real samples: more cells than are scaled at once, libraries of any size."""
+    rng = np.random.default_rng(0)
+    counts = sparse.csr_matrix(rng.poisson(0.3, (700, 200)), dtype=np.float32)
+    library = rng.integers(500, 30_000, 700).astype(np.float64)
+    if denominator == "fractions":
+        counts.data *= rng.uniform(0.1, 1, counts.nnz).astype(np.float32)
+        library *= 1.1
+    reference = np.log2(1 + counts.toarray().astype(np.float64) * (1e4 / library)[:, None])
+    found = normalize(counts, library, 1e4)
+    assert np.array_equal(found.toarray(), reference.astype(np.float32))
+
+
+def test_cell_sums_add_in_float64():
+    """2^24 + 1 is no float32: a library would lose a count."""
+    counts = sparse.csr_matrix(np.array([[2**24, 1]], dtype=np.float32))
+    assert cell_sums(counts).tolist() == [2**24 + 1]

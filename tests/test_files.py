@@ -1,8 +1,9 @@
+import errno
 from pathlib import Path
 
 import pytest
 
-from scbert.files import publish, read_json, sha256_of, write_json
+from scbert.files import only_one, publish, read_json, sha256_of, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -108,3 +109,25 @@ def test_sha256_of_the_standard_example(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(tmp_path / "abc") == expected
+
+
+def test_only_one_refuses_a_second_process_and_leaves_nothing(tmp_path):
+    with (
+        only_one(tmp_path / "tokens"),
+        pytest.raises(ValueError, match=r"tokens is being made by another process.*tokens\.lock"),
+        only_one(tmp_path / "tokens"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_one_says_where_there_are_no_locks(tmp_path, monkeypatch):
+    def flock(_file, _operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with (
+        pytest.raises(ValueError, match=r"\.tokens\.lock cannot be locked .*Mount the file system"),
+        only_one(tmp_path / "tokens"),
+    ):
+        pass

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scbert.cells.tokens import open_store
+from scbert.cells.store import checksum_line, open_store
 from scbert.files import read_json
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
@@ -59,7 +59,7 @@ def train(toy, toy_run, short, tmp_path):
 def test_finetune_learns_the_planted_types(toy_run, config):
     """Test cells: a third are of each type, so a guess is right in 0.33 of them."""
     bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
-    split = read_split(toy_run.split).set_index("cell").loc[store.cells]
+    split = read_split(toy_run.split).set_index("cell").loc[store.cell_names()]
     rows = np.flatnonzero(split.part == "test")
     cells = CellBatches(store, "expressed_genes", config.binning.n_bins, 4096)
     logits, vectors = predict(bundle.model, cells, rows, torch.device("cpu"))
@@ -212,6 +212,7 @@ def test_tokens_of_another_vocabulary_are_refused(toy_run, train, tmp_path):
     shutil.copytree(toy_run.tokens, tmp_path / "toy")
     meta = read_json(tmp_path / "toy/meta.json") | {"vocabulary_sha256": "0"}
     (tmp_path / "toy/meta.json").write_text(json.dumps(meta))
+    (tmp_path / "toy/meta.sha256").write_bytes(checksum_line(tmp_path / "toy/meta.json"))
     with pytest.raises(ValueError, match="was written for another vocabulary"):
         train("odd", tokens=tmp_path / "toy")
     assert not (tmp_path / "odd").exists()

@@ -4,9 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from scbert.cells.genes import read_vocabulary
-from scbert.cells.tokens import open_store
+from scbert.cells.store import open_store
+from scbert.cells.store_writer import Source, write_store
+from scbert.cells.tokens import Sample
 from scbert.files import read_json
 from scbert.network.masking import NOT_A_TARGET, mask_id
 from scbert.steps.pretrain import _Validation, hold_out
@@ -179,11 +182,12 @@ def test_held_out_cells_that_express_nothing_are_refused(toy, config, toy_run, t
     cells = toy.draw_cells(30)
     paths = toy.run_to_tokens(tmp_path / "run", cells, config)
     store = open_store(paths.corpus)
-    meta = read_json(paths.corpus / "meta.json") | {"tokens": 0}
-    (paths.corpus / "meta.json").write_text(json.dumps(meta))
-    np.zeros(len(store) + 1, dtype="<i8").tofile(paths.corpus / "indptr.i64")
-    for name in ("gene.u16", "bin.u8"):
-        (paths.corpus / name).write_bytes(b"")
+    shape = (len(store), store.meta["vocabulary_size"])
+    silent = Sample(
+        *("toy.train", store.cell_names()),
+        *(sparse.csr_matrix(shape, dtype=np.uint8), store.measured_genes(0), 0),
+    )
+    write_store(paths.corpus, [Source("toy.train", "", lambda: silent)], store.meta)
     toy.write_random_vectors(paths.gene2vec, paths.vocabulary, 16)
     with pytest.raises(ValueError, match="none of the 2 held-out cells expresses a gene"):
         toy.pretrain(paths, config)

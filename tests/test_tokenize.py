@@ -10,8 +10,8 @@ import yaml
 from scipy import sparse
 
 from scbert.cells.genes import read_vocabulary, vocabulary_sha256
+from scbert.cells.store import open_store, store_in_memory
 from scbert.cells.tables import write_table
-from scbert.cells.tokens import open_store, store_in_memory
 from scbert.config import load_config
 from scbert.files import read_json, sha256_of
 from scbert.steps.tokenize import bin_expression, normalize_counts, tokenize
@@ -136,10 +136,13 @@ def test_bin_expression_joins_samples_in_the_vocabulary(tmp_path, vocabulary):
     assert [part.tolist() for part in store.tokens(0)] == [[0, 1], [1, 2]]
     assert [part.tolist() for part in store.tokens(1)] == [[3], [5]]
     assert [store.measured_genes(cell).tolist() for cell in (0, 1)] == [[0, 1], [3]]
-    assert store.cells == ["s1_c0", "s2_c0"]
-    assert store.meta["sources"] == [
-        {"sample": path.stem, "sha256": sha256_of(path)} for path in paths
+    assert store.cell_names() == ["s1_c0", "s2_c0"]
+    assert [(entry["sample"], entry["sha256"]) for entry in store.meta["sources"]] == [
+        (path.stem, sha256_of(path)) for path in paths
     ]
+    assert store.meta["vocabulary_sha256"] == vocabulary_sha256(read_vocabulary(vocabulary))
+    assert store.meta["vocabulary_size"] == 4
+    assert {"anndata", "numpy", "python", "scipy"} <= set(store.meta["versions"])
     assert store.meta["bins"]["0"] == 0
 
 
@@ -171,3 +174,42 @@ def test_bin_expression_refuses_scaled_expression_and_leaves_nothing(tmp_path, v
     with pytest.raises(ValueError, match=r"expression holds -.*Pass the output of normalize\(\)"):
         bin_expression([expression], vocabulary, tmp_path / "tokens", CONFIG.binning)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s1.h5ad", "vocabulary.tsv", "x"]
+
+
+@pytest.mark.parametrize(
+    "symbols", [["LYZ", "CD3D"], ["Lyz2", "Cd3d"], []], ids=["human", "mouse", "no counts"]
+)
+def test_a_sample_that_quality_control_emptied_passes_through(tmp_path, vocabulary, symbols):
+    """Left out, perhaps because it is of another species: no cell, but a place in the corpus."""
+    empty = write_counts(tmp_path / "s1.h5ad", np.empty((0, len(symbols))), symbols)
+    full = write_counts(tmp_path / "s2.h5ad", [[10_000]], ["NKG7"])
+    paths = [normalise(tmp_path, counts, vocabulary)[0] for counts in (empty, full)]
+    assert read_json(paths[0].with_suffix(".json"))["cells"] == 0
+    bin_expression(paths, vocabulary, tmp_path / "tokens", CONFIG.binning)
+    store = open_store(tmp_path / "tokens")
+    assert [entry["cells"] for entry in store.meta["sources"]] == [0, 1]
+    assert store.cell_names() == ["s2_c0"]
+    with pytest.raises(ValueError, match="none of the 1 samples has a cell"):
+        bin_expression(paths[:1], vocabulary, tmp_path / "empty", CONFIG.binning)
+
+
+def test_bin_expression_refuses_expression_of_another_vocabulary(tmp_path, vocabulary):
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 2]], SYMBOLS[:2])
+    expression, _, _ = normalise(tmp_path, counts, vocabulary)
+    write_table(vocabulary, read_vocabulary(vocabulary)[::-1])
+    with pytest.raises(ValueError, match=r"s1.h5ad was made with another vocabulary.*Normalise"):
+        bin_expression([expression], vocabulary, tmp_path / "tokens", CONFIG.binning)
+    assert not (tmp_path / "tokens").exists()
+
+
+@pytest.mark.parametrize("depth", [10_000, 20_000, 30_000, 70_000, 110_000, 1_310_000])
+def test_expression_on_the_edge_of_two_bins_falls_into_the_upper_one(tmp_path, vocabulary, depth):
+    """Exactly 1, 3, 7 and 15 per 10,000 are log2 1, 2, 3 and 4; one count less is below."""
+    per_10k, share = np.array([1, 3, 7, 15]), depth // 10_000
+    on, below = per_10k * share, per_10k * share - 1
+    counts = write_counts(
+        tmp_path / "s1.h5ad", [on, below], SYMBOLS, library_size=[float(depth)] * 2
+    )
+    expression = normalise(tmp_path, counts, vocabulary)[0]
+    found = tokenize("s1", ad.read_h5ad(expression), 4, 5).bins.toarray()
+    assert found.tolist() == [[1, 2, 3, 4], [0, 1, 2, 3]]

@@ -7,10 +7,12 @@ Source: Yang et al. 2022, Methods; scBERT@262fd4b, preprocess.py, which takes th
 import numpy as np
 from scipy import sparse
 
+CELLS_AT_ONCE = 256
+
 
 def cell_sums(counts: sparse.csr_matrix) -> np.ndarray:
     """Return the counts of each cell, shape (cells,)."""
-    return np.asarray(counts.sum(axis=1)).ravel()
+    return counts @ np.ones(counts.shape[1])  # in float64, also of float32 counts
 
 
 def denominators(aligned: sparse.csr_matrix, library_size: np.ndarray, kind: str) -> np.ndarray:
@@ -63,6 +65,25 @@ def normalize(
     factors = np.divide(
         target_sum, library_size, out=np.zeros_like(sums, dtype=np.float64), where=library_size > 0
     )
-    expression = sparse.csr_matrix(sparse.diags_array(factors) @ counts.astype(np.float64))
-    expression.data = np.log2(1 + expression.data)
-    return expression.astype(np.float32)
+    expression = sparse.csr_matrix(
+        (_log2_scaled(counts, factors), counts.indices.copy(), counts.indptr.copy()), counts.shape
+    )
+    expression.eliminate_zeros()
+    return expression
+
+
+def _log2_scaled(counts: sparse.csr_matrix, factors: np.ndarray) -> np.ndarray:
+    """Return log2(1 + factor x count) of the stored counts, float32 (counts,).
+
+    The sum is in float64: a count on the edge of two bins, such as 3 per 10,000, stays on it. A few
+    cells at once: a copy of a large sample in float64 would be the peak of memory.
+    """
+    values = np.empty(counts.nnz, dtype=np.float32)
+    for cell in range(0, counts.shape[0], CELLS_AT_ONCE):
+        ends = counts.indptr[cell : cell + CELLS_AT_ONCE + 1]
+        part = slice(ends[0], ends[-1])
+        scaled = np.repeat(factors[cell : cell + CELLS_AT_ONCE], np.diff(ends))
+        scaled *= counts.data[part]
+        scaled += 1
+        np.log2(scaled, out=values[part], casting="same_kind")
+    return values

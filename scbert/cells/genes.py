@@ -186,11 +186,10 @@ def align(matrix: sparse.csr_matrix, match: GeneMatch) -> sparse.csr_matrix:
 
     Columns that are the same gene are added up, so the matrix must be linear (counts), not log.
     """
-    known = np.flatnonzero(match.index >= 0)
-    to_vocabulary = sparse.csr_matrix(
-        (np.ones(len(known), dtype=matrix.dtype), (known, match.index[known])),
-        shape=(matrix.shape[1], match.vocabulary_size),
-    )
-    aligned = sparse.csr_matrix(matrix @ to_vocabulary)
-    aligned.sort_indices()
+    gene = match.index.astype(np.int32)[matrix.indices]
+    known = np.flatnonzero(gene >= 0)
+    ends = np.searchsorted(known, matrix.indptr)
+    shape = (matrix.shape[0], match.vocabulary_size)
+    aligned = sparse.csr_matrix((matrix.data[known], gene[known], ends), shape)
+    aligned.sum_duplicates()  # sorts too; of genes nearly in order, twice as fast as a product
     return aligned

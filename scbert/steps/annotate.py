@@ -23,8 +23,9 @@ from scbert.cells.expression import cell_sums, denominators, normalize
 from scbert.cells.genes import GeneMatch, align, gene_names, match_genes, vocabulary_sha256
 from scbert.cells.scale import Scale, guess_scale
 from scbert.cells.splits import unlabelled_part
+from scbert.cells.store import TokenStore, store_in_memory
 from scbert.cells.tables import read_table
-from scbert.cells.tokens import Sample, TokenStore, bin_expression, store_in_memory
+from scbert.cells.tokens import Sample, bin_expression
 from scbert.evidence.confidence import novelty_score, softmax
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.cells.genes import vocabulary_sha256
+from scbert.cells.store import open_store
 from scbert.cells.tables import read_table
-from scbert.cells.tokens import open_store
 from scbert.config import FinetuneSettings
 from scbert.evidence.confidence import (
     expected_calibration_error,
@@ -67,7 +67,7 @@ def finetune(
     bundle, store = load_bundle(pretrained), open_store(tokens)
     require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
     options = settings.finetune
-    data = _Labelled(split, store.cells)
+    data = _Labelled(split, store.cell_names())
     cells = CellBatches(
         store,
         bundle.config["sequence"],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.cells.genes import read_vocabulary, vocabulary_sha256
-from scbert.cells.tokens import TokenStore, open_store
+from scbert.cells.store import TokenStore, open_store
 from scbert.config import Pretrain, PretrainSettings
 from scbert.evidence.baselines import score_bin_counts
 from scbert.files import sha256_of

@@ -1,7 +1,7 @@
 """Steps from counts to tokens. None of them needs torch."""
 
 import logging
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -13,17 +13,20 @@ from scbert.cells.counts import write_cells
 from scbert.cells.expression import denominators, normalize
 from scbert.cells.genes import (
     align,
-    gene_names,
     match_genes,
     read_vocabulary,
     vocabulary_sha256,
 )
-from scbert.cells.tokens import Sample, write_store
+from scbert.cells.store_writer import Source, write_store
+from scbert.cells.tokens import Sample
 from scbert.cells.tokens import bin_expression as to_bins
 from scbert.config import Binning, Normalization
 from scbert.files import sha256_of, write_json
+from scbert.provenance import provenance
 
 log = logging.getLogger(__name__)
+
+TOOLS = ("scbert-end-to-end", "anndata", "numpy", "pandas", "scipy")
 
 
 def normalize_counts(
@@ -38,20 +41,21 @@ def normalize_counts(
     """
     adata = ad.read_h5ad(counts)
     genes = read_vocabulary(vocabulary)
-    match = match_genes(gene_names(adata.var), genes)
-    if match.matched == 0:
+    match = match_genes(adata.var[["symbol", "gene_id"]].astype(str), genes)
+    if match.matched == 0 and adata.n_obs:  # a sample left out may be of another species
         raise ValueError(
             f"none of the {adata.n_vars} genes of {counts} ({', '.join(match.unmatched[:3])}, ...) "
             f"is in the vocabulary of {len(genes)} genes ({', '.join(genes.symbol[:3])}, ...). Use "
             "human gene symbols or Ensembl ids as var_names."
         )
-    aligned = align(sparse.csr_matrix(adata.X, dtype=np.float64), match)
+    aligned = align(sparse.csr_matrix(adata.X), match)
     size = denominators(aligned, adata.obs.library_size.to_numpy(), settings.denominator)
-    measured = match.measured
     result = ad.AnnData(
-        normalize(aligned, size, settings.target_sum)[:, measured],
+        normalize(_only(aligned, match.measured), size, settings.target_sum),
         obs=adata.obs[[name for name in ("cell_type", "batch") if name in adata.obs]],
-        var=pd.DataFrame({"vocabulary_index": measured}, index=genes.symbol[measured].to_numpy()),
+        var=pd.DataFrame(
+            {"vocabulary_index": match.measured}, index=genes.symbol[match.measured].to_numpy()
+        ),
         uns={"counts_sha256": sha256_of(counts), "vocabulary_sha256": vocabulary_sha256(genes)},
     )
     write_cells(expression, result)
@@ -59,32 +63,63 @@ def normalize_counts(
     log.info("%d of %d genes are in the vocabulary", match.matched, adata.n_vars)
 
 
+def _only(aligned: sparse.csr_matrix, measured: np.ndarray) -> sparse.csr_matrix:
+    """Leave out the columns that the file did not measure; only numbers of columns change."""
+    place = np.zeros(aligned.shape[1], dtype=aligned.indices.dtype)
+    place[measured] = np.arange(len(measured))
+    return sparse.csr_matrix(
+        (aligned.data, place[aligned.indices], aligned.indptr), (aligned.shape[0], len(measured))
+    )
+
+
 def bin_expression(
     expressions: list[Path], vocabulary: Path, tokens: Path, settings: Binning
 ) -> None:
-    """Write the tokens of one or more files of expression as one store."""
+    """Write the tokens of one or more files of expression as one store.
+
+    If it is stopped, the next call continues after the last finished file.
+
+    Raises
+    ------
+    ValueError
+        If a file does not hold expression, or was made with another vocabulary, or no file has a
+        cell.
+    """
     genes = read_vocabulary(vocabulary)
+    ran = provenance()
     meta = {
         "store": tokens.name,
         "n_bins": settings.n_bins,
         "vocabulary_sha256": vocabulary_sha256(genes),
-        "sources": [{"sample": path.stem, "sha256": sha256_of(path)} for path in expressions],
+        "vocabulary_size": len(genes),
+        "versions": {"python": ran["python"]}
+        | {name: ran["packages"][name] for name in TOOLS if name in ran["packages"]},
     }
-
-    def samples() -> Iterator[Sample]:
-        for path in expressions:
-            yield tokenize(path.stem, ad.read_h5ad(path), len(genes), settings.n_bins)
-
-    written = write_store(tokens, samples(), meta)
+    read = partial(read_sample, n_bins=settings.n_bins, vocabulary=genes)
+    sources = [Source(path.stem, sha256_of(path), partial(read, path)) for path in expressions]
+    written = write_store(tokens, sources, meta)
     log.info("%d cells, %d tokens, bins %s", written["cells"], written["tokens"], written["bins"])
+
+
+def read_sample(path: Path, n_bins: int, vocabulary: pd.DataFrame) -> Sample:
+    """Read a file of expression and bin it."""
+    expression = ad.read_h5ad(path)
+    if expression.uns.get("vocabulary_sha256") != vocabulary_sha256(vocabulary):
+        raise ValueError(
+            f"{path} was made with another vocabulary, so its gene numbers mean other genes. "
+            "Normalise the counts again (rule normalize_counts)."
+        )
+    return tokenize(path.stem, expression, len(vocabulary), n_bins)
 
 
 def tokenize(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sample:
     """Bin the expression of one file, its columns placed in the vocabulary."""
     measured = expression.var.vocabulary_index.to_numpy()
-    bins = to_bins(sparse.csr_matrix(expression.X), n_bins)
+    values = sparse.csr_matrix(expression.X)
+    bins = to_bins(values, n_bins)
+    place = measured.astype(bins.indices.dtype)
     placed = sparse.csr_matrix(
-        (bins.data, measured[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
+        (bins.data, place[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
     )
-    below_one = int(np.count_nonzero(expression.X.data) - bins.nnz)
+    below_one = int(np.count_nonzero(values.data) - bins.nnz)
     return Sample(name, expression.obs_names.tolist(), placed, measured, below_one)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scbert.cells.tokens import TokenStore
+from scbert.cells.store import TokenStore
 from scbert.network.masking import padding_id
 
 POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled

@@ -1,0 +1,314 @@
+"""Writing a token store: what is counted, and going on after a run that was killed."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from scbert.cells import store_files, store_writer
+from scbert.cells.store import open_store
+from scbert.cells.store_writer import Source, write_store
+from scbert.cells.tokens import Sample, bin_expression
+from scbert.config import Binning
+from scbert.files import only_one, sha256_of
+from scbert.steps.tokenize import bin_expression as step
+from scbert.steps.tokenize import normalize_counts
+
+META = {"n_bins": 5, "vocabulary_size": 40, "vocabulary_sha256": "abc"}
+
+
+def sample(name="s1", n_cells=6, n_genes=40, seed=0):
+    """Cells with 0 to a few tokens."""
+    expression = np.random.default_rng(seed).uniform(-6, 8, (n_cells, n_genes)).clip(min=0)
+    expression[1:2] = 0
+    bins = bin_expression(sparse.csr_matrix(expression), 5)
+    cells = [f"{name}_cell{number}" for number in range(n_cells)]
+    below_one = int(((expression > 0) & (expression < 1)).sum())
+    return Sample(name, cells, bins, np.arange(n_genes), below_one)
+
+
+def without_cells(name="none"):
+    return Sample(name, [], sparse.csr_matrix((0, 40), dtype=np.uint8), np.arange(30), 0)
+
+
+def source(one, sha256="1"):
+    return Source(one.name, sha256, lambda: one)
+
+
+def write(folder, *samples, **meta):
+    return write_store(folder, [source(one) for one in samples], META | meta)
+
+
+def content(folder):
+    return {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+
+
+def test_write_store_says_what_it_counted(tmp_path):
+    """Expressed genes below 1 stand in bin 0; silent genes nowhere."""
+    samples = [sample(), sample("s2", n_cells=3, seed=1)]
+    written = write(tmp_path / "tokens", *samples)
+    dense = np.concatenate([one.bins.toarray() for one in samples])
+    assert written["bins"] == {"0": sum(one.below_one for one in samples)} | {
+        str(number): int((dense == number).sum()) for number in range(1, 6)
+    }
+    assert written["bins"]["0"] > 0
+    assert written["cells"] == 9
+    assert written["tokens"] == np.count_nonzero(dense)
+    assert written["vocabulary_sha256"] == "abc"
+    assert open_store(tmp_path / "tokens").meta == written
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 5, 6])
+def test_write_store_counts_tokens_per_cell(tmp_path, n_cells, monkeypatch):
+    monkeypatch.setattr(store_writer, "PART", 2)
+    one = sample(n_cells=n_cells, seed=n_cells)
+    per_cell = one.bins.getnnz(axis=1)
+    assert write(tmp_path / "tokens", one)["tokens_per_cell"] == {
+        "min": per_cell.min(),
+        "median": np.median(per_cell),
+        "max": per_cell.max(),
+    }
+
+
+def test_write_store_gives_the_same_bytes_again_and_replaces_a_store(tmp_path):
+    write(tmp_path / "tokens", sample(), sample("s2", seed=3))
+    write(tmp_path / "again", sample())
+    write(tmp_path / "tokens", sample())
+    assert content(tmp_path / "tokens") == content(tmp_path / "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "tokens"]
+
+
+def test_a_sample_without_cells_keeps_its_place(tmp_path):
+    """Quality control left it out; the numbers of the other samples stay those of the table."""
+    write(tmp_path / "tokens", without_cells("a"), sample(n_cells=2), without_cells("b"))
+    store = open_store(tmp_path / "tokens")
+    assert [entry["cells"] for entry in store.meta["sources"]] == [0, 2, 0]
+    assert store.sample.tolist() == [1, 1]
+    assert store.measured.sum(axis=1).tolist() == [30, 40, 30]
+    assert store.cell_names() == ["s1_cell0", "s1_cell1"]
+
+
+def test_a_store_of_cells_without_tokens_can_be_opened(tmp_path):
+    empty = Sample("s", ["a", "b"], sparse.csr_matrix((2, 40), dtype=np.uint8), np.arange(4), 3)
+    write(tmp_path / "tokens", empty)
+    store = open_store(tmp_path / "tokens")
+    assert store.lengths().tolist() == [0, 0]
+    assert store.meta["bins"]["0"] == 3
+
+
+def test_genes_above_32767_keep_their_number(tmp_path):
+    """uint16: 65,535 is the largest vocabulary that the configuration allows."""
+    bins = sparse.csr_matrix(([1, 5], [40_000, 65_534], [0, 2]), shape=(1, 65_535), dtype=np.uint8)
+    one = Sample("s", ["a"], bins, np.array([40_000, 65_534]), 0)
+    write(tmp_path / "tokens", one, vocabulary_size=65_535)
+    assert open_store(tmp_path / "tokens").tokens(0)[0].tolist() == [40_000, 65_534]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([], "there is no file of cells to write. Name at least one"),
+        ([sample("s1"), sample("s1")], "'s1' appears twice.*give the files other names"),
+        ([without_cells("a"), without_cells("b")], "none of the 2 samples has a cell.*quality con"),
+    ],
+    ids=["none", "twice", "empty"],
+)
+def test_write_store_refuses_what_is_no_corpus(tmp_path, samples, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "tokens", *samples)
+    assert list(tmp_path.iterdir()) == []
+
+
+def failing(name="s2"):
+    def read():
+        raise OSError("disk")
+
+    return Source(name, "1", read)
+
+
+def test_write_store_keeps_the_old_store_when_a_sample_fails(tmp_path):
+    """And what was done, for the next run."""
+    write(tmp_path / "tokens", sample())
+    old = content(tmp_path / "tokens")
+    with pytest.raises(OSError, match="disk"):
+        write_store(tmp_path / "tokens", [failing()], META)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens"]
+    with pytest.raises(OSError, match="disk"):
+        write_store(tmp_path / "tokens", [source(sample("s3")), failing()], META)
+    assert content(tmp_path / "tokens") == old
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens", ".tokens.unfinished"}
+
+
+S3 = sample("s3", seed=3)
+OTHER = {
+    "settings": (META | {"n_bins": 6}, source(S3), "settings.*were others"),
+    "vocabulary": (META | {"vocabulary_sha256": "x"}, source(S3), "vocabulary.*were others"),
+    "another file": (META, source(S3, "2"), "its samples were others"),
+    "another sample": (META, source(sample("s4")), "its samples were others"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_write_store_begins_anew_if_the_run_was_another(tmp_path, other, caplog):
+    meta, first, why = OTHER[other]
+    with pytest.raises(OSError, match="disk"):
+        write_store(tmp_path / "tokens", [source(S3), failing()], META)
+    write_store(tmp_path / "tokens", [first, source(sample("s2"))], meta)
+    assert any(why_matches(record.message, why) for record in caplog.records)
+    write_store(tmp_path / "again", [first, source(sample("s2"))], meta)
+    assert content(tmp_path / "tokens").items() == content(tmp_path / "again").items()
+
+
+def why_matches(message, why):
+    return re.search(rf"cannot be continued: .*{why}.*written anew", message)
+
+
+@pytest.mark.parametrize("damage", ["a file is shorter", "a file is gone", "no journal", "torn"])
+def test_write_store_does_not_trust_a_damaged_remainder(tmp_path, damage):
+    with pytest.raises(OSError, match="disk"):
+        write_store(tmp_path / "tokens", [source(S3), failing()], META)
+    unfinished = tmp_path / ".tokens.unfinished"
+    if damage == "a file is shorter":
+        os.truncate(unfinished / "gene.u16", 3)
+    elif damage == "a file is gone":
+        (unfinished / "sample.u32").unlink()
+    elif damage == "no journal":
+        (unfinished / "journal.jsonl").unlink()
+    else:
+        journal = (unfinished / "journal.jsonl").read_bytes()
+        (unfinished / "journal.jsonl").write_bytes(journal[:-5])
+    write(tmp_path / "tokens", S3, sample("s2"))
+    write(tmp_path / "again", S3, sample("s2"))
+    assert content(tmp_path / "tokens") == content(tmp_path / "again")
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
+    """Neither of the writer nor of the reader; parts are small here, as samples are."""
+    monkeypatch.setattr(store_writer, "PART", 1 << 14)
+    monkeypatch.setattr(store_files, "PART", 1 << 14)
+    one = sample(n_cells=300, n_genes=500)
+
+    def corpus(folder, n_samples):
+        sources = [Source(f"s{n}", "1", lambda: one) for n in range(n_samples)]
+        write_store(folder, sources, META | {"vocabulary_size": 500})
+
+    few, many = tmp_path / "few", tmp_path / "many"
+    assert peak(lambda: corpus(many, 60)) < 1.2 * peak(lambda: corpus(few, 3))
+    assert (many / "gene.u16").stat().st_size > 3 * peak(lambda: open_store(many))
+
+
+def peak(run):
+    run()  # what is imported or cached at the first call stays
+    tracemalloc.start()
+    run()
+    highest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return highest
+
+
+def test_write_store_refuses_a_second_writer(tmp_path):
+    with (
+        only_one(tmp_path / "tokens"),
+        pytest.raises(ValueError, match=r"tokens is being made by another process.*\.tokens\.lock"),
+    ):
+        write(tmp_path / "tokens", sample())
+    write(tmp_path / "tokens", sample())
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens"]
+
+
+# A process of its own that forks a writer for each point and lets it kill itself there. A point is
+# the name of a function of store_writer, the number of its call, and whether before or after it.
+KILLED = {
+    "in the first sample": ("_append", 1, "before"),
+    "in the second sample": ("_append", 2, "before"),
+    "with one file on the disk": ("_wait_for_disk", 8, "after"),
+    "with a file in a buffer": ("_wait_for_disk", 10, "before"),
+    "with all but the journal on the disk": ("_wait_for_disk", 13, "after"),
+    "between samples": ("_append", 2, "after"),
+    "after the last sample": ("_append", 3, "after"),
+    "before the checksum": ("checksum_line", 1, "before"),
+}
+KILLER = """
+import json, os, signal, sys
+from pathlib import Path
+from scbert.cells import store_files, store_writer
+from scbert.config import Binning
+from scbert.steps.tokenize import bin_expression
+
+folder, vocabulary, points = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+for point, (name, number, when) in points.items():
+    child = os.fork()
+    if child == 0:
+        original, calls = getattr(store_writer, name), 0
+
+        def deadly(*given):
+            global calls
+            calls += 1
+            if calls == number and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = original(*given)
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(store_writer, name, deadly)
+        expressions = [folder / f"s{number}.h5ad" for number in (1, 2, 3)]
+        bin_expression(expressions, vocabulary, folder / point / "tokens", Binning(n_bins=5))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (point, status)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(toy, tmp_path_factory):
+    """Three files of expression, and for each point the folder of a writer that was killed."""
+    root = tmp_path_factory.mktemp("killed")
+    config = toy.config()
+    paths = toy.run_to_tokens(root / "run", toy.draw_cells(), config)
+    for number in (1, 2, 3):
+        cells = toy.draw_cells(20 + number, seed=number)
+        cells.var["symbol"], cells.var["gene_id"] = cells.var_names, cells.var.gene_ids
+        cells.obs["library_size"] = np.asarray(cells.X.sum(axis=1)).ravel()
+        cells.write_h5ad(root / f"counts{number}.h5ad")
+        normalize_counts(
+            *(root / f"counts{number}.h5ad", paths.vocabulary, root / f"s{number}.h5ad"),
+            *(root / f"s{number}.json", config.normalization),
+        )
+    subprocess.run(
+        [sys.executable, "-c", KILLER, root, paths.vocabulary, json.dumps(KILLED)],
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    expressions = [root / f"s{number}.h5ad" for number in (1, 2, 3)]
+    step(expressions, paths.vocabulary, root / "whole/tokens", Binning(n_bins=5))
+    return root, paths.vocabulary
+
+
+@pytest.mark.parametrize("point", KILLED)
+def test_a_writer_that_was_killed_goes_on(killed, point, caplog):
+    """To the bytes of a run that nobody stopped; finished samples are not binned again."""
+    root, vocabulary = killed
+    expressions = [root / f"s{number}.h5ad" for number in (1, 2, 3)]
+    assert not (root / point / "tokens").exists()
+    with caplog.at_level(logging.INFO):
+        step(expressions, vocabulary, root / point / "tokens", Binning(n_bins=5))
+    assert content(root / point / "tokens") == content(root / "whole/tokens")
+    assert [path.name for path in (root / point).iterdir()] == ["tokens"]
+    name, number, when = KILLED[point]
+    finished = {
+        "_append": number if when == "after" else number - 1,
+        "_wait_for_disk": (number - 1) // 7,
+        "checksum_line": 3,
+    }[name]
+    binned = [f"s{number}" for number in (1, 2, 3) if f"s{number}: " in caplog.text]
+    assert binned == ["s1", "s2", "s3"][finished:]
+    assert (f"continues after {finished} of 3 samples" in caplog.text) == (finished > 0)
