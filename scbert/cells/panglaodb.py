@@ -151,8 +151,8 @@ def _read_headless(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             f"{', '.join(columns)}. Download it again."
         )
     table.columns = pd.Index(columns)
-    wrong = ~table.sra.fillna("").str.fullmatch(r"SRA\d+")
-    wrong |= ~table.srs.fillna("").str.fullmatch(rf"\w?RS\d+|{NO_SRS}")
+    wrong = ~table.sra.fillna("").str.fullmatch(r"[SED]RA\d+(_[SED]RS\d+)?")
+    wrong |= ~table.srs.fillna("").str.fullmatch(rf"[SED]RS\d+|{NO_SRS}")
     if wrong.any():
         raise ValueError(
             f"{path}, line {int(wrong.argmax()) + 1} starts with {table.sra[wrong].iloc[0]}, "

@@ -97,6 +97,6 @@ def fetch_panglaodb_clusters(clusters: Path, settings: SampleSettings) -> None:
 
 
 def _filled_in(addresses: tuple[str, ...], sample: str) -> list[str]:
-    sra, srs = sample.split("_")
+    sra, _, srs = sample.rpartition("_")
     own = sra if srs == NO_SRS else sample
     return [address.format(sra=sra, srs=srs, sample=own) for address in addresses]
