@@ -368,6 +368,8 @@ def panglaodb_site(tmp_path):
     lines = (shared / "metadata.txt").read_text().splitlines(keepends=True)
     kept = [line for line in lines if any(sample in line for sample in samples)]
     (site / "metadata.txt").write_text("".join(kept))
+    for name in ("clusters_to_number_of_cells.txt", "cell_type_annotations.txt", "markers.tsv"):
+        shutil.copyfile(shared / name, site / name)
     handler = partial(SimpleHTTPRequestHandler, directory=site)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -376,12 +378,17 @@ def panglaodb_site(tmp_path):
 
 
 def test_panglaodb_from_its_site_to_tokens(fresh, panglaodb_site):
-    addresses = {
-        "metadata_url": f"{panglaodb_site}/metadata.txt",
-        "counts_url": panglaodb_site + "/rdata/{sra}_{srs}.sparse.RData",
+    tables = {
+        "metadata": "metadata.txt",
+        "cluster_sizes": "clusters_to_number_of_cells.txt",
+        "cell_types": "cell_type_annotations.txt",
+        "markers": "markers.tsv",
+        "counts": "rdata/{sample}.sparse.RData",
+        "clusters": "{sample}.seurat_clusters.txt",
     }
+    urls = {name: [f"{panglaodb_site}/{path}"] for name, path in tables.items()}
     changed = {
-        "corpus": {"panglaodb": addresses},
+        "corpus": {"panglaodb": {"urls": urls}},
         "counts": {"min_genes": 50},  # the samples are cut to 50 cells, many of them nearly empty
         "vocabulary": {"min_cells": 5},
     }
