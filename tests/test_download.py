@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from scbert.cells.panglaodb import require_rdata
 from scbert.cells.transfer import CHUNK
 from scbert.config import Download, load_config
 from scbert.files import sha256_of
-from tests.loopback import PAGE, Site, fails_often
+from tests.loopback import PAGE, Site, fails_often, wait_for_part
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
@@ -169,17 +168,6 @@ def test_a_killed_download_goes_on_where_it_stopped(site, settings, tmp_path, ra
     subprocess.run([*command, settings.model_dump_json()], env=environment, check=True)
     assert len(site.asked) == 2
     assert visible(target.parent) == ["cells.RData"]
-
-
-def wait_for_part(folder, size):
-    """Wait until so many bytes are on the disk; return how many."""
-    tick = threading.Event()
-    for _ in range(3000):
-        found = [path.stat().st_size for path in folder.rglob("*.part")]
-        if found and found[0] >= size:
-            return found[0]
-        tick.wait(0.01)
-    raise AssertionError("nothing came")
 
 
 def test_a_file_that_changed_meanwhile_is_begun_anew(site, settings, tmp_path):

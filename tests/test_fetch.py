@@ -198,7 +198,7 @@ HOSTILE = {
     "none": ([("matrix.mtx", MATRIX)], r"holds 0 folders .*\(none\).*Unpack it and name"),
     "both lists": ([*within("a", FOLDER), ("a/genes.tsv", b"x")], "holds 0 folders"),
     "too large": (within("a", FOLDER | {"matrix.mtx.gz": bytes(3_000_000)}), "download.max_gb"),
-    "sparse bomb": ([sparse("a/matrix.mtx", 10**12)], "is 1000000000000 bytes, more than downl"),
+    "sparse bomb": ([sparse("a/matrix.mtx", 10**12)], "is 1000000000015 bytes, more than downl"),
     "not a tar": (None, "cannot be unpacked"),
 }
 
