@@ -211,8 +211,9 @@ def test_what_cannot_be_verified_is_not_joined(site, settings, tmp_path):
     assert [asked.range for asked in site.asked] == [None, None]
 
 
-def test_what_was_killed_after_the_last_byte_is_not_asked_for_again(site, settings, tmp_path):
-    site.files["/cells"] = body = compressed(8)
+@pytest.mark.parametrize("body", [compressed(8), b"gene,symbol\n" * 1000])
+def test_what_was_killed_after_the_last_byte_is_not_asked_for_again(site, settings, tmp_path, body):
+    site.files["/cells"] = body
     target = tmp_path / "cells.RData"
 
     def killed(path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from scbert.config import SourceSettings, load_config
+from scbert.config import CorpusSample, SourceSettings, load_config
 from scbert.config.sources import fetched_suffix, is_fetched
 from scbert.files import sha256_of
 from scbert.steps.fetch import fetch_dataset, fetch_mtx
@@ -249,3 +249,17 @@ def test_an_address_that_tells_nothing_is_refused():
     assert not is_fetched("mine/cells.h5ad")
     with pytest.raises(ValueError, match=r"ends in none of .h5ad, .h5, .csv .*behind a #"):
         fetched_suffix("https://site.org/get?id=1")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"file": "https://site.org/cells.zip"}, "ends in none of .h5ad"),
+        ({"sha256": "abc"}, "should match pattern"),
+    ],
+)
+def test_a_line_of_the_corpus_that_cannot_be_fetched_is_refused(changed, message):
+    line = {"sample": "s", "file": "https://site.org/x.h5", "matrix": "X", "scale": "counts"}
+    CorpusSample.model_validate(line | {"sha256": "f" * 64})
+    with pytest.raises(ValueError, match=message):
+        CorpusSample.model_validate(line | {"sha256": ""} | changed)

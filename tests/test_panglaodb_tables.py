@@ -357,3 +357,18 @@ def test_fetch_panglaodb_clusters_hides_no_other_failure(site, tmp_path, mood, b
 def test_require_clusters_takes_an_empty_list_of_no_cells(tmp_path):
     (tmp_path / "none.txt").touch()
     require_clusters(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("https://site.org/{srx}", r"can hold \{sra\}, \{srs\} and \{sample\}, nothing else"),
+        ("https://site.org/{0}", "nothing else in braces"),
+        ("https://site.org/{sra", "nothing else in braces"),
+        ("ftp://site.org/{sra}", "must start with http:// or https://"),
+    ],
+)
+def test_an_address_that_cannot_be_filled_in_is_named(address, message):
+    values = PANGLAODB.urls.model_dump() | {"counts": (address,)}
+    with pytest.raises(ValueError, match=message):
+        PanglaoDBAddresses.model_validate(values)

@@ -185,6 +185,20 @@ def test_a_file_of_the_user_in_resources_is_read_and_never_fetched(fresh):
     assert "fetch_dataset" not in done.said
 
 
+def test_files_of_the_network_are_fetched_first(fresh):
+    """A single file, and a folder of three files."""
+    table = "sample\tfile\tmatrix\tscale\tsha256\n"
+    for name in ("one.h5ad#x", "two.h5", "three.tar.gz", "four/"):
+        table += f"{name.partition('.')[0].strip('/')}\thttps://site.org/{name}\tX\tcounts\t\n"
+    (fresh.here / "corpus.tsv").write_text(table)
+    targets = ["resources/one.h5ad", "resources/two.h5", "resources/three", "resources/four"]
+    changed = {"corpus": {"samples": "corpus.tsv"}}
+    done = fresh.snakemake("-n", *targets, changed=changed)
+    assert done.returncode == 0, done.said
+    jobs = dict(re.findall(r"^(fetch_\w+) +(\d+)$", done.said, re.M))
+    assert jobs == {"fetch_dataset": "2", "fetch_mtx": "2"}
+
+
 def test_paths_of_the_configuration_are_looked_up_in_the_working_directory_first(fresh):
     (fresh.here / "config").mkdir()
     table = (fresh.repository / "config/datasets.tsv").read_text()

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -89,22 +90,17 @@ def find_dropped(folder: str, name: str) -> Path | None:
     return found[0] if found else None
 
 
+@dataclass
 class _Order:
     """One file that is wanted: where it may come from and what it must be."""
 
-    def __init__(
-        self,
-        urls: tuple[str, ...],
-        target: Path,
-        settings: Download,
-        name: str,
-        check: Callable[[Path], object],
-        sha256: str,
-    ) -> None:
-        self.urls, self.target, self.settings = urls, target, settings
-        self.name, self.check, self.sha256 = name, check, sha256
-        self.refused: dict[str, Never] = {}
-        self.problems: dict[str, str] = {}
+    urls: tuple[str, ...]
+    target: Path
+    settings: Download
+    name: str
+    check: Callable[[Path], object]
+    sha256: str
+    problems: dict[str, Again | Never] = field(default_factory=dict)  # the last of each address
 
     def expected(self) -> str:
         """Return what the user expects, or else what came first; empty if nothing is known."""
@@ -134,32 +130,29 @@ class _Order:
         try:
             retrying(self._round)
         except (Again, Never) as error:
-            said = "; ".join(f"{url}: {problem}" for url, problem in self.problems.items())
             folder = self.settings.drop_in or "the folder of download.drop_in"
-            kind = NotPublished if self._nowhere() else ValueError
-            raise kind(
+            last = self.problems.values()
+            nowhere = all(isinstance(problem, Never) and problem.missing for problem in last)
+            raise (NotPublished if nowhere else ValueError)(
                 f"{self.target.name} cannot be had (tried {retrying.statistics['attempt_number']} "
-                f"times; {said}). Check the connection and try again later, add another address "
-                f"to the configuration, or get the file elsewhere and put it into {folder} under "
-                f"the name {self.target.name}."
+                f"times; {self._said()}). Check the connection and try again later, add another "
+                f"address to the configuration, or get the file elsewhere and put it into {folder} "
+                f"under the name {self.target.name}."
             ) from error
 
     def _round(self) -> None:
-        waits = [0.0]
+        """Ask each address once, but for those that refused for good."""
         for url in self.urls:
-            if url in self.refused:
+            if isinstance(self.problems.get(url), Never):
                 continue
             try:
                 self._try(url)
-            except Again as problem:
-                self.problems[url] = str(problem)
-                waits.append(problem.wait)
-            except Never as problem:
-                self.problems[url] = str(problem)
-                self.refused[url] = problem
+            except (Again, Never) as problem:
+                self.problems[url] = problem
             else:
                 return
-        if len(self.refused) == len(self.urls):
+        waits = [problem.wait for problem in self.problems.values() if isinstance(problem, Again)]
+        if not waits:
             raise Never("every address refuses")
         raise Again("no address gave the file", max(waits))
 
@@ -197,10 +190,8 @@ class _Order:
             "delete that line"
         )
 
-    def _nowhere(self) -> bool:
-        return len(self.refused) == len(self.urls) and all(
-            problem.missing for problem in self.refused.values()
-        )
+    def _said(self) -> str:
+        return "; ".join(f"{url}: {problem}" for url, problem in self.problems.items())
 
     def _wait(self, state: RetryCallState) -> float:
         """Double the pause each time, or wait as long as the site asks for, up to max_wait."""
@@ -212,13 +203,12 @@ class _Order:
         return min(max(doubled, asked), longest)
 
     def _say(self, state: RetryCallState) -> None:
-        said = "; ".join(f"{url}: {problem}" for url, problem in self.problems.items())
         log.warning(
             "attempt %d of %d at %s failed (%s); the next in %.0f s",
             state.attempt_number,
             self.settings.attempts,
             self.target.name,
-            said,
+            self._said(),
             state.next_action.sleep if state.next_action else 0,
         )
 

@@ -93,11 +93,11 @@ def receive(url: str, part: Part, settings: Download, *, checkable: bool) -> boo
         If not all of it came.
     """
     held, said = part.size(), part.said()
+    if held and held == said.get("bytes"):
+        return True  # killed after the last byte
     if held and not (checkable or said.get("validator") or is_compressed(part.path)):
         part.discard()
         held, said = 0, {}
-    if held and held == said.get("bytes"):
-        return True  # killed after the last byte
     headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
     if held:
         headers["Range"] = f"bytes={held}-"
