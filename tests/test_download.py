@@ -405,26 +405,21 @@ def test_pauses_grow_and_follow_the_site(site, settings, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("inside", ["", "var/www/html/SRA/SRA.final/"])
-@pytest.mark.parametrize(
-    ("wanted", "dropped"),
-    [
-        ("SRA1_SRS2.sparse.RData", "SRA1_SRS2.sparse.RData"),
-        ("SRA1_notused.sparse.RData", "SRA1.sparse.RData"),  # as in the bulk archive
-    ],
-)
-def test_a_dropped_file_is_checked_and_copied(site, settings, tmp_path, inside, wanted, dropped):
+@pytest.mark.parametrize("dropped", ["SRA1_notused.sparse.RData", "SRA1.sparse.RData"])
+def test_a_dropped_file_is_checked_and_copied(site, settings, tmp_path, inside, dropped):
     file = Path(settings.drop_in) / inside / dropped
     file.parent.mkdir(parents=True)
     file.write_bytes(compressed(16))
-    target = tmp_path / "resources" / wanted
-    fetch(site, "/cells", target, settings)
+    target = tmp_path / "resources/SRA1_notused.sparse.RData"
+    more = {"dropped_as": ["SRA1.sparse.RData"]}
+    fetch(site, "/cells", target, settings, **more)
     assert target.read_bytes() == file.read_bytes()
     assert site.asked == []
-    assert recorded_sha256(Path(settings.checksums), wanted) == sha256_of(file)
+    assert recorded_sha256(Path(settings.checksums), target.name) == sha256_of(file)
     file.write_bytes(compressed(17))
     target.unlink()
     with pytest.raises(ValueError, match=rf"{dropped} cannot be used for .*recorded.*Replace it"):
-        fetch(site, "/cells", target, settings)
+        fetch(site, "/cells", target, settings, **more)
 
 
 def test_a_damaged_dropped_file_is_named_and_the_site_not_asked(site, settings, tmp_path):

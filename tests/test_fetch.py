@@ -128,6 +128,21 @@ def test_fetch_mtx_brings_a_folder_file_by_file(site, tmp_path, files):
     assert [path.name for path in folder.parent.iterdir() if path.name[0] != "."] == ["pbmc"]
 
 
+def test_fetch_mtx_takes_an_archive_but_no_single_file_from_the_drop_in_folder(site, tmp_path):
+    """Any folder has a matrix.mtx.gz: it could be that of another."""
+    (tmp_path / "drop_in").mkdir()
+    (tmp_path / "drop_in/matrix.mtx.gz").write_bytes(gzip.compress(MATRIX + b"other"))
+    (tmp_path / "drop_in/second.tar.gz").write_bytes(archive_of(within("x", OLD_FOLDER)))
+    site.files = {f"/pbmc/{name}": content for name, content in FOLDER.items()}
+    how = {"drop_in": str(tmp_path / "drop_in")}
+    fetch_mtx(tmp_path / "first", from_source(site.url + "/pbmc/", tmp_path, **how))
+    assert (tmp_path / "first/matrix.mtx.gz").read_bytes() == FOLDER["matrix.mtx.gz"]
+    n_asked = len(site.asked)
+    fetch_mtx(tmp_path / "second", from_source(site.url + "/second.tar.gz", tmp_path, **how))
+    assert (tmp_path / "second/matrix.mtx").read_bytes() == MATRIX
+    assert len(site.asked) == n_asked
+
+
 def test_fetch_mtx_names_what_a_folder_lacks(site, tmp_path):
     site.files = {f"/pbmc/{name}": FOLDER[name] for name in list(FOLDER)[:2]}
     with pytest.raises(ValueError, match=r"has none of features.tsv.gz, features.tsv, genes"):

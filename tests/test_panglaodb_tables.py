@@ -313,6 +313,26 @@ def test_fetch_panglaodb_asks_for_the_accessions(site, tmp_path, sample, asked):
     assert f"panglaodb/{sample}.sparse.RData\t" in (tmp_path / "log.tsv").read_text()
 
 
+@pytest.mark.parametrize(("sample", "file"), [("SRA1_SRS2", "SRA1_SRS2"), ("SRA1_notused", "SRA1")])
+def test_files_of_the_bulk_archive_and_of_the_repository_can_be_dropped(
+    site, tmp_path, sample, file
+):
+    settings = sample_settings(site, tmp_path, sample)
+    how = settings.download.model_copy(update={"drop_in": str(tmp_path / "drop_in")})
+    settings = settings.model_copy(update={"download": how})
+    counts = tmp_path / f"drop_in/var/www/html/SRA/SRA.final/{file}.sparse.RData"
+    clusters = tmp_path / f"drop_in/PanglaoDB/data/sample_clusters/{file}.seurat_clusters.txt"
+    for path in (counts, clusters):
+        path.parent.mkdir(parents=True)
+    counts.write_bytes(gzip.compress(b"RDX2\nX\n"))
+    clusters.write_text("ACGT 3\n")
+    fetch_panglaodb(tmp_path / f"{sample}.sparse.RData", settings)
+    fetch_panglaodb_clusters(tmp_path / f"{sample}.clusters.txt", settings)
+    assert (tmp_path / f"{sample}.sparse.RData").read_bytes() == counts.read_bytes()
+    assert (tmp_path / f"{sample}.clusters.txt").read_text() == "ACGT 3\n"
+    assert site.asked == []
+
+
 def test_fetch_panglaodb_refuses_a_page(site, tmp_path):
     settings = sample_settings(site, tmp_path, "SRA1_SRS2")
     site.files["/data_dl.php?sra=SRA1&srs=SRS2&filetype=R"] = PAGE

@@ -33,7 +33,7 @@ def accept_all(path: Path) -> None:
     """Check nothing more than that the file is whole."""
 
 
-def download(
+def download(  # noqa: PLR0913  so much is there to say of a file
     urls: Sequence[str],
     target: Path,
     settings: Download,
@@ -41,6 +41,7 @@ def download(
     name: str,
     check: Callable[[Path], object] = accept_all,
     sha256: str = "",
+    dropped_as: Sequence[str] = (),
 ) -> None:
     """Bring a file here, from the drop-in folder or from the first address that gives it.
 
@@ -56,6 +57,8 @@ def download(
         Called with what came, before it becomes `target`; a ValueError refuses it.
     sha256
         What must come; empty: what the log of checksums says, or, the first time, anything.
+    dropped_as
+        Further names that the file can have in the drop-in folder, beside that of `target`.
 
     Raises
     ------
@@ -71,23 +74,19 @@ def download(
     with FileLock(lock):  # a killed run can leave a download behind that is still going on
         if target.is_file() and sha256_of(target) == order.expected():
             log.info("%s: is here already, as recorded", target)
-        elif dropped := find_dropped(settings.drop_in, target.name):
+        elif dropped := find_dropped(settings.drop_in, (target.name, *dropped_as)):
             order.take(dropped)
         else:
             order.fetch()
         lock.unlink(missing_ok=True)  # who waits for it finds the target
 
 
-def find_dropped(folder: str, name: str) -> Path | None:
-    """Find a file that the user put into the drop-in folder, at any depth.
-
-    PanglaoDB's bulk archive names a file {SRA}.sparse.RData if the sample has no SRS accession.
-    """
-    if not folder or not Path(folder).is_dir():
+def find_dropped(folder: str, names: Sequence[str]) -> Path | None:
+    """Find a file that the user put into the drop-in folder, at any depth."""
+    if not folder:
         return None
-    names = (name, name.replace("_notused.", "."))
-    found = sorted(path for one in names for path in Path(folder).rglob(one) if path.is_file())
-    return found[0] if found else None
+    found = (path for name in names for path in sorted(Path(folder).rglob(name)) if path.is_file())
+    return next(found, None)
 
 
 @dataclass

@@ -69,6 +69,9 @@ def _fetch_files(folder: Path, settings: SourceSettings) -> None:
 def _fetch_first(staging: Path, part: str, settings: SourceSettings) -> str:
     """Download one of the three files under the first of its names that the site has."""
     check = require_matrix_market if part == "matrix" else accept_all
+    # Every folder has files of these names, so that a dropped one could be of another.
+    how = settings.download.model_copy(update={"drop_in": ""})
+    settings = settings.model_copy(update={"download": how})
     for name in PARTS[part]:
         url = settings.source.partition("#")[0] + name
         try:

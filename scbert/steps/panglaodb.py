@@ -73,8 +73,14 @@ def fetch_panglaodb(counts: Path, settings: SampleSettings) -> None:
         If they cannot be had, or are not an R file.
     """
     urls = _filled_in(settings.panglaodb.urls.counts, settings.sample)
-    name = f"panglaodb/{counts.name}"
-    download(urls, counts, settings.download, name=name, check=require_rdata)
+    download(
+        urls,
+        counts,
+        settings.download,
+        name=f"panglaodb/{counts.name}",
+        check=require_rdata,
+        dropped_as=[f"{_own_name(settings.sample)}.sparse.RData"],  # as in the bulk archive
+    )
 
 
 def fetch_panglaodb_clusters(clusters: Path, settings: SampleSettings) -> None:
@@ -86,9 +92,17 @@ def fetch_panglaodb_clusters(clusters: Path, settings: SampleSettings) -> None:
         If they cannot be had for another reason than that every address answers 404 or 410.
     """
     urls = _filled_in(settings.panglaodb.urls.clusters, settings.sample)
-    name = f"panglaodb/{clusters.name}"
     try:
-        download(urls, clusters, settings.download, name=name, check=require_clusters)
+        download(
+            urls,
+            clusters,
+            settings.download,
+            name=f"panglaodb/{clusters.name}",
+            check=require_clusters,
+            dropped_as=[
+                f"{_own_name(settings.sample)}.seurat_clusters.txt"
+            ],  # as in its repository
+        )
     except NotPublished as error:
         with publish(clusters) as unfinished:
             unfinished.touch()
@@ -98,5 +112,10 @@ def fetch_panglaodb_clusters(clusters: Path, settings: SampleSettings) -> None:
 
 def _filled_in(addresses: tuple[str, ...], sample: str) -> list[str]:
     sra, _, srs = sample.rpartition("_")
-    own = sra if srs == NO_SRS else sample
+    own = _own_name(sample)
     return [address.format(sra=sra, srs=srs, sample=own) for address in addresses]
+
+
+def _own_name(sample: str) -> str:
+    """Return how PanglaoDB names the files of a sample: without SRS if it has none."""
+    return sample.removesuffix(f"_{NO_SRS}")
