@@ -99,9 +99,8 @@ def fetch_panglaodb_clusters(clusters: Path, settings: SampleSettings) -> None:
             settings.download,
             name=f"panglaodb/{clusters.name}",
             check=require_clusters,
-            dropped_as=[
-                f"{_own_name(settings.sample)}.seurat_clusters.txt"
-            ],  # as in its repository
+            # as in PanglaoDB's repository
+            dropped_as=[f"{_own_name(settings.sample)}.seurat_clusters.txt"],
         )
     except NotPublished as error:
         with publish(clusters) as unfinished:
