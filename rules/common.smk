@@ -83,3 +83,16 @@ def code(step, *others):
     content = [texts[file] for file in sorted(texts)]
     content += [(package / other).read_text() for other in others]
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
+
+
+class Untracked:
+    """A parameter whose change runs no job again: how a file is fetched, not which one.
+
+    Snakemake compares params that are plain values, and leaves out all others.
+    """
+
+    def __init__(self, text):
+        self.text = text
+
+    def __str__(self):
+        return self.text

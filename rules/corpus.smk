@@ -5,26 +5,58 @@ rule fetch_dataset:
     input:
         script=workflow.source_path("../scripts/fetch_dataset.py"),
     output:
-        file="resources/{source}.{suffix}",
+        file=update("resources/{source}.{suffix}"),  # kept after a kill, and checked by the step
     log:
         "logs/fetch_dataset/{source}.{suffix}.log",
     benchmark:
         "results/benchmarks/fetch_dataset/{source}.{suffix}.tsv"
     wildcard_constraints:
-        source="|".join(SHIPPED) or "(?!)",  # never a file that the user put there
-        suffix="h5ad|csv",
+        source="|".join(name for name in FETCHED if FETCHED[name]) or "(?!)",  # never a user's file
+        suffix="h5ad|h5|csv",
+    retries: 3
     localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=500,
-        runtime=10,
+        runtime=240,
+        download=1,  # --resources download=N: at most N at a time
     params:
         settings=fetch_settings,
-        code=code("steps/fetch.py"),
+        source=source_of,
+        sha256=sha256_of_source,
     shell:
         "python {input.script} --target {output.file} --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule fetch_mtx:
+    input:
+        script=workflow.source_path("../scripts/fetch_mtx.py"),
+    output:
+        folder=directory("resources/{source}"),
+    log:
+        "logs/fetch_mtx/{source}.log",
+    benchmark:
+        "results/benchmarks/fetch_mtx/{source}.tsv"
+    wildcard_constraints:
+        source="|".join(name for name in FETCHED if not FETCHED[name]) or "(?!)",
+    retries: 3
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=240,
+        download=1,
+    params:
+        settings=fetch_settings,
+        source=source_of,
+        sha256=sha256_of_source,
+    shell:
+        "python {input.script} --folder {output.folder} --settings {params.settings:q}"
         " > {log} 2>&1"
 
 

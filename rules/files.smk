@@ -10,11 +10,10 @@ wildcard_constraints:
 
 
 def local_file(source):
-    """Where a file is read: where it lies, or below resources/ if a package ships it."""
-    file = FILES[source]
-    return (
-        f"resources/{source}{Path(file).suffix}" if source in SHIPPED else found(file)
-    )
+    """Where a file is read: where it lies, or below resources/ if it is fetched first."""
+    if source in FETCHED:
+        return f"resources/{source}{FETCHED[source]}"
+    return found(FILES[source])
 
 
 def cells_file(wildcards):

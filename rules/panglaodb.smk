@@ -1,11 +1,15 @@
-# PanglaoDB: its table, the choice of samples, one file per sample.
+# PanglaoDB: its tables, the choice of samples, two files per sample. Outputs are marked as updated:
+# Snakemake must not remove a whole file after a run that was killed; the step checks it instead.
 
 
 rule fetch_panglaodb_tables:
     input:
         script=workflow.source_path("../scripts/fetch_panglaodb_tables.py"),
     output:
-        metadata="resources/panglaodb/metadata.txt",
+        metadata=update("resources/panglaodb/metadata.txt"),
+        cluster_sizes=update("resources/panglaodb/clusters_to_number_of_cells.txt"),
+        cell_types=update("resources/panglaodb/cell_type_annotations.txt"),
+        markers=update("resources/panglaodb/markers.tsv.gz"),
     log:
         "logs/fetch_panglaodb_tables.log",
     benchmark:
@@ -17,17 +21,20 @@ rule fetch_panglaodb_tables:
     threads: 1
     resources:
         mem_mb=500,
-        runtime=10,
+        runtime=30,
+        download=1,  # --resources download=N: at most N at a time
     params:
-        settings=panglaodb_settings,
+        settings=tables_settings,
     shell:
-        "python {input.script} --metadata {output.metadata} --settings {params.settings:q}"
-        " > {log} 2>&1"
+        "python {input.script} --metadata {output.metadata}"
+        " --cluster-sizes {output.cluster_sizes} --cell-types {output.cell_types}"
+        " --markers {output.markers} --settings {params.settings:q} > {log} 2>&1"
 
 
 checkpoint select_samples:
     input:
         metadata="resources/panglaodb/metadata.txt",
+        cluster_sizes="resources/panglaodb/clusters_to_number_of_cells.txt",
         exclusions=found(CONFIG.corpus.panglaodb.exclusions),
         script=workflow.source_path("../scripts/select_samples.py"),
     output:
@@ -47,15 +54,16 @@ checkpoint select_samples:
         settings=panglaodb_settings,
         code=code("steps/panglaodb.py"),
     shell:
-        "python {input.script} --metadata {input.metadata} --exclusions {input.exclusions}"
-        " --samples {output.samples} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script} --metadata {input.metadata} --cluster-sizes {input.cluster_sizes}"
+        " --exclusions {input.exclusions} --samples {output.samples}"
+        " --settings {params.settings:q} > {log} 2>&1"
 
 
 rule fetch_panglaodb:
     input:
         script=workflow.source_path("../scripts/fetch_panglaodb.py"),
     output:
-        counts="resources/panglaodb/{sra}_{srs}.sparse.RData",
+        counts=update("resources/panglaodb/{sra}_{srs}.sparse.RData"),
     log:
         "logs/fetch_panglaodb/{sra}_{srs}.log",
     benchmark:
@@ -70,10 +78,38 @@ rule fetch_panglaodb:
     threads: 1
     resources:
         mem_mb=500,
-        runtime=60,
-        download=1,  # --resources download=N: at most N at a time
+        runtime=240,
+        download=1,
     params:
         settings=sample_settings,
     shell:
         "python {input.script} --counts {output.counts} --settings {params.settings:q}"
+        " > {log} 2>&1"
+
+
+rule fetch_panglaodb_clusters:
+    input:
+        script=workflow.source_path("../scripts/fetch_panglaodb_clusters.py"),
+    output:
+        clusters=update("resources/panglaodb/{sra}_{srs}.clusters.txt"),
+    log:
+        "logs/fetch_panglaodb_clusters/{sra}_{srs}.log",
+    benchmark:
+        "results/benchmarks/fetch_panglaodb_clusters/{sra}_{srs}.tsv"
+    wildcard_constraints:
+        sra=r"SRA\d+",
+        srs=r"\w+",
+    retries: 3
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=240,
+        download=1,
+    params:
+        settings=sample_settings,
+    shell:
+        "python {input.script} --clusters {output.clusters} --settings {params.settings:q}"
         " > {log} 2>&1"

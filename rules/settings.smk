@@ -1,8 +1,7 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
 from scbert import config as settings_of
 from scbert.config import load_config, load_datasets, load_samples, settings_for
-
-PACKAGE = "package:"
+from scbert.config.sources import fetched_suffix, is_fetched
 
 try:
     CONFIG = load_config(config)
@@ -20,7 +19,9 @@ if TAKEN:
         "files, and one would overwrite the other. Rename the dataset."
     )
 FILES |= {name: dataset.file for name, dataset in DATASETS.items()}
-SHIPPED = [name for name, file in FILES.items() if file.startswith(PACKAGE)]
+FETCHED = {
+    name: fetched_suffix(file) for name, file in FILES.items() if is_fetched(file)
+}
 FROM_PANGLAODB = CONFIG.corpus.source == "panglaodb"
 SEEDS = CONFIG.finetune.seeds
 PAGES = [f"results/reports/{name}.html" for name in DATASETS if len(DATASETS) > 1]
@@ -50,19 +51,46 @@ def read_settings(wildcards):
 
 
 def fetch_settings(wildcards):
-    """Settings of fetch_dataset."""
-    return settings_for(
-        settings_of.SourceSettings, CONFIG, source=FILES[wildcards.source]
+    """Settings of fetch_dataset and fetch_mtx."""
+    return Untracked(
+        settings_for(
+            settings_of.SourceSettings,
+            CONFIG,
+            source=FILES[wildcards.source],
+            sha256=sha256_of_source(wildcards),
+        )
     )
 
 
+def sha256_of_source(wildcards):
+    """What the table of the corpus expects of a file."""
+    line = SAMPLES.get(wildcards.source)
+    return line.sha256 if line else ""
+
+
+def source_of(wildcards):
+    """Where a fetched file comes from."""
+    return FILES[wildcards.source]
+
+
 def sample_settings(wildcards):
-    """Settings of fetch_panglaodb."""
-    return settings_for(
-        settings_of.SampleSettings,
-        CONFIG,
-        sample=f"{wildcards.sra}_{wildcards.srs}",
-        panglaodb=CONFIG.corpus.panglaodb,
+    """Settings of the downloads of a PanglaoDB sample."""
+    return Untracked(
+        settings_for(
+            settings_of.SampleSettings,
+            CONFIG,
+            sample=f"{wildcards.sra}_{wildcards.srs}",
+            panglaodb=CONFIG.corpus.panglaodb,
+        )
+    )
+
+
+def tables_settings(wildcards):
+    """Settings of the download of PanglaoDB's tables."""
+    return Untracked(
+        settings_for(
+            settings_of.PanglaoDBSettings, CONFIG, panglaodb=CONFIG.corpus.panglaodb
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""Rule fetch_dataset: a file that an installed package ships -> resources/."""
+"""Rule fetch_dataset: a file of an installed package, or of the network -> resources/."""
 
 from scbert.config import SourceSettings, step_arguments
 from scbert.steps.fetch import fetch_dataset

@@ -1,7 +1,8 @@
-"""Rule fetch_panglaodb_tables: PanglaoDB's table of samples."""
+"""Rule fetch_panglaodb_tables: PanglaoDB's tables of samples, clusters, cell types, markers."""
 
-from scbert.config import PanglaoDB, step_arguments
+from scbert.config import PanglaoDBSettings, step_arguments
 from scbert.steps.panglaodb import fetch_panglaodb_tables
 
-args = step_arguments(__doc__, "metadata", settings=PanglaoDB)
+tables = ("metadata", "cluster_sizes", "cell_types", "markers")
+args = step_arguments(__doc__, *tables, settings=PanglaoDBSettings)
 fetch_panglaodb_tables(**vars(args))

@@ -1,4 +1,4 @@
-"""Steps fetch_dataset, read_counts, split_cells and select_training_cells."""
+"""Steps read_counts, split_cells and select_training_cells."""
 
 from pathlib import Path
 
@@ -10,9 +10,8 @@ import pytest
 import yaml
 from scipy import sparse
 
-from scbert.config import Dataset, ReadSettings, SourceSettings, load_config
+from scbert.config import Dataset, ReadSettings, load_config
 from scbert.files import read_json, sha256_of
-from scbert.steps.fetch import fetch_dataset
 from scbert.steps.read import read_counts, select_training_cells, split_cells
 
 ROOT = Path(__file__).parents[1]
@@ -425,33 +424,6 @@ def test_a_library_that_was_not_divided_by_is_refused(run):
         "do not come back as whole counts.*column of obs that holds the library size",
         settings(library_size_key="n_genes"),
     )
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("package:no_such_package/cells.h5ad", "'no_such_package' is not installed. Do: pip inst"),
-        ("package:scanpy/no_such_file.h5ad", "'scanpy' has no file 'no_such_file.h5ad'. Name a f"),
-        ("package:scanpy/../anndata/__init__.py", "'scanpy' has no file '../anndata/__init__.py'"),
-        ("package:scanpy//etc/passwd", "'scanpy' has no file '/etc/passwd'"),
-        ("package:scanpy/datasets", "'scanpy' has no file 'datasets'"),
-        ("package:scanpy", "'scanpy' has no file ''"),
-        ("package:../etc/passwd", r"'..' is no name of a package. Write package:NAME/FILE"),
-        ("package:/etc/passwd", "'' is no name of a package. Write package:NAME/FILE"),
-        ("package:no.such/file", "'no.such' is no name of a package"),
-    ],
-)
-def test_fetch_dataset_refuses_what_no_package_ships(tmp_path, source, message):
-    target = tmp_path / "resources/cells.h5ad"
-    with pytest.raises(ValueError, match=message):
-        fetch_dataset(target, SourceSettings(source=source))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_fetch_dataset_copies_a_file_of_a_package(tmp_path):
-    fetch_dataset(tmp_path / "new/__init__.py", SourceSettings(source="package:scbert/__init__.py"))
-    expected = (ROOT / "scbert/__init__.py").read_bytes()
-    assert (tmp_path / "new/__init__.py").read_bytes() == expected
 
 
 def test_split_cells_writes_every_cell_once(run):

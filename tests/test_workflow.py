@@ -3,9 +3,11 @@
 Everything runs in a folder outside the repository, as a user's own run would.
 """
 
+import gzip
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +27,7 @@ from scipy import sparse
 
 from scbert.config import load_config
 from scbert.files import read_json, sha256_of
+from tests.loopback import Site, wait_for_part
 
 pytestmark = pytest.mark.workflow
 
@@ -46,8 +49,8 @@ class Run:
             self.repository.mkdir(exist_ok=True)
             copy(REPOSITORY / part, self.repository / part)
 
-    def snakemake(self, *arguments, config=TINY, changed=None):
-        """Run snakemake with a configuration file and, on top, changed values; show its words."""
+    def start(self, *arguments, config=TINY, changed=None, **how):
+        """Start snakemake with a configuration file and, on top, changed values."""
         files = [self.repository / config]
         if changed is not None:
             files.append(self.here / "changed.yaml")
@@ -56,15 +59,19 @@ class Run:
         command += ["-s", self.repository / "Snakefile", "--directory", self.here]
         bin_folder = Path(sys.executable).parent  # the rules call plain python
         path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
+        return subprocess.Popen(
             [str(word) for word in [*command, *arguments, "--configfile", *files]],
             env={**os.environ, "PATH": path, "SCBERT_COMMIT": COMMIT},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
+            **how,
         )
-        done.said = done.stdout
+
+    def snakemake(self, *arguments, **options):
+        """Run snakemake to its end; show its words."""
+        with self.start(*arguments, **options) as done:
+            done.said, _ = done.communicate()
         return done
 
     def planned(self, **options):
@@ -176,6 +183,20 @@ def test_a_file_of_the_user_in_resources_is_read_and_never_fetched(fresh):
     done = fresh.snakemake("-n", "results/counts/second.h5ad", changed=changed)
     assert done.returncode == 0
     assert "fetch_dataset" not in done.said
+
+
+def test_files_of_the_network_are_fetched_first(fresh):
+    """A single file, and a folder of three files."""
+    table = "sample\tfile\tmatrix\tscale\tsha256\n"
+    for name in ("one.h5ad#x", "two.h5", "three.tar.gz", "four/"):
+        table += f"{name.partition('.')[0].strip('/')}\thttps://site.org/{name}\tX\tcounts\t\n"
+    (fresh.here / "corpus.tsv").write_text(table)
+    targets = ["resources/one.h5ad", "resources/two.h5", "resources/three", "resources/four"]
+    changed = {"corpus": {"samples": "corpus.tsv"}}
+    done = fresh.snakemake("-n", *targets, changed=changed)
+    assert done.returncode == 0, done.said
+    jobs = dict(re.findall(r"^(fetch_\w+) +(\d+)$", done.said, re.M))
+    assert jobs == {"fetch_dataset": "2", "fetch_mtx": "2"}
 
 
 def test_paths_of_the_configuration_are_looked_up_in_the_working_directory_first(fresh):
@@ -368,6 +389,8 @@ def panglaodb_site(tmp_path):
     lines = (shared / "metadata.txt").read_text().splitlines(keepends=True)
     kept = [line for line in lines if any(sample in line for sample in samples)]
     (site / "metadata.txt").write_text("".join(kept))
+    for name in ("clusters_to_number_of_cells.txt", "cell_type_annotations.txt", "markers.tsv"):
+        shutil.copyfile(shared / name, site / name)
     handler = partial(SimpleHTTPRequestHandler, directory=site)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -376,12 +399,17 @@ def panglaodb_site(tmp_path):
 
 
 def test_panglaodb_from_its_site_to_tokens(fresh, panglaodb_site):
-    addresses = {
-        "metadata_url": f"{panglaodb_site}/metadata.txt",
-        "counts_url": panglaodb_site + "/rdata/{sra}_{srs}.sparse.RData",
+    tables = {
+        "metadata": "metadata.txt",
+        "cluster_sizes": "clusters_to_number_of_cells.txt",
+        "cell_types": "cell_type_annotations.txt",
+        "markers": "markers.tsv",
+        "counts": "rdata/{sample}.sparse.RData",
+        "clusters": "{sample}.seurat_clusters.txt",
     }
+    urls = {name: [f"{panglaodb_site}/{path}"] for name, path in tables.items()}
     changed = {
-        "corpus": {"panglaodb": addresses},
+        "corpus": {"panglaodb": {"urls": urls}},
         "counts": {"min_genes": 50},  # the samples are cut to 50 cells, many of them nearly empty
         "vocabulary": {"min_cells": 5},
     }
@@ -396,6 +424,55 @@ def test_panglaodb_from_its_site_to_tokens(fresh, panglaodb_site):
     assert sources == {*chosen.index[chosen.included == "yes"], "pbmc68k_reduced.train"}
     assert len(sources) == 6
     assert meta["cells"] > 416  # those of pbmc68k_reduced, and PanglaoDB's
+
+
+def test_a_killed_run_downloads_nothing_twice(fresh, monkeypatch):
+    """SIGKILL to snakemake and its jobs while one download stalls and others are complete."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    samples = [f"SRA{number}_SRS{number}" for number in range(1, 4)]
+    targets = [f"resources/panglaodb/{sample}.sparse.RData" for sample in samples]
+    bodies = {
+        f"/{sample}": gzip.compress(b"RDX3\nX\n" + np.random.default_rng(n).bytes(400_000))
+        for n, sample in enumerate(samples)
+    }
+    with Site(bodies) as site:
+        site.mood = lambda asked: "stall" if is_first(site, asked, "/SRA1_SRS1") else "ok"
+        changed = {"corpus": {"panglaodb": {"urls": {"counts": [site.url + "/{sample}"]}}}}
+        run = fresh.start(*targets, changed=changed, start_new_session=True)
+        try:
+            assert site.stalled.wait(120)
+            wait_for(fresh.here / target for target in targets[1:])
+            wait_for_part(fresh.here, 1)
+        finally:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
+        assert not (fresh.here / targets[0]).exists()
+        fresh.snakemake("--unlock", changed=changed)
+        done = fresh.snakemake(*targets, changed=changed)
+        assert done.returncode == 0, done.said
+        asked = sorted((asked.path, bool(asked.range)) for asked in site.asked)
+    for target, body in zip(targets, bodies.values(), strict=True):
+        assert (fresh.here / target).read_bytes() == body
+    resumed = [("/SRA1_SRS1", True)]
+    assert asked == sorted([(path, False) for path in bodies] + resumed)
+    how = changed | {"download": {"attempts": 3}}  # how a file is fetched is no reason to fetch it
+    assert "Nothing to be done" in fresh.snakemake(*targets, changed=how).said
+
+
+def is_first(site, asked, path):
+    return asked.path == path and [one.path for one in site.asked].count(path) == 1
+
+
+def wait_for(paths):
+    """Wait until the files are there."""
+    tick = threading.Event()
+    for path in paths:
+        for _ in range(12_000):
+            if path.exists():
+                break
+            tick.wait(0.01)
+        assert path.exists()
 
 
 def test_slurm_profile_names_real_rules_and_alone_asks_for_gpus(fresh):

@@ -5,12 +5,32 @@ Values live only in config/*.yaml, with unit and source as comments; nothing has
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from scbert.config.sources import WEB, fetched_suffix, is_fetched
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$")]
+
+
+def _known_source(file: str) -> str:
+    if is_fetched(file):
+        fetched_suffix(file)
+    return file
+
+
+Source = Annotated[str, AfterValidator(_known_source)]
 
 
 class Section(BaseModel):
@@ -19,17 +39,62 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Download(Section):
+    """How files are fetched from the network."""
+
+    user_agent: str  # sites answer 403 to scripts
+    attempts: Count  # at a file, each over all its addresses
+    wait: float = Field(ge=0)  # seconds before the second attempt; doubles each time, with jitter
+    max_wait: float = Field(ge=0)  # seconds
+    timeout: float = Field(gt=0)  # seconds without a byte
+    max_gb: float = Field(gt=0)  # 10^9 bytes of a file, also after decompression
+    drop_in: str  # folder in which the user puts files obtained elsewhere; empty: none
+    checksums: str  # table: the SHA-256 of each file when it came first
+
+
+Addresses = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class PanglaoDBAddresses(Section):
+    """Where PanglaoDB's files are: mirrors of each, in the order in which they are tried.
+
+    {sra} and {srs} are the accessions of a sample, {sample} is how PanglaoDB names its files:
+    {sra}_{srs}, or {sra} if it has no SRS accession (srs is then notused).
+    """
+
+    metadata: Addresses  # samples
+    cluster_sizes: Addresses  # cells of each cluster
+    cell_types: Addresses  # of each cluster
+    markers: Addresses  # genes of each cell type
+    counts: Addresses  # of one sample
+    clusters: Addresses  # of the cells of one sample
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_filled_in(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            if not address.startswith(WEB):
+                raise ValueError(f"{address!r} must start with {' or '.join(WEB)}")
+            try:
+                address.format(sra="SRA1", srs="SRS1", sample="SRA1_SRS1")
+            except (KeyError, IndexError, ValueError) as error:
+                raise ValueError(
+                    f"{address!r} can hold {{sra}}, {{srs}} and {{sample}}, nothing else in braces"
+                ) from error
+        return addresses
+
+
 class PanglaoDB(Section):
     """Which PanglaoDB samples become the corpus."""
 
-    metadata_url: str  # PanglaoDB's table of samples
-    counts_url: str  # with {sra} and {srs}
+    urls: PanglaoDBAddresses
     species: str
     protocols: tuple[str, ...]  # as PanglaoDB spells them
+    tissues: tuple[str, ...]  # as PanglaoDB spells them; empty: all
+    exclude_tissues: tuple[str, ...]
     include_tumour: bool
     include_cell_line: bool
     exclusions: str  # table of accessions that must not enter, with the reason
-    user_agent: str  # the site answers 403 to scripts
 
 
 class Corpus(Section):
@@ -196,6 +261,7 @@ class Compare(Section):
 class Config(Section):
     """Everything that a run can be told."""
 
+    download: Download
     corpus: Corpus
     datasets: str  # table of labelled datasets, see class Dataset
     sequence: Literal["expressed_genes", "all_genes"]  # tokens of a cell
@@ -226,17 +292,17 @@ class CorpusSample(Section):
     """A line of the table of the corpus: a file of unlabelled cells."""
 
     sample: Name
-    file: str  # a path, package:NAME/FILE, or http(s)://
+    file: Source  # a path, package:NAME/FILE, or http(s)://
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
-    sha256: str  # of the file; empty: not known beforehand
+    sha256: Sha256  # of the file; empty: not known beforehand
 
 
 class Dataset(Section):
     """A line of the table of datasets."""
 
     dataset: Name
-    file: str  # .h5ad, or package:NAME/FILE
+    file: Source  # a path, package:NAME/FILE, or http(s)://
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
     label_key: str  # column of obs: the cell type

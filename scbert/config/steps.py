@@ -9,6 +9,7 @@ from scbert.config.sections import (
     Config,
     Counts,
     Dataset,
+    Download,
     Evaluate,
     Finetune,
     Name,
@@ -18,6 +19,7 @@ from scbert.config.sections import (
     Pretrain,
     Section,
     Seed,
+    Sha256,
 )
 
 
@@ -45,14 +47,22 @@ class ReadSettings(Section):
 class SourceSettings(Section):
     """What the fetching step must know."""
 
-    source: str  # package:NAME/FILE
+    source: str  # package:NAME/FILE, or http(s)://
+    sha256: Sha256  # of the file at that address; empty: not known beforehand
+    download: Download
 
 
-class SampleSettings(Section):
-    """What the download of a PanglaoDB sample must know."""
+class PanglaoDBSettings(Section):
+    """What the downloads of PanglaoDB's tables must know."""
 
-    sample: Name  # SRA_SRS
     panglaodb: PanglaoDB
+    download: Download
+
+
+class SampleSettings(PanglaoDBSettings):
+    """What the downloads of a PanglaoDB sample must know."""
+
+    sample: Name  # SRA_SRS, or SRA_notused
 
 
 class FinetuneSettings(Section):

@@ -1,0 +1,101 @@
+"""Whether what a site sent is whole, and a file at all."""
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+
+OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+HDF5 = b"\x89HDF\r\n\x1a\n"
+PAGES = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<br", b"<b>")
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what damaged streams raise
+CHUNK = 1 << 20  # bytes
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the file is a gzip, bzip2 or xz stream, all of which carry checksums."""
+    with path.open("rb") as handle:
+        return handle.read(6).startswith(tuple(OPENERS))
+
+
+def open_decompressed(path: Path) -> IO[bytes]:
+    """Open a file for reading; a gzip, bzip2 or xz stream is decompressed, whatever its name."""
+    with path.open("rb") as handle:
+        start = handle.read(6)
+    for magic, opener in OPENERS.items():
+        if start.startswith(magic):
+            return opener(path)
+    return path.open("rb")
+
+
+def refuse_page(start: bytes, content_type: str = "") -> None:
+    """Refuse a web page in place of a file, such as one that says that the site is busy.
+
+    The type that the site claims counts only where the bytes do not tell: PHP calls everything
+    text/html unless its author thought of it.
+
+    Raises
+    ------
+    ValueError
+        Showing how the page starts.
+    """
+    known = start.startswith((*OPENERS, HDF5))
+    page = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES)
+    if page or ("text/html" in content_type.lower() and not known):
+        raise ValueError(f"a web page came instead of a file (it starts with {start[:40]!r})")
+
+
+def require_whole(path: Path, max_bytes: float) -> None:
+    """Read a compressed stream to its end, and the frame of an HDF5 file.
+
+    Parameters
+    ----------
+    max_bytes
+        Of the decompressed content: a small file can unfold into more than a disk holds.
+
+    Raises
+    ------
+    ValueError
+        If the file is empty, a web page, cut off, damaged or too large.
+    """
+    with path.open("rb") as handle:
+        start = handle.read(512)
+    if not start:
+        raise ValueError("nothing came (0 bytes)")
+    refuse_page(start)
+    if start.startswith(HDF5):
+        _require_hdf5(path)
+    elif start.startswith(tuple(OPENERS)):
+        _require_stream(path, max_bytes)
+
+
+def _require_stream(path: Path, max_bytes: float) -> None:
+    size = 0
+    try:
+        with open_decompressed(path) as stream:
+            while chunk := stream.read(CHUNK):
+                size += len(chunk)
+                if size > max_bytes:
+                    raise ValueError(
+                        f"it unfolds into more than {max_bytes / 1e9:g} GB (download.max_gb)"
+                    )
+    except DAMAGE as error:
+        raise ValueError(
+            f"it is cut off or damaged ({error}) after {size} bytes, decompressed"
+        ) from error
+
+
+def _require_hdf5(path: Path) -> None:
+    try:
+        h5py.File(path, "r").close()  # compares the file's length with the one it records
+    except OSError as error:
+        raise ValueError(f"it is cut off or damaged ({error})") from error
