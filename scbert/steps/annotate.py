@@ -84,8 +84,10 @@ def annotate(
     check_names(adata, name)
     sample, match, scale, found = _tokenize(adata, bundle, matrix, library_size_key, name)
     log.info(
-        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol)",
-        *(name, found, scale, match.matched, len(match.index), match.by_id, match.by_symbol),
+        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
+        "%d by an older name or alias)",
+        *(name, found, scale, match.matched, len(match.index)),
+        *(match.by_id, match.by_symbol, match.by_alias),
     )
     logits, vectors = _run(bundle, store_in_memory(sample))
     result = adata.copy()
@@ -198,7 +200,7 @@ def _vote(obs: pd.DataFrame, cluster_key: str) -> pd.Series:
 def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> dict[str, Any]:
     assert bundle.labels is not None
     assert bundle.calibration is not None
-    overlap = {key: value for key, value in match.summary().items() if key != "unmatched_examples"}
+    overlap = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
     return {
         "version": __version__,
         "model_sha256": bundle.sha256,
