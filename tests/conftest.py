@@ -157,7 +157,7 @@ def run_to_tokens(root, cells, config, split=None):
         paths.split.parent.mkdir()
         paths.split.write_text(split)
     select_training_cells(paths.counts, paths.split, paths.training)
-    build_vocabulary([paths.training], gene_table, paths.vocabulary, config.vocabulary)
+    build_vocabulary([paths.training], gene_table, [], paths.vocabulary, config.vocabulary)
     for counts, expression in (
         (paths.training, paths.corpus_expression),
         (paths.counts, paths.expression),
@@ -210,6 +210,7 @@ def toy():
         draw_cells=draw_cells,
         run_to_tokens=run_to_tokens,
         write_random_vectors=write_random_vectors,
+        write_gene_table=write_gene_table,
         pretrain=run_pretrain,
         finetune=run_finetune,
         symbols=SYMBOLS,

@@ -51,6 +51,8 @@ def read_gene_table(path: Path) -> pd.DataFrame:
             f"{path} has the columns {', '.join(map(str, table.columns[:8]))}, but a table of "
             f"genes needs {needed}. Give HGNC's complete set (vocabulary.gene_table)."
         )
+    if table.empty:
+        raise ValueError(f"{path} has no line below the first. Download HGNC's table again.")
     table = table.astype(object).where(table.notna(), "").astype(str)
     unclear = table.symbol[table.symbol.duplicated() | (table.symbol == "")]
     if len(unclear):

@@ -119,9 +119,7 @@ def choose_genes(
     return genes.sort_values("symbol").reset_index(drop=True)
 
 
-def listed_genes(
-    names: Sequence[str], table: pd.DataFrame
-) -> tuple[pd.DataFrame, GeneMatch]:
+def listed_genes(names: Sequence[str], table: pd.DataFrame) -> tuple[pd.DataFrame, GeneMatch]:
     """Look up the genes of a list, which may be of any age; their order and names stay.
 
     Parameters
@@ -150,8 +148,8 @@ def listed_genes(
     genes["gene_id"] = listed.gene_id
     genes.loc[known] = table[genes.columns].to_numpy()[row[known]]
     approved = genes.symbol.copy()
-    genes["symbol"] = listed.symbol.where(listed.symbol != "", approved)
-    genes["symbol"] = genes.symbol.where(genes.symbol != "", listed.gene_id)
+    of_id = np.where(match.index >= 0, table.symbol.to_numpy()[match.index], listed.gene_id)
+    genes["symbol"] = listed.symbol.where(listed.symbol != "", of_id)
     _check_list(genes.symbol)
     genes["aliases"] = _without(approved + SEPARATOR + genes.aliases, set(genes.symbol))
     genes["ambiguous"] = _without(genes.ambiguous, set(genes.symbol))

@@ -131,6 +131,8 @@ def _tokenize(
     else:
         given = library_sizes(adata.obs, library_size_key, name)
         library = cell_sums(linear) if given is None else given
+    kept = match.share_of_counts(linear)
+    log.info("%s: %.1f%% of the counts are of genes that the model knows", name, 100 * (kept or 0))
     aligned = align(linear, match)
     size = denominators(aligned, library, normalization["denominator"])
     expression = normalize(aligned, size, target_sum)
