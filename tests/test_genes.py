@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbert.cells.genes import align, gene_names, match_genes, vocabulary_sha256
+from scbert.cells.genes import align, gene_names, match_genes, read_vocabulary, vocabulary_sha256
 
 CD3D, MS4A1, LYZ = "ENSG00000167286", "ENSG00000156738", "ENSG00000090382"
 VOCABULARY = pd.DataFrame({"symbol": ["CD3D", "LYZ", "MS4A1"], "gene_id": [CD3D, LYZ, ""]})
@@ -51,6 +51,12 @@ def test_gene_names_leaves_empty_what_the_file_does_not_say():
     ]
     unnamed = var([CD3D, LYZ], feature_name=["CD3D", None])
     assert pairs(gene_names(unnamed)) == [("CD3D", CD3D), ("", LYZ)]
+
+
+def test_read_vocabulary_refuses_a_symbol_with_two_numbers(tmp_path):
+    (tmp_path / "v.tsv").write_text("symbol\tgene_id\nLYZ\t\nCD3D\t\nLYZ\t\n")
+    with pytest.raises(ValueError, match=r"v.tsv has the symbol 'LYZ' twice"):
+        read_vocabulary(tmp_path / "v.tsv")
 
 
 def test_vocabulary_sha256_is_that_of_the_symbols_in_order():

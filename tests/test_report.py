@@ -80,6 +80,13 @@ def make_overlap(sample: str) -> dict:
     }
 
 
+OVERLAP = (
+    "11 by older name, 2 ambiguous",
+    "91.3\N{NO-BREAK SPACE}% of its counts",
+    "11,604 lacking",
+)
+
+
 @pytest.fixture
 def results(tmp_path):
     """Write the workflow's files of the corpus, and give the folder."""
@@ -183,7 +190,15 @@ def test_write_report_holds_every_number_as_given(results):
         assert {row["precision"], row["recall"], row["f1"]} <= exact
     assert numbers([evaluation["scores"][metric]["per_seed"] for metric in report.METRICS]) <= exact
     assert numbers({k: VALIDATION[k] for k in ("loss", "accuracy", "predictors")}) <= exact
-    for text in ("1,700", "1,692", "741", "9,876", "0123456789ab", "81.2\N{NO-BREAK SPACE}%"):
+    for text in (
+        "1,700",
+        "1,692",
+        "741",
+        "9,876",
+        "0123456789ab",
+        "81.2\N{NO-BREAK SPACE}%",
+        *OVERLAP,
+    ):
         assert text in page
 
 

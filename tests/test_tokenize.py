@@ -94,7 +94,7 @@ def test_build_vocabulary_by_a_list_keeps_genes_that_no_sample_has(tmp_path, gen
     assert found.symbol.tolist() == ["XYZ", "CD20", "LYZ", "NEW"]
     assert found.aliases.tolist() == ["", "MS4A1", "", ""]
     assert found.n_cells.tolist() == ["0", "0", "1", "0"]
-    assert "4 genes: 1 approved symbols or ids, 1 other names, 2 unknown" in caplog.text
+    assert "4 genes: 1 approved symbols or ids, 1 other names, 2 not recognised" in caplog.text
     assert vocabulary_sha256(found) in caplog.text
     (tmp_path / "list.txt").write_text("Cd3d\n")
     with pytest.raises(ValueError, match=r"HGNC knows none of the 1 genes of .*list.txt \(Cd3d"):

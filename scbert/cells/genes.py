@@ -50,8 +50,21 @@ def _first_column(genes: pd.DataFrame, names: Iterable[str]) -> pd.Series | None
 
 
 def read_vocabulary(path: Path) -> pd.DataFrame:
-    """Read a vocabulary: the row number is the index of the gene."""
-    return read_table(path, "symbol", "gene_id")
+    """Read a vocabulary: the row number is the index of the gene.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or a symbol is there twice.
+    """
+    vocabulary = read_table(path, "symbol", "gene_id")
+    twice = vocabulary.symbol[vocabulary.symbol.duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"{path} has the symbol '{twice.iloc[0]}' twice, but each gene of a vocabulary has one "
+            "number. Build the vocabulary again, or take an unchanged copy of the model."
+        )
+    return vocabulary
 
 
 def vocabulary_sha256(vocabulary: pd.DataFrame) -> str:
@@ -115,6 +128,57 @@ class GeneMatch:
         }
 
 
+class KnownGenes:
+    """The names of the genes of a vocabulary, looked up again and again.
+
+    Parameters
+    ----------
+    vocabulary
+        Columns symbol and gene_id, and, as `read_gene_table` makes them, aliases and ambiguous; a
+        vocabulary without these two knows no other names.
+    """
+
+    def __init__(self, vocabulary: pd.DataFrame) -> None:
+        rows = pd.Series(range(len(vocabulary)), dtype=float)  # as missing ones are NaN
+        self.size = len(vocabulary)
+        self.ids = rows.set_axis(vocabulary.gene_id)
+        self.ids = self.ids[(self.ids.index != "") & ~self.ids.index.duplicated()]
+        self.symbols = rows.set_axis(vocabulary.symbol)
+        self.aliases = _other_names(vocabulary, "aliases")
+        self.ambiguous = _other_names(vocabulary, "ambiguous").index
+
+    def match(self, names: pd.DataFrame) -> GeneMatch:
+        """Recognise the genes of a file, see `match_genes`."""
+        has_no_id = names.gene_id == ""
+        by_id = names.gene_id.map(self.ids)
+        human = has_no_id | names.gene_id.str.startswith("ENSG")
+        by_symbol = names.symbol.map(self.symbols).where(by_id.isna() & human)
+        found = by_id.fillna(by_symbol)
+        by_alias = names.symbol.map(self.aliases).where(found.isna() & has_no_id)
+        by_alias = by_alias.where(~by_alias.isin(found.dropna()))
+        index = found.fillna(by_alias).fillna(-1).to_numpy(dtype=np.int64)
+        shown = names.symbol.where(names.symbol != "", names.gene_id)
+        ambiguous = names.symbol.isin(self.ambiguous) & has_no_id & (index < 0)
+        return GeneMatch(
+            index=index,
+            by_id=int(by_id.notna().sum()),
+            by_symbol=int(by_symbol.notna().sum()),
+            by_alias=int(by_alias.notna().sum()),
+            unmatched=shown[index < 0].tolist(),
+            ambiguous=shown[ambiguous].tolist(),
+            vocabulary_size=self.size,
+        )
+
+
+def _other_names(vocabulary: pd.DataFrame, column: str) -> pd.Series:
+    """Return the gene of each other name; of ambiguous ones, one of their genes."""
+    if column not in vocabulary:
+        return pd.Series(dtype=float)
+    listed = enumerate(vocabulary[column])
+    gene_of = {name: row for row, names in listed for name in names.split(SEPARATOR) if name}
+    return pd.Series(gene_of, dtype=float)
+
+
 def match_genes(names: pd.DataFrame, vocabulary: pd.DataFrame) -> GeneMatch:
     """Recognise the genes of a file.
 
@@ -127,38 +191,9 @@ def match_genes(names: pd.DataFrame, vocabulary: pd.DataFrame) -> GeneMatch:
     names
         Columns symbol and gene_id, as `gene_names` returns them.
     vocabulary
-        Columns symbol and gene_id, and, as `read_gene_table` makes them, aliases and ambiguous; a
-        vocabulary without these two knows no other names.
+        See `KnownGenes`.
     """
-    known_ids = {gene: row for row, gene in enumerate(vocabulary.gene_id) if gene}
-    known_symbols = {symbol: row for row, symbol in enumerate(vocabulary.symbol)}
-    has_no_id = names.gene_id == ""
-    by_id = names.gene_id.map(known_ids)
-    human = has_no_id | names.gene_id.str.startswith("ENSG")
-    by_symbol = names.symbol.map(known_symbols).where(by_id.isna() & human)
-    found = by_id.fillna(by_symbol)
-    by_alias = names.symbol.map(_other_names(vocabulary, "aliases")).where(found.isna() & has_no_id)
-    by_alias = by_alias.where(~by_alias.isin(found))
-    index = found.fillna(by_alias).fillna(-1).to_numpy(dtype=np.int64)
-    shown = names.symbol.where(names.symbol != "", names.gene_id)
-    ambiguous = names.symbol.isin(_other_names(vocabulary, "ambiguous")) & has_no_id
-    return GeneMatch(
-        index=index,
-        by_id=int(by_id.notna().sum()),
-        by_symbol=int(by_symbol.notna().sum()),
-        by_alias=int(by_alias.notna().sum()),
-        unmatched=shown[index < 0].tolist(),
-        ambiguous=shown[ambiguous & (index < 0)].tolist(),
-        vocabulary_size=len(vocabulary),
-    )
-
-
-def _other_names(vocabulary: pd.DataFrame, column: str) -> dict[str, int]:
-    """Return the gene of each other name; of ambiguous ones, any of their genes."""
-    if column not in vocabulary:
-        return {}
-    listed = enumerate(vocabulary[column])
-    return {name: row for row, names in listed for name in names.split(SEPARATOR) if name}
+    return KnownGenes(vocabulary).match(names)
 
 
 def align(matrix: sparse.csr_matrix, match: GeneMatch) -> sparse.csr_matrix:

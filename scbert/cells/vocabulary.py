@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from scbert.cells.genes import GeneMatch, gene_names, match_genes
+from scbert.cells.genes import GeneMatch, KnownGenes, gene_names, match_genes
 from scbert.cells.symbols import SEPARATOR
 
 VOCABULARY_COLUMNS = (
@@ -44,9 +44,11 @@ def count_genes(
     ValueError
         If there is no sample.
     """
+    known_genes = KnownGenes(table)
     total: list[pd.DataFrame] = []  # one table, so that memory does not grow with the samples
     for names, n_cells in samples:
-        counted = pd.concat([*total, _count_sample(names, n_cells, table)])
+        row = known_genes.match(names).index
+        counted = pd.concat([*total, _count_sample(names, n_cells, row, table)])
         sums = {"symbol": "first", "gene_id": "first", "n_cells": "sum", "n_samples": "sum"}
         total = [counted.groupby(level=0, sort=False).agg(sums)]
     if not total:
@@ -56,12 +58,13 @@ def count_genes(
     return counted[list(VOCABULARY_COLUMNS)]
 
 
-def _count_sample(names: pd.DataFrame, n_cells: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
+def _count_sample(
+    names: pd.DataFrame, n_cells: np.ndarray, row: np.ndarray, table: pd.DataFrame
+) -> pd.DataFrame:
     """Count the cells of one sample; the index is the table's symbol, else the file's id or name.
 
     No clash: a file's symbol without an id that the table has is the table's gene.
     """
-    row = match_genes(names, table).index
     known = row >= 0
     genes = names.reset_index(drop=True)
     genes["symbol"] = genes.symbol.where(genes.symbol != "", genes.gene_id)

@@ -66,7 +66,7 @@ def _take_list(path: Path, counts: Sequence[Path], table: pd.DataFrame) -> pd.Da
             "Give one human gene symbol or Ensembl id per line (vocabulary.genes)."
         )
     log.info(
-        "%s has %d genes: %d approved symbols or ids, %d other names, %d unknown to HGNC (%s). "
+        "%s has %d genes: %d approved symbols or ids, %d other names, %d not recognised (%s). "
         "The list decides; gene_types, min_cells, min_samples and max_genes are not used.",
         *(path, len(names), match.by_id + match.by_symbol, match.by_alias),
         *(len(match.unmatched), ", ".join(match.unmatched[:10])),
