@@ -129,7 +129,7 @@ def run_to_tokens(root, cells, config, split=None):
     gene_table = root / "gene_table.tsv"
     root.mkdir(parents=True, exist_ok=True)
     cells.write_h5ad(paths.cells)
-    write_gene_table(gene_table, SYMBOLS, ENSEMBL)
+    write_gene_table(gene_table, SYMBOLS, ENSEMBL, aliases=[f"OLD{name}" for name in SYMBOLS])
     dataset = Dataset(
         dataset="toy",
         file=str(paths.cells),
