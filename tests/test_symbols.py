@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scbert.cells.genes import gene_names, match_genes, vocabulary_sha256
 from scbert.cells.r_files import read_rdata
@@ -89,6 +91,28 @@ def test_read_gene_table_refuses_what_is_no_such_table(tmp_path):
     twice = write(tmp_path / "twice.tsv", symbol=["A", "B", "A", *"CDEFG"])
     with pytest.raises(ValueError, match=r"symbol 'A' twice or empty \(line 4\)"):
         read_gene_table(twice)
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory):
+    spelling = ["symbol", "ensembl_id", "gene_type", "prev_symbols", "alias_symbols"]
+    path = tmp_path_factory.mktemp("damaged") / "genes.parquet"
+    pd.DataFrame(HGNC).set_axis(spelling, axis="columns").to_parquet(path)
+    return path, path.read_bytes()
+
+
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_read_gene_table_of_a_damaged_file_says_so_or_reads_it(parquet, changes):
+    path, content = parquet
+    damaged = bytearray(content)
+    for place, byte in changes:
+        damaged[int(place * len(damaged))] = byte
+    path.write_bytes(damaged)
+    try:
+        assert "aliases" in read_gene_table(path)
+    except ValueError as error:
+        assert str(path) in str(error)  # noqa: PT017  either outcome is right
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def _read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # a damaged Parquet file raises errors of many kinds
         raise ValueError(
             f"{path} cannot be read as a table of genes ({error}). Give HGNC's complete set, as "
             ".txt, .tsv or .parquet (vocabulary.gene_table)."

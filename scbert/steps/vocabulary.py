@@ -14,6 +14,7 @@ from scbert.cells.symbols import read_gene_table
 from scbert.cells.tables import write_table
 from scbert.cells.vocabulary import choose_genes, count_genes, listed_genes
 from scbert.config import Vocabulary
+from scbert.files import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def build_vocabulary(
         If a file cannot be used, or no gene is left; nothing is written then.
     """
     table = read_gene_table(gene_table)
+    log.info("%s: %d genes, SHA-256 %s", gene_table, len(table), sha256_of(gene_table))
     if gene_list:
         genes = _take_list(gene_list[0], counts, table)
     else:
