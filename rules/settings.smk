@@ -11,6 +11,7 @@ except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 FILES = {"gene_table": CONFIG.vocabulary.gene_table}
+FILES |= {"gene_list": file for file in [CONFIG.vocabulary.genes] if file}
 FILES |= {name: sample.file for name, sample in SAMPLES.items()}
 TAKEN = sorted({"corpus", CONFIG.corpus.name, *FILES} & {*DATASETS})
 if TAKEN:

@@ -5,6 +5,7 @@ rule build_vocabulary:
     input:
         counts=of_corpus("results/counts/{sample}.h5ad"),
         gene_table=local_file("gene_table"),
+        gene_list=[local_file("gene_list")] if "gene_list" in FILES else [],
         script=workflow.source_path("../scripts/build_vocabulary.py"),
     output:
         vocabulary="results/vocabulary.tsv",
@@ -23,7 +24,7 @@ rule build_vocabulary:
         code=code("steps/vocabulary.py"),
     shell:
         "python {input.script} --counts {input.counts} --gene-table {input.gene_table}"
-        " --vocabulary {output.vocabulary} --settings {params.settings:q} > {log} 2>&1"
+        " --gene-list {input.gene_list} --vocabulary {output.vocabulary} --settings {params.settings:q} > {log} 2>&1"
 
 
 rule normalize_counts:

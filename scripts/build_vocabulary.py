@@ -3,5 +3,6 @@
 from scbert.config import Vocabulary, step_arguments
 from scbert.steps.vocabulary import build_vocabulary
 
-args = step_arguments(__doc__, "gene_table", "vocabulary", lists=("counts",), settings=Vocabulary)
+paths, lists = ("gene_table", "vocabulary"), ("counts", "gene_list")
+args = step_arguments(__doc__, *paths, lists=lists, settings=Vocabulary)
 build_vocabulary(**vars(args))

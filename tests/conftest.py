@@ -89,6 +89,13 @@ def draw_cells(n_cells=90, seed=0):
     )
 
 
+def write_gene_table(path, symbols, ids, previous="", aliases="", kind="gene with protein product"):
+    """Write a table of genes with the columns of HGNC's complete set; text stands for all genes."""
+    columns = {"symbol": symbols, "ensembl_gene_id": ids, "locus_type": kind}
+    columns |= {"prev_symbol": previous, "alias_symbol": aliases}
+    pd.DataFrame(columns).to_csv(path, sep="\t", index=False)
+
+
 def write_random_vectors(folder, vocabulary, dim, seed=0):
     """Write gene vectors as train_gene2vec does, without training them."""
     genes = read_vocabulary(vocabulary)
@@ -119,11 +126,10 @@ def run_to_tokens(root, cells, config, split=None):
         model=root / "models/toy/seed2021",
         checkpoints=root / "checkpoints",
     )
-    gene_table = root / "gene_table.csv"
+    gene_table = root / "gene_table.tsv"
     root.mkdir(parents=True, exist_ok=True)
     cells.write_h5ad(paths.cells)
-    table = "".join(f"{gene},{symbol}\n" for gene, symbol in zip(ENSEMBL, SYMBOLS, strict=True))
-    gene_table.write_text(table)
+    write_gene_table(gene_table, SYMBOLS, ENSEMBL, aliases=[f"OLD{name}" for name in SYMBOLS])
     dataset = Dataset(
         dataset="toy",
         file=str(paths.cells),
@@ -151,7 +157,7 @@ def run_to_tokens(root, cells, config, split=None):
         paths.split.parent.mkdir()
         paths.split.write_text(split)
     select_training_cells(paths.counts, paths.split, paths.training)
-    build_vocabulary([paths.training], gene_table, paths.vocabulary, config.vocabulary)
+    build_vocabulary([paths.training], gene_table, [], paths.vocabulary, config.vocabulary)
     for counts, expression in (
         (paths.training, paths.corpus_expression),
         (paths.counts, paths.expression),
@@ -204,6 +210,7 @@ def toy():
         draw_cells=draw_cells,
         run_to_tokens=run_to_tokens,
         write_random_vectors=write_random_vectors,
+        write_gene_table=write_gene_table,
         pretrain=run_pretrain,
         finetune=run_finetune,
         symbols=SYMBOLS,

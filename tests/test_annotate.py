@@ -88,6 +88,15 @@ def test_confidence_is_calibrated(query, model):
     assert np.abs(twice - once).max() > 0.05
 
 
+def test_annotate_knows_genes_by_their_older_names(query, model, expected):
+    """The bundle alone has them: the table of genes is not needed again."""
+    query.var_names = [f"OLD{name}" for name in query.var_names]
+    found = annotate(query, model)
+    assert_same_calls(found, expected)
+    genes = found.uns["scbert"]["genes"]
+    assert genes["matched_by_alias"] == genes["matched"] == len(model.genes)
+
+
 def test_uns_says_what_was_done(expected, model):
     found = expected.uns["scbert"]
     assert found["version"] == scbert.__version__

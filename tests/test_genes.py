@@ -5,19 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbert.cells.genes import (
-    align,
-    choose_genes,
-    complete_names,
-    gene_names,
-    match_genes,
-    read_gene_table,
-    vocabulary_sha256,
-)
+from scbert.cells.genes import align, gene_names, match_genes, read_vocabulary, vocabulary_sha256
 
 CD3D, MS4A1, LYZ = "ENSG00000167286", "ENSG00000156738", "ENSG00000090382"
-TABLE = pd.DataFrame({"gene_id": [CD3D, MS4A1, LYZ], "symbol": ["CD3D", "MS4A1", "LYZ"]})
 VOCABULARY = pd.DataFrame({"symbol": ["CD3D", "LYZ", "MS4A1"], "gene_id": [CD3D, LYZ, ""]})
+WITH_ALIASES = VOCABULARY.assign(aliases=["T3D", "LZM", "CD20|B1|MS4A2"], ambiguous=["", "", "S7"])
 
 
 def var(index, **columns):
@@ -61,69 +53,10 @@ def test_gene_names_leaves_empty_what_the_file_does_not_say():
     assert pairs(gene_names(unnamed)) == [("CD3D", CD3D), ("", LYZ)]
 
 
-def test_complete_names_fills_gaps_and_overrides_nothing():
-    given_names = names(("CD3D", ""), ("", LYZ), ("old MS4A1", MS4A1), ("XYZ", ""), ("", "ENSG9"))
-    assert pairs(complete_names(given_names, TABLE)) == [
-        ("CD3D", CD3D),
-        ("LYZ", LYZ),
-        ("old MS4A1", MS4A1),
-        ("XYZ", ""),
-        ("ENSG9", "ENSG9"),
-    ]
-    assert given_names.gene_id[0] == ""
-
-
-def test_read_gene_table_keeps_what_is_unambiguous(tmp_path):
-    a, b, c = (f"ENSG0000000000{number}" for number in (1, 2, 3))
-    lines = [f"{CD3D},CD3D,x", f"{CD3D},CD3D,y", f"{a},TWICE,", f"{b},TWICE,", f"{c},P,", f"{c},Q,"]
-    (tmp_path / "genes.csv").write_text("\n".join(["gene_id,symbol,note", *lines, "915,LYZ,", ""]))
-    assert pairs(read_gene_table(tmp_path / "genes.csv")) == [("CD3D", CD3D)]
-
-
-def test_choose_genes_counts_over_samples_and_sorts_by_symbol():
-    """LYZ: 3 + 4 cells; the symbol-less id is the same gene. MS4A1 is in one sample."""
-    samples = [
-        (names(("LYZ", LYZ), ("CD3D", CD3D), ("rare", "")), np.array([3, 9, 1])),
-        (names(("", LYZ), ("MS4A1", MS4A1), ("CD3D", "")), np.array([4, 5, 0])),
-    ]
-    samples = [(complete_names(found, TABLE), n_cells) for found, n_cells in samples]
-    vocabulary = choose_genes(samples, min_cells=5, max_genes=10)
-    assert vocabulary.to_dict("list") == {
-        "symbol": ["CD3D", "LYZ", "MS4A1"],
-        "gene_id": [CD3D, LYZ, MS4A1],
-        "n_cells": [9, 7, 5],
-        "n_samples": [1, 2, 1],
-    }
-
-
-def test_choose_genes_keeps_the_most_expressed_and_breaks_ties_by_symbol():
-    found = names(("b", ""), ("B", ""), ("a", ""), ("C", ""))
-    n_cells = np.array([5, 5, 5, 9])
-    chosen = [choose_genes([(found, n_cells)], 1, most).symbol.tolist() for most in (1, 2, 3, 4)]
-    assert chosen == [["C"], ["B", "C"], ["B", "C", "a"], ["B", "C", "a", "b"]]  # ASCII
-
-
-def test_choose_genes_counts_a_gene_with_two_columns_once_per_sample():
-    """How many cells express either is unknown: at least as many as express the one."""
-    sample = names(("MATR3", CD3D), ("MATR3-1", CD3D), ("LYZ", LYZ)), np.array([4, 6, 3])
-    vocabulary = choose_genes([sample], 1, 10)
-    assert vocabulary.gene_id.tolist() == [LYZ, CD3D]
-    assert vocabulary.n_cells.tolist() == [3, 6]
-    assert vocabulary.n_samples.tolist() == [1, 1]
-
-
-def test_choose_genes_of_one_symbol_and_two_ids_takes_the_fuller_whatever_the_order():
-    first = names(("MATR3", CD3D)), np.array([4])
-    second = names(("MATR3", LYZ)), np.array([6])
-    for samples in ([first, second], [second, first]):
-        assert choose_genes(samples, 1, 10).gene_id.tolist() == [LYZ]
-
-
-def test_choose_genes_refuses_to_choose_none():
-    with pytest.raises(
-        ValueError, match=r"no gene is expressed in 7 cells.*Lower vocab.*min_cells"
-    ):
-        choose_genes([(names(("LYZ", LYZ)), np.array([6]))], 7, 10)
+def test_read_vocabulary_refuses_a_symbol_with_two_numbers(tmp_path):
+    (tmp_path / "v.tsv").write_text("symbol\tgene_id\nLYZ\t\nCD3D\t\nLYZ\t\n")
+    with pytest.raises(ValueError, match=r"v.tsv has the symbol 'LYZ' twice"):
+        read_vocabulary(tmp_path / "v.tsv")
 
 
 def test_vocabulary_sha256_is_that_of_the_symbols_in_order():
@@ -152,6 +85,49 @@ def test_match_genes_ignores_versions_and_an_empty_id():
     match = match_genes(gene_names(var([LYZ + ".99", "no gene", LYZ + ".99_PAR_Y"])), VOCABULARY)
     assert match.index.tolist() == [1, -1, 1]
     assert match.measured.tolist() == [1]
+
+
+def test_match_genes_takes_an_older_name_where_the_file_gives_no_id():
+    """CD20 with an id that is not MS4A1's is a gene that was called CD20 by mistake."""
+    found = names(("CD20", ""), ("T3D", "ENSG00000000009"), ("LYZ", LYZ), ("S7", ""), ("X", ""))
+    match = match_genes(found, WITH_ALIASES)
+    assert match.index.tolist() == [2, -1, 1, -1, -1]
+    assert (match.by_id, match.by_symbol, match.by_alias, match.matched) == (1, 0, 1, 2)
+    assert match.unmatched == ["T3D", "S7", "X"]
+    assert match.ambiguous == ["S7"]
+    summary = match.summary()
+    assert (summary["matched_by_alias"], summary["ambiguous"], summary["missing"]) == (1, 1, 1)
+    assert summary["ambiguous_examples"] == ["S7"]
+
+
+def test_match_genes_takes_no_alias_of_a_gene_that_the_file_has_under_its_own_name():
+    """The file tells LYZ and LZM apart, so they are two genes; two aliases alone are one gene."""
+    match = match_genes(names(("LZM", ""), ("LYZ", ""), ("CD20", ""), ("B1", "")), WITH_ALIASES)
+    assert match.index.tolist() == [-1, 1, 2, 2]
+    assert match.unmatched == ["LZM"]
+    by_id = match_genes(names(("LZM", ""), ("", LYZ)), WITH_ALIASES)
+    assert by_id.index.tolist() == [-1, 1]
+
+
+def test_match_genes_without_aliases_knows_no_other_names():
+    assert match_genes(names(("CD20", ""), ("LYZ", "")), VOCABULARY).index.tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("mouse", ["Cd3d", "cd3d", "Lyz", "Ms4a1", "Cd20"])
+def test_match_genes_never_takes_a_mouse_gene_for_a_human_one(mouse):
+    assert match_genes(names((mouse, "")), WITH_ALIASES).matched == 0
+
+
+def test_match_genes_takes_no_symbol_with_the_id_of_another_species():
+    """C3 is also a gene of the mouse, in capitals there, too."""
+    assert match_genes(names(("LYZ", "ENSMUSG00000024164")), VOCABULARY).matched == 0
+
+
+def test_share_of_counts_is_that_of_known_genes():
+    """Counts 6 of LYZ, 2 of a gene that is unknown."""
+    match = match_genes(names(("LYZ", ""), ("X", "")), VOCABULARY)
+    assert match.share_of_counts(sparse.csr_matrix([[4.0, 2], [2, 0]])) == 0.75
+    assert match.share_of_counts(sparse.csr_matrix((0, 2))) is None
 
 
 def test_align_orders_columns_and_adds_up_those_of_one_gene():

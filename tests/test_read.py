@@ -116,6 +116,7 @@ def test_read_counts_writes_counts_and_what_was_done(run):
     assert found.obs.n_genes.tolist() == cells.X.getnnz(axis=1).tolist()
     assert found.var.symbol.tolist() == found.var_names.tolist() == cells.var_names.tolist()
     assert found.var.gene_id.iloc[1] == "ENSG00000000001"
+    assert found.var.n_cells.tolist() == found.X.getnnz(axis=0).tolist()
     assert quality == {
         "sample": "toy",
         "source": "toy.h5ad",
@@ -485,3 +486,4 @@ def test_select_training_cells_takes_no_label_and_no_test_cell(run, tmp_path):
     assert training.obs_names.tolist() == parts.index[parts == "train"].tolist()
     assert list(training.obs) == ["library_size", "n_genes"]
     assert (training.X != cells[training.obs_names].X).nnz == 0
+    assert training.var.n_cells.tolist() == training.X.getnnz(axis=0).tolist()  # of these cells

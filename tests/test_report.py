@@ -67,12 +67,24 @@ def make_overlap(sample: str) -> dict:
         "genes_in_file": 765,
         "matched": 741,
         "matched_by_id": 0,
-        "matched_by_symbol": 741,
+        "matched_by_symbol": 730,
+        "matched_by_alias": 11,
         "unmatched": 24,
         "unmatched_examples": ["RP11-1"],
+        "ambiguous": 2,
+        "ambiguous_examples": ["RP11-1", "RP11-2"],
+        "share_of_counts": 0.913,
+        "missing": 11_604,
         "vocabulary": 12_345,
         "share_of_vocabulary": 0.06,
     }
+
+
+OVERLAP = (
+    "11 by older name, 2 ambiguous",
+    "91.3\N{NO-BREAK SPACE}% of its counts",
+    "11,604 lacking",
+)
 
 
 @pytest.fixture
@@ -178,7 +190,15 @@ def test_write_report_holds_every_number_as_given(results):
         assert {row["precision"], row["recall"], row["f1"]} <= exact
     assert numbers([evaluation["scores"][metric]["per_seed"] for metric in report.METRICS]) <= exact
     assert numbers({k: VALIDATION[k] for k in ("loss", "accuracy", "predictors")}) <= exact
-    for text in ("1,700", "1,692", "741", "9,876", "0123456789ab", "81.2\N{NO-BREAK SPACE}%"):
+    for text in (
+        "1,700",
+        "1,692",
+        "741",
+        "9,876",
+        "0123456789ab",
+        "81.2\N{NO-BREAK SPACE}%",
+        *OVERLAP,
+    ):
         assert text in page
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from scbert.config import load_config
 from scbert.files import read_json, sha256_of
 from scbert.steps.tokenize import bin_expression, normalize_counts, tokenize
 from scbert.steps.vocabulary import build_vocabulary
+from scbert.training.batches import CellBatches
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
@@ -33,7 +35,9 @@ def write_counts(path, x, symbols, **obs):
     table = pd.DataFrame(
         {"library_size": x.sum(axis=1), **obs}, index=[f"{path.stem}_c{n}" for n in range(len(x))]
     )
-    var = pd.DataFrame({"symbol": symbols, "gene_id": ""}, index=symbols)
+    var = pd.DataFrame(
+        {"symbol": symbols, "gene_id": "", "n_cells": (x > 0).sum(axis=0)}, index=symbols
+    )
     ad.AnnData(sparse.csr_matrix(x), table, var).write_h5ad(path)
     return path
 
@@ -51,28 +55,84 @@ def normalise(tmp_path, counts, vocabulary, settings=None):
     return expression, ad.read_h5ad(expression), read_json(overlap)
 
 
-def test_build_vocabulary_of_two_samples(tmp_path):
-    first = write_counts(tmp_path / "s1.h5ad", [[1, 0, 2], [3, 0, 0]], ["LYZ", "CD3D", "NKG7"])
+@pytest.fixture
+def gene_table(tmp_path, toy):
+    toy.write_gene_table(tmp_path / "genes.tsv", SYMBOLS, IDS, aliases=["T3D", "", "CD20", ""])
+    return tmp_path / "genes.tsv"
+
+
+def vocabulary_settings(**changed):
+    return CONFIG.vocabulary.model_copy(update={"min_cells": 1, "max_genes": 2} | changed)
+
+
+def test_build_vocabulary_of_two_samples(tmp_path, gene_table):
+    first = write_counts(tmp_path / "s1.h5ad", [[1, 0, 2], [3, 0, 0]], ["LYZ", "T3D", "NKG7"])
     second = write_counts(tmp_path / "s2.h5ad", [[5, 1], [5, 0]], ["LYZ", "CD3D"])
-    lines = [f"{gene},{symbol}" for gene, symbol in zip(IDS, SYMBOLS, strict=True)]
-    (tmp_path / "genes.csv").write_text("\n".join(lines))
-    settings = CONFIG.vocabulary.model_copy(update={"min_cells": 1, "max_genes": 2})
-    build_vocabulary([first, second], tmp_path / "genes.csv", tmp_path / "v.tsv", settings)
+    empty = write_counts(tmp_path / "s3.h5ad", np.zeros((0, 1)), ["LYZ"])
+    counts = [first, second, empty]
+    build_vocabulary(counts, gene_table, [], tmp_path / "v.tsv", vocabulary_settings())
     found = read_vocabulary(tmp_path / "v.tsv")
     assert found.to_dict("list") == {
         "symbol": ["CD3D", "LYZ"],
         "gene_id": IDS[:2],
+        "gene_type": ["gene with protein product"] * 2,
+        "aliases": ["T3D", ""],
+        "ambiguous": ["", ""],
         "n_cells": ["1", "4"],
         "n_samples": ["1", "2"],
     }
 
 
-def test_build_vocabulary_leaves_nothing_when_no_gene_is_left(tmp_path):
+def test_build_vocabulary_by_a_list_keeps_genes_that_no_sample_has(tmp_path, gene_table, caplog):
+    caplog.set_level("INFO")
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 2, 0]], ["LYZ", "NKG7", "XYZ"])
+    (tmp_path / "list.txt").write_text("XYZ\nCD20\r\nLYZ\n\nNEW\n")
+    build_vocabulary(
+        [counts], gene_table, [tmp_path / "list.txt"], tmp_path / "v.tsv", vocabulary_settings()
+    )
+    found = read_vocabulary(tmp_path / "v.tsv")
+    assert found.symbol.tolist() == ["XYZ", "CD20", "LYZ", "NEW"]
+    assert found.aliases.tolist() == ["", "MS4A1", "", ""]
+    assert found.n_cells.tolist() == ["0", "0", "1", "0"]
+    assert "4 genes: 1 approved symbols or ids, 1 other names, 2 not recognised" in caplog.text
+    assert vocabulary_sha256(found) in caplog.text
+    (tmp_path / "list.txt").write_text("Cd3d\n")
+    with pytest.raises(ValueError, match=r"HGNC knows none of the 1 genes of .*list.txt \(Cd3d"):
+        build_vocabulary(
+            [counts], gene_table, [tmp_path / "list.txt"], tmp_path / "w.tsv", vocabulary_settings()
+        )
+
+
+def test_build_vocabulary_reads_no_matrix(tmp_path, gene_table):
+    """And says what to do with a file that does not count its cells."""
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 2]], ["LYZ", "NKG7"])
+    with h5py.File(counts, "a") as file:
+        del file["X"]
+    build_vocabulary([counts], gene_table, [], tmp_path / "v.tsv", vocabulary_settings())
+    assert read_vocabulary(tmp_path / "v.tsv").symbol.tolist() == ["LYZ", "NKG7"]
+    with h5py.File(counts, "a") as file:
+        del file["var/n_cells"]
+        file["var"].attrs["column-order"] = ["symbol", "gene_id"]
+    with pytest.raises(ValueError, match=r"s1.h5ad has no column n_cells.*Run read_counts again"):
+        build_vocabulary([counts], gene_table, [], tmp_path / "w.tsv", vocabulary_settings())
+
+
+def test_build_vocabulary_leaves_nothing_when_no_gene_is_left(tmp_path, gene_table):
     counts = write_counts(tmp_path / "s1.h5ad", [[1.0]], ["LYZ"])
-    (tmp_path / "genes.csv").write_text(f"{IDS[1]},LYZ\n")
     with pytest.raises(ValueError, match=r"no gene is expressed in 5 cells.*vocabulary.min_cells"):
-        build_vocabulary([counts], tmp_path / "genes.csv", tmp_path / "v.tsv", CONFIG.vocabulary)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["genes.csv", "s1.h5ad"]
+        build_vocabulary([counts], gene_table, [], tmp_path / "v.tsv", CONFIG.vocabulary)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["genes.tsv", "s1.h5ad"]
+
+
+def test_normalize_counts_finds_a_gene_by_its_older_name(tmp_path, vocabulary):
+    table = read_vocabulary(vocabulary).assign(aliases=["T3D", "", "", ""])
+    write_table(vocabulary, table.assign(ambiguous=["", "S7", "", ""]))
+    counts = write_counts(tmp_path / "s1.h5ad", [[1, 4, 3]], ["LYZ", "S7", "T3D"])
+    _, found, overlap = normalise(tmp_path, counts, vocabulary)
+    assert found.var_names.tolist() == ["CD3D", "LYZ"]
+    assert (overlap["matched_by_alias"], overlap["missing"]) == (1, 2)
+    assert (overlap["ambiguous"], overlap["ambiguous_examples"]) == (1, ["S7"])
+    assert overlap["share_of_counts"] == 0.5
 
 
 def test_normalize_counts_orders_genes_and_divides_by_the_whole_library(tmp_path, vocabulary):
@@ -144,6 +204,20 @@ def test_bin_expression_joins_samples_in_the_vocabulary(tmp_path, vocabulary):
     assert store.meta["vocabulary_size"] == 4
     assert {"anndata", "numpy", "python", "scipy"} <= set(store.meta["versions"])
     assert store.meta["bins"]["0"] == 0
+
+
+def test_an_unmeasured_gene_is_no_token_even_if_all_genes_are(tmp_path, vocabulary):
+    """From the file to the network: LYZ is silent in the first cell, and unknown in the second."""
+    first = write_counts(tmp_path / "s1.h5ad", [[0, 5]], ["LYZ", "CD3D"])
+    second = write_counts(tmp_path / "s2.h5ad", [[3]], ["NKG7"])
+    paths = [normalise(tmp_path, counts, vocabulary)[0] for counts in (first, second)]
+    bin_expression(paths, vocabulary, tmp_path / "tokens", CONFIG.binning)
+    cells = CellBatches(open_store(tmp_path / "tokens"), "all_genes", CONFIG.binning.n_bins, 100)
+    batch = cells.make(np.array([0, 1]))
+    assert batch.real_BG.sum(dim=1).tolist() == [2, 1]
+    assert batch.genes_BG[0].tolist() == [0, 1]
+    assert batch.tokens_BG[0].tolist() == [5, 0]
+    assert batch.genes_BG[1][batch.real_BG[1]].tolist() == [3]
 
 
 def test_genes_below_one_are_counted_but_not_stored(tmp_path, vocabulary):

@@ -411,7 +411,7 @@ def test_panglaodb_from_its_site_to_tokens(fresh, panglaodb_site):
     changed = {
         "corpus": {"panglaodb": {"urls": urls}},
         "counts": {"min_genes": 50},  # the samples are cut to 50 cells, many of them nearly empty
-        "vocabulary": {"min_cells": 5},
+        "vocabulary": {"min_cells": 5, "min_samples": 1},  # of six
     }
     target = "results/tokens/panglaodb"
     done = fresh.snakemake(target, config="config/panglaodb.yaml", changed=changed)

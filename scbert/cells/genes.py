@@ -1,6 +1,7 @@
-"""Genes: which ones the model knows, and which column of a file is which of them.
+"""Genes: which column of a file is which gene of the vocabulary.
 
-A gene is recognised by its Ensembl id, where the file has ids, and otherwise by its symbol.
+A gene is recognised by its Ensembl id, then by its approved symbol, then by a previous symbol or
+alias that means no other gene.
 """
 
 import hashlib
@@ -13,12 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scbert.cells.symbols import SEPARATOR
 from scbert.cells.tables import read_table
 
 ID_COLUMNS = ("gene_id", "gene_ids", "ensembl_id", "feature_id")
 SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols", "gene_name")
 ENSEMBL_ID = re.compile(r"^(ENS[A-Z]*G\d{11})(\.\d+)?(_PAR_Y)?$")
-VOCABULARY_COLUMNS = ("symbol", "gene_id", "n_cells", "n_samples")
 
 
 def gene_names(genes: pd.DataFrame) -> pd.DataFrame:
@@ -48,78 +49,22 @@ def _first_column(genes: pd.DataFrame, names: Iterable[str]) -> pd.Series | None
     return values.where(values.notna(), "").astype(str)
 
 
-def read_gene_table(path: Path) -> pd.DataFrame:
-    """Read a CSV of Ensembl id and symbol, and keep what is unambiguous both ways."""
-    table = pd.read_csv(path, header=None, dtype=str, usecols=[0, 1], names=["gene_id", "symbol"])
-    table = table[table.gene_id.str.match(ENSEMBL_ID, na=False)].dropna().drop_duplicates()
-    once = ~table.gene_id.duplicated(keep=False) & ~table.symbol.duplicated(keep=False)
-    return table[once].reset_index(drop=True)
-
-
-def complete_names(names: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Add the Ensembl id of symbols and the symbol of Ensembl ids, where the table knows them."""
-    ids = names.symbol.map(table.set_index("symbol").gene_id).fillna("")
-    symbols = names.gene_id.map(table.set_index("gene_id").symbol).fillna("")
-    completed = pd.DataFrame(
-        {
-            "symbol": names.symbol.where(names.symbol != "", symbols),
-            "gene_id": names.gene_id.where(names.gene_id != "", ids),
-        }
-    )
-    completed["symbol"] = completed.symbol.where(completed.symbol != "", completed.gene_id)
-    return completed
-
-
-def choose_genes(
-    samples: Iterable[tuple[pd.DataFrame, np.ndarray]], min_cells: int, max_genes: int
-) -> pd.DataFrame:
-    """Choose the genes that the model knows.
-
-    Parameters
-    ----------
-    samples
-        For each sample its genes (from `complete_names`) and how many of its cells express each.
-    min_cells
-        Cells, over all samples, that must express a gene.
-    max_genes
-        If more are left, those that most cells express are kept (ties: the first by symbol).
-
-    Returns
-    -------
-    Columns symbol, gene_id, n_cells, n_samples; sorted by symbol, as ASCII.
+def read_vocabulary(path: Path) -> pd.DataFrame:
+    """Read a vocabulary: the row number is the index of the gene.
 
     Raises
     ------
     ValueError
-        If no gene is left.
+        If a column is missing or a symbol is there twice.
     """
-    counted = [_count_genes(names, n_cells) for names, n_cells in samples]
-    genes = (
-        pd.concat(counted)
-        .groupby("identity", sort=False)
-        .agg({"symbol": "first", "gene_id": "first", "n_cells": "sum", "n_samples": "sum"})
-    )
-    genes = genes[(genes.n_cells >= min_cells) & (genes.symbol != "")]
-    if genes.empty:
+    vocabulary = read_table(path, "symbol", "gene_id")
+    twice = vocabulary.symbol[vocabulary.symbol.duplicated()]
+    if len(twice):
         raise ValueError(
-            f"no gene is expressed in {min_cells} cells of the corpus. Lower "
-            "vocabulary.min_cells or add cells."
+            f"{path} has the symbol '{twice.iloc[0]}' twice, but each gene of a vocabulary has one "
+            "number. Build the vocabulary again, or take an unchanged copy of the model."
         )
-    genes = genes.sort_values(["n_cells", "symbol", "gene_id"], ascending=[False, True, True])
-    genes = genes.drop_duplicates("symbol").head(max_genes)
-    return genes.sort_values("symbol").reset_index(drop=True)[list(VOCABULARY_COLUMNS)]
-
-
-def _count_genes(names: pd.DataFrame, n_cells: np.ndarray) -> pd.DataFrame:
-    """Count the cells of one sample for each gene; of several columns, the fullest counts."""
-    genes = names.assign(n_cells=n_cells, n_samples=(n_cells > 0).astype(int))
-    genes["identity"] = genes.gene_id.where(genes.gene_id != "", genes.symbol)
-    return genes.sort_values("n_cells", ascending=False, kind="stable").drop_duplicates("identity")
-
-
-def read_vocabulary(path: Path) -> pd.DataFrame:
-    """Read a vocabulary: the row number is the index of the gene."""
-    return read_table(path, "symbol", "gene_id")
+    return vocabulary
 
 
 def vocabulary_sha256(vocabulary: pd.DataFrame) -> str:
@@ -132,23 +77,38 @@ class GeneMatch:
     """Which gene of the vocabulary each gene of a file is.
 
     `index` has shape (genes of the file,); -1 where the vocabulary does not know the gene.
+    `ambiguous` are those unmatched names that may mean a gene of the vocabulary or another.
     """
 
     index: np.ndarray
     by_id: int
     by_symbol: int
+    by_alias: int
     unmatched: list[str]
+    ambiguous: list[str]
     vocabulary_size: int
 
     @property
     def matched(self) -> int:
         """Genes of the file that the vocabulary knows."""
-        return self.by_id + self.by_symbol
+        return self.by_id + self.by_symbol + self.by_alias
 
     @property
     def measured(self) -> np.ndarray:
         """Return the genes of the vocabulary that the file measured, ascending."""
         return np.unique(self.index[self.index >= 0])
+
+    def share_of_counts(self, matrix: sparse.csr_matrix) -> float | None:
+        """Return the share of the counts that fall on known genes; None if there are no counts.
+
+        Parameters
+        ----------
+        matrix
+            Counts, shape (cells, genes of the file).
+        """
+        per_gene = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel()
+        total = per_gene.sum()
+        return float(per_gene[self.index >= 0].sum() / total) if total else None
 
     def summary(self) -> dict:
         """Return the numbers for logs and reports."""
@@ -157,28 +117,83 @@ class GeneMatch:
             "matched": self.matched,
             "matched_by_id": self.by_id,
             "matched_by_symbol": self.by_symbol,
+            "matched_by_alias": self.by_alias,
             "unmatched": len(self.unmatched),
             "unmatched_examples": self.unmatched[:10],
+            "ambiguous": len(self.ambiguous),
+            "ambiguous_examples": self.ambiguous[:10],
             "vocabulary": self.vocabulary_size,
+            "missing": self.vocabulary_size - len(self.measured),
             "share_of_vocabulary": len(self.measured) / self.vocabulary_size,
         }
 
 
+class KnownGenes:
+    """The names of the genes of a vocabulary, looked up again and again.
+
+    Parameters
+    ----------
+    vocabulary
+        Columns symbol and gene_id, and, as `read_gene_table` makes them, aliases and ambiguous; a
+        vocabulary without these two knows no other names.
+    """
+
+    def __init__(self, vocabulary: pd.DataFrame) -> None:
+        rows = pd.Series(range(len(vocabulary)), dtype=float)  # as missing ones are NaN
+        self.size = len(vocabulary)
+        self.ids = rows.set_axis(vocabulary.gene_id)
+        self.ids = self.ids[(self.ids.index != "") & ~self.ids.index.duplicated()]
+        self.symbols = rows.set_axis(vocabulary.symbol)
+        self.aliases = _other_names(vocabulary, "aliases")
+        self.ambiguous = _other_names(vocabulary, "ambiguous").index
+
+    def match(self, names: pd.DataFrame) -> GeneMatch:
+        """Recognise the genes of a file, see `match_genes`."""
+        has_no_id = names.gene_id == ""
+        by_id = names.gene_id.map(self.ids)
+        human = has_no_id | names.gene_id.str.startswith("ENSG")
+        by_symbol = names.symbol.map(self.symbols).where(by_id.isna() & human)
+        found = by_id.fillna(by_symbol)
+        by_alias = names.symbol.map(self.aliases).where(found.isna() & has_no_id)
+        by_alias = by_alias.where(~by_alias.isin(found.dropna()))
+        index = found.fillna(by_alias).fillna(-1).to_numpy(dtype=np.int64)
+        shown = names.symbol.where(names.symbol != "", names.gene_id)
+        ambiguous = names.symbol.isin(self.ambiguous) & has_no_id & (index < 0)
+        return GeneMatch(
+            index=index,
+            by_id=int(by_id.notna().sum()),
+            by_symbol=int(by_symbol.notna().sum()),
+            by_alias=int(by_alias.notna().sum()),
+            unmatched=shown[index < 0].tolist(),
+            ambiguous=shown[ambiguous].tolist(),
+            vocabulary_size=self.size,
+        )
+
+
+def _other_names(vocabulary: pd.DataFrame, column: str) -> pd.Series:
+    """Return the gene of each other name; of ambiguous ones, one of their genes."""
+    if column not in vocabulary:
+        return pd.Series(dtype=float)
+    listed = enumerate(vocabulary[column])
+    gene_of = {name: row for row, names in listed for name in names.split(SEPARATOR) if name}
+    return pd.Series(gene_of, dtype=float)
+
+
 def match_genes(names: pd.DataFrame, vocabulary: pd.DataFrame) -> GeneMatch:
-    """Recognise the genes of a file: by Ensembl id first, then by symbol."""
-    known_ids = {gene: row for row, gene in enumerate(vocabulary.gene_id) if gene}
-    known_symbols = {symbol: row for row, symbol in enumerate(vocabulary.symbol)}
-    by_id = names.gene_id.map(known_ids)
-    by_symbol = names.symbol.map(known_symbols).where(by_id.isna())
-    index = by_id.fillna(by_symbol).fillna(-1).to_numpy(dtype=np.int64)
-    shown = names.symbol.where(names.symbol != "", names.gene_id)
-    return GeneMatch(
-        index=index,
-        by_id=int(by_id.notna().sum()),
-        by_symbol=int(by_symbol.notna().sum()),
-        unmatched=shown[index < 0].tolist(),
-        vocabulary_size=len(vocabulary),
-    )
+    """Recognise the genes of a file.
+
+    An Ensembl id goes first. A symbol is taken where the id is none of the vocabulary's (ids
+    change), unless the id is of another species. A previous symbol or alias is taken only where the
+    file gives no id and does not have the gene under its own name: else it means another gene.
+
+    Parameters
+    ----------
+    names
+        Columns symbol and gene_id, as `gene_names` returns them.
+    vocabulary
+        See `KnownGenes`.
+    """
+    return KnownGenes(vocabulary).match(names)
 
 
 def align(matrix: sparse.csr_matrix, match: GeneMatch) -> sparse.csr_matrix:

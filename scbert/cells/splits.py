@@ -78,7 +78,7 @@ def _sizes(n: int, test_fraction: float, validation_fraction: float) -> tuple[in
 
 
 def unlabelled_part(adata: ad.AnnData, split: pd.DataFrame, part: str) -> ad.AnnData:
-    """Return the cells of a part, their obs without cell type and batch.
+    """Return the cells of a part, their obs without cell type and batch, var with own n_cells.
 
     Parameters
     ----------
@@ -90,4 +90,5 @@ def unlabelled_part(adata: ad.AnnData, split: pd.DataFrame, part: str) -> ad.Ann
     part_of = split.set_index("cell").part
     chosen = adata[(part_of[adata.obs_names] == part).to_numpy()].copy()
     chosen.obs = chosen.obs[["library_size", "n_genes"]]
+    chosen.var["n_cells"] = chosen.X.getnnz(axis=0)
     return chosen

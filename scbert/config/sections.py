@@ -116,8 +116,11 @@ class Counts(Section):
 class Vocabulary(Section):
     """Which genes the model knows."""
 
-    gene_table: str  # Ensembl id, symbol; a CSV file or package:NAME/FILE
+    gene_table: str  # HGNC's complete set: .txt, .tsv or .parquet, or package:NAME/FILE
+    genes: str  # a list that decides alone, one symbol or Ensembl id per line; empty: chosen
+    gene_types: tuple[str, ...]  # HGNC's locus types; empty: all, also genes unknown to HGNC
     min_cells: Count  # of the corpus, that express the gene
+    min_samples: Count  # of the corpus, with a cell that expresses the gene
     max_genes: int = Field(ge=1, le=65_535)  # uint16 in the token store
 
 

@@ -85,8 +85,10 @@ def annotate(
     check_names(adata, name)
     sample, match, scale, found = _tokenize(adata, bundle, matrix, library_size_key, name)
     log.info(
-        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol)",
-        *(name, found, scale, match.matched, len(match.index), match.by_id, match.by_symbol),
+        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
+        "%d by an older name or alias)",
+        *(name, found, scale, match.matched, len(match.index)),
+        *(match.by_id, match.by_symbol, match.by_alias),
     )
     logits, vectors = _run(bundle, store_in_memory(sample))
     result = adata.copy()
@@ -130,6 +132,8 @@ def _tokenize(
     else:
         given = library_sizes(adata.obs, library_size_key, name)
         library = cell_sums(linear) if given is None else given
+    kept = match.share_of_counts(linear)
+    log.info("%s: %.1f%% of the counts are of genes that the model knows", name, 100 * (kept or 0))
     aligned = align(linear, match)
     size = denominators(aligned, library, normalization["denominator"])
     expression = normalize(aligned, size, target_sum)
@@ -199,7 +203,7 @@ def _vote(obs: pd.DataFrame, cluster_key: str) -> pd.Series:
 def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> dict[str, Any]:
     assert bundle.labels is not None
     assert bundle.calibration is not None
-    overlap = {key: value for key, value in match.summary().items() if key != "unmatched_examples"}
+    overlap = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
     return {
         "version": __version__,
         "model_sha256": bundle.sha256,

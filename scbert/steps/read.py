@@ -73,6 +73,7 @@ def read_counts(cells: Path, counts: Path, quality: Path, settings: ReadSettings
     notes = [] if library_known else [UNKNOWN_SUM.format(settings.normalization.target_sum)]
     result = ad.AnnData(matrix[keep].astype(np.float32), obs=obs[keep])
     result.var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
+    result.var["n_cells"] = result.X.getnnz(axis=0)
     write_cells(counts, result)
     write_json(
         quality,

@@ -59,8 +59,10 @@ def normalize_counts(
         uns={"counts_sha256": sha256_of(counts), "vocabulary_sha256": vocabulary_sha256(genes)},
     )
     write_cells(expression, result)
-    write_json(overlap, {"sample": counts.stem, "cells": adata.n_obs, **match.summary()})
-    log.info("%d of %d genes are in the vocabulary", match.matched, adata.n_vars)
+    kept = match.share_of_counts(adata.X)
+    found = {"cells": adata.n_obs, "share_of_counts": kept, **match.summary()}
+    write_json(overlap, {"sample": counts.stem, **found})
+    log.info("in the vocabulary: %s", found)
 
 
 def _only(aligned: sparse.csr_matrix, measured: np.ndarray) -> sparse.csr_matrix:
