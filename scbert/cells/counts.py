@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.scale import Scale, guess_scale
+from scbert.cells.tenx import read_10x_folder, read_10x_h5
 from scbert.files import publish
 
 log = logging.getLogger(__name__)
@@ -20,23 +21,30 @@ UNIQUE_GENES = "use Ensembl ids as var_names, or sum those columns"
 
 
 def read_cells(path: Path) -> ad.AnnData:
-    """Read an .h5ad file, or a .csv of counts (cells x genes, first column the cell).
+    """Read cells from .h5ad, 10x .h5, a 10x folder around matrix.mtx, or a .csv of counts.
+
+    In a .csv: cells x genes, the first column is the cell.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, or it is neither.
+        If there is no such file, or it is none of these.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist. Check the path, or run the step that makes it."
         )
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    if path.suffix != ".h5ad":
+    if path.is_dir():
+        return read_10x_folder(path)
+    if path.suffix not in READERS:
         raise ValueError(
-            f"{path} ends in '{path.suffix}', but cells are read from .h5ad or .csv. Convert it."
+            f"{path} ends in '{path.suffix}', but cells are read from .h5ad, .h5 (10x), .csv or a "
+            "folder with matrix.mtx (10x). Convert it."
         )
+    return READERS[path.suffix](path)
+
+
+def _read_h5ad(path: Path) -> ad.AnnData:
     try:
         with warnings.catch_warnings():  # files of older versions are read all the same
             warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
@@ -77,6 +85,9 @@ def _read_csv(path: Path) -> ad.AnnData:
         obs=pd.DataFrame(index=table.index.astype(str)),
         var=pd.DataFrame(index=genes),
     )
+
+
+READERS = {".csv": _read_csv, ".h5": read_10x_h5, ".h5ad": _read_h5ad}
 
 
 def check_names(adata: ad.AnnData, name: str) -> None:
