@@ -3,13 +3,12 @@
 Clusters are Seurat's, cell types PanglaoDB's guess for a whole cluster from its markers.
 """
 
+import csv
 from pathlib import Path
 
 import pandas as pd
 
-ANNOTATION_COLUMNS = (
-    *("sra", "srs", "cluster", "cell_type", "p_value", "adjusted_p_value", "activity_score"),
-)
+N_COLUMNS = 7  # SRA, SRS, cluster, cell type, p, adjusted p, activity score
 
 
 def join_clusters(
@@ -39,10 +38,7 @@ def join_clusters(
         If a file is not such a table.
     """
     cluster_of = _read_clusters(clusters)
-    sra, _, srs = sample.partition("_")
-    types = _read_annotations(annotations)
-    of_sample = types[(types.sra == sra) & (types.srs == srs)]
-    type_of = of_sample.drop_duplicates("cluster").set_index("cluster").cell_type
+    type_of = _read_types(annotations, sample)
     cluster = pd.Series(cells.str.removeprefix(f"{sample}_"), index=cells).map(cluster_of)
     found = pd.DataFrame({"cluster": cluster, "cell_type": cluster.map(type_of)})
     notes = []
@@ -68,19 +64,16 @@ def _read_clusters(path: Path) -> pd.Series:
     return table
 
 
-def _read_annotations(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(
-            path,
-            header=None,
-            names=list(ANNOTATION_COLUMNS),
-            dtype=str,
-            na_values=["\\N"],
-            keep_default_na=False,
-            index_col=False,
-        )
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise ValueError(
-            f"{path} is not PanglaoDB's table of cell types ({error}): {len(ANNOTATION_COLUMNS)} "
-            "columns separated by commas are needed. Download it again."
-        ) from error
+def _read_types(path: Path, sample: str) -> dict[str, str]:
+    r"""Read the cell type of each cluster of a sample; \N is unknown."""
+    types: dict[str, str] = {}
+    for number, line in enumerate(csv.reader(path.read_text().splitlines()), start=1):
+        if len(line) != N_COLUMNS:
+            raise ValueError(
+                f"{path} is not PanglaoDB's table of cell types: line {number} has {len(line)} "
+                f"columns, {N_COLUMNS} are needed. Download it again."
+            )
+        sra, srs, cluster, cell_type, *_ = line
+        if f"{sra}_{srs}" == sample and cell_type != "\\N":
+            types.setdefault(cluster, cell_type)
+    return types

@@ -4,18 +4,35 @@ A corpus of hundreds of samples does not stop at one that holds something else t
 the sample is left out, and the reason stands in the table of quality.
 """
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from scbert.cells.expression import cell_sums
+from scbert.cells.tables import read_table
 from scbert.config import Counts
 
 N_CELLS_TO_LOOK_AT = 200
+NUMBERS = (
+    *("cells_read", "cells_kept", "genes", "ensembl_ids"),
+    *("species_share", "fractional", "median_genes", "median_counts"),
+)
 
 
 class UnusableSample(ValueError):
     """The file is whole, but what it holds cannot be used."""
+
+
+def read_quality(path: Path) -> list[dict[str, Any]]:
+    """Read the table of quality: a line for each file of cells, numbers as such."""
+    table = read_table(path, "sample", "decision", "reason", *NUMBERS, "subset")
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name])  # empty: NaN, of a sample without cells
+    table["subset"] = table.subset == "True"
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def require_usable(
@@ -65,11 +82,13 @@ def species_share(names: pd.DataFrame, prefix: str) -> float:
 
     Symbols can tell man (all capitals, but for C1orf112 and the like) from mouse (Cd3d) only.
     """
-    has_id = (names.gene_id != "").to_numpy()
-    by_id = names.gene_id.str.match(prefix + r"\d{11}$").to_numpy(dtype=bool)
-    symbol = names.symbol.str.replace("orf", "ORF", n=1)
-    by_symbol = (symbol == symbol.str.upper()).to_numpy(dtype=bool) | (prefix != "ENSG")
-    return float(np.where(has_id, by_id, by_symbol).mean()) if len(names) else 0.0
+    of_species = [
+        gene_id.startswith(prefix) and gene_id[len(prefix) :].isdigit()
+        if gene_id
+        else prefix != "ENSG" or symbol.replace("orf", "ORF", 1).isupper()
+        for symbol, gene_id in zip(names.symbol, names.gene_id, strict=True)
+    ]
+    return sum(of_species) / len(of_species) if of_species else 0.0
 
 
 def fractional_share(matrix: sparse.csr_matrix) -> float:

@@ -49,7 +49,7 @@ def read_rdata(path: Path, max_gb: float) -> ad.AnnData:
         rows, barcodes, matrix = _matrix(objects["sm"])
     except (KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"'sm' of {path} is not a sparse matrix of genes x cells ({error!r}). Download it again."
+            f"'sm' of {path} is no sparse matrix of genes x cells ({error!r}). Download it again."
         ) from error
     sample = path.name.split(".")[0]
     cells = pd.Index([f"{sample}_{barcode}" for barcode in barcodes], dtype=object)
