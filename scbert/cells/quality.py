@@ -30,7 +30,7 @@ def read_quality(path: Path) -> list[dict[str, Any]]:
     """Read the table of quality: a line for each file of cells, numbers as such."""
     table = read_table(path, "sample", "decision", "reason", *NUMBERS, "subset")
     for name in NUMBERS:
-        table[name] = pd.to_numeric(table[name])  # empty: NaN, of a sample without cells
+        table[name] = table[name].replace("", "nan").astype(float)  # of a sample without cells
     table["subset"] = table.subset == "True"
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
@@ -93,8 +93,8 @@ def species_share(names: pd.DataFrame, prefix: str) -> float:
 
 def fractional_share(matrix: sparse.csr_matrix) -> float:
     """Return which share of the expressed values is no whole number."""
-    whole = np.count_nonzero(matrix.data == np.rint(matrix.data))
-    return 1 - whole / matrix.nnz if matrix.nnz else 0.0
+    fractions = np.count_nonzero(matrix.data != np.rint(matrix.data))
+    return int(fractions) / matrix.nnz if matrix.nnz else 0.0
 
 
 def fractional_levels(matrix: sparse.csr_matrix) -> float:
