@@ -1,6 +1,7 @@
 """Which samples can be used, and the table that says so."""
 
 import gzip
+import os
 from pathlib import Path
 
 import anndata as ad
@@ -20,12 +21,17 @@ from scbert.cells.quality import (
     require_usable,
     species_share,
 )
+from scbert.cells.r_files import read_rdata
 from scbert.config import ReadSettings, load_config
 from scbert.files import read_json, write_json
 from scbert.steps.quality import summarize_quality
 from scbert.steps.read import read_counts
 
 ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("SCBERT_SHARED_DATA", ROOT / "../shared/data")) / "panglaodb"
+needs_shared_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason=f"{SHARED} is absent (set SCBERT_SHARED_DATA)"
+)
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
 COUNTS = CONFIG.counts.model_copy(update={"min_genes": 5})
 SETTINGS = ReadSettings(
@@ -222,3 +228,33 @@ def test_summarize_quality_is_read_as_it_was_written(run, tmp_path):
         assert table[0][name] == used[name]
         assert table[1][name] == mouse[name]
     assert np.isnan(table[2]["median_genes"])
+
+
+@needs_shared_data
+def test_read_counts_takes_fractions_of_panglaodb_as_counts(tmp_path):
+    """Each cell has one fraction, in about half of its genes; 47 of the 50 are nearly empty."""
+    counts = CONFIG.counts.model_copy(update={"min_genes": 200})
+    settings = SETTINGS.model_copy(update={"counts": counts})
+    cells = SHARED / "rdata/SRA782908_SRS3815594.sparse.RData"
+    read_counts(cells, tmp_path / "s.h5ad", tmp_path / "s.json", settings)
+    counts, quality = ad.read_h5ad(tmp_path / "s.h5ad"), read_json(tmp_path / "s.json")
+    assert quality["scale"] == "raw counts"
+    assert quality["cells_read"] == 50
+    assert 0 < counts.n_obs == quality["cells_kept"] < 50
+    assert counts.obs.n_genes.min() >= 200
+    assert (counts.X.data != np.round(counts.X.data)).any()
+    assert list(counts.obs) == ["library_size", "n_genes"]
+    assert quality["fractional"] > 0.5
+    assert quality["subset"]
+
+
+@needs_shared_data
+def test_real_samples_have_at_most_two_fractions_per_cell():
+    """The second is a sum of two rows of a gene that X and Y share."""
+    for path in sorted((SHARED / "rdata").iterdir()):
+        x = read_rdata(path, max_gb=1).X
+        for row in range(x.shape[0]):
+            levels = np.unique(x.data[x.indptr[row] : x.indptr[row + 1]])
+            assert np.count_nonzero(levels != np.rint(levels)) <= 2
+        assert fractional_levels(x) < 0.2
+        assert fractional_share(x) > 0.3

@@ -4,12 +4,14 @@ import csv
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scbert.cells.matrices import require_intact
 from scbert.cells.scale import Scale, guess_scale
 from scbert.cells.tenx import read_10x_folder, read_10x_h5
 from scbert.files import publish
@@ -127,7 +129,7 @@ def select_matrix(
     Raises
     ------
     ValueError
-        If it does not exist, or its genes repeat.
+        If it does not exist, is damaged, or its genes repeat.
     """
     present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
     if adata.raw is not None:
@@ -141,10 +143,22 @@ def select_matrix(
         raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
     genes = adata.raw.var if found == "raw.X" else adata.var
     _require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-    matrix = sparse.csr_matrix(present[found], copy=True)
+    matrix = _as_csr(present[found], f"{found} of {name}")
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix, genes, found
+
+
+def _as_csr(values: Any, name: str) -> sparse.csr_matrix:
+    """Return a copy as CSR."""
+    try:
+        if sparse.issparse(values) and values.format in ("csr", "csc"):
+            require_intact(values)
+        return sparse.csr_matrix(values, copy=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name} is a damaged matrix ({error}). Write or download the file again."
+        ) from error
 
 
 def require_scale(matrix: sparse.csr_matrix, expected: str, name: str) -> Scale:

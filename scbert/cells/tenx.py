@@ -13,6 +13,8 @@ import pandas as pd
 from scipy import sparse
 from scipy.io import mminfo, mmread
 
+from scbert.cells.matrices import require_intact
+
 log = logging.getLogger(__name__)
 
 GENE = "Gene Expression"
@@ -41,6 +43,7 @@ def read_10x_h5(path: Path) -> ad.AnnData:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Variable names are not unique")
             adata = sc.read_10x_h5(path, gex_only=False)
+        require_intact(adata.X)
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as an .h5 file of Cell Ranger ({error!r}). Give "
