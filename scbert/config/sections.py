@@ -240,7 +240,7 @@ class Dataset(Section):
     """A line of the table of datasets."""
 
     dataset: Name
-    file: str  # .h5ad, or package:NAME/FILE
+    file: str  # .h5ad, .h5 or folder of 10x, .csv, .RData; or package:NAME/FILE
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
     label_key: str  # column of obs: the cell type
