@@ -63,6 +63,8 @@ rule fetch_mtx:
 rule read_counts:
     input:
         cells=cells_file,
+        clusters=of_panglaodb("resources/panglaodb/{source}.clusters.txt"),
+        annotations=of_panglaodb("resources/panglaodb/cell_type_annotations.txt"),
         script=workflow.source_path("../scripts/read_counts.py"),
     output:
         counts="results/counts/{source}.h5ad",
@@ -81,5 +83,29 @@ rule read_counts:
         settings=read_settings,
         code=code("steps/read.py"),
     shell:
-        "python {input.script} --cells {input.cells} --counts {output.counts}"
-        " --quality {output.quality} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script} --cells {input.cells} --clusters {input.clusters}"
+        " --annotations {input.annotations} --counts {output.counts} --quality {output.quality}"
+        " --settings {params.settings:q} > {log} 2>&1"
+
+
+rule summarize_quality:
+    input:
+        qualities=of_samples_and_datasets("results/counts/{sample}.json"),
+        script=workflow.source_path("../scripts/summarize_quality.py"),
+    output:
+        table="results/corpus/quality.tsv",
+    log:
+        "logs/summarize_quality.log",
+    benchmark:
+        "results/benchmarks/summarize_quality.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("steps/quality.py"),
+    shell:
+        "python {input.script} --qualities {input.qualities} --table {output.table} > {log} 2>&1"

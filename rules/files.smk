@@ -23,6 +23,16 @@ def cells_file(wildcards):
     return local_file(wildcards.source)
 
 
+def of_panglaodb(pattern):
+    """An input function: a file beside a sample of PanglaoDB, and none for other sources."""
+
+    def paths(wildcards):
+        from_panglaodb = wildcards.source not in FILES and FROM_PANGLAODB
+        return pattern.format(source=wildcards.source) if from_panglaodb else []
+
+    return paths
+
+
 def ontology_of(wildcards):
     """The table of Cell Ontology ids of a dataset, if it has one."""
     ontology = DATASETS[wildcards.dataset].ontology

@@ -31,7 +31,7 @@ rule report:
         corpus_figures=expand(
             "results/figures/corpus/{figure}.svg", figure=CORPUS_FIGURES
         ),
-        qualities=of_samples_and_datasets("results/counts/{sample}.json"),
+        quality="results/corpus/quality.tsv",
         overlaps=of_samples_and_datasets("results/expression/{sample}.json"),
         stores=expand("results/tokens/{store}", store=[CONFIG.corpus.name, *DATASETS]),
         gene2vec="results/gene2vec",
@@ -65,7 +65,7 @@ rule report:
     shell:
         "python {input.script} --evaluations {input.evaluations} --comparisons {input.comparisons}"
         " --dataset-figures {input.dataset_figures} --corpus-figures {input.corpus_figures}"
-        " --qualities {input.qualities} --overlaps {input.overlaps} --stores {params.stores}"
+        " --quality {input.quality} --overlaps {input.overlaps} --stores {params.stores}"
         " --gene2vec {input.gene2vec}/meta.json --validation {input.pretrained}/validation.json"
         " --benchmarks {params.benchmarks} --config {input.config} --report {output.report}"
         " > {log} 2>&1"
@@ -81,7 +81,7 @@ use rule report as report_dataset with:
         corpus_figures=expand(
             "results/figures/corpus/{figure}.svg", figure=CORPUS_FIGURES
         ),
-        qualities=of_samples_and_datasets("results/counts/{sample}.json"),
+        quality="results/corpus/quality.tsv",
         overlaps=of_samples_and_datasets("results/expression/{sample}.json"),
         stores=expand("results/tokens/{store}", store=[CONFIG.corpus.name, *DATASETS]),
         gene2vec="results/gene2vec",

@@ -48,6 +48,7 @@ def read_settings(wildcards):
         matrix=line.matrix if line else "auto",
         scale=line.scale if line else "auto",
         dataset=DATASETS.get(wildcards.source),
+        leave_out=wildcards.source not in FILES,
     )
 
 

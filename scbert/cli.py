@@ -38,7 +38,10 @@ def main(
 
 @app.command()
 def annotate(
-    query: Annotated[Path, typer.Argument(help="Cells x genes: .h5ad, or .csv of counts.")],
+    query: Annotated[
+        Path,
+        typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
+    ],
     model: Annotated[Path, typer.Option(help="Folder of a fine-tuned model.")],
     out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
     matrix: Annotated[

@@ -70,7 +70,10 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
+    """Return the SHA-256 of a file, or of a folder's names and hashes, as hexadecimal digits."""
+    if path.is_dir():
+        lines = [f"{file.name} {sha256_of(file)}\n" for file in sorted(path.iterdir())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -3,5 +3,6 @@
 from scbert.config import ReadSettings, step_arguments
 from scbert.steps.read import read_counts
 
-args = step_arguments(__doc__, "cells", "counts", "quality", settings=ReadSettings)
+paths, tables = ("cells", "counts", "quality"), ("clusters", "annotations")
+args = step_arguments(__doc__, *paths, lists=tables, settings=ReadSettings)
 read_counts(**vars(args))

@@ -3,8 +3,8 @@
 from scbert.config import step_arguments
 from scbert.steps.report import write_report
 
-one = ("gene2vec", "validation", "benchmarks", "config", "report")
-many = ("evaluations", "comparisons", "qualities", "overlaps", "stores")
+one = ("quality", "gene2vec", "validation", "benchmarks", "config", "report")
+many = ("evaluations", "comparisons", "overlaps", "stores")
 figures = ("dataset_figures", "corpus_figures")
 args = step_arguments(__doc__, *one, lists=many + figures)
 write_report(**vars(args))

@@ -149,6 +149,7 @@ def run_to_tokens(root, cells, config, split=None):
         matrix="X",
         scale="counts",
         dataset=dataset,
+        leave_out=False,
     )
     read_counts(paths.cells, paths.counts, paths.quality, reading)
     if split is None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.io import mmwrite
 
 import scbert
 from scbert.steps import annotate as step
@@ -301,6 +302,16 @@ def test_annotate_file_writes_what_annotate_returns(query, expected, toy_run, tm
 def test_csv_of_counts_is_read(query, expected, toy_run, tmp_path):
     query.to_df().to_csv(tmp_path / "query.csv")
     found = annotate_file(tmp_path / "query.csv", toy_run.model, tmp_path / "out.h5ad")
+    assert_same_calls(found, expected, 1e-12)
+
+
+def test_a_folder_of_10x_is_read(query, expected, toy_run, tmp_path):
+    folder = tmp_path / "filtered_feature_bc_matrix"
+    folder.mkdir()
+    mmwrite(folder / "matrix.mtx", query.X.T, field="integer")
+    (folder / "barcodes.tsv").write_text("\n".join(query.obs_names) + "\n")
+    (folder / "genes.tsv").write_text("".join(f"{name}\t{name}\n" for name in query.var_names))
+    found = annotate_file(folder, toy_run.model, tmp_path / "out.h5ad")
     assert_same_calls(found, expected, 1e-12)
 
 

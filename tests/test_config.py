@@ -242,7 +242,8 @@ def test_load_datasets_refuses_a_missing_table(tmp_path):
     [
         (
             ReadSettings,
-            {"sample": "a", "source": "b", "matrix": "X", "scale": "auto", "dataset": None},
+            {"sample": "a", "source": "b", "matrix": "X", "scale": "auto", "dataset": None}
+            | {"leave_out": False},
         ),
         (SampleSettings, {"sample": "SRA1_SRS1", "panglaodb": BASE["corpus"]["panglaodb"]}),
         (PretrainSettings, {}),

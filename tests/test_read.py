@@ -38,6 +38,7 @@ def settings(min_genes=1, **dataset):
         matrix=dataset.get("matrix", "auto"),
         scale=dataset.get("scale", "auto"),
         dataset=DATASET.model_copy(update=dataset),
+        leave_out=False,
     )
 
 
@@ -116,17 +117,25 @@ def test_read_counts_writes_counts_and_what_was_done(run):
     assert found.obs.n_genes.tolist() == cells.X.getnnz(axis=1).tolist()
     assert found.var.symbol.tolist() == found.var_names.tolist() == cells.var_names.tolist()
     assert found.var.gene_id.iloc[1] == "ENSG00000000001"
-    assert found.var.n_cells.tolist() == found.X.getnnz(axis=0).tolist()
+    assert found.var.n_cells.tolist() == cells.X.getnnz(axis=0).tolist()
     assert quality == {
         "sample": "toy",
         "source": "toy.h5ad",
         "sha256": sha256_of(run.cells),
+        "decision": "used",
+        "reason": "",
+        "dropped": {},
         "matrix": "X",
         "scale": "raw counts",
         "cells_read": 30,
         "cells_kept": 30,
-        "dropped": {},
         "genes": 40,
+        "ensembl_ids": 40,
+        "species_share": 1.0,
+        "subset": True,
+        "fractional": 0.0,
+        "median_genes": np.median(cells.X.getnnz(axis=1)),
+        "median_counts": np.median(sums(cells)),
         "cell_types": {"B cell": 15, "T cell": 15},
         "notes": [],
     }
@@ -231,7 +240,7 @@ def test_a_missing_file_is_refused(run):
 def test_another_format_is_refused(run, tmp_path):
     run.cells = tmp_path / "toy.loom"
     run.cells.write_bytes(b"loom")
-    run.refuses(r"ends in '.loom', but cells are read from .h5ad or .csv. Convert it")
+    run.refuses(r"ends in '.loom', but cells are read from .h5ad, .h5 .10x., .csv or a folder")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])

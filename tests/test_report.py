@@ -11,6 +11,7 @@ import yaml
 from scbert.config import load_config
 from scbert.evidence import report
 from scbert.files import write_json
+from scbert.steps.quality import summarize_quality
 from scbert.steps.report import draw_corpus_figures, draw_dataset_figures, write_report
 from tests.test_figures import (
     PBMC,
@@ -44,20 +45,28 @@ def write_lines(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def make_quality(sample: str) -> dict:
+def make_quality(sample: str, **other: object) -> dict:
     return {
         "sample": sample,
         "source": f"package:scanpy/datasets/{sample}.h5ad",
         "sha256": "0123456789abcdef" * 4,
+        "decision": "used",
+        "reason": "",
+        "dropped": {"expresses fewer than 100 genes": 8, "type with fewer than 3 cells": 0},
         "matrix": "raw.X",
         "scale": "log1p of counts per 10,000: counts were restored with n_counts.",
         "cells_read": 1_700,
         "cells_kept": 1_692,
-        "dropped": {"expresses fewer than 100 genes": 8, "type with fewer than 3 cells": 0},
         "genes": 765,
+        "ensembl_ids": 0,
+        "species_share": 0.98,
+        "subset": True,
+        "fractional": 0.0,
+        "median_genes": 183.0,
+        "median_counts": 1_204.5,
         "cell_types": PBMC,
         "notes": ["The file holds 765 of the genes of the study."],
-    }
+    } | other
 
 
 def make_overlap(sample: str) -> dict:
@@ -87,6 +96,12 @@ OVERLAP = (
 )
 
 
+def write_quality(folder: Path, *qualities: dict) -> None:
+    for quality in qualities:
+        write_json(folder / f"counts/{quality['sample']}.json", quality)
+    summarize_quality(sorted(folder.glob("counts/*.json")), folder / "corpus/quality.tsv")
+
+
 @pytest.fixture
 def results(tmp_path):
     """Write the workflow's files of the corpus, and give the folder."""
@@ -96,8 +111,7 @@ def results(tmp_path):
     make_gene_map().to_csv(folder / "gene2vec/map.tsv", sep="\t", index=False)
     write_json(folder / "pretrained/validation.json", VALIDATION)
     write_lines(folder / "pretrained/history.jsonl", make_history())
-    for sample in ("celltypist_sample", "pbmc68k_reduced"):
-        write_json(folder / f"counts/{sample}.json", make_quality(sample))
+    write_quality(folder, *map(make_quality, ("celltypist_sample", "pbmc68k_reduced")))
     write_json(folder / "expression/pbmc68k_reduced.json", make_overlap("pbmc68k_reduced"))
     values = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
     write_json(folder / "config.json", load_config(values).model_dump(mode="json"))
@@ -133,7 +147,7 @@ def lay_out(results: Path) -> str:
         sorted(results.glob("metrics/*/comparison.json")),
         dataset_figures=sorted(results.glob("figures/*/*.svg")),
         corpus_figures=sorted(results.glob("figures/*.svg")),
-        qualities=sorted(results.glob("counts/*.json")),
+        quality=results / "corpus/quality.tsv",
         overlaps=sorted(results.glob("expression/*.json")),
         stores=sorted(results.glob("tokens/*/meta.json")),
         gene2vec=results / "gene2vec/meta.json",
@@ -200,6 +214,22 @@ def test_write_report_holds_every_number_as_given(results):
         *OVERLAP,
     ):
         assert text in page
+
+
+def test_write_report_lists_samples_left_out_with_the_reason(results):
+    """305 samples must not drown it: they stand in a box that scrolls."""
+    nothing = {"cells_kept": 0, "median_genes": None, "median_counts": None, "dropped": {}}
+    mouse = make_quality("SRA1_SRS1", decision="left out", reason="only 0% <human>", **nothing)
+    many = [make_quality(f"SRA2_SRS{number}", fractional=0.53) for number in range(300)]
+    write_quality(results, mouse, *many)
+    add_dataset(results, make_evaluation(), make_comparison())
+    page = lay_out(results)
+    assert "302 of 303 files of cells were used; of 515,100 cells, 510,984 were kept" in page
+    assert re.search(r"<th>SRA1_SRS1</th><td[^>]*>1,700</td><td>only 0% &lt;human&gt;</td>", page)
+    assert page.count("SRA1_SRS1") == 1
+    assert page.count("53\N{NO-BREAK SPACE}% of the values fractions") == 300
+    assert page.count("8: expresses fewer than 100 genes") == 302
+    assert "type with fewer than 3 cells" not in page
 
 
 def test_write_report_loads_nothing_and_is_light(results):

@@ -4,13 +4,16 @@ import csv
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scbert.cells.matrices import require_intact
 from scbert.cells.scale import Scale, guess_scale
+from scbert.cells.tenx import read_10x_folder, read_10x_h5
 from scbert.files import publish
 
 log = logging.getLogger(__name__)
@@ -20,23 +23,30 @@ UNIQUE_GENES = "use Ensembl ids as var_names, or sum those columns"
 
 
 def read_cells(path: Path) -> ad.AnnData:
-    """Read an .h5ad file, or a .csv of counts (cells x genes, first column the cell).
+    """Read cells from .h5ad, 10x .h5, a 10x folder around matrix.mtx, or a .csv of counts.
+
+    In a .csv: cells x genes, the first column is the cell.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, or it is neither.
+        If there is no such file, or it is none of these.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist. Check the path, or run the step that makes it."
         )
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    if path.suffix != ".h5ad":
+    if path.is_dir():
+        return read_10x_folder(path)
+    if path.suffix not in READERS:
         raise ValueError(
-            f"{path} ends in '{path.suffix}', but cells are read from .h5ad or .csv. Convert it."
+            f"{path} ends in '{path.suffix}', but cells are read from .h5ad, .h5 (10x), .csv or a "
+            "folder with matrix.mtx (10x). Convert it."
         )
+    return READERS[path.suffix](path)
+
+
+def _read_h5ad(path: Path) -> ad.AnnData:
     try:
         with warnings.catch_warnings():  # files of older versions are read all the same
             warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
@@ -79,6 +89,9 @@ def _read_csv(path: Path) -> ad.AnnData:
     )
 
 
+READERS = {".csv": _read_csv, ".h5": read_10x_h5, ".h5ad": _read_h5ad}
+
+
 def check_names(adata: ad.AnnData, name: str) -> None:
     """Refuse repeated cell ids and gene names: a result could not be told apart.
 
@@ -116,7 +129,7 @@ def select_matrix(
     Raises
     ------
     ValueError
-        If it does not exist, or its genes repeat.
+        If it does not exist, is damaged, or its genes repeat.
     """
     present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
     if adata.raw is not None:
@@ -130,10 +143,22 @@ def select_matrix(
         raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
     genes = adata.raw.var if found == "raw.X" else adata.var
     _require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-    matrix = sparse.csr_matrix(present[found], copy=True)
+    matrix = _as_csr(present[found], f"{found} of {name}")
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix, genes, found
+
+
+def _as_csr(values: Any, name: str) -> sparse.csr_matrix:
+    """Return a copy as CSR."""
+    try:
+        if sparse.issparse(values) and values.format in ("csr", "csc"):
+            require_intact(values)
+        return sparse.csr_matrix(values, copy=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name} is a damaged matrix ({error}). Write or download the file again."
+        ) from error
 
 
 def require_scale(matrix: sparse.csr_matrix, expected: str, name: str) -> Scale:

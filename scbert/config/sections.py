@@ -111,6 +111,10 @@ class Counts(Section):
 
     min_genes: int = Field(ge=0)  # expressed genes a cell needs, over all genes of its file
     min_cells_per_type: int = Field(ge=3)  # one for each of train, validation and test
+    ensembl_prefix: str = Field(pattern=r"^ENS[A-Z]*G$")  # of the species; samples of others go
+    max_fractional: float = Field(gt=0, le=1)  # of the different values of a cell that are no whole
+    transcriptome_genes: Count  # a file with fewer is called a subset in the table of quality
+    max_rdata_gb: float = Field(gt=0)  # of an R file, decompressed
 
 
 class Vocabulary(Section):
@@ -305,7 +309,7 @@ class Dataset(Section):
     """A line of the table of datasets."""
 
     dataset: Name
-    file: Source  # a path, package:NAME/FILE, or http(s)://
+    file: Source  # .h5ad, .h5 or folder of 10x, .csv, .RData; as path, package:NAME/FILE or http(s)://
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
     label_key: str  # column of obs: the cell type

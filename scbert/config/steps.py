@@ -42,6 +42,7 @@ class ReadSettings(Section):
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
     dataset: Dataset | None  # None: unlabelled cells of the corpus
+    leave_out: bool  # unusable content: write no cells and the reason (PanglaoDB); else an error
 
 
 class SourceSettings(Section):

@@ -85,7 +85,7 @@ class Evidence:
 
     datasets: Sequence[DatasetEvidence]
     figures: Mapping[str, str]  # of the corpus: name -> SVG
-    qualities: Sequence[Json]
+    quality: Sequence[Json]  # a line for each file of cells
     overlaps: Sequence[Json]
     stores: Sequence[Json]
     gene2vec: Json

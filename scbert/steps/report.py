@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scbert.cells.quality import read_quality
 from scbert.cells.tables import read_table
 from scbert.config import load_config
 from scbert.evidence import corpus_figures, dataset_figures
@@ -90,7 +91,7 @@ def write_report(
     *,
     dataset_figures: Sequence[Path],
     corpus_figures: Sequence[Path],
-    qualities: Sequence[Path],
+    quality: Path,
     overlaps: Sequence[Path],
     stores: Sequence[Path],
     gene2vec: Path,
@@ -109,8 +110,10 @@ def write_report(
         SVG files {dataset}/{name}.svg.
     corpus_figures
         SVG files tokens.svg, gene2vec.svg and pretraining.svg.
-    qualities, overlaps
-        JSON files beside the counts and beside the expression, one for each sample or dataset.
+    quality
+        The table of summarize_quality.
+    overlaps
+        JSON files beside the expression, one for each sample or dataset.
     stores
         meta.json files of the token stores.
     gene2vec
@@ -132,7 +135,7 @@ def write_report(
     evidence = Evidence(
         datasets=_join_datasets(evaluations, comparisons, dataset_figures),
         figures={path.stem: path.read_text() for path in corpus_figures},
-        qualities=[read_json(path) for path in qualities],
+        quality=read_quality(quality),
         overlaps=[read_json(path) for path in overlaps],
         stores=[read_json(path) for path in stores],
         gene2vec=read_json(gene2vec),

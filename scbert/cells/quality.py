@@ -1,0 +1,134 @@
+"""Whether a sample of a corpus can be used, and the numbers that say so.
+
+A corpus of hundreds of samples does not stop at one that holds something else than human counts:
+the sample is left out, and the reason stands in the table of quality.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbert.cells.expression import cell_sums
+from scbert.cells.tables import read_table
+from scbert.config import Counts
+
+N_CELLS_TO_LOOK_AT = 200
+NUMBERS = (
+    *("cells_read", "cells_kept", "genes", "ensembl_ids"),
+    *("species_share", "fractional", "median_genes", "median_counts"),
+)
+
+
+class UnusableSample(ValueError):
+    """The file is whole, but what it holds cannot be used."""
+
+
+def read_quality(path: Path) -> list[dict[str, Any]]:
+    """Read the table of quality: a line for each file of cells, numbers as such."""
+    table = read_table(path, "sample", "decision", "reason", *NUMBERS, "subset")
+    for name in NUMBERS:
+        table[name] = table[name].replace("", "nan").astype(float)  # of a sample without cells
+    table["subset"] = table.subset == "True"
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def require_usable(
+    matrix: sparse.csr_matrix, names: pd.DataFrame, settings: Counts, sample: str
+) -> None:
+    """Refuse a sample without cells, of another species, or without counts.
+
+    Parameters
+    ----------
+    matrix
+        Shape (cells, genes); stored zeros are gone.
+    names
+        Symbol and gene_id of each gene, from `gene_names`.
+
+    Raises
+    ------
+    UnusableSample
+        With the number that decided.
+    """
+    if not matrix.shape[0] or not matrix.nnz:
+        raise UnusableSample(
+            f"{sample} holds no counts: it has {matrix.shape[0]} cells and {matrix.shape[1]} genes."
+        )
+    share = species_share(names, settings.ensembl_prefix)
+    if share < 0.5:
+        raise UnusableSample(
+            f"only {share:.0%} of the {len(names)} genes of {sample} are of the species with "
+            f"Ensembl ids {settings.ensembl_prefix}... (counts.ensembl_prefix), such as not "
+            f"{', '.join(names.symbol[:3])}. Give cells of that species."
+        )
+    if matrix.data.min() < 0:
+        raise UnusableSample(
+            f"{sample} holds negative values (lowest {matrix.data.min():.3g}), as scaled data do. "
+            "Give raw counts."
+        )
+    share = fractional_levels(matrix)
+    if share > settings.max_fractional:
+        raise UnusableSample(
+            f"{share:.0%} of the different values of a cell of {sample} are no whole numbers "
+            f"(counts.max_fractional: {settings.max_fractional:.0%}): these are not counts, but "
+            "normalised expression. Give raw counts."
+        )
+
+
+def species_share(names: pd.DataFrame, prefix: str) -> float:
+    """Return the share of genes of a species: by Ensembl id or, where there is none, by symbol.
+
+    Symbols can tell man (all capitals, but for C1orf112 and the like) from mouse (Cd3d) only.
+    """
+    of_species = [
+        gene_id.startswith(prefix) and gene_id[len(prefix) :].isdigit()
+        if gene_id
+        else prefix != "ENSG" or symbol.replace("orf", "ORF", 1).isupper()
+        for symbol, gene_id in zip(names.symbol, names.gene_id, strict=True)
+    ]
+    return sum(of_species) / len(of_species) if of_species else 0.0
+
+
+def fractional_share(matrix: sparse.csr_matrix) -> float:
+    """Return which share of the expressed values is no whole number."""
+    fractions = np.count_nonzero(matrix.data != np.rint(matrix.data))
+    return int(fractions) / matrix.nnz if matrix.nnz else 0.0
+
+
+def fractional_levels(matrix: sparse.csr_matrix) -> float:
+    """Return which share of the different values of a cell is no whole number.
+
+    Counts repeat few numbers, and in PanglaoDB one fraction per cell; normalised expression has a
+    fraction for each count. Over up to 200 cells with at least two values, evenly spread: the
+    median.
+    """
+    filled = np.flatnonzero(np.diff(matrix.indptr) >= 2)
+    if not filled.size:
+        return 0.0
+    chosen = filled[np.unique(np.linspace(0, len(filled) - 1, N_CELLS_TO_LOOK_AT).astype(int))]
+    shares = []
+    for cell in chosen:
+        levels = np.unique(matrix.data[matrix.indptr[cell] : matrix.indptr[cell + 1]])
+        shares.append(np.mean(levels != np.rint(levels)))
+    return float(np.median(shares))
+
+
+def describe(
+    matrix: sparse.csr_matrix, names: pd.DataFrame, settings: Counts
+) -> dict[str, float | int | bool | None]:
+    """Return the numbers of a sample for the table of quality; `matrix` holds the cells kept."""
+    return {
+        "genes": matrix.shape[1],
+        "ensembl_ids": int((names.gene_id != "").sum()),
+        "species_share": species_share(names, settings.ensembl_prefix),
+        "subset": matrix.shape[1] < settings.transcriptome_genes,
+        "fractional": fractional_share(matrix),
+        "median_genes": _median(np.diff(matrix.indptr)),
+        "median_counts": _median(cell_sums(matrix)),
+    }
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None

@@ -1,0 +1,121 @@
+"""From one file of cells to counts, whatever it held before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbert.cells.clusters import join_clusters
+from scbert.cells.counts import (
+    check_names,
+    library_sizes,
+    read_cells,
+    require_column,
+    require_scale,
+    select_matrix,
+)
+from scbert.cells.expression import cell_sums
+from scbert.cells.genes import gene_names
+from scbert.cells.r_files import read_rdata
+from scbert.cells.recover import recover_counts
+from scbert.config import Dataset, ReadSettings
+
+UNKNOWN_SUM = (
+    "The file does not tell to how many counts per cell it was normalised; taken as {:,.0f}. "
+    "Name the column of all counts (library_size_key) if there is one."
+)
+
+
+@dataclass
+class Reading:
+    """The counts of a file, and how they were come by.
+
+    `cells` has X (cells, genes), CSR float32; obs library_size, n_genes and what the file says of
+    the cells; var symbol and gene_id.
+    """
+
+    cells: ad.AnnData
+    matrix: str
+    scale: str
+    notes: list[str]
+
+
+def nothing_read() -> Reading:
+    """Return what is known of a file without counts: no cells and no genes."""
+    obs = pd.DataFrame({"library_size": [], "n_genes": []}, index=pd.Index([], dtype=object))
+    var = pd.DataFrame({"symbol": [], "gene_id": []}, index=pd.Index([], dtype=object))
+    empty = sparse.csr_matrix((0, 0), dtype=np.float32)
+    return Reading(ad.AnnData(empty, obs, var.astype(object)), "none", "no counts", [])
+
+
+def read_panglaodb(path: Path, max_gb: float) -> Reading:
+    """Read a sample of PanglaoDB: counts by definition, though some are fractions.
+
+    Raises
+    ------
+    UnusableSample, ValueError
+        As `read_rdata`.
+    """
+    cells = read_rdata(path, max_gb)
+    cells.obs["library_size"] = cell_sums(cells.X)
+    cells.obs["n_genes"] = np.diff(cells.X.indptr)
+    return Reading(cells, "sm", "raw counts", [])
+
+
+def add_clusters(
+    reading: Reading, sample: str, clusters: Sequence[Path], annotations: Sequence[Path]
+) -> None:
+    """Add PanglaoDB's cluster and cell type to obs, where there are files of them."""
+    for file, table in zip(clusters, annotations, strict=True):
+        found, notes = join_clusters(reading.cells.obs_names, sample, file, table)
+        reading.cells.obs = reading.cells.obs.join(found)
+        reading.notes += notes
+
+
+def read_sample(path: Path, settings: ReadSettings) -> Reading:
+    """Read counts from a file of cells, or take log-normalised expression back to them.
+
+    Raises
+    ------
+    ValueError
+        If it holds neither, or lacks a column that the table of datasets names.
+    """
+    name, dataset = str(path), settings.dataset
+    adata = read_cells(path)
+    check_names(adata, name)
+    matrix, genes, found = select_matrix(adata, settings.matrix, name)
+    scale = require_scale(matrix, settings.scale, f"{found} of {name}")
+    library = library_sizes(adata.obs, dataset.library_size_key if dataset else "", name)
+    known = scale.kind == "counts" or bool(scale.target_sum) or library is not None
+    notes = [] if known else [UNKNOWN_SUM.format(settings.normalization.target_sum)]
+    if scale.kind == "log1p":
+        matrix, library = recover_counts(matrix, scale, library, settings.normalization.target_sum)
+    elif library is None:
+        library = cell_sums(matrix)
+    obs = pd.DataFrame(
+        {"library_size": library, "n_genes": matrix.getnnz(axis=1)}, index=adata.obs_names
+    )
+    if dataset:
+        obs = obs.join(_labels(adata.obs, dataset, name))
+    var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
+    cells = ad.AnnData(matrix.astype(np.float32), obs=obs, var=var)
+    taken_back = "" if scale.kind == "counts" else ", taken back to counts"
+    return Reading(cells, found, f"{scale}{taken_back}", notes)
+
+
+def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> pd.DataFrame:
+    labels = require_column(obs, dataset.label_key, name)
+    columns = {"cell_type": labels.astype(object).where(labels.notna(), "").astype(str)}
+    if dataset.batch_key:
+        batch = require_column(obs, dataset.batch_key, name)
+        if batch.isna().any():
+            raise ValueError(
+                f"obs['{dataset.batch_key}'] of {name} is empty in {batch.isna().sum()} cells, but "
+                "a batch must not be in two parts. Fill it in, or leave batch_key empty."
+            )
+        columns["batch"] = batch.astype(str)
+    return pd.DataFrame(columns)

@@ -1,0 +1,126 @@
+"""Counts as 10x Genomics' Cell Ranger writes them: an HDF5 file, or a folder around matrix.mtx.
+
+Only features of type 'Gene Expression' are kept: antibodies and guides are no genes.
+"""
+
+import logging
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.io import mminfo, mmread
+
+from scbert.cells.matrices import require_intact
+
+log = logging.getLogger(__name__)
+
+GENE = "Gene Expression"
+
+
+def read_10x_h5(path: Path) -> ad.AnnData:
+    """Read Cell Ranger's filtered_feature_bc_matrix.h5, of version 2, 3 or later.
+
+    Returns
+    -------
+    Cells x genes; var_names are Ensembl ids, var has gene_symbols.
+
+    Raises
+    ------
+    ValueError
+        If scanpy is not installed, or the file is none of Cell Ranger's.
+    """
+    try:
+        import scanpy as sc  # noqa: PLC0415  seconds to import, and not needed to annotate .h5ad
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is a file of Cell Ranger, for which scanpy is needed, and it is not "
+            "installed. Do: pip install 'scbert-end-to-end[workflow]'."
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Variable names are not unique")
+            adata = sc.read_10x_h5(path, gex_only=False)
+        require_intact(adata.X)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as an .h5 file of Cell Ranger ({error!r}). Give "
+            "filtered_feature_bc_matrix.h5, complete, or an .h5ad file."
+        ) from error
+    genes = pd.DataFrame({"gene_symbols": adata.var_names.astype(str)})
+    genes.index = adata.var.gene_ids.astype(str).to_numpy()
+    kinds = adata.var.get("feature_types", pd.Series(GENE, index=adata.var.index)).astype(str)
+    return _genes_only(adata.X, adata.obs_names.astype(str), genes, kinds.to_numpy(), path)
+
+
+def read_10x_folder(folder: Path) -> ad.AnnData:
+    """Read matrix.mtx, barcodes.tsv and features.tsv (or genes.tsv), each plain or .gz.
+
+    scanpy reads only two of these spellings, and takes a gene named NA for a missing one.
+
+    Returns
+    -------
+    Cells x genes; var_names are Ensembl ids, var has gene_symbols.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or damaged, or they do not fit each other.
+    """
+    matrix = _find(folder, "matrix.mtx")
+    try:
+        barcodes = _read_names(_find(folder, "barcodes.tsv"))[0].to_numpy(dtype=object)
+        features = _read_names(_find(folder, "features.tsv", "genes.tsv"))
+        rows, columns, *_ = mminfo(matrix)  # before memory is reserved for what it declares
+        if (rows, columns) != (len(features), len(barcodes)):
+            raise ValueError(
+                f"{matrix.name} declares {rows} x {columns}, but there are {len(features)} "
+                f"features and {len(barcodes)} barcodes"
+            )
+        counts = sparse.csr_matrix(mmread(matrix).T)
+    except Exception as error:
+        raise ValueError(
+            f"{folder} cannot be read as a folder of Cell Ranger ({error!r}). Give a complete one."
+        ) from error
+    genes = pd.DataFrame({"gene_symbols": features.iloc[:, min(1, features.shape[1] - 1)]})
+    genes = genes.set_index(features[0].to_numpy(dtype=object))
+    kinds = features[2] if features.shape[1] > 2 else pd.Series(GENE, index=features.index)
+    return _genes_only(counts, barcodes, genes, kinds.to_numpy(), folder)
+
+
+def _find(folder: Path, *names: str) -> Path:
+    candidates = [folder / f"{name}{suffix}" for name in names for suffix in ("", ".gz")]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise ValueError(
+            f"{folder} has no {' or '.join(names)} (nor .gz), as a folder of Cell Ranger has: "
+            "matrix.mtx, barcodes.tsv and features.tsv. Give that folder."
+        )
+    return found
+
+
+def _read_names(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+
+
+def _genes_only(
+    counts: sparse.spmatrix,
+    barcodes: np.ndarray,
+    genes: pd.DataFrame,
+    kinds: np.ndarray,
+    path: Path,
+) -> ad.AnnData:
+    kept = kinds == GENE
+    if not kept.all():
+        others = pd.Series(kinds[~kept]).value_counts()
+        said = ", ".join(f"{n} of {kind}" for kind, n in others.items())
+        log.info("%s: %d features are genes; left out are %s", path, kept.sum(), said)
+    if not kept.any():
+        raise ValueError(
+            f"{path} has no features of type '{GENE}', but cells are named by their genes. Give a "
+            "file with gene expression."
+        )
+    matrix = sparse.csr_matrix(counts, dtype=np.float32)[:, np.flatnonzero(kept)]
+    return ad.AnnData(matrix, obs=pd.DataFrame(index=barcodes), var=genes[kept])
