@@ -65,13 +65,13 @@ def fails_often(seed, share=0.8):
     return mood
 
 
-def wait_for_part(folder, size):
-    """Wait until so many bytes are on the disk; return how many."""
+def wait_for_part(target, size):
+    """Wait until so many bytes of an unfinished target are on the disk; return how many."""
     tick = threading.Event()
     for _ in range(12_000):
-        found = [path.stat().st_size for path in folder.rglob("*.part")]
-        if found and found[0] >= size:
-            return found[0]
+        found = list((target.parent / ".unfinished").glob(f"{target.name}.*.part"))
+        if found and found[0].stat().st_size >= size:
+            return found[0].stat().st_size
         tick.wait(0.01)
     raise AssertionError("nothing came")
 

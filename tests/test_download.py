@@ -156,7 +156,7 @@ def test_a_killed_download_goes_on_where_it_stopped(site, settings, tmp_path, ra
     process = subprocess.Popen([*command, settings.model_dump_json()], env=environment)
     try:
         assert site.stalled.wait(60)
-        held = wait_for_part(tmp_path, len(body) // 2 - CHUNK)
+        held = wait_for_part(target, len(body) // 2 - CHUNK)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

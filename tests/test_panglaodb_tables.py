@@ -374,9 +374,10 @@ def test_fetch_panglaodb_clusters_hides_no_other_failure(site, tmp_path, mood, b
     assert not target.exists()
 
 
-def test_require_clusters_takes_an_empty_list_of_no_cells(tmp_path):
-    (tmp_path / "none.txt").touch()
-    require_clusters(tmp_path / "none.txt")
+def test_require_clusters_takes_an_empty_list_and_an_empty_line(tmp_path):
+    for content in ("", "ACGT 0\n\n"):
+        (tmp_path / "some.txt").write_text(content)
+        require_clusters(tmp_path / "some.txt")
 
 
 @pytest.mark.parametrize(

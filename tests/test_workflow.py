@@ -443,7 +443,7 @@ def test_a_killed_run_downloads_nothing_twice(fresh, monkeypatch):
         try:
             assert site.stalled.wait(120)
             wait_for(fresh.here / target for target in targets[1:])
-            wait_for_part(fresh.here, 1)
+            wait_for_part(fresh.here / targets[0], 1)
         finally:
             os.killpg(run.pid, signal.SIGKILL)
             run.communicate()

@@ -17,7 +17,7 @@ CLUSTER_SIZES = ("sra", "srs", "cluster", "cells")
 CELL_TYPES = ("sra", "srs", "cluster", "cell_type", "p", "adjusted_p", "activity")
 MARKERS = ("species", "official gene symbol", "cell type")  # of the columns that it has
 NO_SRS = "notused"
-CLUSTER_LINE = r"\S+ -?\d+"
+CLUSTER_LINE = r"\s*|\S+ -?\d+"
 log = logging.getLogger(__name__)
 
 
