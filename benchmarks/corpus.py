@@ -59,7 +59,13 @@ class _Run:
         self.folder = folder
         self.config = config
         self.vocabulary = folder / "vocabulary.tsv"
-        given = {"source": "synthetic", "matrix": "X", "scale": "counts", "dataset": None}
+        given = {
+            "source": "synthetic",
+            "matrix": "X",
+            "scale": "counts",
+            "dataset": None,
+            "leave_out": True,
+        }
         settings = settings_for(ReadSettings, config, sample="benchmark", **given)
         self.reading = ReadSettings.model_validate_json(settings)
 

@@ -3,12 +3,11 @@
 Clusters are Seurat's, cell types PanglaoDB's guess for a whole cluster from its markers.
 """
 
-import csv
 from pathlib import Path
 
 import pandas as pd
 
-N_COLUMNS = 7  # SRA, SRS, cluster, cell type, p, adjusted p, activity score
+from scbert.cells.panglaodb import read_cell_types
 
 
 def join_clusters(
@@ -38,7 +37,7 @@ def join_clusters(
         If a file is not such a table.
     """
     cluster_of = _read_clusters(clusters)
-    type_of = _read_types(annotations, sample)
+    type_of = _types_of(annotations, sample)
     cluster = pd.Series(cells.str.removeprefix(f"{sample}_"), index=cells).map(cluster_of)
     found = pd.DataFrame({"cluster": cluster, "cell_type": cluster.map(type_of)})
     notes = []
@@ -64,16 +63,9 @@ def _read_clusters(path: Path) -> pd.Series:
     return table
 
 
-def _read_types(path: Path, sample: str) -> dict[str, str]:
-    r"""Read the cell type of each cluster of a sample; \N is unknown."""
-    types: dict[str, str] = {}
-    for number, line in enumerate(csv.reader(path.read_text().splitlines()), start=1):
-        if len(line) != N_COLUMNS:
-            raise ValueError(
-                f"{path} is not PanglaoDB's table of cell types: line {number} has {len(line)} "
-                f"columns, {N_COLUMNS} are needed. Download it again."
-            )
-        sra, srs, cluster, cell_type, *_ = line
-        if f"{sra}_{srs}" == sample and cell_type != "\\N":
-            types.setdefault(cluster, cell_type)
-    return types
+def _types_of(annotations: Path, sample: str) -> dict[str, str]:
+    """Return the cell type of each cluster of a sample, where it is known."""
+    table = read_cell_types(annotations)
+    own = table[table.sra + "_" + table.srs == sample].dropna(subset="cell_type")
+    own = own.drop_duplicates("cluster")
+    return dict(zip(own.cluster, own.cell_type, strict=True))

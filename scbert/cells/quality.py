@@ -59,9 +59,9 @@ def require_usable(
     share = species_share(names, settings.ensembl_prefix)
     if share < 0.5:
         raise UnusableSample(
-            f"only {share:.0%} of the {len(names)} genes of {sample} are of the species with "
-            f"Ensembl ids {settings.ensembl_prefix}... (counts.ensembl_prefix), such as not "
-            f"{', '.join(names.symbol[:3])}. Give cells of that species."
+            f"only {share:.0%} of the {len(names)} genes of {sample} "
+            f"({', '.join(names.symbol[:3])}, ...) are of the species with Ensembl ids "
+            f"{settings.ensembl_prefix}... (counts.ensembl_prefix). Give cells of that species."
         )
     if matrix.data.min() < 0:
         raise UnusableSample(

@@ -59,7 +59,7 @@ def read_counts(
         if cells.suffix == ".RData":
             reading = read_panglaodb(cells, settings.counts.max_rdata_gb)
             add_clusters(reading, settings.sample, clusters, annotations)
-            require_usable(reading.cells.X, reading.cells.var, settings.counts, str(cells))
+            require_usable(reading.cells.X, reading.cells.var, settings.counts, settings.sample)
         else:
             reading = read_sample(cells, settings)
         keep, dropped = _keep(reading.cells.obs, settings)
