@@ -105,7 +105,7 @@ def test_require_usable_refuses_negative_values_other_species_and_nothing():
     with pytest.raises(UnusableSample, match=r"negative values \(lowest -1.5\)"):
         require_usable(scaled, human(30), COUNTS, "s")
     with pytest.raises(
-        UnusableSample, match="only 0% of the 30 genes of s .Gene0, .* are of the species"
+        UnusableSample, match=r"only 0% of the 30 genes of s \(Gene0, .* of the species"
     ):
         require_usable(draw(), names([f"Gene{i}" for i in range(30)]), COUNTS, "s")
     with pytest.raises(UnusableSample, match="no counts: it has 20 cells and 30 genes"):
