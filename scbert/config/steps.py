@@ -18,13 +18,14 @@ from scbert.config.sections import (
     Pretrain,
     Section,
     Seed,
+    Sequence,
 )
 
 
 class PretrainSettings(Section):
     """What the pretraining step must know."""
 
-    sequence: Literal["expressed_genes", "all_genes"]
+    sequence: Sequence
     binning: Binning
     network: Network
     pretrain: Pretrain

@@ -21,7 +21,7 @@ from scbert.network.performer import redraw_projections
 from scbert.provenance import provenance
 from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.bundle import new_pretraining_model, save_bundle
+from scbert.training.bundle import gene_table, new_pretraining_model, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.loop import Task, fit, make_accelerator
 
@@ -51,7 +51,7 @@ def pretrain(
     """
     store, genes = open_store(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
-    vectors = torch.from_numpy(read_vectors(gene2vec, genes))
+    vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
     n_bins, options = settings.binning.n_bins, settings.pretrain
     model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
     accelerator = make_accelerator(options.optimizer)
