@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench clean schema
+.PHONY: demo test check bench bench-explain clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -27,6 +27,9 @@ check: $(VENV)/.dev  ## style, types, import contracts
 bench: $(VENV)/.dev  ## speed and memory beside peers, printed as tables
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/store.py
+
+bench-explain: $(VENV)/.dev  ## attention sums beside a forward pass and beside the matrices
+	$(BIN)/python benchmarks/attention_sums.py
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml

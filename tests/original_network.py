@@ -19,7 +19,7 @@ GENE2VEC, COUNTER = "pos_emb.emb.weight", "performer.calls_since_last_redraw"
 def original_state(  # noqa: PLR0913, PLR0917  each is a size that checkpoints differ in
     n_genes=11, dim=20, depth=2, heads=2, dim_head=8, n_tokens=7, n_types=None, seed=0, scale=1.0
 ):
-    """Random weights with the original's keys, shapes and types; `n_types` gives the second head."""
+    """Random weights with the original's keys, shapes and types; `n_types`: the second head."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):

@@ -181,7 +181,7 @@ def test_other_genes_than_the_authors_are_told(convert, monkeypatch, caplog):
     assert "in another order" in caplog.text
 
 
-def change(state, how):
+def change(state, how):  # noqa: C901  one line for each way
     key = f"{LAYER}.1.0.fn.to_k.weight"
     if how == "missing":
         del state[key]

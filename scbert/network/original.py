@@ -90,12 +90,14 @@ def read_sizes(state: Mapping[str, Tensor]) -> OriginalSizes:
     """
     is_finetuned = any(key in state for key in HEAD_KEYS)
     needed = SIZED_BY + (SIZED_BY_HEAD if is_finetuned else ())
-    _require(state, {key: None for key in needed})
+    _require(state, dict.fromkeys(needed))
     n_tokens, dim = _matrix(state, "token_emb.weight")
     inner, _ = _matrix(state, SIZED_BY[2])
     n_features, dim_head = _matrix(state, SIZED_BY[3])
     numbers = [found[1] for key in state if (found := re.match(rf"{BLOCK}\.(\d+)\.", key))]
-    hidden = tuple(_matrix(state, key)[0] for key in SIZED_BY_HEAD) if is_finetuned else None
+    first, second, n_types = (
+        (_matrix(state, key)[0] for key in SIZED_BY_HEAD) if is_finetuned else (0, 0, 0)
+    )
     sizes = OriginalSizes(
         n_tokens=n_tokens,
         n_positions=_matrix(state, "pos_emb.emb.weight")[0],
@@ -105,8 +107,8 @@ def read_sizes(state: Mapping[str, Tensor]) -> OriginalSizes:
         dim_head=dim_head,
         n_features=n_features,
         ff_mult=max(1, _matrix(state, SIZED_BY[4])[0] // dim),
-        hidden=hidden[:2] if hidden else None,
-        n_types=hidden[2] if hidden else None,
+        hidden=(first, second) if is_finetuned else None,
+        n_types=n_types if is_finetuned else None,
     )
     _require(state, expected_shapes(sizes))
     return sizes
@@ -173,8 +175,8 @@ def _require(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...] |
     if faults:
         raise ValueError(
             f"{len(faults)} of {len(state)} weights do not fit the original scBERT: "
-            f"{'; '.join(faults[:5])}{'; ...' if len(faults) > 5 else ''}. Give a checkpoint of its "
-            "pretrain.py or finetune.py, made with gene2vec."
+            f"{'; '.join(faults[:5])}{'; ...' if len(faults) > 5 else ''}. Give a checkpoint of "
+            "its pretrain.py or finetune.py, made with gene2vec."
         )
 
 
