@@ -19,7 +19,7 @@ import torch
 from scbert.config import Network
 from scbert.network.attention import PerformerAttention
 from scbert.network.attention_sums import attention_sums, sums_of_attention
-from scbert.network.features import key_features, key_stabilizer, query_features
+from scbert.network.features import key_features, query_features, sum_of_keys
 from scbert.network.model import Encoder
 
 ALL_GENES = 16_907  # the paper's sequence
@@ -86,7 +86,7 @@ def compare_with_matrices(n_genes: int, runs: int) -> tuple[float, float]:
 
     def matrix_of_one_head() -> torch.Tensor:
         q, k, w = q_BHGE[:, :1], k_BHGE[:, :1], attention.projection_ME
-        highest = key_stabilizer(k, real_BG, attention, n_genes)
+        _, highest = sum_of_keys(k, real_BG, attention, n_genes)
         scores = query_features(q, w) @ key_features(k, real_BG, w, highest).mT
         return scores.div_(scores.sum(dim=-1, keepdim=True)).mean(dim=2)
 

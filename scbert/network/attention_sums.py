@@ -15,14 +15,14 @@ from torch import Tensor
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.features import (
     key_features,
-    key_stabilizer,
     look_into_layers,
     query_features,
     slices,
+    sum_of_keys,
 )
 from scbert.network.model import Encoder
 
-CHUNK = 512  # genes at a time: features of 10 heads then take 5 MB
+CHUNK = 64  # genes at a time: the features of 10 heads, 0.7 MB, stay in the cache
 
 
 def attention_sums(
@@ -67,21 +67,19 @@ def _favor(
 ) -> Tensor:
     w_ME = attention.projection_ME
     parts = slices(q_BHGE.shape[2], chunk)
-    highest_BH11 = key_stabilizer(k_BHGE, real_BG, attention, chunk)
+    all_keys_BHM, highest_BH11 = sum_of_keys(k_BHGE, real_BG, attention, chunk)
+    queries_BHM = torch.zeros_like(all_keys_BHM)
 
     def keys(genes: slice) -> Tensor:
         return key_features(k_BHGE[:, :, genes], real_BG[:, genes], w_ME, highest_BH11)
 
-    all_keys_BHM = q_BHGE.new_zeros(*q_BHGE.shape[:2], len(w_ME))
-    queries_BHM = torch.zeros_like(all_keys_BHM)
-    for genes in parts:
-        all_keys_BHM += keys(genes).sum(dim=2)
     for genes in parts:
         phi_BHGM = query_features(q_BHGE[:, :, genes], w_ME)
         norm_BHG1 = phi_BHGM @ all_keys_BHM[..., None]
-        given_BHG1 = (1 / norm_BHG1).masked_fill(~real_BG[:, None, genes, None], 0.0)
+        given_BHG1 = (1 / norm_BHG1).masked_fill_(~real_BG[:, None, genes, None], 0.0)
         queries_BHM += (phi_BHGM.mT @ given_BHG1).squeeze(-1)
-    return torch.cat([(keys(genes) @ queries_BHM[..., None])[..., 0] for genes in parts], dim=-1)
+    sums_BHG1 = torch.cat([keys(genes) @ queries_BHM[..., None] for genes in parts], dim=2)
+    return sums_BHG1.squeeze(-1).masked_fill_(~real_BG[:, None], 0.0)
 
 
 def _exact(q_BHGE: Tensor, k_BHGE: Tensor, real_BG: Tensor, chunk: int) -> Tensor:

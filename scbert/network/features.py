@@ -52,7 +52,7 @@ def look_into_layers(
 
 def exponents(x_BHGE: Tensor, projection_ME: Tensor) -> tuple[Tensor, Tensor]:
     """Return w·x', shape (B, H, G, M), and |x'|²/2, (B, H, G, 1), for x' = x / E^(1/4)."""
-    scaled = x_BHGE * x_BHGE.shape[-1] ** -0.25
+    scaled = x_BHGE.contiguous() * x_BHGE.shape[-1] ** -0.25
     dash_BHGM = scaled @ projection_ME.to(scaled.dtype).T
     return dash_BHGM, scaled.square().sum(dim=-1, keepdim=True) / 2
 
@@ -61,30 +61,42 @@ def query_features(q_BHGE: Tensor, projection_ME: Tensor) -> Tensor:
     """Return the features of queries, shape (B, H, G, M)."""
     dash_BHGM, half_norm_BHG1 = exponents(q_BHGE, projection_ME)
     highest_BHG1 = dash_BHGM.amax(dim=-1, keepdim=True)
-    return torch.exp(dash_BHGM - half_norm_BHG1 - highest_BHG1) + EPSILON
+    return dash_BHGM.sub_(half_norm_BHG1 + highest_BHG1).exp_().add_(EPSILON)
 
 
-def key_stabilizer(
+def sum_of_keys(
     k_BHGE: Tensor, real_BG: Tensor, attention: PerformerAttention, chunk: int
-) -> Tensor:
-    """Return what is subtracted from the exponents of keys, shape (B, H, 1, 1)."""
-    highest_BH11 = k_BHGE.new_full((*k_BHGE.shape[:2], 1, 1), -torch.inf)
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the features of real keys, (B, H, M), and their stabilizer, (B, H, 1, 1).
+
+    The stabilizer is what is subtracted from exponents, their highest. In one pass: where a chunk
+    holds a higher one, what was added up before is made smaller.
+    """
+    n_cells, n_heads = k_BHGE.shape[:2]
+    lowest = torch.finfo(k_BHGE.dtype).min
+    highest_BH11 = k_BHGE.new_full((n_cells, n_heads, 1, 1), lowest)
+    sum_BHM = k_BHGE.new_zeros(n_cells, n_heads, len(attention.projection_ME))
     for genes in slices(k_BHGE.shape[2], chunk):
-        dash_BHGM, _ = exponents(k_BHGE[:, :, genes], attention.projection_ME)
-        dash_BHGM.masked_fill_(~real_BG[:, None, genes, None], -torch.inf)
-        highest_BH11 = torch.maximum(highest_BH11, dash_BHGM.amax(dim=(2, 3), keepdim=True))
-    if attention.stabilizer == "cell":
-        highest_BH11 = highest_BH11.amax(dim=1, keepdim=True).expand_as(highest_BH11)
-    return highest_BH11.nan_to_num(neginf=0.0)  # a cell without any real gene
+        dash_BHGM, half_norm_BHG1 = exponents(k_BHGE[:, :, genes], attention.projection_ME)
+        padding_B1G1 = ~real_BG[:, None, genes, None]
+        own_BH11 = dash_BHGM.amax(dim=-1, keepdim=True).masked_fill_(padding_B1G1, lowest)
+        over = (1, 2) if attention.stabilizer == "cell" else (2,)
+        higher_BH11 = torch.maximum(highest_BH11, own_BH11.amax(dim=over, keepdim=True))
+        half_norm_BHG1.masked_fill_(padding_B1G1, torch.inf)
+        sum_BHM *= torch.exp(highest_BH11 - higher_BH11).flatten(2)
+        sum_BHM += dash_BHGM.sub_(half_norm_BHG1 + higher_BH11).exp_().sum(dim=2)
+        highest_BH11 = higher_BH11
+    floor_B11 = EPSILON * real_BG.sum(dim=1).to(sum_BHM.dtype)[:, None, None]
+    return sum_BHM + floor_B11, highest_BH11.masked_fill(highest_BH11 == lowest, 0.0)
 
 
 def key_features(
     k_BHGE: Tensor, real_BG: Tensor, projection_ME: Tensor, highest_BH11: Tensor
 ) -> Tensor:
-    """Return the features of keys, shape (B, H, G, M); zero for padding."""
+    """Return the features of keys, shape (B, H, G, M); those of padding are at the floor."""
     dash_BHGM, half_norm_BHG1 = exponents(k_BHGE, projection_ME)
-    features = torch.exp(dash_BHGM - half_norm_BHG1 - highest_BH11) + EPSILON
-    return features.masked_fill(~real_BG[:, None, :, None], 0.0)  # not 0 *: it may be infinite
+    half_norm_BHG1.masked_fill_(~real_BG[:, None, :, None], torch.inf)
+    return dash_BHGM.sub_(half_norm_BHG1 + highest_BH11).exp_().add_(EPSILON)
 
 
 def slices(length: int, chunk: int) -> list[slice]:
