@@ -50,7 +50,7 @@ def seconds(work: Callable[[], object], runs: int) -> float:
 
 @torch.no_grad()
 def measure(mode: str, n_genes: int, threads: int, runs: int) -> dict[str, float]:
-    """Return CPU seconds of a forward pass, or of the sums with it, and the memory on top of weights.
+    """Return CPU seconds of a forward pass, or of the sums with it, and memory on top of weights.
 
     Peak memory counts from when the weights and the cell are there: torch itself takes the same in
     both.
@@ -79,7 +79,7 @@ def in_process(*arguments: str) -> dict[str, float]:
 
 @torch.no_grad()
 def compare_with_matrices(n_genes: int, runs: int) -> tuple[float, float]:
-    """Return CPU seconds of one layer's sums of ten heads, and of their matrices summed by column."""
+    """Return CPU seconds of one layer's sums of ten heads, and of their matrices' column sums."""
     attention = PerformerAttention(PAPER.dim_head, PAPER.n_features, PAPER.stabilizer, seed=0)
     q_BHGE, k_BHGE = torch.randn(2, 1, PAPER.heads, n_genes, PAPER.dim_head)
     real_BG = torch.ones(1, n_genes, dtype=torch.bool)
@@ -120,9 +120,7 @@ def main() -> None:
             flush=True,
         )
     torch.set_num_threads(options.threads)
-    print(
-        "\n| tokens | CPU s sums, one layer | CPU s matrices, one layer | ratio |\n|---|---|---|---|"
-    )
+    print("\nOne layer, CPU seconds.\n\n| tokens | sums | matrices | ratio |\n|---|---|---|---|")
     for n_genes in LENGTHS:
         ours, theirs = compare_with_matrices(n_genes, options.runs)
         print(f"| {n_genes:,} | {ours:.3f} | {theirs:.2f} | {theirs / ours:.1f} |", flush=True)
