@@ -138,7 +138,7 @@ def test_a_cell_without_targets_changes_no_loss():
     hidden, targets = mask(tokens)
     both = masked_loss(Guess(), batch_of(tokens), hidden, targets)
     alone = masked_loss(Guess(), batch_of(tokens[:1]), hidden[:1], targets[:1])
-    assert [float(one) for one in both] == [float(one) for one in alone]
+    assert [one.item() for one in both] == [one.item() for one in alone]
 
 
 @pytest.mark.parametrize("tokens", [[[0, 0, 0]], [[PADDING]], [[0, PADDING], [PADDING, PADDING]]])
