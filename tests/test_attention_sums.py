@@ -27,9 +27,15 @@ def draw(n_cells=3, heads=2, n_genes=23, dim_head=8, scale=1.0, seed=0):
 
 
 def matrices(attention, q, k, real):
-    """The attention itself: what each gene gets if the values are one-hot; rows sum to one."""
-    one_hot = torch.eye(q.shape[2], dtype=q.dtype).expand(*q.shape[:2], -1, -1)
-    return attention(q, k, one_hot, real)
+    """The attention itself: what each gene gets if the values are one-hot; rows sum to one.
+
+    Values are as wide as queries, so the columns come some at a time.
+    """
+    n_genes, width = q.shape[2:]
+    one_hot = torch.eye(n_genes, n_genes + width, dtype=q.dtype).expand(*q.shape[:2], -1, -1)
+    columns = one_hot[..., : -(-n_genes // width) * width].split(width, dim=-1)
+    attended = [attention(q, k, some.contiguous(), real) for some in columns]
+    return torch.cat(attended, dim=-1)[..., :n_genes]
 
 
 def column_means(attention, q, k, real):
