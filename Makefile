@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench bench-network bench-corpus clean schema
+.PHONY: demo test check bench bench-network bench-corpus bench-explain clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -34,6 +34,9 @@ bench-corpus: $(VENV)/.dev
 	$(BIN)/python benchmarks/corpus.py $(CORPUS)
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/original_preprocess.py
+
+bench-explain: $(VENV)/.dev  ## attention sums beside a forward pass and beside the matrices
+	$(BIN)/python benchmarks/attention_sums.py
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml

@@ -78,6 +78,17 @@ def test_make_takes_the_measured_genes_of_each_cells_own_sample():
     assert batch.tokens_BG.tolist() == [[0, 3], [2, PADDING]]
 
 
+def test_make_gives_the_sequence_of_the_original_in_paper():
+    """Gene 2 was not measured and counts as silent, and a token that is no gene comes last."""
+    cells = [[0, 1, 0, 5, 0], [2, 0, 0, 0, 0]]
+    batches = batches_of(store_of(cells, measured=[0, 1, 3, 4]), "paper")
+    batch = batches.make(np.array([0, 1]))
+    assert batch.genes_BG.tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+    assert batch.tokens_BG.tolist() == [[0, 1, 0, 5, 0, 0], [2, 0, 0, 0, 0, 0]]
+    assert batch.real_BG.all()
+    assert batches.lengths().tolist() == [6, 6]
+
+
 @pytest.mark.parametrize("sequence", ["expressed_genes", "all_genes"])
 def test_a_cell_without_tokens_is_one_position_of_padding(sequence):
     measured = [] if sequence == "all_genes" else None

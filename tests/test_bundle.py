@@ -66,7 +66,12 @@ def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, head
         new_encoder(network, 5, vectors, seed=1),
         new_head(finetune, network.dim, len(genes), 2, seed=1),
     ).eval()
-    given = {"network": network.model_dump(), "n_bins": 5, "finetune": finetune.model_dump()}
+    given = {
+        "sequence": "all_genes",
+        "network": network.model_dump(),
+        "n_bins": 5,
+        "finetune": finetune.model_dump(),
+    }
     labels = [{"name": name, "ontology_term_id": "unknown"} for name in ("B cell", "T cell")]
     extra = {"labels": labels, "calibration": {"temperature": 1.5}}
     save_bundle(tmp_path / "model", model, given, genes, [{"epoch": 1}], extra)

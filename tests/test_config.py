@@ -86,7 +86,7 @@ def test_the_other_configurations_change_what_they_say_and_nothing_else(name):
 def test_the_paper_takes_every_gene_as_a_token():
     overlay = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
     config = load_config(merge(BASE, overlay))
-    assert config.sequence == "all_genes"
+    assert config.sequence == "paper"
     assert config.vocabulary.max_genes == 16_906
     assert config.normalization.denominator == "vocabulary"
     assert (config.network.depth, config.network.heads) == (6, 10)

@@ -177,6 +177,17 @@ VALIDATION = {
         "cell_mode": {"loss": 1.2345, "accuracy": 0.4567},
         "gene_mode": {"loss": 1.0987, "accuracy": 0.5432},
     },
+    "attention": [
+        {
+            "layer": layer,
+            "at_floor": at_floor,
+            "from_uniform": 0.3217,
+            "from_softmax": 0.1453,
+            "least_from_uniform": 0.2109,
+            "most_from_uniform": 0.4321,
+        }
+        for layer, at_floor in ((1, 0.123), (2, None))  # None: exact attention
+    ],
 }
 
 FIGURES = {

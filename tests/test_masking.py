@@ -125,6 +125,22 @@ def test_masked_loss_is_a_sum_over_targets():
     assert loss.item() == pytest.approx(2 * 1.791759, abs=1e-5)
 
 
+def test_no_count_is_rounded_up_by_a_float():
+    """The original gives 31 targets for 200 expressed genes, as float32(200 * 0.15) exceeds 30."""
+    counts = torch.tensor([200, 2000, 16_900])
+    tokens = torch.where(torch.arange(16_906) < counts[:, None], 1, 0)
+    _, targets = mask(tokens)
+    assert (targets != NOT_A_TARGET).sum(dim=1).tolist() == [30, 300, 2535]
+
+
+def test_a_cell_without_targets_changes_no_loss():
+    tokens = torch.tensor([[1, 2, 4, 3], [0, 0, 0, PADDING]])
+    hidden, targets = mask(tokens)
+    both = masked_loss(Guess(), batch_of(tokens), hidden, targets)
+    alone = masked_loss(Guess(), batch_of(tokens[:1]), hidden[:1], targets[:1])
+    assert [one.item() for one in both] == [one.item() for one in alone]
+
+
 @pytest.mark.parametrize("tokens", [[[0, 0, 0]], [[PADDING]], [[0, PADDING], [PADDING, PADDING]]])
 def test_nothing_to_hide_is_no_target_and_no_loss(tokens):
     tokens = torch.tensor(tokens)

@@ -34,6 +34,10 @@ def test_pretrain_writes_a_bundle_with_two_predictors_beside_it(toy_run, config)
     result = read_json(toy_run.pretrained / "validation.json")
     assert result["cells"] == 5
     assert set(result["predictors"]) == {"cell_mode", "gene_mode"}
+    assert [layer["layer"] for layer in result["attention"]] == [1, 2]
+    for layer in result["attention"]:
+        assert 0 <= layer["at_floor"] <= 1
+        assert 0 < layer["from_uniform"] < 1
     for scores in (result, *result["predictors"].values()):
         assert 0 <= scores["accuracy"] <= 1
         assert 0 < scores["loss"] < 5

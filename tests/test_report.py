@@ -204,6 +204,8 @@ def test_write_report_holds_every_number_as_given(results):
         assert {row["precision"], row["recall"], row["f1"]} <= exact
     assert numbers([evaluation["scores"][metric]["per_seed"] for metric in report.METRICS]) <= exact
     assert numbers({k: VALIDATION[k] for k in ("loss", "accuracy", "predictors")}) <= exact
+    distances = [key for key in VALIDATION["attention"][0] if key.startswith(("from", "least"))]
+    assert numbers({key: VALIDATION["attention"][0][key] for key in distances}) <= exact
     for text in (
         "1,700",
         "1,692",

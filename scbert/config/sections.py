@@ -21,6 +21,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+Sequence = Literal["expressed_genes", "all_genes", "paper"]  # see training.batches.CellBatches
 Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$")]
 
 
@@ -217,13 +218,18 @@ class Split(Section):
         return self
 
 
-class Finetune(Section):
-    """Supervised fine-tuning."""
+class Head(Section):
+    """What names the cell types: all that is needed to build it again."""
 
     head: Literal["pooled", "conv"]  # attention pooling, or the paper's convolution
-    train: Literal["all", "head"]  # all weights, or only the head
-    hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers of the head
+    hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers
     dropout: float = Field(ge=0, lt=1)
+
+
+class Finetune(Head):
+    """Supervised fine-tuning."""
+
+    train: Literal["all", "head"]  # all weights, or only the head
     optimizer: Optimizer
     patience: Count  # epochs without a better validation macro F1
     seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each
@@ -271,7 +277,7 @@ class Config(Section):
     download: Download
     corpus: Corpus
     datasets: str  # table of labelled datasets, see class Dataset
-    sequence: Literal["expressed_genes", "all_genes"]  # tokens of a cell
+    sequence: Sequence  # tokens of a cell
     counts: Counts
     vocabulary: Vocabulary
     normalization: Normalization

@@ -19,6 +19,7 @@ from scbert.config.sections import (
     Pretrain,
     Section,
     Seed,
+    Sequence,
     Sha256,
 )
 
@@ -26,7 +27,7 @@ from scbert.config.sections import (
 class PretrainSettings(Section):
     """What the pretraining step must know."""
 
-    sequence: Literal["expressed_genes", "all_genes"]
+    sequence: Sequence
     binning: Binning
     network: Network
     pretrain: Pretrain

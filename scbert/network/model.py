@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from scbert.config import Finetune, Network
+from scbert.config import Head, Network
 from scbert.network.masking import padding_id
 from scbert.network.performer import build_encoder
 
@@ -63,7 +63,7 @@ class PooledHead(nn.Module):
     of genes gives a cell vector of the same size. A cell without any real gene gives zeros.
     """
 
-    def __init__(self, dim: int, settings: Finetune, n_types: int) -> None:
+    def __init__(self, dim: int, settings: Head, n_types: int) -> None:
         super().__init__()
         self.score = nn.Linear(dim, POOLING_HEADS)
         self.classify = _layers((dim, *settings.hidden), n_types, nn.GELU, settings.dropout)
@@ -88,7 +88,7 @@ class ConvHead(nn.Module):
     A gene that is no token of the cell gives zero. The cell vector is the first hidden layer.
     """
 
-    def __init__(self, dim: int, n_genes: int, settings: Finetune, n_types: int) -> None:
+    def __init__(self, dim: int, n_genes: int, settings: Head, n_types: int) -> None:
         super().__init__()
         self.n_genes = n_genes
         self.to_scalar = nn.Linear(dim, 1)
@@ -130,7 +130,7 @@ class CellTypeModel(nn.Module):
         return self.head(self.encoder(genes_BG, tokens_BG, real_BG), genes_BG, real_BG)
 
 
-def build_head(settings: Finetune, dim: int, n_genes: int, n_types: int) -> nn.Module:
+def build_head(settings: Head, dim: int, n_genes: int, n_types: int) -> nn.Module:
     """Build the head that the settings name."""
     if settings.head == "conv":
         return ConvHead(dim, n_genes, settings, n_types)

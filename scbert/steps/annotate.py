@@ -82,6 +82,11 @@ def annotate(
         raise ValueError(f"{name} has no cells, so there is nothing to annotate. Give other cells.")
     if cluster_key:
         require_column(adata.obs, cluster_key, name)
+    if not bundle.calibration["validation_cells"]:
+        log.warning(
+            "the model is not calibrated: confidence is its plain softmax, and no cell is called "
+            "unknown"
+        )
     check_names(adata, name)
     sample, match, scale, found = _tokenize(adata, bundle, matrix, library_size_key, name)
     log.info(
@@ -213,6 +218,7 @@ def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> d
             key: bundle.calibration[key]
             for key in ("temperature", "novelty_threshold", "false_unknown_rate")
         },
+        "calibrated": bundle.calibration["validation_cells"] > 0,
         "matrix": found,
         "scale": str(scale),
         "genes": overlap,

@@ -75,8 +75,9 @@ def finetune(
         options.optimizer.tokens_per_batch,
     )
     dim = bundle.config["network"]["dim"]
-    head = new_head(options, dim, len(bundle.genes), len(data.classes), settings.seed)
-    classifier = CellTypeModel(bundle.model.encoder, head)
+    encoder = bundle.model.encoder
+    head = new_head(options, dim, encoder.gene.num_embeddings, len(data.classes), settings.seed)
+    classifier = CellTypeModel(encoder, head)
     if options.train == "head":
         classifier.encoder.requires_grad_(requires_grad=False)
     accelerator = make_accelerator(options.optimizer)

@@ -16,16 +16,20 @@ from scbert.cells.store import TokenStore, open_store
 from scbert.config import Pretrain, PretrainSettings
 from scbert.evidence.baselines import score_bin_counts
 from scbert.files import sha256_of
+from scbert.network.diagnostics import diagnose_attention
 from scbert.network.masking import NOT_A_TARGET, mask_tokens
+from scbert.network.model import MaskedExpressionModel
 from scbert.network.performer import redraw_projections
 from scbert.provenance import provenance
 from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.bundle import new_pretraining_model, save_bundle
+from scbert.training.bundle import gene_table, new_pretraining_model, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.loop import Task, fit, make_accelerator
 
 log = logging.getLogger(__name__)
+
+DIAGNOSED_CELLS = 8  # full-length cells take seconds each
 
 
 def pretrain(
@@ -51,7 +55,7 @@ def pretrain(
     """
     store, genes = open_store(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
-    vectors = torch.from_numpy(read_vectors(gene2vec, genes))
+    vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
     n_bins, options = settings.binning.n_bins, settings.pretrain
     model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
     accelerator = make_accelerator(options.optimizer)
@@ -80,6 +84,7 @@ def pretrain(
         "loss": history[-1]["validation_loss"],
         "accuracy": history[-1]["validation_accuracy"],
         "predictors": validation.predictors(training),
+        "attention": _diagnose(model, cells, held_out, accelerator.device, options.seed),
     }
     log.info("held-out cells: %s", result)
     config = settings.model_dump(mode="json") | {
@@ -118,6 +123,20 @@ def hold_out(store: TokenStore, fraction: float, seed: int) -> tuple[np.ndarray,
             "each sample, and none is left to train on. Add cells to the corpus."
         )
     return np.setdiff1d(np.arange(len(store)), chosen), chosen
+
+
+def _diagnose(
+    model: MaskedExpressionModel,
+    cells: CellBatches,
+    rows: np.ndarray,
+    device: torch.device,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Measure the attention of each layer on a few held-out cells, nothing hidden."""
+    not_empty = rows[cells.lengths()[rows] > 0]
+    batch = cells.make(not_empty[:: -(-len(not_empty) // DIAGNOSED_CELLS)]).to(device)
+    encoder = model.eval().encoder
+    return diagnose_attention(encoder, batch.genes_BG, batch.tokens_BG, batch.real_BG, seed)
 
 
 def _redraw(encoder: nn.Module, options: Pretrain, step: int) -> None:

@@ -44,7 +44,9 @@ class CellBatches:
     ----------
     sequence
         expressed_genes: the genes with bin >= 1 of a cell. all_genes: every gene of the vocabulary
-        that the cell's sample measured, silent ones as bin 0.
+        that the cell's sample measured, silent ones as bin 0. paper: as the original does it, every
+        gene of the vocabulary, those not measured as bin 0 too, and a last token of bin 0 that is
+        no gene.
     tokens_per_batch
         Largest B x G, padding included; a longer cell gets a batch of its own.
     """
@@ -54,10 +56,16 @@ class CellBatches:
     n_bins: int
     tokens_per_batch: int
 
+    @property
+    def _n_genes(self) -> int:
+        return self.store.measured.shape[1]
+
     def lengths(self) -> np.ndarray:
         """Return the number of tokens of each cell in this mode, shape (cells,)."""
         if self.sequence == "expressed_genes":
             return self.store.lengths()
+        if self.sequence == "paper":
+            return np.full(len(self.store), self._n_genes + 1)
         return self.store.measured.sum(axis=1)[self.store.sample]
 
     def plan(self, rows: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
@@ -96,6 +104,10 @@ class CellBatches:
         genes, bins = self.store.tokens(row)
         if self.sequence == "expressed_genes":
             return genes, bins
+        if self.sequence == "paper":
+            every = np.zeros(self._n_genes + 1, dtype=np.int64)
+            every[genes] = bins
+            return np.arange(self._n_genes + 1), every
         measured = self.store.measured_genes(row)
         dense = np.zeros(len(measured), dtype=np.int64)
         dense[np.searchsorted(measured, genes)] = bins

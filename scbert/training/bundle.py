@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from scbert.cells.genes import read_vocabulary
 from scbert.cells.tables import write_table
-from scbert.config import Finetune, Network
+from scbert.config import Head, Network
 from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel, build_head
 
@@ -44,6 +44,13 @@ class Bundle:
     sha256: str
 
 
+def gene_table(gene_vectors_VD: Tensor, sequence: str) -> Tensor:
+    """Return the gene vectors, in sequence `paper` with one of zeros for the appended token."""
+    if sequence == "paper":
+        return torch.cat([gene_vectors_VD, torch.zeros_like(gene_vectors_VD[:1])])
+    return gene_vectors_VD
+
+
 def new_encoder(network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int) -> Encoder:
     """Build an encoder whose weights follow from the seed."""
     with _seeded(seed):
@@ -59,10 +66,10 @@ def new_pretraining_model(
         return MaskedExpressionModel(encoder, network.dim, n_bins)
 
 
-def new_head(finetune: Finetune, dim: int, n_genes: int, n_types: int, seed: int) -> nn.Module:
+def new_head(settings: Head, dim: int, n_genes: int, n_types: int, seed: int) -> nn.Module:
     """Build a head whose weights follow from the seed."""
     with _seeded(seed):
-        return build_head(finetune, dim, n_genes, n_types)
+        return build_head(settings, dim, n_genes, n_types)
 
 
 @contextmanager
@@ -156,9 +163,9 @@ def _empty_model(
     config: dict[str, Any], n_genes: int, n_types: int | None
 ) -> MaskedExpressionModel | CellTypeModel:
     network = Network.model_validate(config["network"])
-    vectors_VD = torch.zeros(n_genes, network.dim)
+    vectors_VD = gene_table(torch.zeros(n_genes, network.dim), config["sequence"])
     if n_types is None:
         return new_pretraining_model(network, config["n_bins"], vectors_VD, seed=0)
     encoder = new_encoder(network, config["n_bins"], vectors_VD, seed=0)
-    finetune = Finetune.model_validate(config["finetune"])
-    return CellTypeModel(encoder, new_head(finetune, network.dim, n_genes, n_types, seed=0))
+    head = Head.model_validate({key: config["finetune"][key] for key in Head.model_fields})
+    return CellTypeModel(encoder, new_head(head, network.dim, len(vectors_VD), n_types, seed=0))
