@@ -3,12 +3,8 @@ import pytest
 import torch
 
 from scbert.network import performer  # first: it silences what performer_pytorch says on import
-from scbert.network.attention import (
-    EPSILON,
-    ExactAttention,
-    PerformerAttention,
-    draw_projection,
-)
+from scbert.network.attention import ExactAttention, PerformerAttention, draw_projection
+from scbert.network.favor import EPSILON
 
 BOTH = pytest.mark.parametrize("kind", ["exact", "head", "cell"])
 STABILIZERS = pytest.mark.parametrize("stabilizer", ["head", "cell"])
@@ -158,7 +154,7 @@ def written_out(q, k, v, attention):
 @STABILIZERS
 def test_performer_attention_passes_gradcheck_where_stabilisers_cancel(stabilizer, monkeypatch):
     """Without the floor the stabilisers cancel, so numerical and analytic gradients must agree."""
-    monkeypatch.setattr("scbert.network.attention.EPSILON", 0.0)
+    monkeypatch.setattr("scbert.network.favor.EPSILON", 0.0)
     *qkv, real = inputs(scale=0.5)
     tensors = [x[:2].clone().requires_grad_() for x in qkv]
     attention = make(stabilizer)

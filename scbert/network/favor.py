@@ -12,6 +12,7 @@ Shape letters: B cells, H heads, G genes, C genes of a chunk, E width of a head,
 values and the denominator), M random features, D width of a gene, N = 3 H E.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,16 +60,33 @@ def _slices(length: int, most: int) -> Iterator[slice]:
     yield from (slice(start, min(start + size, length)) for start in range(0, length, max(1, size)))
 
 
-def exponents(x_BHCE: Tensor, projection_ME: Tensor) -> tuple[Tensor, Tensor]:
-    """Return w·x' of shape (B, H, C, M) and |x'|²/2 of shape (B, H, C, 1) for x' = x / E^(1/4)."""
-    width = x_BHCE.shape[-1]
-    dash_BHCM = x_BHCE @ (projection_ME.T * width**-0.25)
-    return dash_BHCM, x_BHCE.square().sum(dim=-1, keepdim=True) * (width**-0.5 / 2)
+def product(left: Tensor, right: Tensor, memory: Tensor) -> Tensor:
+    """Multiply stacks of matrices; the result lies at the start of `memory`.
+
+    A new tensor of some MiB for every chunk would come from the system as untouched pages each
+    time, which costs as much as the product.
+    """
+    shape = (*left.shape[:-1], right.shape[-1])
+    result = memory[: math.prod(shape)].view(shape)
+    if right.dim() == 2:
+        torch.mm(left.flatten(0, -2), right, out=result.view(-1, shape[-1]))
+    else:
+        torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out=result.flatten(0, 1))
+    return result
 
 
-def exp_of_queries(q_BHCE: Tensor, projection_ME: Tensor) -> Tensor:
+def exponents(x_BHCE: Tensor, down_EM: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Return w·x' of shape (B, H, C, M), and |x'|²/2 of shape (B, H, C, 1), for x' = x / E^(1/4).
+
+    `down_EM` is the projection, transposed, and divided by E^(1/4).
+    """
+    half_norm_BHC1 = x_BHCE.square().sum(dim=-1, keepdim=True) * (x_BHCE.shape[-1] ** -0.5 / 2)
+    return product(x_BHCE, down_EM, memory), half_norm_BHC1
+
+
+def exp_of_queries(q_BHCE: Tensor, down_EM: Tensor, memory: Tensor) -> Tensor:
     """Return the features of queries less EPSILON, shape (B, H, C, M)."""
-    dash_BHCM, half_norm_BHC1 = exponents(q_BHCE, projection_ME)
+    dash_BHCM, half_norm_BHC1 = exponents(q_BHCE, down_EM, memory)
     return dash_BHCM.sub_(half_norm_BHC1 + dash_BHCM.amax(dim=-1, keepdim=True)).exp_()
 
 
@@ -95,7 +113,7 @@ class _Cells:
 
     x_BGD: Tensor
     weight_ND: Tensor | None
-    projection_ME: Tensor
+    down_EM: Tensor
     real_BG: Tensor
     shape: Shape
 
@@ -111,11 +129,11 @@ class _Cells:
         else:
             x_BCN = functional.linear(x_BCD, self.weight_ND[rows])
         x_BCPHE = x_BCN.unflatten(-1, (part.stop - part.start, self.shape.heads, -1))
-        return x_BCPHE.permute(2, 0, 3, 1, 4).to(self.projection_ME.dtype).contiguous()
+        return x_BCPHE.permute(2, 0, 3, 1, 4).to(self.down_EM.dtype).contiguous()
 
     def rows(self, part: slice) -> slice:
         """Return which of the N columns are queries, or keys and values."""
-        width = self.shape.heads * self.projection_ME.shape[1]
+        width = self.shape.heads * self.down_EM.shape[0]
         return slice(part.start * width, part.stop * width)
 
     def keys_and_values(self, genes: slice) -> tuple[Tensor, Tensor]:
@@ -124,18 +142,25 @@ class _Cells:
         v_BHCF = functional.pad(v_BHCE, (0, 1), value=1.0)
         return k_BHCE, v_BHCF.masked_fill_(~self.real_BG[:, None, genes, None], 0.0)
 
+    def memory(self) -> Tensor:
+        """Return room for the features of a chunk."""
+        most = max(genes.stop - genes.start for genes in self.shape.genes(self.x_BGD))
+        rows = len(self.x_BGD) * self.shape.heads * most
+        return self.down_EM.new_empty(rows * self.down_EM.shape[1])
+
     def sum_keys(self) -> tuple[Tensor, Tensor]:
         """Return the sum of phi(k) [v, 1], shape (B, H, M, F), and the stabiliser (B, H, 1, 1)."""
-        n_features, width = self.projection_ME.shape
+        width, n_features = self.down_EM.shape
         n_cells, n_heads = len(self.x_BGD), self.shape.heads
-        sums_BHMF = self.projection_ME.new_zeros(n_cells, n_heads, n_features, width + 1)
+        sums_BHMF = self.down_EM.new_zeros(n_cells, n_heads, n_features, width + 1)
         floor_BH1F = sums_BHMF.new_zeros(n_cells, n_heads, 1, width + 1)
         lowest = torch.finfo(sums_BHMF.dtype).min
         highest_BH11 = sums_BHMF.new_full((n_cells, n_heads, 1, 1), lowest)
+        memory = self.memory()
         for genes in self.shape.genes(self.x_BGD):
             k_BHCE, v_BHCF = self.keys_and_values(genes)
             real_BC = self.real_BG[:, genes]
-            dash_BHCM, half_norm_BHC1 = exponents(k_BHCE, self.projection_ME)
+            dash_BHCM, half_norm_BHC1 = exponents(k_BHCE, self.down_EM, memory)
             own = highest_of_keys(dash_BHCM, real_BC, per_cell=self.shape.per_cell)
             higher_BH11 = torch.maximum(highest_BH11, own)
             phi_BHCM = exp_of_keys(dash_BHCM, half_norm_BHC1, real_BC, higher_BH11)
@@ -151,8 +176,9 @@ class _Cells:
     def attend(self, sums_BHMF: Tensor, out_BGHE: Tensor, norm_BHG1: Tensor) -> None:
         """Fill in what each gene gets, and the denominators."""
         floor_BH1F = sums_BHMF.sum(dim=2, keepdim=True) * EPSILON
+        memory = self.memory()
         for genes in self.shape.genes(self.x_BGD):
-            phi_BHCM = exp_of_queries(self.heads(genes, QUERY)[0], self.projection_ME)
+            phi_BHCM = exp_of_queries(self.heads(genes, QUERY)[0], self.down_EM, memory)
             both_BHCF = (phi_BHCM @ sums_BHMF).add_(floor_BH1F)
             norm_BHG1[:, :, genes] = both_BHCF[..., -1:]
             out_BGHE[:, genes] = (both_BHCF[..., :-1] / both_BHCF[..., -1:]).transpose(1, 2)
@@ -171,16 +197,17 @@ class _Gradients:
     ) -> Tensor:
         """Add the gradients by way of the queries; return that of the sums, shape (B, H, M, F)."""
         dsums_BHMF = torch.zeros_like(sums_BHMF)
+        memory, more = self.cells.memory(), self.cells.memory()
         for genes in self.cells.shape.genes(self.dx_BGD):
             grad_BHCE = grad_BGHE[:, genes].transpose(1, 2)
             scaled_BHCE = grad_BHCE / norm_BHG1[:, :, genes]
             dnorm_BHC = torch.linalg.vecdot(scaled_BHCE, out_BGHE[:, genes].transpose(1, 2))
             dboth_BHCF = torch.cat([scaled_BHCE, -dnorm_BHC[..., None]], dim=-1)
             q_BHCE = self.cells.heads(genes, QUERY)[0]
-            phi_BHCM = exp_of_queries(q_BHCE, self.cells.projection_ME)
+            phi_BHCM = exp_of_queries(q_BHCE, self.cells.down_EM, memory)
             dsums_BHMF.add_(phi_BHCM.mT @ dboth_BHCF)
             dsums_BHMF.add_(dboth_BHCF.sum(dim=2, keepdim=True) * EPSILON)
-            ddash_BHCM = (dboth_BHCF @ sums_BHMF.mT).mul_(phi_BHCM)
+            ddash_BHCM = product(dboth_BHCF, sums_BHMF.mT, more).mul_(phi_BHCM)
             self._add(genes, QUERY, self._of_dash(ddash_BHCM, q_BHCE)[None])
         return dsums_BHMF
 
@@ -188,14 +215,15 @@ class _Gradients:
         """Add the gradients by way of keys and values."""
         of_values_BHME = dsums_BHMF[..., :-1].contiguous()
         floor_BH1E = of_values_BHME.sum(dim=2, keepdim=True) * EPSILON
+        memory, more = self.cells.memory(), self.cells.memory()
         for genes in self.cells.shape.genes(self.dx_BGD):
             k_BHCE, v_BHCF = self.cells.keys_and_values(genes)
             real_BC = self.cells.real_BG[:, genes]
-            dash, half_norm = exponents(k_BHCE, self.cells.projection_ME)
+            dash, half_norm = exponents(k_BHCE, self.cells.down_EM, memory)
             phi_BHCM = exp_of_keys(dash, half_norm, real_BC, highest_BH11)
             dv_BHCE = (phi_BHCM @ of_values_BHME).add_(floor_BH1E)
             dv_BHCE.masked_fill_(~real_BC[:, None, :, None], 0.0)
-            ddash_BHCM = (v_BHCF @ dsums_BHMF.mT).mul_(phi_BHCM)
+            ddash_BHCM = product(v_BHCF, dsums_BHMF.mT, more).mul_(phi_BHCM)
             dk_BHCE = self._of_dash(ddash_BHCM, k_BHCE)
             self._add(genes, KEY_AND_VALUE, torch.stack([dk_BHCE, dv_BHCE]))
 
@@ -203,7 +231,7 @@ class _Gradients:
         """Return the gradient of queries or keys: through w·x', and through -|x'|²/2."""
         width = x_BHCE.shape[-1]
         through_norm_BHC1 = ddash_BHCM.sum(dim=-1, keepdim=True) * width**-0.5
-        dx_BHCE = ddash_BHCM @ (self.cells.projection_ME * width**-0.25)
+        dx_BHCE = ddash_BHCM @ self.cells.down_EM.T
         return dx_BHCE.addcmul_(through_norm_BHC1, x_BHCE, value=-1)
 
     def _add(self, genes: slice, part: slice, dheads_PBHCE: Tensor) -> None:
@@ -217,6 +245,10 @@ class _Gradients:
         if self.dweight_ND is not None:
             x_BCD = self.cells.x_BGD[:, genes]
             self.dweight_ND[rows] += dx_BCN.flatten(0, 1).mT @ x_BCD.flatten(0, 1)
+
+
+def _down(projection_ME: Tensor, dtype: torch.dtype) -> Tensor:
+    return (projection_ME.to(dtype).T * projection_ME.shape[1] ** -0.25).contiguous()
 
 
 class Favor(torch.autograd.Function):
@@ -234,7 +266,7 @@ class Favor(torch.autograd.Function):
         """Attend, and keep what is small: x, the result, sums and denominators."""
         with torch.autocast(x_BGD.device.type, enabled=False):  # exponentials need float32
             wide = torch.promote_types(x_BGD.dtype, torch.float32)
-            cells = _Cells(x_BGD, weight_ND, projection_ME.to(wide), real_BG, shape)
+            cells = _Cells(x_BGD, weight_ND, _down(projection_ME, wide), real_BG, shape)
             n_cells, n_genes, _ = x_BGD.shape
             width = projection_ME.shape[1]
             out_BGHE = x_BGD.new_empty(n_cells, n_genes, shape.heads, width, dtype=wide)
@@ -257,7 +289,7 @@ class Favor(torch.autograd.Function):
         x_BGD, weight_ND, projection_ME, real_BG, out_BGHE, norm_BHG1, *kept = ctx.saved_tensors
         shape, wide = ctx.shape, out_BGHE.dtype
         with torch.autocast(x_BGD.device.type, enabled=False):
-            cells = _Cells(x_BGD, weight_ND, projection_ME.to(wide), real_BG, shape)
+            cells = _Cells(x_BGD, weight_ND, _down(projection_ME, wide), real_BG, shape)
             dx_BGD = torch.zeros_like(x_BGD, dtype=wide)
             wanted = weight_ND is not None and ctx.needs_input_grad[1]
             dweight_ND = torch.zeros_like(weight_ND, dtype=wide) if wanted else None
