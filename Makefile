@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench clean schema
+.PHONY: demo test check bench bench-network clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -24,8 +24,10 @@ check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## speed and memory beside peers, printed as tables
+bench-network: $(VENV)/.dev  ## time and memory of the network beside performer-pytorch: docs/results/network.*
 	$(BIN)/python benchmarks/network.py
+
+bench: bench-network  ## that, and the token store beside a backed .h5ad, printed as a table
 	$(BIN)/python benchmarks/store.py
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
