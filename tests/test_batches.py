@@ -148,7 +148,10 @@ def test_padding_is_less_than_10_percent(n_cells, budget, spread, seed):
 
 
 def test_a_batch_ends_before_a_cell_that_would_pad_all_others():
-    """Eight cells of 10 tokens and one of 20: 80 of 180 positions would be padding; of seven cells, 70 of 160."""
+    """Eight cells of 10 tokens and one of 20: 80 of 180 positions would be padding.
+
+    Seven cells are too few for a batch of their own.
+    """
     cells = batches_of(store_of_lengths([10] * 8 + [20]), budget=1000)
     assert [len(rows) for rows in cells.plan(np.arange(9), None)] == [8, 1]
     fewer = batches_of(store_of_lengths([10] * 7 + [20]), budget=1000)
