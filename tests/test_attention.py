@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from scbert.network import performer  # first: it silences what performer_pytorch says on import
 from scbert.network.attention import ExactAttention, PerformerAttention, draw_projection
-from scbert.network.favor import EPSILON, Favor, Shape, tokens_per_chunk
+from scbert.network.favor import Favor, Shape, tokens_per_chunk
+from scbert.network.features import EPSILON
 
 BOTH = pytest.mark.parametrize("kind", ["exact", "head", "cell"])
 STABILIZERS = pytest.mark.parametrize("stabilizer", ["head", "cell"])
