@@ -24,9 +24,9 @@ check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-bench: bench-network bench-corpus  ## speed and memory beside peers, printed as tables
+bench: bench-network bench-corpus bench-explain  ## speed and memory beside peers
 
-bench-network: $(VENV)/.dev
+bench-network: $(VENV)/.dev  ## time and memory of the network beside performer-pytorch: docs/results/network.*
 	$(BIN)/python benchmarks/network.py
 
 # make bench-corpus CORPUS="--cells 1000000" for a corpus of PanglaoDB's size: half an hour, 20 GB of disk.

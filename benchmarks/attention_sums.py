@@ -19,7 +19,7 @@ import torch
 from scbert.config import Network
 from scbert.network.attention import PerformerAttention
 from scbert.network.attention_sums import attention_sums, sums_of_attention
-from scbert.network.features import key_features, query_features, sum_of_keys
+from scbert.network.inspection import key_features, query_features, sum_of_keys
 from scbert.network.model import Encoder
 
 ALL_GENES = 16_907  # the paper's sequence

@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scbert.network import performer  # first: it silences what performer_pytorch says on import
-from scbert.network.attention import (
-    EPSILON,
-    ExactAttention,
-    PerformerAttention,
-    draw_projection,
-)
+from scbert.network.attention import ExactAttention, PerformerAttention, draw_projection
+from scbert.network.favor import Favor, Shape, tokens_per_chunk
+from scbert.network.features import EPSILON
 
 BOTH = pytest.mark.parametrize("kind", ["exact", "head", "cell"])
 STABILIZERS = pytest.mark.parametrize("stabilizer", ["head", "cell"])
@@ -158,7 +157,7 @@ def written_out(q, k, v, attention):
 @STABILIZERS
 def test_performer_attention_passes_gradcheck_where_stabilisers_cancel(stabilizer, monkeypatch):
     """Without the floor the stabilisers cancel, so numerical and analytic gradients must agree."""
-    monkeypatch.setattr("scbert.network.attention.EPSILON", 0.0)
+    monkeypatch.setattr("scbert.network.favor.EPSILON", 0.0)
     *qkv, real = inputs(scale=0.5)
     tensors = [x[:2].clone().requires_grad_() for x in qkv]
     attention = make(stabilizer)
@@ -286,3 +285,137 @@ def test_redraw_replaces_the_features_in_place():
 def test_performer_pytorch_is_imported_without_a_warning():
     """It asks distutils; filterwarnings = error would have stopped the import at the top."""
     assert performer.Performer.__module__.startswith("performer_pytorch")
+
+
+def explicit_of_genes(x, weight, attention, real, n_heads):
+    """The whole formula in torch, cell by cell, with G x G matrices; padding gives zeros."""
+    found = x.new_zeros(*x.shape[:2], n_heads, weight.shape[0] // 3 // n_heads)
+    found = found + 0 * (x.sum() + weight.sum())  # a gradient, where no cell has a gene
+    for cell, mask in enumerate(real):
+        if mask.any():
+            qkv = (x[cell, mask] @ weight.T).unflatten(-1, (3, n_heads, -1)).permute(1, 2, 0, 3)
+            found[cell, mask] = written_out(*qkv, attention).transpose(0, 1)
+    return found
+
+
+SIZES = ("cells", "genes", "heads", "width", "features", "chunk", "dim")
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_favor_is_the_explicit_formula_for_any_shape_mask_and_chunk(data):
+    """Forward and gradients, in float64; real genes lie anywhere, and a cell may have none."""
+    n_cells, n_genes, n_heads, width, n_features, chunk, dim = (
+        data.draw(st.integers(1, most), label=label)
+        for label, most in zip(SIZES, (4, 9, 3, 5, 7, 40, 6), strict=True)
+    )
+    genes = st.lists(st.booleans(), min_size=n_genes, max_size=n_genes)
+    real = torch.tensor(data.draw(st.lists(genes, min_size=n_cells, max_size=n_cells), "real"))
+    kind = data.draw(st.sampled_from(["head", "cell"]), label="stabilizer")
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99), label="seed"))
+    attention = PerformerAttention(width, n_features, kind, seed=0)
+    sizes = [(n_cells, n_genes, dim), (3 * n_heads * width, dim)]
+    drawn = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
+    ours, theirs = ([tensor.clone().requires_grad_() for tensor in drawn] for _ in range(2))
+    shape = Shape(n_heads, kind == "cell", chunk)
+    found = Favor.apply(*ours, attention.projection_ME, real, shape)
+    expected = explicit_of_genes(*theirs, attention, real, n_heads)
+    torch.testing.assert_close(found[real], expected[real], atol=1e-10, rtol=1e-10)
+    upstream = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    upstream = upstream * real[..., None, None]
+    found.backward(upstream)
+    expected.backward(upstream)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-9, rtol=1e-9)
+
+
+@STABILIZERS
+def test_chunks_change_only_rounding(stabilizer):
+    """One gene at a time, some, and all of the batch at once; keys rise, so maxima do as well."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 50, 6, generator=generator) * torch.linspace(0.1, 4, 50)[:, None]
+    weight = torch.randn(3 * N_HEADS * WIDTH, 6, generator=generator) / 2
+    real = torch.arange(50) < torch.tensor([50, 20, 3])[:, None]
+    projection = make("head").projection_ME
+    alike = []
+    for chunk in (1, 7, 50, 150):
+        both = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        shape = Shape(N_HEADS, stabilizer == "cell", chunk)
+        out = Favor.apply(*both, projection, real, shape)
+        out[real].square().sum().backward()
+        alike.append([out.detach(), *(one.grad for one in both)])
+    for some in alike[1:]:
+        for one, other in zip(some, alike[0], strict=True):
+            torch.testing.assert_close(one, other, atol=2e-6 * float(other.abs().max()), rtol=0)
+
+
+@BOTH
+def test_of_genes_is_attention_of_the_projected_genes(kind):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N_CELLS, N_GENES, 6, generator=generator)
+    weight = torch.randn(3 * N_HEADS * WIDTH, 6, generator=generator)
+    real = inputs()[-1]
+    q, k, v = (
+        (x @ some.T).unflatten(-1, (N_HEADS, WIDTH)).transpose(1, 2) for some in weight.chunk(3)
+    )
+    attention = make(kind)
+    expected = attention(q, k, v, real).transpose(1, 2).flatten(2)
+    found = attention.of_genes(x, weight, real, N_HEADS)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_frozen_weights_get_no_gradient_and_x_still_does():
+    x = torch.randn(1, 5, 6, requires_grad=True)
+    weight = torch.randn(3 * N_HEADS * WIDTH, 6)
+    real = torch.ones(1, 5, dtype=torch.bool)
+    make("head").of_genes(x, weight, real, N_HEADS).sum().backward()
+    assert weight.grad is None
+    assert x.grad.abs().max() > 0
+
+
+def test_of_genes_under_autocast_projects_in_bfloat16_and_adds_up_in_float32():
+    """bfloat16 has 8 bits: 1 / 256, on values of a few units."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 300, 6, generator=generator, requires_grad=True)
+    weight = torch.randn(3 * N_HEADS * WIDTH, 6, generator=generator) / 2
+    weight.requires_grad_()
+    real = torch.ones(2, 300, dtype=torch.bool)
+    exact = make("head").of_genes(x, weight, real, N_HEADS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = make("head").of_genes(x, weight, real, N_HEADS)
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).abs().max() < 0.05
+    exact_gradients = torch.autograd.grad(exact.square().sum(), [x, weight])
+    gradients = torch.autograd.grad(found.square().sum(), [x, weight])
+    for one, other in zip(gradients, exact_gradients, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.05 * other.norm()
+
+
+def test_tokens_per_chunk_keeps_features_in_the_cache_and_never_gives_none():
+    assert tokens_per_chunk(10, 266, torch.device("cpu")) * 10 * 266 * 4 <= 4 * 2**20
+    assert tokens_per_chunk(1000, 10_000, torch.device("cpu")) == 1
+    assert tokens_per_chunk(10, 266, torch.device("cuda")) > 10_000
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@STABILIZERS
+def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer):
+    attention = PerformerAttention(64, 266, stabilizer, seed=0)
+    x, weight = torch.randn(2, 3000, 200), torch.randn(3 * 640, 200) / 20
+    real = torch.arange(3000) < torch.tensor([[3000], [1200]])
+    expected = attention.of_genes(x, weight, real, 10)[real]
+    attention = attention.cuda()
+    on_gpu = [tensor.cuda().requires_grad_() for tensor in (x, weight)]
+    real_on_gpu = real.cuda()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            found = attention.of_genes(*on_gpu, real_on_gpu, 10)
+        found.sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (found.cpu()[real] - expected).abs().max() < 0.1
+    assert all(torch.isfinite(tensor.grad).all() for tensor in on_gpu)

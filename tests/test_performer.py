@@ -6,6 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from scbert.config import Network
+from scbert.network import performer
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.performer import (
     MaskedSelfAttention,
@@ -118,6 +119,49 @@ def test_a_cell_without_genes_is_finite_and_changes_no_other(settings, kind):
     torch.testing.assert_close(found[[0, 2]], before[[0, 2]], atol=1e-6, rtol=0)
     found.square().sum().backward()
     assert all(torch.isfinite(weight.grad).all() for weight in encoder.parameters())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_feed_forward_layer_in_chunks_has_the_same_output_and_gradients(
+    settings, monkeypatch, dropout
+):
+    """With dropout, the second computation must drop what the first did: a test of its seed.
+
+    Where chunks draw dropout for themselves, so does the whole: only 0 compares bits with it.
+    """
+    encoder = build(change(settings, dropout=dropout)).train()
+    x_BGD, real_BG = cells(settings.dim)
+    results = []
+    for tokens in (1024, 5, 5):  # 18 in all
+        monkeypatch.setattr(performer, "TOKENS_PER_CHUNK", tokens)
+        encoder.zero_grad()
+        torch.manual_seed(0)
+        x = x_BGD.clone().requires_grad_()
+        out = encoder(x, mask=real_BG)
+        out[real_BG].square().sum().backward()
+        gradients = [weight.grad.clone() for weight in encoder.parameters()]
+        results.append([out.detach(), x.grad, *gradients])
+    assert all(torch.equal(one, two) for one, two in zip(*results[1:], strict=True))
+    if dropout == 0:
+        for one, two in zip(*results[:2], strict=True):
+            torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+
+
+def test_dropout_is_the_same_when_the_feed_forward_layer_is_computed_again(settings, monkeypatch):
+    """A finite difference: were other numbers dropped in the backward pass, it would not fit."""
+    monkeypatch.setattr(performer, "TOKENS_PER_CHUNK", 5)
+    encoder = build(change(settings, dropout=0.3)).train().double()
+    x_BGD, real_BG = cells(settings.dim)
+    direction = torch.randn(x_BGD.shape, generator=torch.Generator().manual_seed(1)).double()
+
+    def loss(x):
+        torch.manual_seed(0)
+        return encoder(x, mask=real_BG)[real_BG].square().sum()
+
+    x = x_BGD.double().requires_grad_()
+    loss(x).backward()
+    slope = (loss(x + 1e-6 * direction) - loss(x - 1e-6 * direction)) / 2e-6
+    assert (x.grad * direction).sum().item() == pytest.approx(slope.item(), rel=1e-2)
 
 
 def test_no_weight_has_two_names(settings):

@@ -3,11 +3,11 @@
 Both take queries, keys and values of shape (B, H, G, E) and a mask of real genes (B, G), and
 padding takes no part in numerator or denominator: a cell's output never depends on its batch mates.
 A cell without any real gene gets zeros.
-Source: Choromanski et al. 2021, Rethinking Attention with Performers, section 2 (FAVOR+); the
-epsilon and the stabilisers are those of performer-pytorch 1.1.4, which the tests hold this module
-against.
+Source: Choromanski et al. 2021, Rethinking Attention with Performers, section 2 (FAVOR+). The
+kernel is in scbert.network.favor; the tests hold it against performer-pytorch 1.1.4.
 
-Shape letters: B cells in a mini-batch, H heads, G genes, E width of a head, M random features.
+Shape letters: B cells in a mini-batch, H heads, G genes, E width of a head, M random features,
+D width of a gene, N = 3 H E.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-EPSILON = 1e-4  # floor of a feature, as in performer-pytorch
+from scbert.network.favor import Favor, Shape, tokens_per_chunk
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator) -> Tensor:
@@ -62,43 +62,36 @@ class PerformerAttention(nn.Module):
 
     def forward(self, q_BHGE: Tensor, k_BHGE: Tensor, v_BHGE: Tensor, real_BG: Tensor) -> Tensor:
         """Attend; returns shape (B, H, G, E) in the type of the values."""
-        with torch.autocast(q_BHGE.device.type, enabled=False):  # exponentials need float32
-            q_BHGM = self._query_features(_at_least_float32(q_BHGE))
-            k_BHGM = self._key_features(_at_least_float32(k_BHGE), real_BG)
-            kv_BHME = torch.einsum("bhgm,bhge->bhme", k_BHGM, _at_least_float32(v_BHGE))
-            out_BHGE = torch.einsum("bhgm,bhme->bhge", q_BHGM, kv_BHME)
-            norm_BHG = torch.einsum("bhgm,bhm->bhg", q_BHGM, k_BHGM.sum(dim=2))
-            no_gene_B11 = ~real_BG.any(dim=1)[:, None, None]  # 0 / 1 instead of 0 / 0
-            norm_BHG = norm_BHG.masked_fill(no_gene_B11, 1.0)
-            return (out_BHGE / norm_BHG[..., None]).to(v_BHGE.dtype)
+        packed_BGD = torch.cat([x.transpose(1, 2).flatten(2) for x in (q_BHGE, k_BHGE, v_BHGE)], -1)
+        out_BGHE = self._attend(packed_BGD, None, real_BG, q_BHGE.shape[1])
+        return out_BGHE.transpose(1, 2).to(v_BHGE.dtype)
 
-    def _exponents(self, x_BHGE: Tensor) -> tuple[Tensor, Tensor]:
-        """Return w·x' and |x'|²/2 for x' = x / E^(1/4)."""
-        scaled = x_BHGE * x_BHGE.shape[-1] ** -0.25
-        dash_BHGM = scaled @ self.projection_ME.T.to(scaled.dtype)
-        return dash_BHGM, scaled.square().sum(dim=-1, keepdim=True) / 2
+    def of_genes(self, x_BGD: Tensor, weight_ND: Tensor, real_BG: Tensor, n_heads: int) -> Tensor:
+        """Attend with the queries, keys and values that the rows of `weight_ND` make of x.
 
-    def _query_features(self, q_BHGE: Tensor) -> Tensor:
-        dash_BHGM, half_norm_BHG1 = self._exponents(q_BHGE)
-        highest = dash_BHGM.amax(dim=-1, keepdim=True).detach()
-        return torch.exp(dash_BHGM - half_norm_BHG1 - highest) + EPSILON
+        They never exist for more than a chunk of genes.
 
-    def _key_features(self, k_BHGE: Tensor, real_BG: Tensor) -> Tensor:
-        dash_BHGM, half_norm_BHG1 = self._exponents(k_BHGE)
-        real_B1G1 = real_BG[:, None, :, None]
-        over = (1, 2, 3) if self.stabilizer == "cell" else (2, 3)
-        highest = (
-            dash_BHGM.masked_fill(~real_B1G1, -torch.inf).amax(dim=over, keepdim=True).detach()
-        )
-        exponent_BHGM = dash_BHGM - half_norm_BHG1 - highest
-        # Before exp as well: padding may exceed every real gene, and an infinity there would make
-        # gradients NaN though nothing reads it.
-        features = torch.exp(exponent_BHGM.masked_fill(~real_B1G1, -torch.inf)) + EPSILON
-        return features.masked_fill(~real_B1G1, 0.0)
+        Parameters
+        ----------
+        weight_ND
+            Shape (3 H E, D): for queries, keys and values in turn, E rows for each head.
 
+        Returns
+        -------
+        Shape (B, G, H E), float32 or wider.
+        """
+        device = x_BGD.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            x_BGD, weight_ND = x_BGD.to(dtype), weight_ND.to(dtype)
+        return self._attend(x_BGD, weight_ND, real_BG, n_heads).flatten(2)
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    def _attend(
+        self, x_BGD: Tensor, weight_ND: Tensor | None, real_BG: Tensor, n_heads: int
+    ) -> Tensor:
+        chunk = tokens_per_chunk(n_heads, len(self.projection_ME), x_BGD.device)
+        shape = Shape(n_heads, self.stabilizer == "cell", chunk)
+        return Favor.apply(x_BGD, weight_ND, self.projection_ME, real_BG, shape)
 
 
 class ExactAttention(nn.Module):
@@ -110,3 +103,9 @@ class ExactAttention(nn.Module):
         return functional.scaled_dot_product_attention(
             q_BHGE, k_BHGE, v_BHGE, attn_mask=visible_B11G
         )
+
+    def of_genes(self, x_BGD: Tensor, weight_ND: Tensor, real_BG: Tensor, n_heads: int) -> Tensor:
+        """Attend with queries, keys and values made of x, as PerformerAttention does."""
+        qkv_BGPHE = functional.linear(x_BGD, weight_ND).unflatten(-1, (3, n_heads, -1))
+        q_BHGE, k_BHGE, v_BHGE = qkv_BGPHE.permute(2, 0, 3, 1, 4)
+        return self(q_BHGE, k_BHGE, v_BHGE, real_BG).transpose(1, 2).flatten(2)

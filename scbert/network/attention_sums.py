@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scbert.network.attention import ExactAttention, PerformerAttention
-from scbert.network.features import (
+from scbert.network.inspection import (
     key_features,
     look_into_layers,
     query_features,

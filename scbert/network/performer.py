@@ -2,13 +2,15 @@
 
 performer-pytorch 1.1.4 masks values only, so padding still counts in the denominator, and redraws
 its projections on every rank for itself. Layers, norms and feed-forward are its own; attention is
-ours.
+ours, and the feed-forward layer works on a part of the genes at a time.
 """
 
 import warnings
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from scbert.config import Network
 from scbert.network.attention import ExactAttention, PerformerAttention
@@ -16,7 +18,9 @@ from scbert.network.attention import ExactAttention, PerformerAttention
 with warnings.catch_warnings():  # it asks distutils for torch's version, which is deprecated
     warnings.filterwarnings("ignore", "distutils Version classes are deprecated")
     from performer_pytorch import Performer
-    from performer_pytorch.performer_pytorch import SelfAttention
+    from performer_pytorch.performer_pytorch import PreLayerNorm, SelfAttention
+
+TOKENS_PER_CHUNK = 1024  # of the feed-forward layer
 
 
 class MaskedSelfAttention(SelfAttention):
@@ -24,12 +28,29 @@ class MaskedSelfAttention(SelfAttention):
 
     def forward(self, x: Tensor, mask: Tensor, **_: object) -> Tensor:
         """Attend over the genes of each cell: x (B, G, D), mask (B, G) true for real genes."""
-        shape = (*x.shape[:2], self.heads, -1)
-        q, k, v = (
-            project(x).view(shape).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
-        )
-        attended = self.fast_attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        weight_ND = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])
+        attended = self.fast_attention.of_genes(x, weight_ND, mask, self.heads)
         return self.dropout(self.to_out(attended))
+
+
+class ChunkedFeedForward(PreLayerNorm):
+    """Norm and feed-forward layer, some genes at a time.
+
+    What lies between the layers is four times as wide as a gene. In training it is forgotten, and
+    computed again in the backward pass.
+    """
+
+    def forward(self, x: Tensor, **_: object) -> Tensor:
+        """Return what is added to x (B, G, D)."""
+        rows = x.flatten(0, 1)
+        layers = super().forward
+        if len(rows) <= TOKENS_PER_CHUNK:
+            return layers(x)
+        if torch.is_grad_enabled():
+            layers = partial(
+                checkpoint, layers, use_reentrant=False, preserve_rng_state=self.training
+            )
+        return torch.cat([layers(some) for some in rows.split(TOKENS_PER_CHUNK)]).view_as(x)
 
 
 def build_encoder(settings: Network, seed: int) -> Performer:
@@ -46,8 +67,9 @@ def build_encoder(settings: Network, seed: int) -> Performer:
         auto_check_redraw=False,
         qkv_bias=False,
     )
-    for layer, (attention, _) in enumerate(encoder.net.layers):
+    for layer, (attention, feed_forward) in enumerate(encoder.net.layers):
         attention.fn.__class__ = MaskedSelfAttention
+        feed_forward.__class__ = ChunkedFeedForward
         attention.fn.fast_attention = _attention(settings, seed + layer)
     del encoder.proj_updater  # redraws are ours, and it holds every weight under a second name
     return encoder

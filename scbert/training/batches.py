@@ -13,6 +13,8 @@ from torch import Tensor
 from scbert.cells.store import TokenStore
 from scbert.network.masking import padding_id
 
+MOST_PADDING = 0.08  # share of a batch
+ENOUGH_CELLS = 8  # in fewer, padding costs less than one more batch
 POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled
 
 
@@ -125,10 +127,15 @@ class CellBatches:
 
 
 def _cut(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Cut cells, sorted by length, where the next one would exceed the budget."""
+    """Cut cells, sorted by length, where the next one would exceed the budget or pad too much."""
     batches, start = [], 0
+    tokens = np.concatenate([[0], lengths[rows].cumsum()])
     for stop in range(1, len(rows) + 1):
-        if stop == len(rows) or (stop + 1 - start) * lengths[rows[stop]] > budget:
+        if stop < len(rows):
+            positions = (stop + 1 - start) * lengths[rows[stop]]
+            padding = positions - (tokens[stop + 1] - tokens[start])
+            wasteful = stop - start >= ENOUGH_CELLS and padding > MOST_PADDING * positions
+        if stop == len(rows) or positions > budget or wasteful:
             batches.append(rows[start:stop])
             start = stop
     return batches
