@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scbert.network.attention import EPSILON, ExactAttention, PerformerAttention
+from scbert.network.attention import ExactAttention, PerformerAttention
+from scbert.network.features import EPSILON
 from scbert.network.inspection import (
     key_features,
     look_into_layers,

@@ -1,7 +1,6 @@
-"""What FAVOR+ attends by, spelled out: the features of queries and keys, and each layer's input.
+"""What a trained network attends by: the input of each layer, and the features of its genes.
 
-For looking into a trained network (attention sums, diagnostics), a slice of genes or a head at a
-time. The forward pass has its own way of computing the same; the tests hold one against the other.
+For looking into it (attention sums, diagnostics), a slice of genes at a time.
 Source: Choromanski et al. 2021, section 2.
 
 Shape letters: B cells, H heads, G genes, E width of a head, M random features, D width of a gene.
@@ -14,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from scbert.network.attention import ExactAttention, PerformerAttention
-from scbert.network.features import EPSILON
+from scbert.network.features import (
+    EPSILON,
+    exp_of_keys,
+    exp_of_queries,
+    exponents,
+    highest_of_keys,
+)
 from scbert.network.model import Encoder
 
 Look = Callable[[PerformerAttention | ExactAttention, Tensor, Tensor], Tensor]
@@ -51,18 +56,10 @@ def look_into_layers(
     return found
 
 
-def exponents(x_BHGE: Tensor, projection_ME: Tensor) -> tuple[Tensor, Tensor]:
-    """Return w·x', shape (B, H, G, M), and |x'|²/2, (B, H, G, 1), for x' = x / E^(1/4)."""
-    scaled = x_BHGE.contiguous() * x_BHGE.shape[-1] ** -0.25
-    dash_BHGM = scaled @ projection_ME.to(scaled.dtype).T
-    return dash_BHGM, scaled.square().sum(dim=-1, keepdim=True) / 2
-
-
 def query_features(q_BHGE: Tensor, projection_ME: Tensor) -> Tensor:
     """Return the features of queries, shape (B, H, G, M)."""
-    dash_BHGM, half_norm_BHG1 = exponents(q_BHGE, projection_ME)
-    highest_BHG1 = dash_BHGM.amax(dim=-1, keepdim=True)
-    return dash_BHGM.sub_(half_norm_BHG1 + highest_BHG1).exp_().add_(EPSILON)
+    down_EM, memory = _room(q_BHGE, projection_ME)
+    return exp_of_queries(q_BHGE.contiguous(), down_EM, memory).add_(EPSILON)
 
 
 def sum_of_keys(
@@ -77,15 +74,14 @@ def sum_of_keys(
     lowest = torch.finfo(k_BHGE.dtype).min
     highest_BH11 = k_BHGE.new_full((n_cells, n_heads, 1, 1), lowest)
     sum_BHM = k_BHGE.new_zeros(n_cells, n_heads, len(attention.projection_ME))
+    per_cell = attention.stabilizer == "cell"
     for genes in slices(k_BHGE.shape[2], chunk):
-        dash_BHGM, half_norm_BHG1 = exponents(k_BHGE[:, :, genes], attention.projection_ME)
-        padding_B1G1 = ~real_BG[:, None, genes, None]
-        own_BH11 = dash_BHGM.amax(dim=-1, keepdim=True).masked_fill_(padding_B1G1, lowest)
-        over = (1, 2) if attention.stabilizer == "cell" else (2,)
-        higher_BH11 = torch.maximum(highest_BH11, own_BH11.amax(dim=over, keepdim=True))
-        half_norm_BHG1.masked_fill_(padding_B1G1, torch.inf)
+        k_BHCE, real_BC = k_BHGE[:, :, genes].contiguous(), real_BG[:, genes]
+        dash_BHCM, half_norm_BHC1 = exponents(k_BHCE, *_room(k_BHCE, attention.projection_ME))
+        own_BH11 = highest_of_keys(dash_BHCM, real_BC, per_cell=per_cell)
+        higher_BH11 = torch.maximum(highest_BH11, own_BH11)
         sum_BHM *= torch.exp(highest_BH11 - higher_BH11).flatten(2)
-        sum_BHM += dash_BHGM.sub_(half_norm_BHG1 + higher_BH11).exp_().sum(dim=2)
+        sum_BHM += exp_of_keys(dash_BHCM, half_norm_BHC1, real_BC, higher_BH11).sum(dim=2)
         highest_BH11 = higher_BH11
     floor_B11 = EPSILON * real_BG.sum(dim=1).to(sum_BHM.dtype)[:, None, None]
     return sum_BHM + floor_B11, highest_BH11.masked_fill(highest_BH11 == lowest, 0.0)
@@ -95,9 +91,14 @@ def key_features(
     k_BHGE: Tensor, real_BG: Tensor, projection_ME: Tensor, highest_BH11: Tensor
 ) -> Tensor:
     """Return the features of keys, shape (B, H, G, M); those of padding are at the floor."""
-    dash_BHGM, half_norm_BHG1 = exponents(k_BHGE, projection_ME)
-    half_norm_BHG1.masked_fill_(~real_BG[:, None, :, None], torch.inf)
-    return dash_BHGM.sub_(half_norm_BHG1 + highest_BH11).exp_().add_(EPSILON)
+    dash_BHGM, half_norm_BHG1 = exponents(k_BHGE.contiguous(), *_room(k_BHGE, projection_ME))
+    return exp_of_keys(dash_BHGM, half_norm_BHG1, real_BG, highest_BH11).add_(EPSILON)
+
+
+def _room(x_BHGE: Tensor, projection_ME: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the projection as the features take it, and memory for them."""
+    down_EM = projection_ME.to(x_BHGE.dtype).T * x_BHGE.shape[-1] ** -0.25
+    return down_EM, x_BHGE.new_empty(x_BHGE[..., 0].numel() * len(projection_ME))
 
 
 def slices(length: int, chunk: int) -> list[slice]:
