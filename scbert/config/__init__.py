@@ -11,6 +11,7 @@ from scbert.config.load import (
 from scbert.config.sections import (
     Annotate,
     Binning,
+    Checkpoints,
     Compare,
     Config,
     Corpus,
@@ -25,6 +26,7 @@ from scbert.config.sections import (
     Optimizer,
     PanglaoDB,
     Pretrain,
+    Restarts,
     Section,
     Split,
     Vocabulary,
@@ -42,6 +44,7 @@ from scbert.config.steps import (
 __all__ = [
     "Annotate",
     "Binning",
+    "Checkpoints",
     "Compare",
     "CompareSettings",
     "Config",
@@ -60,6 +63,7 @@ __all__ = [
     "Pretrain",
     "PretrainSettings",
     "ReadSettings",
+    "Restarts",
     "SampleSettings",
     "Section",
     "SourceSettings",
