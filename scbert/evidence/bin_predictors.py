@@ -23,6 +23,7 @@ TOLERANCE = 1e-9
 class Guess:
     """What a predictor makes of masked genes: loss_N in nats, right_N whether its guess was."""
 
+    probability_NT: np.ndarray
     loss_N: np.ndarray
     right_N: np.ndarray
 
@@ -128,10 +129,9 @@ def _columns(targets_N: np.ndarray, n_bins: int) -> np.ndarray:
 
 
 def _guess(logits_NT: np.ndarray, column_N: np.ndarray) -> Guess:
-    asked_N = logits_NT[np.arange(len(column_N)), column_N]
-    highest_N = logits_NT.max(axis=1)
-    total_N = np.exp(logits_NT - highest_N[:, None]).sum(axis=1)
-    return Guess(highest_N + np.log(total_N) - asked_N, logits_NT.argmax(axis=1) == column_N)
+    probability_NT = _softmax(logits_NT)
+    asked_N = probability_NT[np.arange(len(column_N)), column_N]
+    return Guess(probability_NT, -np.log(asked_N), logits_NT.argmax(axis=1) == column_N)
 
 
 def _softmax(logits_VT: np.ndarray) -> np.ndarray:

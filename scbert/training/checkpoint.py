@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+FILES = (WEIGHTS, OPTIMIZER, STATE)
 
 
 @dataclass
@@ -112,14 +114,13 @@ def save_checkpoint(
             unfinished.mkdir()
             _save_tensors(unfinished / WEIGHTS, model.state_dict())
             _save_tensors(unfinished / OPTIMIZER, _moments(optimizer))
-            write_json(unfinished / "state.json", {"identity": identity, **asdict(state)})
-            sums = {path.name: sha256_of(path) for path in sorted(unfinished.iterdir())}
+            write_json(unfinished / STATE, {"identity": identity, **asdict(state)})
+            sums = {name: sha256_of(unfinished / name) for name in FILES}
             write_json(unfinished / MANIFEST, sums)
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f"the checkpoint of step {state.step} could not be written to {folder} ({error}). Those "
-            "before it are intact. Make room, or point to a folder with more, and start again: the "
-            "run continues from there."
+            f"the checkpoint of step {state.step} could not be written to {folder} ({error}). "
+            "Those before it are intact. Make room and start again: the run continues from there."
         ) from error
     _delete_older(folder, keep, state.best_name)
 
@@ -199,7 +200,7 @@ def _damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint or with the best one that it needs; None if nothing."""
     try:
         sums = read_json(path / MANIFEST)
-        for name in (WEIGHTS, OPTIMIZER, "state.json"):
+        for name in FILES:
             if sums[name] != sha256_of(path / name):
                 return f"the SHA-256 of {path.name}/{name} differs"
         best = _read_state(path).best_name
@@ -212,7 +213,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _read_state(path: Path) -> Checkpoint:
-    saved = read_json(path / "state.json")
+    saved = read_json(path / STATE)
     del saved["identity"]
     return Checkpoint(**saved | {"sums": Sums(**saved["sums"])})
 
@@ -220,7 +221,7 @@ def _read_state(path: Path) -> Checkpoint:
 def _load(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict
 ) -> Checkpoint:
-    differing = differences(read_json(path / "state.json")["identity"], identity)
+    differing = differences(read_json(path / STATE)["identity"], identity)
     if differing:
         raise ValueError(
             f"{path.parent} holds the checkpoint of another run; these differ: "

@@ -145,6 +145,7 @@ class HeldOut:
             "validation_skill": float(1 - loss / rival),
         }
 
+    @torch.no_grad()
     def _score(self, model: nn.Module, device: torch.device, stop: StopRequest) -> np.ndarray:
         """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept."""
         found = np.zeros((len(self.rows), 5))
