@@ -25,7 +25,7 @@ from scbert.evidence.bin_predictors import (
 from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.prefetch import Prefetched
-from scbert.training.processes import sum_over_processes
+from scbert.training.processes import is_alone, sum_over_processes
 from scbert.training.stopping import StopRequest
 
 PREDICTORS = ("cell_mode", "gene_mode", "additive")
@@ -252,7 +252,7 @@ def _score_batch(model: nn.Module, masked: Masked, device: torch.device) -> np.n
 
 
 def _rank() -> tuple[int, int]:
-    if not torch.distributed.is_initialized():
+    if is_alone():
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 

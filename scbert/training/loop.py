@@ -8,6 +8,7 @@ but for the order of sums.
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -34,10 +35,14 @@ from scbert.training.checkpoint import (
 )
 from scbert.training.lock import only_trainer
 from scbert.training.prefetch import Prefetched
-from scbert.training.processes import add_up_gradients, require_same_weights
+from scbert.training.processes import (
+    add_up_gradients,
+    in_any_process,
+    require_same_weights,
+)
 from scbert.training.readout import Readout, Step
 from scbert.training.schedule import learning_rate
-from scbert.training.stopping import Stopping, StopRequest, in_any_process
+from scbert.training.stopping import Stopping, StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +82,9 @@ def make_accelerator(settings: Optimizer) -> Accelerator:
 
     Started by `torchrun` or `accelerate launch` there are; they talk by nccl or, on CPUs, by gloo.
     """
-    return Accelerator(mixed_precision=settings.precision)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    on_cpus = several and not torch.cuda.is_available()  # it would not join them by itself
+    return Accelerator(mixed_precision=settings.precision, cpu=on_cpus)
 
 
 def fit(

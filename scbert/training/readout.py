@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scbert.files import write_json
 from scbert.training.checkpoint import Checkpoint
-from scbert.training.processes import sum_over_processes
+from scbert.training.processes import is_alone, sum_over_processes
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Readout:
             }
             for rows, (loss, items) in zip(step.rows, found, strict=True)
         ]
-        if torch.distributed.is_initialized():
+        if not is_alone():
             batches = gather_object(batches)
         worst = [batch for batch in batches if not float(batch["loss"]) <= limit] or batches
         path = self.folder / "failure.json"

@@ -5,23 +5,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-import torch
+from scbert.training.processes import in_any_process, is_alone
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopping(Exception):
     """The run was told to stop; the loop writes a checkpoint and ends."""
-
-
-def in_any_process(*facts: bool) -> list[bool]:
-    """Return which facts are true in any process of the run; all must call this together."""
-    if not torch.distributed.is_initialized():
-        return list(facts)
-    found = torch.tensor(facts, dtype=torch.int32)  # on the CPU: gloo, no wait for the GPU
-    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-    return [bool(fact) for fact in found]
 
 
 class StopRequest:
@@ -37,7 +29,7 @@ class StopRequest:
 
     def check(self) -> None:
         """Raise Stopping at once where no other process must be asked."""
-        if self.received and not torch.distributed.is_initialized():
+        if self.received and is_alone():
             raise Stopping
 
     @contextmanager
@@ -52,7 +44,7 @@ class StopRequest:
             self.received = True
             signal.signal(number, before[number])
 
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
         for number in SIGNALS:
             signal.signal(number, receive)
         try:
