@@ -293,7 +293,7 @@ def test_judge_pretraining_compares_with_the_best_predictor():
     assert report.judge_pretraining(unclear)[0] == "unclear"
     behind = VALIDATION | {"skill": {"mean": -0.3, "low": -0.4, "high": -0.2}}
     assert report.judge_pretraining(behind)[0] == "behind"
-    assert "30.0\N{NO-BREAK SPACE}% above" in report.judge_pretraining(behind)[1]
+    assert "30\N{NO-BREAK SPACE}% above" in report.judge_pretraining(behind)[1]
 
 
 def test_number_formats():

@@ -50,5 +50,5 @@ class StopRequest:
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for told, handler in before.items():
+                signal.signal(told, handler)
