@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from scbert.files import read_json
@@ -378,3 +379,17 @@ def test_weights_that_need_no_gradient_stay(settings, tmp_path):
     before = toy.model[1].bias.clone()
     toy.fit(settings, tmp_path / "state", better=None)
     assert torch.equal(toy.model[1].bias, before)
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(settings, tmp_path):
+    """On the CPU. Accelerate keeps one precision for a process, so its state is set back."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    toy, seen = Toy(), set()
+    toy.model.register_forward_hook(lambda _, __, out: seen.add((toy.model.training, out.dtype)))
+    try:
+        history = toy.fit(change(settings, precision="bf16"), tmp_path / "state")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert (True, torch.bfloat16) in seen
+    assert {weight.dtype for weight in toy.model.parameters()} == {torch.float32}
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
