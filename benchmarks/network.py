@@ -25,7 +25,8 @@ from scipy import sparse
 from torch import nn
 from torch.nn import functional
 
-from scbert.cells.tokens import Sample, TokenStore, store_in_memory
+from scbert.cells.store import TokenStore, store_in_memory
+from scbert.cells.tokens import Sample
 from scbert.config import Network
 from scbert.evidence.figures import BLUE, MUTED, VERMILION, Figure, svg_figure
 from scbert.network.model import Encoder, MaskedExpressionModel
@@ -198,7 +199,7 @@ def padding(lengths: np.ndarray, budget: int) -> float:
         indptr=indptr,
         sample=np.zeros(len(lengths), np.int64),
         measured=np.ones((1, 1), dtype=bool),
-        cells=[],
+        names=[],
         meta={},
     )
     cells = CellBatches(store, "expressed_genes", N_BINS, budget)

@@ -1,4 +1,5 @@
-# Masked-expression pretraining. A stopped run continues from its checkpoint.
+# Masked-expression pretraining. A stopped run continues from its checkpoint. A profile says how many
+# GPUs there are (set-resources: pretrain: gpu: 4); each of several gets a process of its own.
 
 
 rule pretrain:
@@ -19,10 +20,13 @@ rule pretrain:
     resources:
         mem_mb=per_attempt(6000),
         runtime=1440,
+        gpu=0,
     params:
         settings=settings_for(settings_of.PretrainSettings, CONFIG),
         checkpoint="results/checkpoints/pretrain",  # an output would be deleted before a rerun
     shell:
-        "python {input.script} --tokens {input.tokens} --vocabulary {input.vocabulary}"
+        "launch=python; if [ {resources.gpu} -gt 1 ]; then"
+        " launch='python -m torch.distributed.run --standalone --nproc-per-node={resources.gpu}'; fi;"
+        " $launch {input.script} --tokens {input.tokens} --vocabulary {input.vocabulary}"
         " --gene2vec {input.gene2vec} --pretrained {output.pretrained}"
         " --checkpoint {params.checkpoint} --settings {params.settings:q} > {log} 2>&1"

@@ -242,17 +242,17 @@ def stop_at_epoch(monkeypatch):
     """Interrupt a training inside an epoch, counted from 0; its checkpoint stays."""
     from scbert.training.loop import _Trainer  # noqa: PLC0415  most tests need no torch
 
-    original = _Trainer.epoch
+    original = _Trainer._train
 
     @contextmanager
     def stop(number):
-        def epoch(trainer, epoch, step):
+        def train(trainer, epoch, plan):
             if epoch == number:
                 raise KeyboardInterrupt
-            return original(trainer, epoch, step)
+            original(trainer, epoch, plan)
 
         with monkeypatch.context() as patched:
-            patched.setattr(_Trainer, "epoch", epoch)
+            patched.setattr(_Trainer, "_train", train)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

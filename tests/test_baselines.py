@@ -5,12 +5,12 @@ import pytest
 import yaml
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import f1_score
 from sklearn.preprocessing import maxabs_scale
 
 from scbert.cells.tokens import bin_expression
 from scbert.config import load_config
-from scbert.evidence.baselines import LabelledCells, fit_baseline, score_bin_counts
+from scbert.evidence.baselines import LabelledCells, fit_baseline
 
 CONFIG = load_config(yaml.safe_load(Path("config/config.yaml").read_text()))
 SETTINGS = CONFIG.compare
@@ -140,36 +140,3 @@ def test_fit_baseline_refuses_one_type():
 def test_fit_baseline_refuses_an_unknown_method():
     with pytest.raises(ValueError, match="'oracle' is not a baseline"):
         fit("oracle")
-
-
-def test_score_bin_counts_of_three_positions():
-    """Bins 1 and 2; the guesses are 2, 1 (a tie) and, from the corpus, 2.
-
-    Bin 2 has the probabilities (3 + 1) / (4 + 2), (1 + 1) / (2 + 2) and (7 + 1) / (8 + 2).
-    """
-    counts = np.array([[1, 3], [1, 1], [0, 0]])
-    found = score_bin_counts(counts, np.array([2, 2, 2]), fallback_T=np.array([1, 7]))
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["loss"] == pytest.approx(-np.log([4 / 6, 2 / 4, 8 / 10]).mean())
-
-
-def test_score_bin_counts_agrees_with_scikit_learn():
-    rng = np.random.default_rng(0)
-    counts, targets = rng.integers(20, size=(200, 5)), rng.integers(1, 6, size=200)
-    probabilities = (counts + 1) / (counts + 1).sum(axis=1, keepdims=True)
-    found = score_bin_counts(counts, targets, np.ones(5))
-    assert found["loss"] == pytest.approx(log_loss(targets, probabilities, labels=range(1, 6)))
-    typed = score_bin_counts(counts.astype(np.uint32), targets.astype(np.uint8), np.ones(5))
-    assert typed == pytest.approx(found)
-
-
-def test_score_bin_counts_without_any_count_is_uniform():
-    found = score_bin_counts(np.zeros((2, 5)), np.array([1, 5]), np.zeros(5))
-    assert found == {"loss": pytest.approx(np.log(5)), "accuracy": 0.5}
-
-
-@pytest.mark.parametrize("targets", [[], [0, 1], [6]])
-def test_score_bin_counts_refuses_what_is_not_a_bin(targets):
-    counts = np.ones((len(targets), 5))
-    with pytest.raises(ValueError, match="must lie between 1 and 5"):
-        score_bin_counts(counts, np.array(targets, dtype=int), np.ones(5))

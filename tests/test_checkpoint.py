@@ -1,10 +1,22 @@
+import resource
 import shutil
 
 import pytest
 import torch
 from torch import nn
 
-from scbert.training.checkpoint import Checkpoint, differences, load_checkpoint, save_checkpoint
+from scbert.training.checkpoint import (
+    Checkpoint,
+    Sums,
+    _delete_older,
+    append_line,
+    differences,
+    load_best,
+    load_checkpoint,
+    save_checkpoint,
+    tidy,
+    truncate_lines,
+)
 
 IDENTITY = {"seed": 1, "network": {"dim": 16, "hidden": [8]}}
 
@@ -21,46 +33,65 @@ def take_step(model, optimizer):
     optimizer.zero_grad()
 
 
-def save_epochs(folder, n_epochs):
-    """Train and save some epochs; return what was saved last."""
+def save_epochs(folder, n_epochs, keep=1, scores=None):
+    """Train and save some epochs of one step; return what was saved last."""
     model, optimizer = model_and_optimizer()
     state = Checkpoint()
     for epoch in range(1, n_epochs + 1):
         take_step(model, optimizer)
         state.step += 1
-        state.add({"epoch": epoch, "f1": 1.0 / epoch}, model, "f1")
-        save_checkpoint(folder, state, model, optimizer, IDENTITY)
+        score = scores[epoch - 1] if scores else epoch
+        state.add({"epoch": epoch, "step": state.step, "f1": score}, "f1")
+        save_checkpoint(folder, state, model, optimizer, IDENTITY, keep)
     return state, model, optimizer
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def end_of(epoch):
+    return f"step{epoch:09d}-epoch{epoch:05d}"
 
 
 def test_add_keeps_the_first_of_the_best_epochs():
     state = Checkpoint()
-    model, _ = model_and_optimizer()
-    for number, score in enumerate([0.2, 0.7, 0.7, 0.1]):
-        with torch.no_grad():
-            model.bias.fill_(number)
-        state.add({"f1": score}, model, "f1")
+    for epoch, score in enumerate([0.2, 0.7, 0.7, 0.1], start=1):
+        state.add({"epoch": epoch, "step": 10 * epoch, "f1": score}, "f1")
     assert (state.best_epoch, state.epochs_done, state.epochs_since_best("f1")) == (2, 4, 2)
-    state.restore_best(model)
-    assert model.bias.tolist() == [1.0, 1.0]
+    assert state.best_name == "step000000020-epoch00002"
 
 
-def test_without_a_score_nothing_is_best():
+def test_without_a_score_nothing_is_best(tmp_path):
     state = Checkpoint()
     model, _ = model_and_optimizer()
-    state.add({"f1": 0.2}, model, None)
-    assert (state.best, state.epochs_since_best(None)) == (None, 0)
+    state.add({"epoch": 1, "step": 1, "f1": 0.2}, None)
+    assert (state.best_name, state.epochs_since_best(None)) == (None, 0)
     before = model.bias.tolist()
-    state.restore_best(model)
+    load_best(tmp_path, state, model)
     assert model.bias.tolist() == before
 
 
+def test_names_ascend_within_an_epoch_and_over_its_end():
+    state = Checkpoint()
+    found = [state.name]
+    state.step, state.batches_done = 1, 8
+    found.append(state.name)
+    state.add({"epoch": 1, "step": 1}, None)
+    found.append(state.name)
+    state.step, state.batches_done = 2, 8
+    found.append(state.name)
+    expected = ["step000000000", "step000000001", "step000000001-epoch00001", "step000000002"]
+    assert found == sorted(found) == expected
+
+
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
-    state, model, optimizer = save_epochs(tmp_path / "state", 3)
+    state, model, optimizer = save_epochs(tmp_path / "state", 3, scores=[3, 2, 1])
+    state.step, state.batches_done, state.first_loss = 4, 7, 1 / 3
+    state.sums = Sums(loss=0.1 + 0.2, items=3.0, cells=4, tokens=5, seconds=0.7, waited=0.1)
+    save_checkpoint(tmp_path / "state", state, model, optimizer, IDENTITY, 1)
     other, its_optimizer = model_and_optimizer(seed=5)
-    found = load_checkpoint(tmp_path / "state", other, its_optimizer, IDENTITY)
-    assert (found.step, found.best_epoch, found.history) == (3, 1, state.history)
-    assert all(torch.equal(found.best[key], value) for key, value in state.best.items())
+    assert load_checkpoint(tmp_path / "state", other, its_optimizer, IDENTITY) == state
     for _ in range(2):  # the moments are right if the next steps are
         assert torch.equal(model.weight, other.weight)
         take_step(model, optimizer)
@@ -68,20 +99,81 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     assert torch.equal(model.weight, other.weight)
 
 
+def test_the_best_weights_come_back(tmp_path):
+    save_epochs(tmp_path / "one", 1)
+    state, model, _ = save_epochs(tmp_path / "state", 3, scores=[3, 2, 1])
+    first = model_and_optimizer(5)
+    load_checkpoint(tmp_path / "one", *first, IDENTITY)
+    load_best(tmp_path / "state", state, model)
+    assert torch.equal(model.weight, first[0].weight)
+
+
 def test_there_is_nothing_to_load_at_first(tmp_path):
+    tidy(tmp_path / "none")
     assert load_checkpoint(tmp_path / "none", *model_and_optimizer(), IDENTITY) is None
 
 
-def test_only_the_newest_epoch_stays(tmp_path):
-    save_epochs(tmp_path / "state", 11)
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["epoch00011"]
+def test_the_newest_epochs_and_the_best_stay(tmp_path):
+    save_epochs(tmp_path / "state", 11, keep=2, scores=[1, 9, *[0] * 9])
+    assert names(tmp_path / "state") == [end_of(2), end_of(10), end_of(11)]
 
 
 def test_nothing_is_pickled(tmp_path):
     save_epochs(tmp_path / "state", 1)
-    names = {path.name for path in (tmp_path / "state/epoch00001").iterdir()}
-    expected = {"weights", "optimizer", "best"}
-    assert names == {"state.json", *(f"{name}.safetensors" for name in expected)}
+    expected = ["manifest.json", "optimizer.safetensors", "state.json", "weights.safetensors"]
+    assert names(tmp_path / "state" / end_of(1)) == expected
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(tmp_path, caplog, file):
+    folder = tmp_path / "state"
+    save_epochs(folder, 3, keep=2)
+    content = bytearray((folder / end_of(3) / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / end_of(3) / file).write_bytes(content)
+    tidy(folder)
+    found = load_checkpoint(folder, *model_and_optimizer(5), IDENTITY)
+    assert found.epochs_done == 2
+    assert names(folder) == [f"damaged-{end_of(3)}", end_of(2)]
+    assert f"the SHA-256 of {end_of(3)}/{file} differs" in caplog.text
+    assert "the one before it is used" in caplog.text
+
+
+def test_a_checkpoint_whose_best_epoch_is_damaged_is_not_used(tmp_path):
+    """The second epoch is the best of three; without it, only the first knows its own best."""
+    folder = tmp_path / "state"
+    save_epochs(folder, 3, keep=3, scores=[1, 3, 2])
+    (folder / end_of(2) / "weights.safetensors").unlink()
+    tidy(folder)
+    assert names(folder) == [f"damaged-{end_of(n)}" for n in (2, 3)] + [end_of(1)]
+
+
+def test_only_damaged_checkpoints_stop_the_run_and_stay(tmp_path):
+    folder = tmp_path / "state"
+    save_epochs(folder, 2, keep=2)
+    for epoch in (1, 2):
+        (folder / end_of(epoch) / "manifest.json").write_text("{")
+    before = names(folder)
+    with pytest.raises(ValueError, match=r"none of the 2 checkpoint\(s\).*is not valid JSON"):
+        tidy(folder)
+    assert names(folder) == before
+
+
+@pytest.mark.parametrize("largest", [0, 50, 250])
+def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before_intact(tmp_path, largest):
+    """The system itself refuses: no file of this process may grow beyond so many bytes."""
+    folder = tmp_path / "state"
+    state, model, optimizer = save_epochs(folder, 1)
+    state.step, state.batches_done = 2, 3
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"of step 2 could not be written.*Make room"):
+            save_checkpoint(folder, state, model, optimizer, IDENTITY, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(folder) == [end_of(1)]
+    assert load_checkpoint(folder, *model_and_optimizer(5), IDENTITY).step == 1
 
 
 class Killed(BaseException):
@@ -94,14 +186,15 @@ class Killed(BaseException):
         ("scbert.training.checkpoint.save_file", 2),  # while the third is written
         ("scbert.training.checkpoint.write_json", 2),
         ("scbert.files.Path.replace", 2),  # before it is put in place
-        ("scbert.training.checkpoint._complete", 3),  # before the second is deleted
+        ("scbert.training.checkpoint._delete_older", 3),  # before the first is deleted
     ],
 )
 def test_a_kill_at_any_moment_leaves_a_complete_epoch(tmp_path, monkeypatch, where, epochs_found):
     folder = tmp_path / "state"
     state, model, optimizer = save_epochs(folder, 2)
     take_step(model, optimizer)
-    state.add({"epoch": 3, "f1": 0.0}, model, "f1")
+    state.step = 3
+    state.add({"epoch": 3, "step": 3, "f1": 9.0}, "f1")
 
     def killed(*_, **__):
         raise Killed
@@ -112,11 +205,13 @@ def test_a_kill_at_any_moment_leaves_a_complete_epoch(tmp_path, monkeypatch, whe
         )  # a kill cleans nothing
         patched.setattr(where, killed)
         with pytest.raises(Killed):
-            save_checkpoint(folder, state, model, optimizer, IDENTITY)
+            save_checkpoint(folder, state, model, optimizer, IDENTITY, 1)
+    tidy(folder)
     found = load_checkpoint(folder, *model_and_optimizer(5), IDENTITY)
     assert found.epochs_done == epochs_found
-    save_checkpoint(folder, state, model, optimizer, IDENTITY)
-    assert [path.name for path in folder.iterdir()] == ["epoch00003"]  # and no rest stays
+    save_checkpoint(folder, state, model, optimizer, IDENTITY, 1)
+    _delete_older(folder, 1, state.best_name)
+    assert names(folder) == [end_of(3)]  # and no rest stays
 
 
 def test_foreign_files_in_the_folder_stay(tmp_path):
@@ -137,11 +232,15 @@ def test_another_run_is_refused_by_the_names_that_differ(tmp_path):
     assert torch.equal(model.weight, before)
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    save_epochs(tmp_path / "state", 1)
-    (tmp_path / "state/epoch00001/state.json").write_text("{")
-    with pytest.raises(ValueError, match=r"state\.json is not valid JSON"):
-        load_checkpoint(tmp_path / "state", *model_and_optimizer(), IDENTITY)
+def test_truncate_lines_takes_out_what_will_be_done_again(tmp_path):
+    path = tmp_path / "history.jsonl"
+    for step in (1, 2, 3):
+        append_line(path, {"step": step})
+    with path.open("a") as handle:
+        handle.write('{"step"')  # cut off by a kill
+    truncate_lines(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    truncate_lines(tmp_path / "none", 2)
 
 
 def test_a_deleted_folder_starts_anew(tmp_path):

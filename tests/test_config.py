@@ -97,7 +97,7 @@ def test_a_misspelt_key_is_named_with_the_right_one():
         "pretrain.mask_probb",
         0.15,
         "unknown key 'pretrain.mask_probb'. Did you mean 'mask_prob'?",
-        "Allowed here: mask_prob, replace_prob, validation_fraction,",
+        "Allowed here: mask_prob, replace_prob, validation_by,",
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from scbert.cells.genes import read_vocabulary
-from scbert.cells.tokens import open_store
+from scbert.cells.store import open_store
 from scbert.cli import app
 from scbert.files import read_json
 from scbert.network.original import read_sizes, rename_weights

@@ -176,6 +176,7 @@ VALIDATION = {
     "predictors": {
         "cell_mode": {"loss": 1.2345, "accuracy": 0.4567},
         "gene_mode": {"loss": 1.0987, "accuracy": 0.5432},
+        "additive": {"loss": 0.9876, "accuracy": 0.5654},
     },
     "attention": [
         {
@@ -188,6 +189,11 @@ VALIDATION = {
         }
         for layer, at_floor in ((1, 0.123), (2, None))  # None: exact attention
     ],
+    "best_predictor": "additive",
+    "skill": {"mean": 0.0976, "low": 0.0812, "high": 0.1123},
+    "confidence_level": 0.95,
+    "held_out_by": "cell",
+    "kept_visible": {"tokens": 678, "loss": 0.0123, "accuracy": 0.9876},
 }
 
 FIGURES = {
@@ -204,7 +210,7 @@ FIGURES = {
 WORDS = {
     "tokens": {"bin 0", "not seen by the model", "11.1 %", "5 or more"},
     "gene2vec": {"CD3D", "MS4A1", "HLA-DRA", "T cells", "Ribosomal (RPL, RPS)"},
-    "pretraining": {"held-out", "training", "gene's most", "cell's most", "epoch"},
+    "pretraining": {"held-out", "training", "gene's most", "cell's most", "cell + gene", "epoch"},
     "scores": {"scBERT", "Logistic regression", "0.687", "Macro F1", "Balanced accuracy"},
     "confusion": {"CD14+ Monocyte", "true type", "scBERT's label"},
     "per_type": {"Dendritic  (n = 48)", "precision", "recall", "F1"},

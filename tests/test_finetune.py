@@ -14,7 +14,7 @@ from scbert.training.bundle import load_bundle
 from scbert.training.predict import predict
 
 WEIGHTS, CALIBRATION = "weights.safetensors", "calibration.json"
-TIMING = {"seconds", "cells_per_second", "tokens_per_second"}
+TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 TRAINED = (WEIGHTS, CALIBRATION, "labels.json", "genes.tsv")
 
 

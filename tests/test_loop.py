@@ -1,16 +1,21 @@
+import json
 import math
+import signal
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from scbert.files import read_json
 from scbert.training.batches import MiniBatch
-from scbert.training.loop import Task, fit, make_accelerator, schedule
+from scbert.training.loop import Task, fit, make_accelerator
+from scbert.training.readout import Readout
+from scbert.training.schedule import cosine
 
 N_CELLS, WIDTH = 24, 4
-TIMING = {"seconds", "cells_per_second", "tokens_per_second"}
+TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 
 
 @pytest.fixture
@@ -34,38 +39,50 @@ class Toy:
         self.x = torch.randn(N_CELLS, WIDTH, generator=torch.Generator().manual_seed(1))
         self.label = (self.x[:, 0] > 0).long()
         self.stop_before, self.poison, self.scores = stop_before, poison, scores
-        self.steps, self.rates, self.validated = [], [], 0
+        self.steps, self.drawn, self.validated = [], [], 0
+        self.poisoned_by, self.validating = math.nan, lambda stop: None
+        self.after = lambda step: None
 
-    def batches(self, epoch):
+    def plan(self, epoch):
         if epoch == self.stop_before:
             raise Interrupted
-        order = np.random.default_rng([7, epoch]).permutation(N_CELLS)
         self.epoch = epoch
-        empty = torch.ones(8, 1, dtype=torch.long)
-        return 3, (MiniBatch(rows, empty, empty, empty.bool()) for rows in np.array_split(order, 3))
+        return np.array_split(np.random.default_rng([7, epoch]).permutation(N_CELLS), 3)
 
-    def loss(self, model, batch):
+    def make(self, rows):
+        empty = torch.ones(len(rows), 1, dtype=torch.long)
+        return MiniBatch(rows, empty, empty, empty.bool())
+
+    def loss(self, model, batch, generator):
         value = nn.functional.cross_entropy(
             model(self.x[batch.rows]), self.label[batch.rows], reduction="sum"
         )
-        if self.epoch == self.poison:
-            value = value * math.nan
+        self.drawn.append(torch.rand((), generator=generator).item())
+        if len(self.steps) + 1 == self.poison:
+            value = value * self.poisoned_by
         return value, torch.tensor(len(batch.rows))
 
-    def validate(self):
+    def validate(self, stop):
         self.validated += 1
+        self.validating(stop)
         right = (self.model(self.x).argmax(dim=1) == self.label).double().mean().item()
         score = right if self.scores is None else self.scores[self.epoch]
         return {"validation_score": score, "validation_mode": float(self.model.training)}
+
+    def after_step(self, step):
+        self.steps.append(step)
+        self.after(step)
 
     def fit(self, settings, folder, seed=3, **task):
         given = {"better": "validation_score", "identity": {"settings": settings.model_dump()}}
         made = Task(
             self.model,
-            self.batches,
+            self.plan,
+            self.make,
             self.loss,
             self.validate,
-            after_step=self.steps.append,
+            lambda rows: [f"cell{row}" for row in rows],
+            after_step=self.after_step,
             **given | task,
         )
         return fit(made, settings, seed, make_accelerator(settings), folder)
@@ -82,16 +99,24 @@ def change(settings, **values):
     return type(settings).model_validate(settings.model_dump() | values)
 
 
+def with_checkpoints(settings, **values):
+    return change(settings, checkpoints=settings.checkpoints.model_dump() | values)
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.glob("step*"))
+
+
 def test_schedule_of_ten_percent_warm_up():
     """Half of the warm-up is half the peak; half of the cosine, at 0.55, as well; then zero."""
     given = [0.0, 0.05, 0.1, 0.55, 1.0]
-    found = [schedule(progress, 0.1) for progress in given]
+    found = [cosine(progress, 0.1) for progress in given]
     assert found == pytest.approx([0.01, 0.5, 1.0, 0.5, 0.0])
-    assert schedule(0.0, 0.0) == 1.0  # no warm-up
+    assert cosine(0.0, 0.0) == 1.0  # no warm-up
 
 
 def test_schedule_rises_then_falls():
-    rates = np.array([schedule(progress, 0.3) for progress in np.linspace(0, 1, 101)])
+    rates = np.array([cosine(progress, 0.3) for progress in np.linspace(0, 1, 101)])
     assert rates.argmax() == 30
     assert (np.diff(rates[:31]) > 0).all()
     assert (np.diff(rates[30:]) < 0).all()
@@ -116,11 +141,13 @@ def test_fit_is_a_hand_written_loop(settings, tmp_path):
     toy.fit(settings, tmp_path / "state", better=None)
     optimizer = torch.optim.AdamW(twin.model.parameters(), weight_decay=settings.weight_decay)
     for epoch in range(settings.epochs):
-        for number, batch in enumerate(twin.batches(epoch)[1]):
+        for number, rows in enumerate(twin.plan(epoch)):
             progress = (epoch + number / 3) / settings.epochs
-            optimizer.param_groups[0]["lr"] = 0.05 * schedule(progress, 0.2)
-            loss, n_cells = twin.loss(twin.model, batch)
-            (loss / n_cells).backward()
+            optimizer.param_groups[0]["lr"] = 0.05 * cosine(progress, 0.2)
+            loss, n_cells = twin.loss(twin.model, twin.make(rows), None)
+            loss.backward()
+            for weight in twin.model.parameters():
+                weight.grad /= n_cells
             nn.utils.clip_grad_norm_(twin.model.parameters(), settings.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
@@ -139,18 +166,13 @@ def test_accumulated_batches_are_one_large_batch(settings, tmp_path):
     options = change(settings, accumulation=3, epochs=1, clip_norm=1e6)
     toy, twin = Toy(), Toy()
     toy.model[0].p = twin.model[0].p = 0.0
-    whole = torch.ones(N_CELLS, 1, dtype=torch.long)
-    twin.batches = lambda epoch: (
-        1,
-        [MiniBatch(np.arange(N_CELLS), whole, whole, whole.bool())],
-    )
-    twin.epoch = 0
+    twin.plan = lambda epoch: setattr(twin, "epoch", epoch) or [np.arange(N_CELLS)]
     toy.fit(options, tmp_path / "many", better=None)
     flat = change(options, accumulation=1, warmup=0.0)
     twin.fit(flat, tmp_path / "one", better=None)
     # Adam's first step is the sign of the gradient times the rate, so compare its moments.
     many, one = (
-        first_moments(tmp_path / name / "epoch00001" / "optimizer.safetensors")
+        first_moments(tmp_path / name / "step000000001-epoch00001" / "optimizer.safetensors")
         for name in ("many", "one")
     )
     for key, value in many.items():
@@ -161,6 +183,70 @@ def first_moments(path):
     from safetensors.torch import load_file  # noqa: PLC0415  used here only
 
     return {key: value for key, value in load_file(path).items() if key.endswith("exp_avg")}
+
+
+@pytest.mark.parametrize("where", ["batch", "step", "validation"])
+def test_sigterm_is_answered_by_a_checkpoint_and_the_run_ends_with_the_same_bits(
+    settings, tmp_path, where
+):
+    """Inside a step of two batches, after a step, and while the third epoch is validated."""
+    options = change(settings, accumulation=2)
+    whole, first, second = Toy(), Toy(), Toy()
+    expected = whole.fit(options, tmp_path / "whole")
+    original = first.loss
+
+    def loss(*given):
+        if len(first.drawn) == 7:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*given)
+
+    if where == "validation":
+        first.validating = lambda stop: first.epoch == 2 and signal.raise_signal(signal.SIGTERM)
+    elif where == "batch":
+        first.loss = loss
+    else:
+        first.after = lambda step: step == 5 and signal.raise_signal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        first.fit(options, tmp_path / "parts")
+    assert stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    kept = {"batch": 4, "step": 5, "validation": 6}[where]
+    assert checkpoints(tmp_path / "parts")[-1] == f"step{kept:09d}" + (
+        "-epoch00002" if where == "batch" else ""
+    )
+    assert untimed(second.fit(options, tmp_path / "parts")) == untimed(expected)
+    assert second.bits() == whole.bits()
+    assert second.steps == list(range(kept + 1, 13))
+
+
+def test_checkpoints_come_at_steps_and_only_the_newest_and_the_best_stay(settings, tmp_path):
+    toy = Toy(scores=[0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    toy.fit(with_checkpoints(settings, steps=2, keep=3), tmp_path / "state")
+    assert checkpoints(tmp_path / "state") == [
+        "step000000006-epoch00002",  # the best
+        "step000000016",
+        "step000000018",
+        "step000000018-epoch00006",
+    ]
+
+
+def test_history_beside_the_checkpoints_has_each_step_once(settings, tmp_path):
+    options = change(settings, log_steps=1)
+    with pytest.raises(FloatingPointError):
+        Toy(poison=8).fit(options, tmp_path / "state")
+    path = tmp_path / "state/history.jsonl"
+    assert [line["step"] for line in lines(path)][-1] == 7
+    with path.open("a") as handle:
+        handle.write('{"step": 8, "train_lo')  # a kill while writing
+    Toy().fit(options, tmp_path / "state")
+    found = [line["step"] for line in lines(path) if "epoch" not in line]
+    assert found == list(range(1, 19))
+    assert [line["epoch"] for line in lines(path) if "epoch" in line] == list(range(1, 7))
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("stop", [1, 2, 5])
@@ -210,7 +296,7 @@ def test_the_best_weights_are_restored(settings, tmp_path):
     toy = Toy(scores=[0.1, 0.2, 0.9, 0.3, 0.9, 0.4])  # a tie: the first stays
     seen = []
     original = toy.validate
-    toy.validate = lambda: seen.append(toy.bits()) or original()
+    toy.validate = lambda stop: seen.append(toy.bits()) or original(stop)
     toy.fit(settings, tmp_path / "state")
     assert toy.bits() == seen[2]
     assert toy.bits() != seen[5]
@@ -220,7 +306,7 @@ def test_the_last_weights_are_kept_where_nothing_is_better(settings, tmp_path):
     toy = Toy(scores=[0.9, 0.2, 0.1, 0.1, 0.1, 0.1])
     seen = []
     original = toy.validate
-    toy.validate = lambda: seen.append(toy.bits()) or original()
+    toy.validate = lambda stop: seen.append(toy.bits()) or original(stop)
     toy.fit(settings, tmp_path / "state", better=None)
     assert toy.bits() == seen[-1]
 
@@ -235,16 +321,48 @@ def test_patience_stops_after_epochs_without_a_better_one(settings, tmp_path):
     assert again.steps == []
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint_before(settings, tmp_path):
-    toy = Toy(poison=2)
-    with pytest.raises(FloatingPointError, match=r"train_loss of epoch 3 is nan.*learning_rate"):
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e4])
+def test_a_bad_loss_stops_keeps_the_checkpoint_before_and_names_the_cells(
+    settings, tmp_path, value
+):
+    """The eighth step, the second of the third epoch; it is read at the epoch's end."""
+    toy = Toy(poison=8)
+    toy.poisoned_by = value
+    with pytest.raises(FloatingPointError, match=r"the loss of step 8 \(epoch 3\).*learning_rate"):
         toy.fit(settings, tmp_path / "state")
     assert toy.validated == 2
-    saved = read_json(tmp_path / "state/epoch00002/state.json")
-    assert len(saved["history"]) == 2
+    assert checkpoints(tmp_path / "state")[-1] == "step000000006-epoch00002"
+    found = read_json(tmp_path / "state/failure.json")
+    assert (found["step"], found["epoch"]) == (8, 3)
+    rows = toy.plan(2)[1]
+    assert [batch["cells"] for batch in found["batches"]] == [[f"cell{row}" for row in rows]]
     healed = Toy()
     assert len(healed.fit(settings, tmp_path / "state")) == 6
     assert all(torch.isfinite(weight).all() for weight in healed.model.parameters())
+
+
+def test_a_loss_is_read_before_each_checkpoint(settings, tmp_path):
+    """Or the checkpoint after the second step would hold weights that are NaN."""
+    often = with_checkpoints(settings, steps=1)
+    toy = Toy(poison=2)
+    with pytest.raises(FloatingPointError, match="the loss of step 2"):
+        toy.fit(often, tmp_path / "state")
+    assert checkpoints(tmp_path / "state") == ["step000000001"]
+
+
+def test_losses_are_read_at_intervals_only(settings, tmp_path, monkeypatch):
+    """Each reading makes the CPU wait for a GPU: here after steps 5 and 10, and each epoch."""
+    read = []
+    original = Readout.read
+
+    def counted(readout, state):
+        if readout.unread:
+            read.append(state.step)
+        return original(readout, state)
+
+    monkeypatch.setattr(Readout, "read", counted)
+    Toy().fit(change(settings, log_steps=5), tmp_path / "state")
+    assert read == [3, 5, 6, 9, 10, 12, 15, 18]
 
 
 def test_a_validation_that_is_not_finite_stops_as_well(settings, tmp_path):
@@ -252,7 +370,7 @@ def test_a_validation_that_is_not_finite_stops_as_well(settings, tmp_path):
     toy = Toy(scores=[0.5, math.nan, 0.5])
     with pytest.raises(FloatingPointError, match="validation_score of epoch 2 is nan"):
         toy.fit(settings, tmp_path / "state")
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["epoch00001"]
+    assert checkpoints(tmp_path / "state") == ["step000000003-epoch00001"]
 
 
 def test_weights_that_need_no_gradient_stay(settings, tmp_path):
@@ -261,3 +379,17 @@ def test_weights_that_need_no_gradient_stay(settings, tmp_path):
     before = toy.model[1].bias.clone()
     toy.fit(settings, tmp_path / "state", better=None)
     assert torch.equal(toy.model[1].bias, before)
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(settings, tmp_path):
+    """On the CPU. Accelerate keeps one precision for a process, so its state is set back."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    toy, seen = Toy(), set()
+    toy.model.register_forward_hook(lambda _, __, out: seen.add((toy.model.training, out.dtype)))
+    try:
+        history = toy.fit(change(settings, precision="bf16"), tmp_path / "state")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert (True, torch.bfloat16) in seen
+    assert {weight.dtype for weight in toy.model.parameters()} == {torch.float32}
+    assert history[-1]["train_loss"] < history[0]["train_loss"]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,14 +11,15 @@ from scbert.cells.genes import read_vocabulary
 from scbert.cells.store import open_store
 from scbert.cells.store_writer import Source, write_store
 from scbert.cells.tokens import Sample
+from scbert.evidence.bin_predictors import gene_part
 from scbert.files import read_json
 from scbert.network.masking import NOT_A_TARGET, mask_id
-from scbert.steps.pretrain import _Validation, hold_out
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
+from scbert.training.held_out import HeldOut, _guesses, bins_of_genes, hold_out, studies_of
 
 WEIGHTS = "weights.safetensors"
-TIMING = {"seconds", "cells_per_second", "tokens_per_second"}
+TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 
 
 def history_of(bundle):
@@ -25,42 +27,113 @@ def history_of(bundle):
     return [{key: v for key, v in record.items() if key not in TIMING} for record in records]
 
 
-def test_pretrain_writes_a_bundle_with_two_predictors_beside_it(toy_run, config):
+def test_pretrain_writes_a_bundle_with_three_predictors_beside_it(toy_run, config):
     """54 training cells are the corpus; a tenth of them, 5, is held out."""
     bundle = load_bundle(toy_run.pretrained)
     assert bundle.config["kind"] == "pretrained"
     assert bundle.config["pretrain"] == config.pretrain.model_dump(mode="json")
     assert bundle.genes.equals(read_vocabulary(toy_run.vocabulary))
     result = read_json(toy_run.pretrained / "validation.json")
-    assert result["cells"] == 5
-    assert set(result["predictors"]) == {"cell_mode", "gene_mode"}
+    assert (result["cells"], result["held_out_by"]) == (5, "cell")
+    predictors = result["predictors"]
+    assert set(predictors) == {"cell_mode", "gene_mode", "additive"}
     assert [layer["layer"] for layer in result["attention"]] == [1, 2]
     for layer in result["attention"]:
         assert 0 <= layer["at_floor"] <= 1
         assert 0 < layer["from_uniform"] < 1
-    for scores in (result, *result["predictors"].values()):
+    for scores in (result, *predictors.values()):
         assert 0 <= scores["accuracy"] <= 1
         assert 0 < scores["loss"] < 5
     history = history_of(toy_run.pretrained)
     assert len(history) == config.pretrain.optimizer.epochs
     assert result["loss"] == history[-1]["validation_loss"]
+    assert result["accuracy"] == history[-1]["validation_accuracy"]
+    best = min(predictors, key=lambda name: predictors[name]["loss"])
+    assert result["best_predictor"] == best
+    skill = result["skill"]
+    assert skill["mean"] == pytest.approx(1 - result["loss"] / predictors[best]["loss"])
+    assert skill["mean"] == pytest.approx(history[-1]["validation_skill"])
+    assert skill["low"] < skill["mean"] < skill["high"]
 
 
-def test_masked_genes_are_fifteen_percent_of_the_held_out_tokens(toy_run, config):
+def test_hidden_and_kept_genes_are_fifteen_percent_of_the_held_out_tokens(toy_run, config):
+    """A tenth of them is kept in sight: 0.9 and 0.1 within four standard errors of 40 draws."""
     store = open_store(toy_run.corpus)
-    _, held_out = hold_out(store, config.pretrain.validation_fraction, config.pretrain.seed)
+    _, held_out = hold_out(store, config.pretrain)
+    result = read_json(toy_run.pretrained / "validation.json")
+    kept = result["kept_visible"]
     expected = np.ceil(store.lengths()[held_out] * 0.15).sum()
-    assert read_json(toy_run.pretrained / "validation.json")["masked_tokens"] == expected
+    assert result["masked_tokens"] + kept["tokens"] == expected
+    assert 0 < kept["tokens"] < 0.3 * expected
+    assert kept["loss"] > 0
 
 
-def test_validation_asks_for_hidden_genes_only_and_always_the_same(toy_run, config):
-    """A target that stays visible, as in training, would be a gift."""
-    options = config.pretrain.model_copy(update={"replace_prob": 0.5})
+def held_out_of(toy_run, options, n_cells=20):
     cells = CellBatches(open_store(toy_run.corpus), "expressed_genes", 5, 1024)
-    first, again = (_Validation(cells, np.arange(20), options).batches for _ in range(2))
-    for (_, hidden, targets), (_, hidden_again, _) in zip(first, again, strict=True):
-        assert torch.equal(hidden == mask_id(5), targets != NOT_A_TARGET)
-        assert torch.equal(hidden, hidden_again)
+    return HeldOut(cells, np.arange(n_cells), np.arange(n_cells, 54), options)
+
+
+def test_validation_asks_for_hidden_genes_only_and_always_the_same(toy_run, toy, config):
+    """A target that stays visible, as in training, would be a gift."""
+    options = toy.change(config.pretrain, replace_prob=0.5)
+    first, again = (held_out_of(toy_run, options) for _ in range(2))
+    for number in range(len(first.plan)):
+        masked, same = first.masked(number), again.masked(number)
+        assert torch.equal(masked.asked_BG, masked.seen_BG == mask_id(5))
+        assert torch.equal(masked.asked_BG | masked.kept_BG, masked.targets_BG != NOT_A_TARGET)
+        assert not (masked.asked_BG & masked.kept_BG).any()
+        assert torch.equal(masked.seen_BG, same.seen_BG)
+        visible = masked.seen_BG[masked.kept_BG]
+        assert torch.equal(visible, masked.targets_BG[masked.kept_BG])
+
+
+class Oracle(torch.nn.Module):
+    """Knows the visible bins, and says bin 2 of all others, with all but certainty."""
+
+    def forward(self, genes_BG, tokens_BG, real_BG):
+        said = torch.where((tokens_BG >= 1) & (tokens_BG <= 5), tokens_BG, 2)
+        return 50.0 * torch.nn.functional.one_hot(said, 6).float()
+
+
+def test_scores_are_over_hidden_genes_and_kept_ones_apart(toy_run, config):
+    """The accuracy is the share of bin 2 among hidden genes, and 1 for those in sight."""
+    held_out = held_out_of(toy_run, config.pretrain)
+    masked = [held_out.masked(number) for number in range(len(held_out.plan))]
+    hidden = torch.cat([one.targets_BG[one.asked_BG] for one in masked])
+    result = held_out.result(Oracle(), torch.device("cpu"))
+    assert result["masked_tokens"] == len(hidden)
+    assert result["accuracy"] == pytest.approx((hidden == 2).double().mean().item())
+    assert result["loss"] == pytest.approx(50 * (hidden != 2).double().mean().item(), rel=1e-5)
+    assert result["kept_visible"]["accuracy"] == 1.0
+    assert result["kept_visible"]["loss"] < 1e-6
+
+
+def test_predictors_never_see_what_they_are_asked(toy_run, config, monkeypatch):
+    """Other bins under the masks and in other held-out cells: the same predictions."""
+    held_out = held_out_of(toy_run, config.pretrain)
+    masked = held_out.masked(0)
+    counts = bins_of_genes(held_out.cells.store, np.arange(20, 54), 5)
+    guesses = _guesses(masked, counts, gene_part(counts))
+    other = masked.targets_BG % 5 + 1
+    changed = replace(masked, targets_BG=torch.where(masked.asked_BG, other, masked.targets_BG))
+    cell = np.nonzero(masked.asked_BG.numpy())[0]
+    alone = replace(
+        masked,
+        batch=replace(masked.batch, genes_BG=masked.batch.genes_BG[:1]),
+        **{
+            name: getattr(masked, name)[:1]
+            for name in ("seen_BG", "targets_BG", "asked_BG", "kept_BG")
+        },
+    )
+    for guess, scrambled, first in zip(
+        guesses,
+        _guesses(changed, counts, gene_part(counts)),
+        _guesses(alone, counts, gene_part(counts)),
+        strict=True,
+    ):
+        assert not np.allclose(guess.loss_N, scrambled.loss_N)  # other answers, but the same
+        np.testing.assert_allclose(guess.probability_NT, scrambled.probability_NT)
+        np.testing.assert_allclose(guess.loss_N[cell == 0], first.loss_N)
 
 
 def test_the_loss_falls(toy, config, toy_run, tmp_path):
@@ -89,25 +162,14 @@ def test_the_same_seed_gives_the_same_bits(toy, config, toy_run, tmp_path):
 
 
 def test_a_stopped_run_ends_with_the_same_bits_although_projections_are_redrawn(
-    toy, config, toy_run, tmp_path, monkeypatch
+    toy, config, toy_run, stop_at_epoch, tmp_path
 ):
-    """The second epoch is stopped after its first batch; a redraw comes at every second step."""
+    """The second epoch is stopped; a redraw comes at every second step."""
     redrawn = config.model_copy(update={"pretrain": toy.change(config.pretrain, redraw_interval=2)})
     toy.pretrain(toy_run, redrawn, tmp_path / "whole", tmp_path / "whole_state")
 
-    from scbert.training.loop import _Trainer  # noqa: PLC0415  only to be stopped here
-
-    original = _Trainer.epoch
-
-    def stopped(trainer, epoch, step):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return original(trainer, epoch, step)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_Trainer, "epoch", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            toy.pretrain(toy_run, redrawn, tmp_path / "parts", tmp_path / "state")
+    with stop_at_epoch(1):
+        toy.pretrain(toy_run, redrawn, tmp_path / "parts", tmp_path / "state")
     assert not (tmp_path / "parts").exists()
     toy.pretrain(toy_run, redrawn, tmp_path / "parts", tmp_path / "state")
     assert (tmp_path / "parts" / WEIGHTS).read_bytes() == (
@@ -129,9 +191,10 @@ def test_all_genes_runs_on_a_small_panel(toy, config, tmp_path):
     assert bundle.config["sequence"] == "all_genes"
     assert len(bundle.genes) > 50
     store = open_store(paths.corpus)
-    _, held_out = hold_out(store, 0.1, config.pretrain.seed)
+    _, held_out = hold_out(store, config.pretrain)
     expected = np.ceil(store.lengths()[held_out] * 0.15).sum()  # of the expressed genes
-    assert read_json(paths.pretrained / "validation.json")["masked_tokens"] == expected
+    result = read_json(paths.pretrained / "validation.json")
+    assert result["masked_tokens"] + result["kept_visible"]["tokens"] == expected
 
 
 def test_another_vocabulary_is_refused(toy, config, toy_run, tmp_path):
@@ -163,22 +226,63 @@ def test_other_settings_or_gene_vectors_do_not_continue_a_checkpoint(
         toy.pretrain(toy_run, other, tmp_path / "out", state)
 
 
-def test_hold_out_takes_a_share_of_each_sample(toy_run):
-    store = open_store(toy_run.corpus)
-    two = type(store)(**vars(store) | {"sample": np.repeat([0, 1], [44, 10])})
-    training, held_out = hold_out(two, 0.25, seed=0)
+def with_samples(store, sizes):
+    """The first cells of a store, in samples of these names and sizes."""
+    return replace(
+        store,
+        sample=np.repeat(np.arange(len(sizes)), list(sizes.values())),
+        indptr=store.indptr[: sum(sizes.values()) + 1],
+        meta={"sources": [{"sample": name} for name in sizes]},
+    )
+
+
+def test_hold_out_takes_a_share_of_each_sample(toy, toy_run, config):
+    two = with_samples(open_store(toy_run.corpus), {"a": 44, "b": 10})
+    options = toy.change(config.pretrain, validation_fraction=0.25)
+    training, held_out = hold_out(two, options)
     assert np.array_equal(np.sort([*training, *held_out]), np.arange(54))
     assert (held_out < 44).sum() == 11
     assert (held_out >= 44).sum() == 2
-    assert np.array_equal(held_out, hold_out(two, 0.25, seed=0)[1])
-    assert not np.array_equal(held_out, hold_out(two, 0.25, seed=1)[1])
+    assert np.array_equal(held_out, hold_out(two, options)[1])
+    assert not np.array_equal(held_out, hold_out(two, toy.change(options, seed=1))[1])
 
 
-def test_hold_out_refuses_to_leave_nothing(toy_run):
-    store = open_store(toy_run.corpus)
-    lone = type(store)(**vars(store) | {"sample": np.array([0]), "indptr": store.indptr[:2]})
+def test_hold_out_by_sample_takes_whole_studies(toy, toy_run, config):
+    """Of 54 cells at most 27: never the 30 of SRA1, whose two samples stay together."""
+    sizes = {"SRA1_SRS1": 20, "SRA2_SRS3": 9, "SRA1_SRS2": 10, "SRA3_SRS4": 8, "other.train": 7}
+    store = with_samples(open_store(toy_run.corpus), sizes)
+    study = studies_of(store)
+    assert sorted({*study}) == ["SRA1", "SRA2", "SRA3", "other.train"]
+    chosen = set()
+    for seed in range(20):
+        options = toy.change(
+            config.pretrain, validation_by="sample", validation_fraction=0.3, seed=seed
+        )
+        training, held_out = hold_out(store, options)
+        assert not {*study[training]} & {*study[held_out]}
+        assert np.array_equal(np.sort([*training, *held_out]), np.arange(54))
+        assert 0 < len(held_out) <= 16.2
+        chosen |= {*study[held_out]}
+    assert chosen == {"SRA2", "SRA3", "other.train"}
+
+
+def test_hold_out_by_sample_takes_the_smallest_study_if_all_are_too_large(toy, toy_run, config):
+    store = with_samples(open_store(toy_run.corpus), {"SRA1_SRS1": 30, "SRA2_SRS1": 24})
+    options = toy.change(config.pretrain, validation_by="sample", validation_fraction=0.05)
+    assert hold_out(store, options)[1].tolist() == list(range(30, 54))
+
+
+def test_hold_out_by_sample_needs_two_studies(toy, toy_run, config):
+    store = with_samples(open_store(toy_run.corpus), {"SRA1_SRS1": 30, "SRA1_SRS2": 24})
+    options = toy.change(config.pretrain, validation_by="sample")
+    with pytest.raises(ValueError, match=r"has 1 study \(SRA1\).*validation_by to cell"):
+        hold_out(store, options)
+
+
+def test_hold_out_refuses_to_leave_nothing(toy_run, config):
+    lone = with_samples(open_store(toy_run.corpus), {"a": 1})
     with pytest.raises(ValueError, match=r"all 1 cell\(s\) of the corpus are held out"):
-        hold_out(lone, 0.1, seed=0)
+        hold_out(lone, config.pretrain)
 
 
 def test_held_out_cells_that_express_nothing_are_refused(toy, config, toy_run, tmp_path):

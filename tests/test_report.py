@@ -334,13 +334,18 @@ def test_judge_says_what_a_difference_means(mean, low, high, side, words):
     assert words in sentence
 
 
-def test_judge_pretraining_compares_with_the_better_predictor():
-    """1 - 0.8912 / 1.0987 = 18.9 %."""
+def test_judge_pretraining_compares_with_the_best_predictor():
+    """1 - 0.8912 / 0.9876 = 9.8 %."""
     side, sentence = report.judge_pretraining(VALIDATION)
     assert side == "ahead"
-    assert "18.9\N{NO-BREAK SPACE}% below" in sentence
-    assert "the gene's most common bin" in sentence
-    assert report.judge_pretraining(VALIDATION | {"loss": 2.0})[0] == "behind"
+    assert "9.8\N{NO-BREAK SPACE}% below" in sentence
+    assert "a part for the cell and a part for the gene" in sentence
+    assert "+0.081 to +0.112" in sentence
+    unclear = VALIDATION | {"skill": {"mean": 0.01, "low": -0.02, "high": 0.04}}
+    assert report.judge_pretraining(unclear)[0] == "unclear"
+    behind = VALIDATION | {"skill": {"mean": -0.3, "low": -0.4, "high": -0.2}}
+    assert report.judge_pretraining(behind)[0] == "behind"
+    assert "30\N{NO-BREAK SPACE}% above" in report.judge_pretraining(behind)[1]
 
 
 def test_number_formats():

@@ -11,6 +11,7 @@ from scbert.config.load import (
 from scbert.config.sections import (
     Annotate,
     Binning,
+    Checkpoints,
     Compare,
     Config,
     Corpus,
@@ -28,6 +29,7 @@ from scbert.config.sections import (
     PanglaoDB,
     PanglaoDBAddresses,
     Pretrain,
+    Restarts,
     Section,
     Split,
     Vocabulary,
@@ -46,6 +48,7 @@ from scbert.config.steps import (
 __all__ = [
     "Annotate",
     "Binning",
+    "Checkpoints",
     "Compare",
     "CompareSettings",
     "Config",
@@ -68,6 +71,7 @@ __all__ = [
     "Pretrain",
     "PretrainSettings",
     "ReadSettings",
+    "Restarts",
     "SampleSettings",
     "Section",
     "SourceSettings",

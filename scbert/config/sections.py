@@ -180,17 +180,48 @@ class Network(Section):
         return self
 
 
+class Restarts(Section):
+    """The original's learning rate: one value per epoch, in cycles of warm-up and cosine."""
+
+    first_cycle: Count  # epochs
+    warmup: int = Field(ge=0)  # epochs, of each cycle
+    cycle_factor: float = Field(ge=1)  # a cycle's epochs after warm-up / those of the one before
+    peak_factor: float = Field(gt=0, le=1)  # a cycle's peak / that of the one before
+    minimum: float = Field(ge=0)  # learning rate
+
+    @model_validator(mode="after")
+    def _cycles_fall(self) -> Self:
+        if self.first_cycle <= self.warmup:
+            raise ValueError(
+                f"first_cycle is {self.first_cycle} and warmup {self.warmup}, but a cycle must be "
+                "longer than its warm-up: choose a longer first_cycle"
+            )
+        return self
+
+
+class Checkpoints(Section):
+    """When the state of a training is written; at the end of each epoch it always is."""
+
+    steps: int = Field(ge=0)  # optimizer steps from one to the next; 0: not by steps
+    minutes: float = Field(ge=0)  # from one to the next; 0: not by time
+    keep: Count  # the newest so many, and the best
+
+
 class Optimizer(Section):
-    """AdamW with linear warm-up, then a cosine to zero, per step."""
+    """AdamW; per step a linear warm-up, then a cosine to zero, or per epoch `restarts`."""
 
     epochs: Count
     learning_rate: float = Field(gt=0)  # peak
-    warmup: float = Field(ge=0, lt=1)  # share of all steps
+    warmup: float = Field(ge=0, lt=1)  # share of all steps; not used with restarts
+    restarts: Restarts | None
     weight_decay: float = Field(ge=0)
     clip_norm: float = Field(gt=0)
     tokens_per_batch: Count  # padding included
-    accumulation: Count  # batches per optimizer step
+    accumulation: Count  # batches per optimizer step, of each process
     precision: Literal["no", "bf16"]  # of accelerate's autocast
+    explosion: float = Field(gt=1)  # a step's loss / that of the first step, that stops the run
+    log_steps: Count  # optimizer steps from one line of progress to the next
+    checkpoints: Checkpoints
 
 
 class Pretrain(Section):
@@ -198,7 +229,10 @@ class Pretrain(Section):
 
     mask_prob: Share  # share of the expressed genes of a cell
     replace_prob: float = Field(gt=0, le=1)  # share of those that the network sees as MASK
+    validation_by: Literal["cell", "sample"]  # hold out cells of each sample, or whole studies
     validation_fraction: Share  # of the cells
+    bootstrap_samples: int = Field(ge=100)  # of the held-out cells, for the interval of the skill
+    confidence_level: Share
     redraw_interval: int = Field(ge=0)  # optimizer steps between new projections; 0: never
     optimizer: Optimizer
     seed: Seed

@@ -1,4 +1,4 @@
-"""What scBERT must beat: controls, tuned classical methods, and counting instead of pretraining.
+"""What scBERT must beat: controls and tuned classical methods.
 
 Every classifier gets what scBERT gets: it is fitted on the training cells only, its one setting
 is chosen by macro F1 of the validation cells, and the test cells are never seen. After the choice
@@ -152,45 +152,3 @@ def _describe(method: str, value: float, grid: list[float], seed: int) -> str:
         return f"{value:g} neighbours by cosine distance, {choice}."
     penalty = f"L2 penalty with C = {value:g}, {choice}; each gene divided by its largest value."
     return f"Bins as scBERT sees them. {penalty}" if method.endswith("_binned") else penalty
-
-
-def score_bin_counts(
-    counts_NT: np.ndarray, targets_N: np.ndarray, fallback_T: np.ndarray
-) -> dict[str, float]:
-    """Score a predictor of masked bins that only counts; pretraining must do better.
-
-    Counted over the visible tokens of the same cell this is the predictor `cell_mode`; over the
-    training cells that express the same gene, `gene_mode`. Its guess is the most frequent bin (of
-    equals, the lower), its probabilities are the frequencies after adding one to each count.
-
-    Parameters
-    ----------
-    counts_NT
-        Shape (masked positions, n_bins): how often bins 1 to n_bins were seen; column 0 is bin 1.
-    targets_N
-        Shape (masked positions,), the true bins, 1 to n_bins.
-    fallback_T
-        Shape (n_bins,), the counts of the whole corpus; they stand in for a row of zeros.
-
-    Returns
-    -------
-    "loss", the mean cross-entropy in nats, and "accuracy", the share of right guesses.
-
-    Raises
-    ------
-    ValueError
-        If no position is masked, or a target is not one of the bins.
-    """
-    n_bins = len(fallback_T)
-    if len(targets_N) == 0 or targets_N.min() < 1 or targets_N.max() > n_bins:
-        raise ValueError(
-            f"{len(targets_N)} masked bins are given, but a score needs at least one, and all must "
-            f"lie between 1 and {n_bins}. Mask expressed genes only."
-        )
-    column_N = np.asarray(targets_N, dtype=np.int64) - 1  # a uint8 target would wrap around
-    seen_N1 = counts_NT.sum(axis=1, keepdims=True) > 0
-    filled_NT = np.where(seen_N1, counts_NT, fallback_T).astype(np.float64)
-    count_N = filled_NT[np.arange(len(column_N)), column_N]
-    loss_N = np.log(filled_NT.sum(axis=1) + n_bins) - np.log(count_N + 1)
-    correct_N = filled_NT.argmax(axis=1) == column_N
-    return {"loss": float(loss_N.mean()), "accuracy": float(correct_N.mean())}

@@ -54,6 +54,7 @@ HALO = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"
 PREDICTORS = (
     ("cell_mode", "cell's most\ncommon bin", (5, 2)),
     ("gene_mode", "gene's most\ncommon bin", (1, 2)),
+    ("additive", "cell + gene\n(additive)", (5, 2, 1, 2)),
 )
 
 
@@ -194,7 +195,7 @@ def _overlap(box: Box, others: Sequence[Box]) -> float:
 
 @svg_figure
 def draw_pretraining(history: Sequence[Json], validation: Json) -> Figure:
-    """Draw masked loss and accuracy per epoch beside two predictors that need no network."""
+    """Draw masked loss and accuracy per epoch beside three predictors that need no network."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
     epochs = [line["epoch"] for line in history]

@@ -148,25 +148,31 @@ def judge(difference: Json, rival: str, confidence_level: float) -> tuple[str, s
 
 
 def judge_pretraining(validation: Json) -> tuple[str, str]:
-    """Say what pretraining learnt: the skill over the better of the two simple predictors."""
-    names = {"cell_mode": "the cell's most common bin", "gene_mode": "the gene's most common bin"}
-    predictors = validation["predictors"]
-    better = min(names, key=lambda key: predictors[key]["loss"])
-    skill = 1 - validation["loss"] / predictors[better]["loss"]
+    """Say what pretraining learnt: the skill over the best of the simple predictors."""
+    names = {
+        "cell_mode": "the cell's most common bin",
+        "gene_mode": "the gene's most common bin",
+        "additive": "the sum of a part for the cell and a part for the gene",
+    }
+    mean, low, high = (validation["skill"][key] for key in ("mean", "low", "high"))
     where = (
         f"On {count(validation['masked_tokens'])} masked genes of {count(validation['cells'])} "
-        f"held-out cells, the model's loss is {percent(abs(skill))} "
-        f"{'below' if skill > 0 else 'above'} that of the better predictor ({names[better]})"
+        f"held-out cells, the model's loss is {percent(abs(mean))} "
+        f"{'below' if mean > 0 else 'above'} that of the best simple predictor "
+        f"({names[validation['best_predictor']]}; {percent(validation['confidence_level'])} "
+        f"interval of the skill {signed(low)} to {signed(high)})"
     )
-    if skill > 0:
+    if low > 0:
         return (
             "ahead",
-            f"{where}: the cell's other genes have told it what neither predictor holds.",
+            f"{where}: the cell's other genes have told it what no simple predictor holds.",
         )
-    return (
-        "behind",
-        f"{where}: it has learnt nothing beyond that; pretrain longer or on more cells.",
-    )
+    if high < 0:
+        return (
+            "behind",
+            f"{where}: it has learnt nothing beyond that; pretrain longer or on more cells.",
+        )
+    return "unclear", f"{where}: these cells cannot tell the two apart."
 
 
 def inline_figure(figures: Mapping[str, str], name: str, place: str, description: str) -> Markup:

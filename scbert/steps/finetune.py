@@ -31,8 +31,9 @@ from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.bundle import load_bundle, new_head, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
-from scbert.training.loop import Task, fit, make_accelerator
+from scbert.training.loop import UNIMPORTANT, Task, fit, make_accelerator
 from scbert.training.predict import predict
+from scbert.training.stopping import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +84,11 @@ def finetune(
     accelerator = make_accelerator(options.optimizer)
     task = Task(
         model=classifier,
-        batches=partial(cells.epoch, data.rows("train"), settings.seed),
+        plan=partial(cells.epoch, data.rows("train"), settings.seed),
+        make=cells.make,
         loss=data.loss,
         validate=partial(_validate, classifier, cells, data, accelerator.device),
+        name_cells=store.cell_names,
         better="validation_macro_f1",
         patience=options.patience,
         identity={
@@ -93,7 +96,7 @@ def finetune(
             "sequence": bundle.config["sequence"],
             "tokens": store.meta,
             "split": data.sha256(),
-            **settings.model_dump(mode="json"),
+            **settings.model_dump(mode="json", exclude={"finetune": UNIMPORTANT}),
         },
     )
     history = fit(task, options.optimizer, settings.seed, accelerator, checkpoint)
@@ -146,8 +149,11 @@ class _Labelled:
         """Return the rows of a part that have a type seen in training, ascending."""
         return np.flatnonzero((self.part == part) & (self.label != NO_TYPE))
 
-    def loss(self, model: nn.Module, batch: MiniBatch) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, model: nn.Module, batch: MiniBatch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Return the sum of the cross-entropy over the cells of a batch, and their number."""
+        del generator  # nothing but dropout is random here
         logits_BC, _ = model(batch.genes_BG, batch.tokens_BG, batch.real_BG)
         label_B = torch.from_numpy(self.label[batch.rows]).to(logits_BC.device)
         loss = functional.cross_entropy(logits_BC.float(), label_B, reduction="sum")
@@ -155,10 +161,14 @@ class _Labelled:
 
 
 def _validate(
-    model: CellTypeModel, cells: CellBatches, data: _Labelled, device: torch.device
+    model: CellTypeModel,
+    cells: CellBatches,
+    data: _Labelled,
+    device: torch.device,
+    stop: StopRequest,
 ) -> dict[str, float]:
     rows = data.rows("validation")
-    logits, _ = predict(model, cells, rows, device)
+    logits, _ = predict(model, cells, rows, device, lambda _: stop.check())
     label, predicted = data.label[rows], logits.argmax(axis=1)
     probability = softmax(logits, 1.0)[np.arange(len(rows)), label]
     return {

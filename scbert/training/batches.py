@@ -115,10 +115,9 @@ class CellBatches:
         dense[np.searchsorted(measured, genes)] = bins
         return measured, dense
 
-    def epoch(self, rows: np.ndarray, seed: int, number: int) -> tuple[int, Iterator[MiniBatch]]:
-        """Return the number of batches of an epoch and the batches; seed and number fix both."""
-        plan = self.plan(rows, np.random.default_rng([seed, number]))
-        return len(plan), map(self.make, plan)
+    def epoch(self, rows: np.ndarray, seed: int, number: int) -> list[np.ndarray]:
+        """Return the cells of each batch of an epoch; seed and number fix them."""
+        return self.plan(rows, np.random.default_rng([seed, number]))
 
     def each(self, rows: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[MiniBatch]:
         """Yield the batches of `plan`."""

@@ -1,55 +1,94 @@
-"""The state of a training run on disk: weights, optimizer, history. Nothing is pickled.
+"""The state of a training run on disk: weights, optimizer, position. Nothing is unpickled.
 
-Each epoch is written to a folder of its own, epoch00001 and so on, which appears by one rename;
-only then the one before it is deleted. So there is a complete one whenever the run is killed.
+Each checkpoint is a folder of its own, named by its optimizer step, which appears by one rename;
+only then older ones are deleted. So there is a complete one whenever the run is killed. Its
+manifest holds the SHA-256 of its files: one that is damaged is noticed, and the one before it used.
+Random numbers are no state: every draw follows from the seed and the number of epoch and batch.
 """
 
+import json
+import logging
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scbert.files import publish, read_json, write_json
+from scbert.files import publish, read_json, sha256_of, write_json
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+FILES = (WEIGHTS, OPTIMIZER, STATE)
+
+
+@dataclass
+class Sums:
+    """What an epoch adds up, over all processes."""
+
+    loss: float = 0.0
+    items: float = 0.0
+    cells: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0  # seconds of them without data
 
 
 @dataclass
 class Checkpoint:
-    """What a run knows after some epochs."""
+    """What a run knows, beside weights and optimizer: where it is, and how it went.
+
+    `batches_done` and `sums` are those of the epoch that is not complete; `history` has one record
+    for each that is. `first_loss` is that of the first step, which a later one is held against.
+    """
 
     step: int = 0
+    learning_rate: float = 0.0
+    batches_done: int = 0
+    sums: Sums = field(default_factory=Sums)
+    first_loss: float | None = None
     history: list[dict] = field(default_factory=list)
     best_epoch: int = 0
-    best: dict[str, Tensor] | None = None
 
     @property
     def epochs_done(self) -> int:
         """Number of complete epochs."""
         return len(self.history)
 
+    @property
+    def name(self) -> str:
+        """The name of its folder; names ascend with time."""
+        end = f"-epoch{self.epochs_done:05d}" if self.history and not self.batches_done else ""
+        return f"step{self.step:09d}{end}"
+
+    @property
+    def best_name(self) -> str | None:
+        """The name of the folder with the best weights so far."""
+        if not self.best_epoch:
+            return None
+        record = self.history[self.best_epoch - 1]
+        return f"step{record['step']:09d}-epoch{record['epoch']:05d}"
+
     def epochs_since_best(self, better: str | None) -> int:
         """Return how many epochs ago the best one was."""
         return self.epochs_done - self.best_epoch if better else 0
 
-    def add(self, record: dict, model: nn.Module, better: str | None) -> None:
-        """Add an epoch, and keep its weights if it is the best so far."""
+    def add(self, record: dict, better: str | None) -> None:
+        """Complete an epoch; of equal ones the first is the best."""
         self.history.append(record)
+        self.batches_done, self.sums = 0, Sums()
         if better is None:
             return
-        previous = self.history[self.best_epoch - 1][better] if self.best_epoch else -float("inf")
-        if record[better] > previous:
+        best = self.history[self.best_epoch - 1][better] if self.best_epoch else -float("inf")
+        if record[better] > best:
             self.best_epoch = self.epochs_done
-            self.best = {
-                key: value.detach().cpu().clone() for key, value in model.state_dict().items()
-            }
-
-    def restore_best(self, model: nn.Module) -> None:
-        """Put the best weights back, if any were kept."""
-        if self.best is not None:
-            model.load_state_dict(self.best)
 
 
 def save_checkpoint(
@@ -58,72 +97,168 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     identity: dict,
+    keep: int,
 ) -> None:
-    """Write the state beside the previous one, then delete that."""
-    newest = folder / f"epoch{state.epochs_done:05d}"
-    with publish(newest) as unfinished:
-        unfinished.mkdir()
-        save_file(
-            {key: value.contiguous() for key, value in model.state_dict().items()},
-            unfinished / "weights.safetensors",
-        )
-        moments = {
-            f"{number}.{key}": value
-            for number, values in optimizer.state_dict()["state"].items()
-            for key, value in values.items()
-        }
-        save_file(moments, unfinished / "optimizer.safetensors")
-        if state.best is not None:
-            save_file(state.best, unfinished / "best.safetensors")
-        progress = {"step": state.step, "best_epoch": state.best_epoch, "history": state.history}
-        write_json(unfinished / "state.json", {"identity": identity, **progress})
-    for older in (*_complete(folder), *folder.glob(".epoch*")):  # the latter: left by a kill
-        if older != newest:
+    """Write the state beside the earlier ones, then delete all but `keep` and the best.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be written, as on a full disk; the earlier ones stay as they were.
+    """
+    newest = folder / state.name
+    if newest.is_dir() and _damage(newest) is None:
+        return  # told to stop before the first step that follows
+    try:
+        with publish(newest) as unfinished:
+            unfinished.mkdir()
+            _save_tensors(unfinished / WEIGHTS, model.state_dict())
+            _save_tensors(unfinished / OPTIMIZER, _moments(optimizer))
+            write_json(unfinished / STATE, {"identity": identity, **asdict(state)})
+            sums = {name: sha256_of(unfinished / name) for name in FILES}
+            write_json(unfinished / MANIFEST, sums)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"the checkpoint of step {state.step} could not be written to {folder} ({error}). "
+            "Those before it are intact. Make room and start again: the run continues from there."
+        ) from error
+    _delete_older(folder, keep, state.best_name)
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({key: value.detach().contiguous() for key, value in tensors.items()}, path)
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{number}.{key}": value
+        for number, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def _delete_older(folder: Path, keep: int, best: str | None) -> None:
+    found = _complete(folder)
+    for older in found[:-keep]:
+        if older.name != best:
             shutil.rmtree(older)
 
 
 def _complete(folder: Path) -> list[Path]:
-    """Return the epochs in the folder, ascending."""
-    return sorted(folder.glob("epoch*"))
+    """Return the checkpoints in the folder, ascending."""
+    return sorted(folder.glob("step*"))
+
+
+def tidy(folder: Path) -> None:
+    """Delete what a killed run was writing, and set damaged checkpoints aside.
+
+    Only the one that holds the folder may.
+
+    Raises
+    ------
+    ValueError
+        If there are checkpoints, but all of them are damaged.
+    """
+    for rest in folder.glob(".step*"):
+        shutil.rmtree(rest)
+    damaged: list[Path] = []
+    for path in reversed(_complete(folder)):
+        damage = _damage(path)
+        if damage is None:
+            break
+        log.warning("%s is damaged: %s", path, damage)
+        damaged.append(path)
+    else:
+        if damaged:
+            raise ValueError(
+                f"none of the {len(damaged)} checkpoint(s) in {folder} is intact; the newest: "
+                f"{_damage(damaged[0])}. Restore one from a copy, or delete the folder to start "
+                "anew."
+            )
+    for path in damaged:
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        log.warning("%s is set aside as %s; the one before it is used", path.name, aside.name)
 
 
 def load_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict
 ) -> Checkpoint | None:
-    """Load the state into model and optimizer; None if there is none.
+    """Load the newest state into model and optimizer; None if there is none. See `tidy`.
 
     Raises
     ------
     ValueError
-        If it belongs to another task, naming what differs.
+        If it belongs to another run, naming what differs.
     """
     found = _complete(folder)
-    if not found:
+    return _load(found[-1], model, optimizer, identity) if found else None
+
+
+def _damage(path: Path) -> str | None:
+    """Say what is wrong with a checkpoint or with the best one that it needs; None if nothing."""
+    try:
+        sums = read_json(path / MANIFEST)
+        for name in FILES:
+            if sums[name] != sha256_of(path / name):
+                return f"the SHA-256 of {path.name}/{name} differs"
+        best = _read_state(path).best_name
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    if best in (None, path.name):
         return None
-    newest = found[-1]
-    saved = read_json(newest / "state.json")
-    differing = differences(saved["identity"], identity)
+    found = _damage(path.parent / best)
+    return found and f"of the best epoch, which it needs: {found}"
+
+
+def _read_state(path: Path) -> Checkpoint:
+    saved = read_json(path / STATE)
+    del saved["identity"]
+    return Checkpoint(**saved | {"sums": Sums(**saved["sums"])})
+
+
+def _load(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict
+) -> Checkpoint:
+    differing = differences(read_json(path / STATE)["identity"], identity)
     if differing:
         raise ValueError(
-            f"{folder} holds the checkpoint of another run; these differ: {', '.join(differing)}. "
-            "Restore them to continue that run, or delete the folder to start anew."
+            f"{path.parent} holds the checkpoint of another run; these differ: "
+            f"{', '.join(differing)}. Restore them to continue that run, or delete the folder to "
+            "start anew."
         )
-    model.load_state_dict(load_file(newest / "weights.safetensors"))
-    optimizer.load_state_dict(
-        _optimizer_state(optimizer, load_file(newest / "optimizer.safetensors"))
-    )
-    best = newest / "best.safetensors"
-    return Checkpoint(
-        step=saved["step"],
-        history=saved["history"],
-        best_epoch=saved["best_epoch"],
-        best=load_file(best) if best.is_file() else None,
-    )
+    model.load_state_dict(load_file(path / WEIGHTS))
+    moments = load_file(path / OPTIMIZER)
+    optimizer.load_state_dict(_optimizer_state(optimizer, moments))
+    return _read_state(path)
+
+
+def load_best(folder: Path, state: Checkpoint, model: nn.Module) -> None:
+    """Put the best weights back, if a number chose any."""
+    if state.best_name is not None:
+        model.load_state_dict(load_file(folder / state.best_name / WEIGHTS))
 
 
 def remove_checkpoint(folder: Path) -> None:
     """Delete the state of a complete run: the next one starts anew, with its own settings."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def append_line(path: Path, record: dict) -> None:
+    """Add a line to the history beside the checkpoints, where a person can follow it."""
+    with path.open("a") as handle:
+        handle.write(json.dumps(record) + "\n")
+
+
+def truncate_lines(path: Path, step: int) -> None:
+    """Take out the lines of steps that are not in the checkpoint and will be done again."""
+    if not path.is_file():
+        return
+    complete = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    kept = [line for line in complete if json.loads(line)["step"] <= step]
+    with publish(path) as unfinished:
+        unfinished.write_text("".join(kept))
 
 
 def _optimizer_state(

@@ -1,44 +1,76 @@
-"""The training loop: epochs, checkpoints, history. Plain torch, with accelerate for the device.
+"""The training loop: epochs, optimizer steps, checkpoints, history.
 
-An epoch depends only on the weights and optimizer state before it, the seed and its number, so a
-run that was stopped continues after its last complete epoch and ends with the same bits.
+Plain torch, with accelerate for device, precision and processes. Everything random follows from the
+seed, the number of the epoch and the number of the batch in it. So a run that was stopped after any
+optimizer step continues there and ends with the same bits, and several processes do what one does,
+but for the order of sums.
 """
 
 import logging
 import math
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from scbert.config import Optimizer
 from scbert.training.batches import MiniBatch
-from scbert.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from scbert.training.checkpoint import (
+    Checkpoint,
+    append_line,
+    load_best,
+    load_checkpoint,
+    save_checkpoint,
+    tidy,
+    truncate_lines,
+)
+from scbert.training.lock import only_trainer
+from scbert.training.prefetch import Prefetched
+from scbert.training.processes import (
+    add_up_gradients,
+    in_any_process,
+    require_same_weights,
+)
+from scbert.training.readout import Readout, Step
+from scbert.training.schedule import learning_rate
+from scbert.training.stopping import Stopping, StopRequest
 
 log = logging.getLogger(__name__)
+
+EXIT_STOPPED = 143  # 128 + SIGTERM, as shells say it
+HISTORY = "history.jsonl"
+UNIMPORTANT = {
+    "optimizer": {"checkpoints", "log_steps", "explosion"}
+}  # for the weights: may change
 
 
 @dataclass
 class Task:
     """What to train, told to the loop by functions.
 
-    `batches(epoch)` gives an epoch's mini-batches and their number; `loss(model, batch)` the sum
-    of the loss and what it is a sum of (masked genes, cells); `validate()` the numbers of an
-    epoch's validation. `better` names the validation number that chooses the best epoch: higher is
-    better; None keeps the last one. `after_step(step)` is called after each optimizer step.
+    `plan(epoch)` gives the cells of each mini-batch of an epoch, `make(rows)` one of them;
+    `loss(model, batch, generator)` the sum of the loss and what it is a sum of (masked genes,
+    cells), with random numbers from the generator; `validate(stop)` the numbers of an epoch's
+    validation, which ends early if `stop.received`. `better` names the validation number that
+    chooses the best epoch: higher is better; None keeps the last one. `after_step(step)` is called
+    after each optimizer step; `name_cells(rows)` names the cells of a batch that broke the run.
     """
 
     model: nn.Module
-    batches: Callable[[int], tuple[int, Iterable[MiniBatch]]]
-    loss: Callable[[nn.Module, MiniBatch], tuple[Tensor, Tensor]]
-    validate: Callable[[], dict[str, float]]
+    plan: Callable[[int], Sequence[np.ndarray]]
+    make: Callable[[np.ndarray], MiniBatch]
+    loss: Callable[[nn.Module, MiniBatch, torch.Generator], tuple[Tensor, Tensor]]
+    validate: Callable[[StopRequest], dict[str, float]]
+    name_cells: Callable[[np.ndarray], list[str]]
     better: str | None = None
     patience: int | None = None
     after_step: Callable[[int], None] = lambda step: None
@@ -46,8 +78,13 @@ class Task:
 
 
 def make_accelerator(settings: Optimizer) -> Accelerator:
-    """Choose the device: a GPU where there is one."""
-    return Accelerator(mixed_precision=settings.precision)
+    """Choose the device, a GPU where there is one, and join the other processes if there are any.
+
+    Started by `torchrun` or `accelerate launch` there are; they talk by nccl or, on CPUs, by gloo.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    on_cpus = several and not torch.cuda.is_available()  # it would not join them by itself
+    return Accelerator(mixed_precision=settings.precision, cpu=on_cpus)
 
 
 def fit(
@@ -58,8 +95,7 @@ def fit(
     Parameters
     ----------
     checkpoint
-        Folder for the state after each epoch; if it holds one of the same task, training continues
-        there.
+        Folder for the state; if it holds one of the same task, training continues there.
 
     Returns
     -------
@@ -68,94 +104,207 @@ def fit(
     Raises
     ------
     ValueError
-        If the checkpoint belongs to other settings or data.
+        If the checkpoint belongs to other settings or data, another trainer uses the folder, or a
+        checkpoint cannot be written.
     FloatingPointError
-        If the loss or a number of the validation is no longer finite; the last checkpoint stays.
+        If the loss, a gradient or a number of the validation is no longer finite, or the loss
+        explodes; the last checkpoint stays, and failure.json beside it names the cells.
+    SystemExit
+        If the run was told to stop (SIGTERM, Ctrl-C), after writing a checkpoint.
     """
-    trainable = [weight for weight in task.model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    state = load_checkpoint(checkpoint, task.model, optimizer, task.identity) or Checkpoint()
-    trainer = _Trainer(
-        task,
-        settings,
-        accelerator,
-        accelerator.prepare_model(task.model),
-        accelerator.prepare_optimizer(optimizer),
-    )
-    for epoch in range(state.epochs_done, settings.epochs):
-        if task.patience is not None and state.epochs_since_best(task.better) >= task.patience:
-            log.info("no better %s for %d epochs: stopping", task.better, task.patience)
-            break
-        torch.manual_seed(seed + epoch)  # dropout
-        record = trainer.epoch(epoch, state.step)
-        state.step = record["step"]
-        task.model.eval()
-        with torch.no_grad():
-            record |= task.validate()
-        _require_finite(record)
-        state.add(record, task.model, task.better)
-        save_checkpoint(checkpoint, state, task.model, optimizer, task.identity)
-        log.info("%s", _sentence(record, settings.epochs, state.history))
-    state.restore_best(task.model)
-    return state.history
+    with only_trainer(checkpoint) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            tidy(checkpoint)
+        accelerator.wait_for_everyone()
+        trainer = _Trainer(task, settings, seed, accelerator, checkpoint)
+        with trainer.stop.listening():
+            try:
+                trainer.run()
+            except Stopping:
+                trainer.save()
+                log.warning(
+                    "told to stop: step %d is kept in %s, and the same command continues there",
+                    *(trainer.state.step, checkpoint),
+                )
+                raise SystemExit(EXIT_STOPPED) from None
+        load_best(checkpoint, trainer.state, task.model)
+        accelerator.wait_for_everyone()  # before one of them deletes the folder
+    return trainer.state.history
 
 
-@dataclass(frozen=True)
 class _Trainer:
-    """A task with the model and optimizer as accelerate prepared them."""
+    """A task on its way: model, optimizer, and the state that a checkpoint holds."""
 
-    task: Task
-    settings: Optimizer
-    accelerator: Accelerator
-    model: nn.Module
-    optimizer: AcceleratedOptimizer
+    def __init__(
+        self, task: Task, settings: Optimizer, seed: int, accelerator: Accelerator, folder: Path
+    ) -> None:
+        self.task, self.settings, self.seed = task, settings, seed
+        self.accelerator, self.folder = accelerator, folder
+        self.model = task.model.to(accelerator.device)
+        self.trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.batches_per_step = settings.accumulation * accelerator.num_processes
+        self.identity = {**task.identity, "batches_per_step": self.batches_per_step}
+        found = load_checkpoint(folder, self.model, self.optimizer, self.identity)
+        self.state = found or Checkpoint()
+        if found is not None:
+            log.info("continuing after step %d, epoch %d", found.step, found.epochs_done + 1)
+        if accelerator.is_main_process:
+            truncate_lines(folder / HISTORY, self.state.step)
+        self.stop = StopRequest()
+        self.readout = Readout(settings.explosion, folder, task.name_cells)
+        self.saved = time.monotonic()
+        self.began: tuple[float, float] | None = None  # share of the run that was done, and when
 
-    def epoch(self, epoch: int, step: int) -> dict[str, Any]:
-        """Train on every cell once and return the numbers of the epoch."""
+    def run(self) -> None:
+        """Train the epochs that are left."""
+        for epoch in range(self.state.epochs_done, self.settings.epochs):
+            if self._patience_is_over():
+                log.info("no better %s for %d epochs", self.task.better, self.task.patience)
+                break
+            self._train(epoch, self.task.plan(epoch))
+            record = self._summary(epoch)
+            require_same_weights(self.model)
+            self.model.eval()
+            with torch.no_grad():
+                record |= self.task.validate(self.stop)
+            self.stop.agree()
+            _require_finite(record)
+            self.state.add(record, self.task.better)
+            self.save()
+            self._tell(record, epoch + 1)
+
+    def _patience_is_over(self) -> bool:
+        waited = self.state.epochs_since_best(self.task.better)
+        return self.task.patience is not None and waited >= self.task.patience
+
+    def _train(self, epoch: int, plan: Sequence[np.ndarray]) -> None:
+        """Do the optimizer steps of an epoch that are left; each process takes its share of each.
+
+        The gradients of a step are sums over its batches and over processes, divided once by the
+        number of items of all of them: no mean of means, whatever the batches hold.
+        """
         self.model.train()
-        started = time.perf_counter()
-        n_batches, batches = self.task.batches(epoch)
-        total = torch.zeros(2, dtype=torch.float64)
-        cells = tokens = 0
-        for number, batch in enumerate(tqdm(batches, total=n_batches, leave=False, disable=None)):
-            self._set_learning_rate((epoch + number / n_batches) / self.settings.epochs)
-            total += self._backward(batch)
-            cells += len(batch.rows)
-            tokens += int(batch.real_BG.sum())
-            if (number + 1) % self.settings.accumulation == 0 or number + 1 == n_batches:
-                step += 1
-                self._step(step)
-        seconds = time.perf_counter() - started
-        record = {
-            "epoch": epoch + 1,
-            "step": step,
-            "seconds": round(seconds, 3),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": float(total[0] / total[1].clamp(min=1)),
-            "cells_per_second": round(cells / seconds, 1),
-            "tokens_per_second": round(tokens / seconds),
-        }
-        _require_finite(record)
-        return record
+        steps = _cut(range(self.state.batches_done, len(plan)), self.batches_per_step)
+        rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
+        own = [plan[number] for step in steps for number in step[rank::n_processes]]
+        with Prefetched(self.task.make, own) as batches, self._bar(len(steps)) as bar:
+            for step in steps:
+                started, waited = time.perf_counter(), batches.waited
+                rate = learning_rate(self.settings, epoch, step[0] / len(plan))
+                done = Step(self.state.step + 1, epoch, rate)
+                for number, batch in zip(step[rank::n_processes], batches, strict=False):
+                    self._add_gradients(done, number, batch)
+                    if self.stop.received:
+                        break  # before the optimizer's step: it is done again after a restart
+                told, due = in_any_process(self.stop.received, self._is_due())
+                if told:
+                    raise Stopping
+                self._step(done)
+                self.state.batches_done = step[-1] + 1
+                self.state.sums.seconds += time.perf_counter() - started
+                self.state.sums.waited += batches.waited - waited
+                self._after_step(epoch + self.state.batches_done / len(plan), due)
+                bar.update()
+        self.readout.read(self.state)
 
-    def _set_learning_rate(self, progress: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * schedule(progress, self.settings.warmup)
+    def _bar(self, n_steps: int) -> tqdm:
+        silent = None if self.accelerator.is_main_process else True  # None: not on a terminal
+        return tqdm(total=n_steps, leave=False, disable=silent)
 
-    def _backward(self, batch: MiniBatch) -> Tensor:
-        """Add the gradients of a batch; return its loss and number of items."""
+    def _add_gradients(self, step: Step, number: int, batch: MiniBatch) -> None:
+        """Add the gradients of a batch to those of the step; its loss stays on the device."""
+        draws = np.random.SeedSequence([self.seed, step.epoch, number]).generate_state(2, np.uint64)
+        torch.manual_seed(int(draws[0]))  # dropout
+        generator = torch.Generator().manual_seed(int(draws[1]))
         with self.accelerator.autocast():
-            loss, n_items = self.task.loss(self.model, batch.to(self.accelerator.device))
-        self.accelerator.backward(loss / n_items.clamp(min=1) / self.settings.accumulation)
-        return torch.stack([loss.detach(), n_items]).to("cpu", torch.float64)
+            batch_here = batch.to(self.accelerator.device)
+            loss, n_items = self.task.loss(self.model, batch_here, generator)
+        loss.backward()
+        step.rows.append(batch.rows)
+        step.losses.append(torch.stack([loss.detach().float(), n_items.float()]))
+        step.tokens += int(batch.real_BG.sum())
 
-    def _step(self, step: int) -> None:
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+    def _step(self, step: Step) -> None:
+        items = torch.stack([torch.zeros(2, device=self.accelerator.device), *step.losses])
+        add_up_gradients(self.trained, items.sum(dim=0)[1])
+        step.norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = step.learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.task.after_step(step)
+        self.readout.unread.append(step)
+        self.state.step, self.state.learning_rate = step.number, step.learning_rate
+        self.task.after_step(step.number)
+
+    def _is_due(self) -> bool:
+        """Whether the step that is being done shall be kept in a checkpoint."""
+        every = self.settings.checkpoints
+        by_steps = every.steps and (self.state.step + 1) % every.steps == 0
+        by_time = every.minutes and time.monotonic() - self.saved >= 60 * every.minutes
+        return bool(by_steps or by_time)
+
+    def _after_step(self, epochs: float, due: bool) -> None:
+        if self.state.step % self.settings.log_steps == 0:
+            found = self.readout.read(self.state)
+            self._tell({"step": self.state.step, **(found or {}), **self._rates()}, epochs)
+        if due:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint; all processes must call this together."""
+        self.readout.read(self.state)
+        if self.accelerator.is_main_process:
+            keep = self.settings.checkpoints.keep
+            state = (self.state, self.model, self.optimizer, self.identity)
+            save_checkpoint(self.folder, *state, keep)
+        self.saved = time.monotonic()
+
+    def _rates(self) -> dict[str, float]:
+        """Return what this epoch has done per second so far."""
+        sums = self.state.sums
+        seconds = max(sums.seconds, 1e-9)
+        return {
+            "cells_per_second": round(sums.cells / seconds, 1),
+            "tokens_per_second": round(sums.tokens / seconds),
+            "waiting_share": round(sums.waited / seconds, 4),  # for data
+        }
+
+    def _summary(self, epoch: int) -> dict[str, Any]:
+        sums = self.state.sums
+        record = {
+            "epoch": epoch + 1,
+            "step": self.state.step,
+            "seconds": round(sums.seconds, 3),
+            "learning_rate": self.state.learning_rate,
+            "train_loss": sums.loss / max(sums.items, 1),
+            **self._rates(),
+        }
+        return record
+
+    def _tell(self, record: dict[str, Any], epochs: float) -> None:
+        """Write a line of history, and log it with the time that is left."""
+        if not self.accelerator.is_main_process:
+            return
+        append_line(self.folder / HISTORY, record)
+        done, now = epochs / self.settings.epochs, time.monotonic()
+        if self.began is None:  # the first line: from here on, time per progress is known
+            self.began = (done, now)
+        done_before, then = self.began
+        left = (1 - done) * (now - then) / (done - done_before) if done > done_before else None
+        numbers = "  ".join(f"{key} {_short(value)}" for key, value in record.items())
+        log.info("%s  time left: %s", numbers, "unknown" if left is None else f"{left:.0f} s")
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.5g}"
+
+
+def _cut(numbers: range, size: int) -> list[range]:
+    """Cut numbers into ranges of `size`; the last may be shorter."""
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _require_finite(record: dict[str, Any]) -> None:
@@ -166,23 +315,3 @@ def _require_finite(record: dict[str, Any]) -> None:
                 "stopped; the checkpoint before it is kept. Lower learning_rate or clip_norm, "
                 "delete the checkpoint and start anew."
             )
-
-
-def schedule(progress: float, warmup: float) -> float:
-    """Return the share of the peak learning rate: linear warm-up, then a cosine down to zero."""
-    if progress < warmup:
-        return max(progress / warmup, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def _sentence(record: dict[str, Any], n_epochs: int, history: list[dict]) -> str:
-    left = (n_epochs - record["epoch"]) * sum(past["seconds"] for past in history) / len(history)
-    numbers = "  ".join(
-        f"{key} {value:.4f}"
-        for key, value in record.items()
-        if key.startswith(("train_", "validation_"))
-    )
-    return (
-        f"epoch {record['epoch']}/{n_epochs}  {numbers}  {record['cells_per_second']} cells/s  "
-        f"about {left:.0f} s left"
-    )

@@ -1,0 +1,266 @@
+"""Held-out cells of the corpus, with masks that never change, and what is asked of them.
+
+Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked genes, V visible genes,
+T bins 1 to n_bins.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scbert.cells.store import TokenStore
+from scbert.config import Pretrain
+from scbert.evidence.bin_predictors import (
+    cell_part,
+    gene_part,
+    guess_by_counts,
+    guess_by_sum,
+    skill,
+)
+from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens
+from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.prefetch import Prefetched
+from scbert.training.processes import is_alone, sum_over_processes
+from scbert.training.stopping import StopRequest
+
+PREDICTORS = ("cell_mode", "gene_mode", "additive")
+STUDY = re.compile(r"(SRA\d+)_")  # PanglaoDB's samples are named by study and sample
+
+
+def hold_out(store: TokenStore, options: Pretrain) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the cells into training and held-out rows, both ascending.
+
+    By cell, a share of the cells of each sample is held out; by sample, whole studies are: samples
+    of one study share donors and batches, so cells of the one tell about the other. A sample whose
+    name does not begin with an SRA accession is a study of its own. Studies are drawn until the
+    next would hold out more cells than the share; at least one is.
+
+    Raises
+    ------
+    ValueError
+        If no cell is left to train on, or there are fewer than two studies to choose from.
+    """
+    rng = np.random.default_rng(options.seed)
+    if options.validation_by == "sample":
+        chosen = _draw_studies(studies_of(store), options.validation_fraction, rng)
+    else:
+        chosen = _draw_cells(store.sample, options.validation_fraction, rng)
+    if len(chosen) == len(store):
+        raise ValueError(
+            f"all {len(store)} cell(s) of the corpus are held out for validation, at least one of "
+            "each sample, and none is left to train on. Add cells to the corpus."
+        )
+    return np.setdiff1d(np.arange(len(store)), chosen), chosen
+
+
+def studies_of(store: TokenStore) -> np.ndarray:
+    """Return the study of each cell, shape (cells,)."""
+    names = [source["sample"] for source in store.meta["sources"]]
+    studies = [found[1] if (found := STUDY.match(name)) else name for name in names]
+    return np.array(studies)[store.sample]
+
+
+def _draw_cells(sample: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    held_out = []
+    for number in np.unique(sample):
+        rows = rng.permutation(np.flatnonzero(sample == number))
+        held_out.append(rows[: max(1, round(len(rows) * fraction))])
+    return np.sort(np.concatenate(held_out))
+
+
+def _draw_studies(study: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    names, sizes = np.unique(study, return_counts=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"the corpus has {len(names)} study ({names[0]}), but to hold one out two are needed. "
+            "Add samples of other studies, or set pretrain.validation_by to cell."
+        )
+    left = fraction * len(study)
+    held_out = []
+    for number in rng.permutation(len(names)):
+        if sizes[number] <= left:
+            held_out.append(names[number])
+            left -= sizes[number]
+    return np.flatnonzero(np.isin(study, held_out or [names[sizes.argmin()]]))
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A mini-batch and its masks: `asked` genes are hidden, `kept` ones are targets in sight."""
+
+    batch: MiniBatch
+    seen_BG: Tensor
+    targets_BG: Tensor
+    asked_BG: Tensor
+    kept_BG: Tensor
+
+
+class HeldOut:
+    """The held-out cells; every number is over genes that the network cannot see.
+
+    Masks are drawn as in training, so a tenth of the targets stays visible; those are in no score,
+    but in one of their own.
+
+    Parameters
+    ----------
+    rows, training
+        The held-out rows of the store, and those that the predictors may learn from.
+    """
+
+    def __init__(
+        self, cells: CellBatches, rows: np.ndarray, training: np.ndarray, options: Pretrain
+    ) -> None:
+        self.cells, self.options = cells, options
+        self.plan = cells.plan(rows, None)
+        self.rows = np.concatenate(self.plan)  # in the order of the plan
+        self.starts = np.cumsum([0, *map(len, self.plan)])
+        self.asked_C, self.predictors = self._ask_predictors(training)
+        self.best = min(PREDICTORS, key=lambda name: self.predictors[name][0].sum())
+
+    def masked(self, number: int) -> Masked:
+        """Return a batch of the plan with its masks, which follow from seed and number."""
+        options, n_bins = self.options, self.cells.n_bins
+        batch = self.cells.make(self.plan[number])
+        seed = np.random.SeedSequence([options.seed, number]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(seed[0]))
+        seen_BG, targets_BG = mask_tokens(
+            batch.tokens_BG, n_bins, options.mask_prob, options.replace_prob, generator
+        )
+        hidden_BG, target_BG = seen_BG == mask_id(n_bins), targets_BG != NOT_A_TARGET
+        return Masked(batch, seen_BG, targets_BG, hidden_BG & target_BG, target_BG & ~hidden_BG)
+
+    def score(self, model: nn.Module, device: torch.device, stop: StopRequest) -> dict[str, float]:
+        """Return loss in nats per hidden gene, accuracy and skill, over all processes."""
+        numbers = self._score(model, device, stop)
+        loss, right = numbers[:, 0].sum(), numbers[:, 1].sum()
+        n_asked, rival = self.asked_C.sum(), self.predictors[self.best][0].sum()
+        return {
+            "validation_loss": float(loss / n_asked),
+            "validation_accuracy": float(right / n_asked),
+            "validation_skill": float(1 - loss / rival),
+        }
+
+    @torch.no_grad()
+    def _score(self, model: nn.Module, device: torch.device, stop: StopRequest) -> np.ndarray:
+        """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept."""
+        found = np.zeros((len(self.rows), 5))
+        rank, n_processes = _rank()
+        mine = range(len(self.plan))[rank::n_processes]
+        with Prefetched(self.masked, mine) as batches:
+            for number, masked in zip(mine, batches, strict=True):
+                span = slice(self.starts[number], self.starts[number + 1])
+                found[span] = _score_batch(model, masked, device)
+                if stop.received:
+                    break  # the loop asks the other processes and throws the numbers away
+        return sum_over_processes(found)
+
+    def result(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
+        """Return what the report shows: the model, the predictors and the skill over the best."""
+        numbers = self._score(model.eval(), device, StopRequest())
+        options, n_asked, n_kept = self.options, int(self.asked_C.sum()), int(numbers[:, 4].sum())
+        some = self.asked_C > 0
+        return {
+            "cells": len(self.rows),
+            "held_out_by": options.validation_by,
+            "masked_tokens": n_asked,
+            "loss": float(numbers[:, 0].sum() / n_asked),
+            "accuracy": float(numbers[:, 1].sum() / n_asked),
+            "predictors": {
+                name: {"loss": float(loss_C.sum() / n_asked), "accuracy": hits / n_asked}
+                for name, (loss_C, hits) in self.predictors.items()
+            },
+            "best_predictor": self.best,
+            "skill": skill(
+                numbers[some, 0],
+                self.predictors[self.best][0][some],
+                options.bootstrap_samples,
+                options.confidence_level,
+                options.seed,
+            ),
+            "confidence_level": options.confidence_level,
+            "kept_visible": {
+                "tokens": n_kept,
+                "loss": float(numbers[:, 2].sum() / n_kept) if n_kept else None,
+                "accuracy": float(numbers[:, 3].sum() / n_kept) if n_kept else None,
+            },
+        }
+
+    def _ask_predictors(
+        self, training: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, int]]]:
+        """Return the number of hidden genes of each cell; for each predictor, losses and hits."""
+        counts_GT = bins_of_genes(self.cells.store, training, self.cells.n_bins)
+        gene_GT = gene_part(counts_GT)
+        asked_C, hits = np.zeros(len(self.rows)), dict.fromkeys(PREDICTORS, 0)
+        losses = {name: np.zeros(len(self.rows)) for name in PREDICTORS}
+        for number, start in enumerate(self.starts[:-1]):
+            masked = self.masked(number)
+            cell_N = torch.nonzero(masked.asked_BG, as_tuple=True)[0].numpy()
+            if not len(cell_N):
+                continue
+            np.add.at(asked_C, start + cell_N, 1)
+            for name, guess in zip(PREDICTORS, _guesses(masked, counts_GT, gene_GT), strict=True):
+                np.add.at(losses[name], start + cell_N, guess.loss_N)
+                hits[name] += int(guess.right_N.sum())
+        if not asked_C.any():
+            raise ValueError(
+                f"none of the {len(self.rows)} held-out cells expresses a gene in bin 1 or above, "
+                "so nothing can be hidden from the network. Check the counts and the vocabulary."
+            )
+        return asked_C, {name: (losses[name], hits[name]) for name in PREDICTORS}
+
+
+def _guesses(masked: Masked, counts_GT: np.ndarray, gene_GT: np.ndarray) -> list:
+    """Return the guesses of the PREDICTORS about the hidden genes of a batch."""
+    n_bins = counts_GT.shape[1]
+    genes_BG, seen_BG = masked.batch.genes_BG.numpy(), masked.seen_BG.numpy()
+    asked_BG = masked.asked_BG.numpy()
+    cell_N, gene_N = np.nonzero(asked_BG)[0], genes_BG[asked_BG]
+    targets_N = masked.targets_BG.numpy()[asked_BG]
+    visible_BG = (seen_BG >= 1) & (seen_BG <= n_bins)
+    cell_V, bins_V = np.nonzero(visible_BG)[0], seen_BG[visible_BG]
+    visible_BT = np.zeros((len(seen_BG), n_bins), dtype=np.int64)
+    np.add.at(visible_BT, (cell_V, bins_V - 1), 1)
+    part_BT = cell_part(gene_GT[genes_BG[visible_BG]], bins_V, cell_V, len(seen_BG))
+    everywhere_T = counts_GT.sum(axis=0)
+    return [
+        guess_by_counts(visible_BT[cell_N], targets_N, everywhere_T),
+        guess_by_counts(counts_GT[gene_N], targets_N, everywhere_T),
+        guess_by_sum(gene_GT[gene_N], part_BT[cell_N], targets_N),
+    ]
+
+
+def _score_batch(model: nn.Module, masked: Masked, device: torch.device) -> np.ndarray:
+    """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept."""
+    here, targets_BG = masked.batch.to(device), masked.targets_BG.to(device)
+    logits_BGT = model(here.genes_BG, masked.seen_BG.to(device), here.real_BG)
+    loss_BG = functional.cross_entropy(
+        logits_BGT.flatten(0, 1).float(),
+        targets_BG.flatten(),
+        ignore_index=NOT_A_TARGET,
+        reduction="none",
+    ).view_as(targets_BG)
+    hit_BG = logits_BGT[..., 1:].argmax(dim=-1) + 1 == targets_BG
+    asked_BG, kept_BG = masked.asked_BG.to(device), masked.kept_BG.to(device)
+    columns = (loss_BG * asked_BG, hit_BG & asked_BG, loss_BG * kept_BG, hit_BG & kept_BG, kept_BG)
+    return torch.stack([column.sum(dim=1).float() for column in columns], dim=1).cpu().numpy()
+
+
+def _rank() -> tuple[int, int]:
+    if is_alone():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def bins_of_genes(store: TokenStore, rows: np.ndarray, n_bins: int) -> np.ndarray:
+    """Count how often each gene is in each bin 1 to n_bins, shape (vocabulary, bins)."""
+    counts = np.zeros((store.measured.shape[1], n_bins), dtype=np.int64)
+    for row in rows:
+        gene, bins = store.tokens(row)
+        counts[gene, bins.astype(np.int64) - 1] += 1  # a gene occurs once in a cell
+    return counts

@@ -1,0 +1,102 @@
+"""One trainer for a folder of checkpoints, also where a cluster starts a job a second time.
+
+The lock is flock's: it goes with its process, however that ends, and network file systems know it
+across hosts. Some do not, or only for each host by itself, so the holder also keeps touching a
+record of itself, and a trainer on another host watches that before it takes over.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from scbert.files import publish, read_json
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 10.0  # seconds between touches of the record
+SILENCE = 3 * HEARTBEAT  # a holder on another host that is silent for so long is gone
+
+
+@contextmanager
+def only_trainer(folder: Path, silence: float = SILENCE) -> Iterator[None]:
+    """Hold a folder of checkpoints while the block runs.
+
+    Parameters
+    ----------
+    silence
+        Seconds to watch the record of a holder on another host.
+
+    Raises
+    ------
+    ValueError
+        If another process holds it, saying which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "holder.json"
+    with (folder / "lock").open("a") as handle:
+        _lock(handle, record)
+        _take_over(record, silence)
+        with publish(record) as unfinished:
+            unfinished.write_text(json.dumps(_self()))
+        ended = threading.Event()
+        heart = threading.Thread(target=_beat, args=(record, ended), daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            heart.join()
+            record.unlink(missing_ok=True)
+
+
+def _self() -> dict[str, str | int]:
+    return {"host": socket.gethostname(), "process": os.getpid(), "since": time.ctime()}
+
+
+def _describe(record: Path) -> str:
+    if not record.is_file():
+        return "an unknown process"
+    holder = read_json(record)
+    return f"process {holder['process']} on {holder['host']}, since {holder['since']}"
+
+
+def _lock(handle: IO[str], record: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _refusal(record) from None
+
+
+def _refusal(record: Path) -> ValueError:
+    return ValueError(
+        f"{record.parent} is in use by another trainer ({_describe(record)}), and two would "
+        "overwrite each other's checkpoints. Wait until it is done, or end it."
+    )
+
+
+def _take_over(record: Path, silence: float) -> None:
+    """Look at the record of a holder that did not end by itself; its flock is gone already."""
+    if not record.is_file():
+        return
+    if read_json(record)["host"] != socket.gethostname():
+        log.info("watching for %.0f s whether %s is alive", silence, _describe(record))
+        seen, until = record.stat().st_mtime_ns, time.monotonic() + silence
+        while time.monotonic() < until:
+            time.sleep(min(1.0, silence / 5))
+            if record.is_file() and record.stat().st_mtime_ns != seen:
+                raise _refusal(record)
+    log.info("%s was left locked by %s, which is gone", record.parent, _describe(record))
+
+
+def _beat(record: Path, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT):
+        if record.exists():
+            os.utime(record)

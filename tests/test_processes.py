@@ -1,0 +1,98 @@
+"""Two processes of torchrun (gloo, CPU) against one with twice the accumulation."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scbert.cells.store import open_store
+from scbert.files import read_json
+from scbert.training.held_out import hold_out
+from scbert.training.processes import add_up_gradients
+
+ROOT = Path(__file__).parents[1]
+PROJECTION = "encoder.performer.net.layers.0.0.fn.fast_attention.projection_ME"
+
+
+def twenty_steps(config, change, accumulation):
+    """Four epochs of nine batches: four steps of two, and one of a single batch."""
+    optimizer = change(
+        config.pretrain.optimizer, epochs=4, tokens_per_batch=256, accumulation=accumulation
+    )
+    pretraining = change(config.pretrain, optimizer=optimizer.model_dump(), redraw_interval=3)
+    network = change(config.network, dropout=0.1, depth=1)
+    return config.model_copy(update={"pretrain": pretraining, "network": network})
+
+
+def one_of_two(folder):
+    """What each of the two processes runs; it notes the cells that it makes batches of."""
+    import os  # noqa: PLC0415
+
+    from scbert.training.batches import CellBatches  # noqa: PLC0415
+    from tests.conftest import change, run_pretrain, small_config  # noqa: PLC0415
+
+    folder, rank = Path(folder), os.environ["RANK"]
+    made, original = [], CellBatches.make
+    CellBatches.make = lambda cells, rows: made.append(rows.tolist()) or original(cells, rows)
+    paths = json.loads((folder / "paths.json").read_text())
+    paths = SimpleNamespace(**{name: Path(path) for name, path in paths.items()})
+    config = twenty_steps(small_config(), change, accumulation=1)
+    run_pretrain(paths, config, folder / "two", folder / "two_state")
+    (folder / f"made{rank}.json").write_text(json.dumps(made))
+
+
+def test_two_processes_do_what_one_does_with_twice_the_accumulation(toy, toy_run, config, tmp_path):
+    """Sums differ in their order only, so the weights agree to 1e-5 after 20 steps."""
+    paths = {name: str(path) for name, path in vars(toy_run).items()}
+    (tmp_path / "paths.json").write_text(json.dumps(paths))
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from tests.test_processes import one_of_two\none_of_two({str(tmp_path)!r})\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(program)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    one = twenty_steps(config, toy.change, accumulation=2)
+    toy.pretrain(toy_run, one, tmp_path / "one", tmp_path / "one_state")
+
+    alone, together = (load_file(tmp_path / f"{n}/weights.safetensors") for n in ("one", "two"))
+    for name, weight in alone.items():
+        torch.testing.assert_close(weight, together[name], atol=1e-5, rtol=0)
+    assert torch.equal(alone[PROJECTION], together[PROJECTION])  # redrawn six times
+    histories = [lines(tmp_path / f"{n}/history.jsonl") for n in ("one", "two")]
+    assert [record["step"] for record in histories[1]] == [5, 10, 15, 20]
+    for first, second in zip(*histories, strict=True):
+        for key in ("train_loss", "validation_loss", "validation_skill"):
+            assert second[key] == pytest.approx(first[key], abs=1e-5)
+    results = [read_json(tmp_path / f"{n}/validation.json") for n in ("one", "two")]
+    assert results[0]["masked_tokens"] == results[1]["masked_tokens"]
+    assert results[0]["skill"] == pytest.approx(results[1]["skill"], abs=1e-5)
+
+    training, _ = hold_out(open_store(toy_run.corpus), config.pretrain)
+    shares = [json.loads((tmp_path / f"made{rank}.json").read_text()) for rank in (0, 1)]
+    trained = [[row for rows in share for row in rows if row in training] for share in shares]
+    assert min(map(len, trained)) > 0.3 * 4 * len(training)  # each has a fair part
+    assert sorted(trained[0] + trained[1]) == sorted(np.repeat(training, 4))  # once per epoch
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_add_up_gradients_divides_by_the_items():
+    weights = [torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)]
+    weights[0].grad = torch.tensor([3.0, 6.0])
+    add_up_gradients(weights, torch.tensor(3))
+    assert weights[0].grad.tolist() == [1.0, 2.0]
+    assert weights[1].grad is None
+    add_up_gradients(weights, torch.tensor(0))  # a step without a masked gene
+    assert weights[0].grad.tolist() == [1.0, 2.0]
