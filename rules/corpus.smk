@@ -12,7 +12,7 @@ rule fetch_dataset:
         "results/benchmarks/fetch_dataset/{source}.{suffix}.tsv"
     wildcard_constraints:
         source="|".join(SHIPPED) or "(?!)",  # never a file that the user put there
-        suffix="h5ad|csv",
+        suffix="h5ad|csv|gmt|txt|tsv|gz",
     localrule: True
     conda:
         "../envs/data.yaml"

@@ -12,6 +12,22 @@ except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 FILES = {"gene_table": CONFIG.vocabulary.gene_table}
+IMPORTED = ["gene_vectors"] if CONFIG.gene2vec.source == "import" else []
+GENE_SETS = [f"gene_sets{n}" for n, _ in enumerate(CONFIG.gene2vec_quality.gene_sets)]
+LABELLED_PAIRS = [
+    f"labelled_pairs_{part}_{kind}"
+    for part in ("train", "valid", "test")
+    for kind in ("text", "label")
+    if CONFIG.gene2vec_quality.labelled_pairs
+]
+FILES |= {name: CONFIG.gene2vec.file for name in IMPORTED}
+FILES |= dict(zip(GENE_SETS, CONFIG.gene2vec_quality.gene_sets))
+FILES |= {
+    name: CONFIG.gene2vec_quality.labelled_pairs.format(
+        part=name.split("_")[2], kind=name.split("_")[3]
+    )
+    for name in LABELLED_PAIRS
+}
 FILES |= {name: sample.file for name, sample in SAMPLES.items()}
 TAKEN = sorted({"corpus", CONFIG.corpus.name, *FILES} & {*DATASETS})
 if TAKEN:
@@ -24,7 +40,7 @@ SHIPPED = [name for name, file in FILES.items() if file.startswith(PACKAGE)]
 FROM_PANGLAODB = CONFIG.corpus.source == "panglaodb"
 SEEDS = CONFIG.finetune.seeds
 PAGES = [f"results/reports/{name}.html" for name in DATASETS if len(DATASETS) > 1]
-CORPUS_FIGURES = ["tokens", "gene2vec", "pretraining"]
+CORPUS_FIGURES = ["tokens", "gene2vec", "gene2vec_quality", "pretraining"]
 DATASET_FIGURES = [
     "scores",
     "confusion",
