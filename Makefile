@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench clean schema
+.PHONY: demo test check bench bench-gene2vec clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -27,6 +27,9 @@ check: $(VENV)/.dev  ## style, types, import contracts
 bench: $(VENV)/.dev  ## speed and memory beside peers, printed as tables
 	$(BIN)/python benchmarks/network.py
 	$(BIN)/python benchmarks/store.py
+
+bench-gene2vec: $(VENV)/.dev  ## pairs and gene vectors: time, memory, quality (CELLS, GENE_SETS, PAIRS)
+	$(BIN)/python benchmarks/gene2vec.py $(CELLS) --gene-sets $(GENE_SETS) --pairs "$(PAIRS)"
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml

@@ -17,6 +17,7 @@ from tests.test_figures import (
     VALIDATION,
     make_comparison,
     make_evaluation,
+    make_gene2vec_quality,
     make_gene_map,
     make_history,
     make_store,
@@ -31,6 +32,8 @@ GENE2VEC = {
     "dim": 128,
     "epochs": 10,
     "seed": 2021,
+    "settings": {"method": "skipgram"},
+    "no_map": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
 }
 BENCHMARK = (
@@ -81,6 +84,7 @@ def results(tmp_path):
     folder = tmp_path / "results"
     write_json(folder / "tokens/embedded/meta.json", make_store())
     write_json(folder / "gene2vec/meta.json", GENE2VEC)
+    write_json(folder / "gene2vec_quality.json", make_gene2vec_quality())
     make_gene_map().to_csv(folder / "gene2vec/map.tsv", sep="\t", index=False)
     write_json(folder / "pretrained/validation.json", VALIDATION)
     write_lines(folder / "pretrained/history.jsonl", make_history())
@@ -92,8 +96,12 @@ def results(tmp_path):
     draw_corpus_figures(
         folder / "tokens/embedded/meta.json",
         folder / "gene2vec",
+        folder / "gene2vec_quality.json",
         folder / "pretrained",
-        *(folder / f"figures/{name}.svg" for name in ("tokens", "gene2vec", "pretraining")),
+        *(
+            folder / f"figures/{name}.svg"
+            for name in ("tokens", "gene2vec", "gene2vec_quality", "pretraining")
+        ),
     )
     return folder
 
@@ -125,6 +133,7 @@ def lay_out(results: Path) -> str:
         overlaps=sorted(results.glob("expression/*.json")),
         stores=sorted(results.glob("tokens/*/meta.json")),
         gene2vec=results / "gene2vec/meta.json",
+        gene2vec_quality=results / "gene2vec_quality.json",
         validation=results / "pretrained/validation.json",
         benchmarks=results / "benchmarks",
         config=results / "config.json",

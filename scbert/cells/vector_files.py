@@ -1,7 +1,7 @@
 """Vectors of genes as text: reading what others published, and writing ours for people.
 
-Formats: `GENE<tab>` and the values, as github.com/jingcheng-du/Gene2vec publishes them, and the text
-format of word2vec, which has a first line "genes values" more.
+Formats: `GENE<tab>` and the values, as github.com/jingcheng-du/Gene2vec publishes them, and the
+text format of word2vec, which has a first line "genes values" more.
 """
 
 import gzip
@@ -108,7 +108,8 @@ def _values(path: Path, number: int, words: list[str], dim: int) -> np.ndarray:
         values = np.array([float(word) for word in words[1:]])
     except ValueError:
         raise ValueError(
-            f"{path}, line {number}: after the gene {words[0]!r} stands something that is no number."
+            f"{path}, line {number}: what follows the gene {words[0]!r} holds something "
+            "that is no number. Restore the file."
         ) from None
     if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float32).max:
         raise ValueError(

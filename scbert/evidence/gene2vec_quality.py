@@ -6,8 +6,8 @@ out, where theirs divides by zero, and every gene counts, where theirs loses the
 And the ratio has a companion that does not break where unrelated genes have a cosine near zero: how
 often a set is more alike than genes drawn at random that are expressed in as many cells.
 
-All intervals are percentile bootstraps, over sets or over labelled pairs; the resamples are the same
-for every method, so that differences are paired.
+All intervals are percentile bootstraps, over sets or over labelled pairs; the resamples are the
+same for every method, so that differences are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -158,7 +158,7 @@ def _classify(
 
 
 def _features(unit: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    first, second = unit[pairs[:, 0]], unit[pairs[:, 1]]
+    first, second = (unit[pairs[:, side]].astype(np.float32) for side in (0, 1))
     return np.hstack([first * second, np.abs(first - second)])
 
 
@@ -273,7 +273,7 @@ def _distinct(low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> np
 
 
 def _ratio(within_SN: np.ndarray, unrelated_SP: np.ndarray) -> float | None:
-    """Return the ratio of mean cosines; None where that of unrelated genes is not clearly above 0."""
+    """Return the ratio of mean cosines; None where unrelated genes have none clearly above 0."""
     base = unrelated_SP.mean()
     noise = unrelated_SP.std() / np.sqrt(unrelated_SP.size)
     return float(within_SN.mean() / base) if base > max(5 * noise, 1e-3) else None

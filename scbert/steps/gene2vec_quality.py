@@ -1,4 +1,4 @@
-"""Step evaluate_gene2vec: gene vectors beside an SVD of the same pairs and beside random vectors."""
+"""Step evaluate_gene2vec: gene vectors beside an SVD of the same pairs and random vectors."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -109,7 +109,7 @@ def judge_all(
 def _known_pairs(
     files: Sequence[Path], rows: Mapping[str, int]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return, for each part, the pairs of known genes as rows, and whether each shares a function."""
+    """Return, for each part, pairs of known genes as rows, and whether each shares a function."""
     parts = {}
     for number, part in enumerate(PARTS):
         pairs, shares = read_labelled_pairs(files[2 * number], files[2 * number + 1])
