@@ -34,6 +34,7 @@ GENE2VEC = {
     "seed": 2021,
     "settings": {"method": "skipgram"},
     "no_map": None,
+    "imported": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
 }
 BENCHMARK = (

@@ -25,7 +25,7 @@ Json = dict[str, Any]
 Vectors = Mapping[str, Sequence[np.ndarray]]  # method -> one array (genes, dim) for each seed
 
 DRAWS = 20  # sets of random genes beside each gene set
-NEIGHBOURS = 100  # a random gene is that close, in ranks by number of cells, to the one it replaces
+NEIGHBOURS = 50  # a random gene is that close, in ranks by number of cells, to the one it replaces
 UNRELATED = 200_000  # random pairs of genes: the similarity of genes that have nothing in common
 TRAINING_PAIRS = 20_000  # of the classifier; more change the third digit
 

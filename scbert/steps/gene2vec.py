@@ -112,7 +112,7 @@ def _train(
     log.info("%d pairs of %d samples", len(pooled), len(samples))
     vectors, met = train_vectors(pooled, n_genes, settings)
     counted = {name: len(pairs) for name, pairs in samples.items()}
-    return vectors, met, {"pairs": len(pooled), "pairs_per_sample": counted}
+    return vectors, met, {"pairs": len(pooled), "pairs_per_sample": counted, "imported": None}
 
 
 def _import(
