@@ -213,7 +213,7 @@ def test_write_report_joins_datasets_without_clashing_ids(results, names):
     assert {url[5:-1] for url in re.findall(r"url\(#[^)]+\)", page)} <= set(found.ids)
     assert {load[1:] for load in found.loads if load.startswith("#")} <= set(found.ids)
     assert ("Macro F1 across datasets" in page) == (len(names) > 1)
-    assert found.tags.count("svg") == 3 + len(FIGURES) * len(names)
+    assert found.tags.count("svg") == 4 + len(FIGURES) * len(names)
 
 
 def test_write_report_escapes_hostile_names(results):

@@ -79,10 +79,11 @@ def train_vectors(
 
 
 def _skipgram(pairs: np.ndarray, n_genes: int, settings: Gene2vec) -> np.ndarray:
-    """Train with gensim, and take the mean out.
+    """Train with gensim; return word + context vectors, each with its mean taken out.
 
     Skip-gram gives all vectors one common direction, which says nothing about any gene (Mu &
-    Viswanath 2018, "All-but-the-top"); measured in docs/results/gene2vec.md.
+    Viswanath 2018, "All-but-the-top"); the sum makes partners alike, not only genes that share
+    partners (Levy et al. 2015). Both measured: docs/results/gene2vec.md.
     """
     from gensim.models import Word2Vec  # noqa: PLC0415  pretraining reads vectors without gensim
 
@@ -106,9 +107,10 @@ def _skipgram(pairs: np.ndarray, n_genes: int, settings: Gene2vec) -> np.ndarray
         total_words=2 * len(pairs),
         epochs=settings.epochs,
     )
+    row = [model.wv.key_to_index[str(gene)] for gene in met]
     vectors = np.zeros((n_genes, settings.dim))
-    trained = model.wv[[str(gene) for gene in met]].astype(np.float64)
-    vectors[met] = trained - trained.mean(axis=0)
+    for trained in (model.wv.vectors[row], model.syn1neg[row]):
+        vectors[met] += trained - trained.mean(axis=0, dtype=np.float64)
     return vectors
 
 
