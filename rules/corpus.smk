@@ -12,7 +12,7 @@ rule fetch_dataset:
         "results/benchmarks/fetch_dataset/{source}.{suffix}.tsv"
     wildcard_constraints:
         source="|".join(name for name in FETCHED if FETCHED[name]) or "(?!)",  # never a user's file
-        suffix="h5ad|h5|csv|parquet|tsv|txt",
+        suffix="h5ad|h5|csv|parquet|tsv|txt|gmt|gz",
     retries: 3
     localrule: True
     conda:

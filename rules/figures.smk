@@ -5,11 +5,15 @@ rule draw_corpus_figures:
     input:
         tokens=expand("results/tokens/{store}", store=CONFIG.corpus.name),
         gene2vec="results/gene2vec",
+        gene2vec_quality="results/gene2vec_quality.json",
         pretrained="results/pretrained",
         script=workflow.source_path("../scripts/draw_corpus_figures.py"),
     output:
         tokens_figure=corpus_figure("tokens", "Tokens of the corpus"),
         gene2vec_figure=corpus_figure("gene2vec", "Map of gene vectors"),
+        gene2vec_quality_figure=corpus_figure(
+            "gene2vec_quality", "Quality of gene vectors"
+        ),
         pretraining_figure=corpus_figure("pretraining", "Masked-expression pretraining"),
     log:
         "logs/draw_corpus_figures.log",
@@ -26,6 +30,8 @@ rule draw_corpus_figures:
         code=code("steps/report.py"),
     shell:
         "python {input.script} --tokens {input.tokens}/meta.json --gene2vec {input.gene2vec}"
+        " --gene2vec-quality {input.gene2vec_quality}"
+        " --gene2vec-quality-figure {output.gene2vec_quality_figure}"
         " --pretrained {input.pretrained} --tokens-figure {output.tokens_figure}"
         " --gene2vec-figure {output.gene2vec_figure}"
         " --pretraining-figure {output.pretraining_figure} > {log} 2>&1"

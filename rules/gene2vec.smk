@@ -1,10 +1,36 @@
-# Vectors of genes from their co-expression in the corpus.
+# Vectors of genes from their co-expression in the corpus, and what they know.
+
+
+rule find_pairs:
+    input:
+        expression="results/expression/{sample}.h5ad",
+        vocabulary="results/vocabulary.tsv",
+        script=workflow.source_path("../scripts/find_pairs.py"),
+    output:
+        pairs="results/pairs/{sample}.npy",
+    log:
+        "logs/find_pairs/{sample}.log",
+    benchmark:
+        "results/benchmarks/find_pairs/{sample}.tsv"
+    conda:
+        "../envs/gene2vec.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(2000),
+        runtime=30,
+    params:
+        settings=CONFIG.pairs.model_dump_json(),
+        code=code("steps/pairs.py"),
+    shell:
+        "python {input.script} --expression {input.expression} --vocabulary {input.vocabulary}"
+        " --pairs {output.pairs} --settings {params.settings:q} > {log} 2>&1"
 
 
 rule train_gene2vec:
     input:
-        expressions=of_corpus("results/expression/{sample}.h5ad"),
+        pairs=[] if IMPORTED else of_corpus("results/pairs/{sample}.npy"),
         vocabulary="results/vocabulary.tsv",
+        imported=[local_file(name) for name in IMPORTED],
         script=workflow.source_path("../scripts/train_gene2vec.py"),
     output:
         gene2vec=directory("results/gene2vec"),
@@ -22,5 +48,36 @@ rule train_gene2vec:
         settings=CONFIG.gene2vec.model_dump_json(),
         code=code("steps/gene2vec.py"),
     shell:
-        "python {input.script} --expressions {input.expressions} --vocabulary {input.vocabulary}"
-        " --gene2vec {output.gene2vec} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script} --pairs {input.pairs} --vocabulary {input.vocabulary}"
+        " --imported {input.imported} --gene2vec {output.gene2vec}"
+        " --settings {params.settings:q} > {log} 2>&1"
+
+
+rule evaluate_gene2vec:
+    input:
+        gene2vec="results/gene2vec",
+        pairs=[] if IMPORTED else of_corpus("results/pairs/{sample}.npy"),
+        vocabulary="results/vocabulary.tsv",
+        gene_sets=[local_file(name) for name in GENE_SETS],
+        labelled_pairs=[local_file(name) for name in LABELLED_PAIRS],
+        script=workflow.source_path("../scripts/evaluate_gene2vec.py"),
+    output:
+        quality="results/gene2vec_quality.json",
+    log:
+        "logs/evaluate_gene2vec.log",
+    benchmark:
+        "results/benchmarks/evaluate_gene2vec.tsv"
+    conda:
+        "../envs/gene2vec.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(8000),
+        runtime=240,
+    params:
+        settings=CONFIG.gene2vec_quality.model_dump_json(),
+        code=code("steps/gene2vec_quality.py"),
+    shell:
+        "python {input.script} --gene2vec {input.gene2vec} --pairs {input.pairs}"
+        " --vocabulary {input.vocabulary} --gene-sets {input.gene_sets}"
+        " --labelled-pairs {input.labelled_pairs} --quality {output.quality}"
+        " --settings {params.settings:q} > {log} 2>&1"

@@ -35,6 +35,7 @@ rule report:
         overlaps=of_samples_and_datasets("results/expression/{sample}.json"),
         stores=expand("results/tokens/{store}", store=[CONFIG.corpus.name, *DATASETS]),
         gene2vec="results/gene2vec",
+        gene2vec_quality="results/gene2vec_quality.json",
         pretrained="results/pretrained",
         config="results/config.json",
         script=workflow.source_path("../scripts/report.py"),
@@ -66,7 +67,8 @@ rule report:
         "python {input.script} --evaluations {input.evaluations} --comparisons {input.comparisons}"
         " --dataset-figures {input.dataset_figures} --corpus-figures {input.corpus_figures}"
         " --quality {input.quality} --overlaps {input.overlaps} --stores {params.stores}"
-        " --gene2vec {input.gene2vec}/meta.json --validation {input.pretrained}/validation.json"
+        " --gene2vec {input.gene2vec}/meta.json"
+        " --gene2vec-quality {input.gene2vec_quality} --validation {input.pretrained}/validation.json"
         " --benchmarks {params.benchmarks} --config {input.config} --report {output.report}"
         " > {log} 2>&1"
 
@@ -85,6 +87,7 @@ use rule report as report_dataset with:
         overlaps=of_samples_and_datasets("results/expression/{sample}.json"),
         stores=expand("results/tokens/{store}", store=[CONFIG.corpus.name, *DATASETS]),
         gene2vec="results/gene2vec",
+        gene2vec_quality="results/gene2vec_quality.json",
         pretrained="results/pretrained",
         config="results/config.json",
         script=workflow.source_path("../scripts/report.py"),

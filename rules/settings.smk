@@ -1,7 +1,8 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
 from scbert import config as settings_of
 from scbert.config import load_config, load_datasets, load_samples, settings_for
-from scbert.config.sources import fetched_suffix, is_fetched
+from scbert.config.sources import CELLS as CELL_FILES
+from scbert.config.sources import TABLES, fetched_suffix, is_fetched
 
 try:
     CONFIG = load_config(config)
@@ -10,23 +11,43 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
-FILES = {"gene_table": CONFIG.vocabulary.gene_table}
-FILES |= {"gene_list": file for file in [CONFIG.vocabulary.genes] if file}
-FILES |= {name: sample.file for name, sample in SAMPLES.items()}
-TAKEN = sorted({"corpus", CONFIG.corpus.name, *FILES} & {*DATASETS})
+IMPORTED = ["gene_vectors"] if CONFIG.gene2vec.source == "import" else []
+GENE_SETS = {
+    f"gene_sets{n}": file for n, file in enumerate(CONFIG.gene2vec_quality.gene_sets)
+}
+LABELLED_PAIRS = {
+    f"labelled_pairs_{part}_{kind}": CONFIG.gene2vec_quality.labelled_pairs.format(
+        part=part, kind=kind
+    )
+    for part in ("train", "valid", "test")
+    for kind in ("text", "label")
+    if CONFIG.gene2vec_quality.labelled_pairs
+}
+TABLES_OF_GENES = {
+    "gene_table": CONFIG.vocabulary.gene_table,
+    **{"gene_list": file for file in [CONFIG.vocabulary.genes] if file},
+    **{name: CONFIG.gene2vec.file for name in IMPORTED},
+    **GENE_SETS,
+    **LABELLED_PAIRS,
+}
+CELLS = {name: line.file for name, line in {**SAMPLES, **DATASETS}.items()}
+RESERVED = {"corpus", CONFIG.corpus.name, *TABLES_OF_GENES}
+TAKEN = sorted({*SAMPLES} & {*TABLES_OF_GENES} or (RESERVED | {*SAMPLES}) & {*DATASETS})
 if TAKEN:
     raise WorkflowError(
-        f"{CONFIG.datasets} has a dataset '{TAKEN[0]}', but the corpus uses that name for its own "
-        "files, and one would overwrite the other. Rename the dataset."
+        f"{CONFIG.datasets} or {CONFIG.corpus.samples} has a line '{TAKEN[0]}', but the corpus "
+        "uses that name for its own files, and one would overwrite the other. Rename it."
     )
-FILES |= {name: dataset.file for name, dataset in DATASETS.items()}
+FILES = {**TABLES_OF_GENES, **CELLS}
 FETCHED = {
-    name: fetched_suffix(file) for name, file in FILES.items() if is_fetched(file)
+    name: fetched_suffix(file, TABLES if name in TABLES_OF_GENES else CELL_FILES)
+    for name, file in FILES.items()
+    if is_fetched(file)
 }
 FROM_PANGLAODB = CONFIG.corpus.source == "panglaodb"
 SEEDS = CONFIG.finetune.seeds
 PAGES = [f"results/reports/{name}.html" for name in DATASETS if len(DATASETS) > 1]
-CORPUS_FIGURES = ["tokens", "gene2vec", "pretraining"]
+CORPUS_FIGURES = ["tokens", "gene2vec", "gene2vec_quality", "pretraining"]
 DATASET_FIGURES = [
     "scores",
     "confusion",

@@ -3,6 +3,7 @@
 from scbert.config import step_arguments
 from scbert.steps.report import draw_corpus_figures
 
-figures = ("tokens_figure", "gene2vec_figure", "pretraining_figure")
-args = step_arguments(__doc__, "tokens", "gene2vec", "pretrained", *figures)
+names = ("tokens", "gene2vec", "gene2vec_quality", "pretraining")
+read = ("tokens", "gene2vec", "gene2vec_quality", "pretrained")
+args = step_arguments(__doc__, *read, *(f"{name}_figure" for name in names))
 draw_corpus_figures(**vars(args))

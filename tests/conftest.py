@@ -60,7 +60,8 @@ def small_config():
             # One count of about 110 falls into bin 1, ten into bin 4; 317 is prime, so that no
             # expression lies on the edge of two bins, where float32 decides.
             "normalization": change(config.normalization, target_sum=317.0),
-            "gene2vec": change(config.gene2vec, dim=16, epochs=2, min_cells=5),
+            "pairs": change(config.pairs, cells_per_metacell=1, min_cells=5, min_correlation=0.15),
+            "gene2vec": change(config.gene2vec, dim=16, epochs=2),
             "network": change(
                 config.network, dim=16, depth=2, heads=2, dim_head=8, n_features=16, ff_mult=2
             ),

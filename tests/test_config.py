@@ -135,7 +135,7 @@ def test_a_missing_key_is_named():
         ("binning.n_bins", 251, "less than or equal to 250"),
         ("counts.min_cells_per_type", 2, "greater than or equal to 3"),
         ("normalization.target_sum", -1, "greater than 0"),
-        ("gene2vec.min_correlation", 1, "less than 1"),
+        ("pairs.min_correlation", 1, "less than 1"),
         ("split.seed", -1, "greater than or equal to 0"),
         ("pretrain.seed", 2**32, "less than 4294967296"),
         ("finetune.optimizer.clip_norm", 0, "greater than 0"),

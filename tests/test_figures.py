@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scbert.evidence import corpus_figures, dataset_figures
+from scbert.evidence import corpus_figures, dataset_figures, gene2vec_figures
 from scbert.evidence.figures import short_count, short_name
 
 PBMC = {
@@ -158,7 +158,7 @@ def make_gene_map(n_others: int = 6000) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = [
         (symbol, *(centre + rng.normal(0, 0.35, 2)))
-        for _, symbols in corpus_figures.MARKERS.values()
+        for _, symbols in gene2vec_figures.MARKERS.values()
         for centre in [rng.normal(0, 4, 2)]
         for symbol in symbols
     ]
@@ -196,9 +196,31 @@ VALIDATION = {
     "kept_visible": {"tokens": 678, "loss": 0.0123, "accuracy": 0.9876},
 }
 
+
+def make_gene2vec_quality() -> dict:
+    """Two measures of three methods, and one that could not be taken."""
+
+    def found(mean: float) -> dict:
+        return {"auc": {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}, "ratio": None}
+
+    methods = {"gene2vec": found(0.66), "svd": found(0.68), "random": found(0.5)}
+    ahead = {"svd": {"mean": -0.02, "low": -0.04, "high": 0.01}}
+    measure = {"n": 4076, "methods": methods, "differences": ahead}
+    return {
+        "genes_compared": 9_876,
+        "measures": [
+            {"kind": "gene_sets", "name": "GO biological process", **measure},
+            {"kind": "pairs", "name": "labelled pairs, cosine", **measure},
+            {"kind": "classifier", "name": "labelled pairs, classifier", "n": 0, "reason": "few"},
+        ],
+        "settings": {"confidence_level": 0.95},
+    }
+
+
 FIGURES = {
     "tokens": lambda: corpus_figures.draw_tokens(make_store()),
-    "gene2vec": lambda: corpus_figures.draw_gene2vec(make_gene_map()),
+    "gene2vec": lambda: gene2vec_figures.draw_gene2vec(make_gene_map()),
+    "gene2vec_quality": lambda: gene2vec_figures.draw_gene2vec_quality(make_gene2vec_quality()),
     "pretraining": lambda: corpus_figures.draw_pretraining(make_history(), VALIDATION),
     "scores": lambda: dataset_figures.draw_scores(make_comparison()),
     "confusion": lambda: dataset_figures.draw_confusion(make_evaluation()),
@@ -210,6 +232,7 @@ FIGURES = {
 WORDS = {
     "tokens": {"bin 0", "not seen by the model", "11.1 %", "5 or more"},
     "gene2vec": {"CD3D", "MS4A1", "HLA-DRA", "T cells", "Ribosomal (RPL, RPS)"},
+    "gene2vec_quality": {"these vectors", "random vectors", "4,076", "labelled pairs, cosine"},
     "pretraining": {"held-out", "training", "gene's most", "cell's most", "cell + gene", "epoch"},
     "scores": {"scBERT", "Logistic regression", "0.687", "Macro F1", "Balanced accuracy"},
     "confusion": {"CD14+ Monocyte", "true type", "scBERT's label"},
@@ -247,7 +270,17 @@ def test_draw_tokens_copes_with_an_empty_store():
 
 def test_draw_gene2vec_copes_with_a_vocabulary_without_markers():
     gene_map = pd.DataFrame({"symbol": ["A", "B"], "x": [0.0, 1.0], "y": [1.0, 0.0]})
-    assert "other genes" in texts(corpus_figures.draw_gene2vec(gene_map))
+    assert "other genes" in texts(gene2vec_figures.draw_gene2vec(gene_map))
+
+
+def test_draw_gene2vec_copes_with_an_empty_map():
+    gene_map = pd.DataFrame({"symbol": pd.Series([], dtype=str), "x": [], "y": []})
+    assert "other genes" in texts(gene2vec_figures.draw_gene2vec(gene_map))
+
+
+def test_draw_gene2vec_quality_says_when_nothing_was_measured():
+    svg = gene2vec_figures.draw_gene2vec_quality({"measures": []})
+    assert any("Not measured" in text for text in texts(svg))
 
 
 def test_draw_gene2vec_keeps_labels_apart():
@@ -255,7 +288,7 @@ def test_draw_gene2vec_keeps_labels_apart():
     symbols = ["CD3D", "CD3E", "CD8A", "IL7R", "MS4A1", "CD79A", "CD79B"]
     gene_map = pd.DataFrame({"symbol": symbols, "x": np.linspace(0, 0.01, 7), "y": 0.0})
     gene_map.loc[7] = ["OTHER", 5.0, 5.0]
-    root = ET.fromstring(corpus_figures.draw_gene2vec(gene_map))
+    root = ET.fromstring(gene2vec_figures.draw_gene2vec(gene_map))
     names = [e for e in root.iter() if e.text and e.text.strip() in symbols]
     places = [(float(e.get("x", "nan")), float(e.get("y", "nan"))) for e in names]
     for i, (x, y) in enumerate(places):

@@ -1,104 +1,40 @@
-"""Co-expressed pairs, the vectors trained on them, and the step that writes both."""
+"""The vectors trained on pairs, the step that writes them, and vectors that others published."""
 
+import gzip
+import re
 from pathlib import Path
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from scipy import sparse
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scbert.cells import gene2vec
-from scbert.cells.gene2vec import coexpressed_pairs, nearest_genes, train_vectors
+from scbert.cells.gene2vec import ShuffledPairs, nearest_genes, train_vectors
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.tables import write_table
+from scbert.cells.vector_files import read_text_vectors, write_text_vectors
 from scbert.config import load_config
 from scbert.files import read_json
-from scbert.steps.gene2vec import read_vectors, train_gene2vec
+from scbert.steps.gene2vec import read_pairs, read_vectors, train_gene2vec
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
 
 
 def settings(**values):
-    chosen = {"dim": 8, "min_correlation": 0.3, "min_cells": 3, "max_partners": 50} | values
+    chosen = {"dim": 8, "epochs": 30} | values
     return type(CONFIG.gene2vec).model_validate(CONFIG.gene2vec.model_dump() | chosen)
 
 
-def blocks(n_cells=200, n_genes=10, seed=0):
-    """Expression in which the even genes follow one hidden level and the odd ones another."""
+def two_blocks(n_genes=20, n=400, seed=0):
+    """Pairs among the even genes and pairs among the odd ones; the first of each meets all."""
     rng = np.random.default_rng(seed)
-    level = rng.normal(0, 1, (n_cells, 2))
-    noise = rng.normal(0, 0.5, (n_cells, n_genes))
-    return sparse.csr_matrix(np.maximum(level[:, np.arange(n_genes) % 2] + noise + 0.5, 0))
-
-
-def test_coexpressed_pairs_of_four_genes():
-    """The second gene is twice the first, the third falls as they rise, the fourth is one cell."""
-    x = np.array([[1, 2, 4, 0], [2, 4, 3, 0], [3, 6, 2, 9], [4, 8, 1, 0.0]])
-    assert coexpressed_pairs(sparse.csr_matrix(x), settings()).tolist() == [[0, 1]]
-
-
-@pytest.mark.parametrize("threshold", [-1, -0.2, 0.1, 0.5, 0.9])
-def test_coexpressed_pairs_are_those_of_numpy(threshold):
-    x = blocks(n_genes=30)
-    correlation = np.corrcoef(x.toarray().T)
-    expected = np.argwhere(np.triu(correlation >= threshold, k=1))
-    found = coexpressed_pairs(x, settings(min_correlation=threshold))
-    assert found.tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize("block", [1, 7, 29, 30])
-@pytest.mark.parametrize("max_partners", [2, 50])
-def test_coexpressed_pairs_do_not_depend_on_the_block(monkeypatch, block, max_partners):
-    x = blocks(n_genes=30)
-    whole = coexpressed_pairs(x, settings(max_partners=max_partners))
-    monkeypatch.setattr(gene2vec, "BLOCK", block)
-    assert (coexpressed_pairs(x, settings(max_partners=max_partners)) == whole).all()
-
-
-def test_coexpressed_pairs_keeps_the_strongest_partners_of_each_gene():
-    x = blocks(n_genes=12)
-    correlation = np.corrcoef(x.toarray().T)
-    np.fill_diagonal(correlation, -np.inf)
-    strongest = np.argsort(-correlation, axis=1)[:, :2]
-    expected = {tuple(sorted((gene, other))) for gene in range(12) for other in strongest[gene]}
-    found = coexpressed_pairs(x, settings(min_correlation=-1, max_partners=2))
-    assert {tuple(pair) for pair in found.tolist()} == expected
-
-
-def test_coexpressed_pairs_come_once_lower_first_and_sorted():
-    found = coexpressed_pairs(blocks(n_genes=30), settings())
-    assert len(found) > 50
-    assert (found[:, 0] < found[:, 1]).all()
-    assert sorted(map(tuple, found.tolist())) == list(map(tuple, found.tolist()))
-    assert len(set(map(tuple, found.tolist()))) == len(found)
-
-
-def test_coexpressed_pairs_ignores_genes_of_few_cells_and_keeps_the_numbers_of_the_others():
-    x = blocks(n_genes=9).toarray()
-    x[5:, 0] = 0
-    before = x.copy()
-    n_cells = int((x > 0).sum(axis=0)[0])
-    found = coexpressed_pairs(sparse.csr_matrix(x), settings(min_cells=n_cells + 1))
-    rest = coexpressed_pairs(sparse.csr_matrix(x[:, 1:]), settings())
-    assert found.tolist() == (rest + 1).tolist()
-    assert (x == before).all()
-
-
-def test_coexpressed_pairs_of_a_gene_that_never_varies_are_none():
-    x = blocks(n_genes=6).toarray()
-    x[:, 3] = 13.3
-    assert 3 not in coexpressed_pairs(sparse.csr_matrix(x), settings(min_correlation=0.05))
-
-
-@pytest.mark.parametrize("n_genes", [1, 4])
-def test_coexpressed_pairs_may_be_none(n_genes):
-    """One gene, or four of which none is in enough cells."""
-    x = blocks(n_cells=9)[:, :n_genes]
-    few = settings(min_cells=3 if n_genes == 1 else 10)
-    assert coexpressed_pairs(x, few).shape == (0, 2)
+    drawn = rng.integers(0, n_genes // 2, (n, 2)) * 2 + rng.integers(0, 2, (n, 1))
+    every = [(parity, gene) for parity in (0, 1) for gene in range(parity + 2, n_genes, 2)]
+    found = np.concatenate([drawn[drawn[:, 0] != drawn[:, 1]], every])
+    return np.sort(found, axis=1).astype(np.uint16)
 
 
 def cosine(vectors):
@@ -106,19 +42,28 @@ def cosine(vectors):
     return unit @ unit.T
 
 
-def test_train_vectors_brings_two_blocks_apart():
-    pairs = coexpressed_pairs(blocks(n_genes=20), settings())
-    vectors, met = train_vectors(pairs, 20, settings(epochs=60))
+def test_shuffled_pairs_come_all_at_each_pass_in_another_order():
+    pairs = np.array([[0, 1], [1, 2], [3, 4], [0, 5], [2, 9]], dtype=np.uint16)
+    sentences = ShuffledPairs(pairs, 2, seed=0)
+    first, second = list(sentences), list(sentences)
+    assert sorted(first) == sorted(second) == sorted([str(a), str(b)] for a, b in pairs)
+    assert first != second
+    assert list(ShuffledPairs(pairs, 2, seed=0)) == first
+
+
+@pytest.mark.parametrize("method", ["skipgram", "svd"])
+def test_train_vectors_brings_two_blocks_apart(method):
+    vectors, met = train_vectors(two_blocks(), 20, settings(method=method, epochs=60))
     similarity = cosine(vectors)
     same = np.arange(20)[:, None] % 2 == np.arange(20) % 2
     other = ~np.eye(20, dtype=bool)
     assert met.all()
-    assert similarity[same & other].mean() > similarity[~same].mean() + 0.3
+    assert similarity[same & other].mean() > similarity[~same].mean() + 0.1
 
 
-def test_train_vectors_gives_a_gene_without_pairs_a_vector_of_its_own():
-    pairs = coexpressed_pairs(blocks(n_genes=20), settings())
-    vectors, met = train_vectors(pairs, 24, settings())
+@pytest.mark.parametrize("method", ["skipgram", "svd"])
+def test_train_vectors_gives_a_gene_without_pairs_a_vector_of_its_own(method):
+    vectors, met = train_vectors(two_blocks(), 24, settings(method=method))
     assert met.tolist() == [True] * 20 + [False] * 4
     assert vectors.shape == (24, 8)
     assert vectors.dtype == np.float32
@@ -128,17 +73,28 @@ def test_train_vectors_gives_a_gene_without_pairs_a_vector_of_its_own():
     assert np.abs(cosine(vectors)[20:, :20]).max() < 0.999
 
 
-def test_train_vectors_gives_the_same_bits_for_the_same_seed():
-    pairs = coexpressed_pairs(blocks(n_genes=20), settings())
-    first, _ = train_vectors(pairs, 22, settings(seed=1))
-    assert train_vectors(pairs, 22, settings(seed=1))[0].tobytes() == first.tobytes()
-    other, _ = train_vectors(pairs, 22, settings(seed=2))
-    assert (other != first).all()
+@pytest.mark.parametrize("method", ["skipgram", "svd"])
+def test_train_vectors_gives_the_same_bits_for_the_same_seed(method):
+    pairs = two_blocks()
+    before = pairs.copy()
+    first, _ = train_vectors(pairs, 22, settings(method=method, seed=1))
+    assert train_vectors(pairs, 22, settings(method=method, seed=1))[0].tobytes() == first.tobytes()
+    other, _ = train_vectors(pairs, 22, settings(method=method, seed=2))
+    assert (other[20:] != first[20:]).all()
+    assert method == "svd" or (other != first).all()
+    assert (pairs == before).all()
+
+
+def test_train_vectors_by_svd_pads_where_there_are_fewer_genes_than_values():
+    vectors, met = train_vectors(np.array([[0, 1], [1, 2]]), 3, settings(method="svd"))
+    assert met.all()
+    assert vectors.shape == (3, 8)
+    assert not vectors[:, 2:].any()
 
 
 def test_train_vectors_refuses_no_pairs():
-    with pytest.raises(ValueError, match=r"correlated by 0.3 or more.*Lower gene2vec.min_corr"):
-        train_vectors(np.empty((0, 2), dtype=np.int64), 5, settings())
+    with pytest.raises(ValueError, match=r"no sample .* has co-expressed pairs.*Lower pairs.min_"):
+        train_vectors(np.empty((0, 2), dtype=np.uint16), 5, settings())
 
 
 def test_nearest_genes_are_the_most_similar_candidates_without_the_gene():
@@ -153,55 +109,97 @@ def write_vocabulary(path, symbols):
     return table
 
 
-def write_expression(path, x, columns):
-    """As normalize_counts does; the columns are those of the vocabulary that were measured."""
-    var = pd.DataFrame({"vocabulary_index": columns}, index=[f"g{number}" for number in columns])
-    obs = pd.DataFrame(index=[f"c{number}" for number in range(x.shape[0])])
-    ad.AnnData(sparse.csr_matrix(x, dtype=np.float32), obs, var).write_h5ad(path)
-
-
 @pytest.fixture
 def corpus(tmp_path):
-    """Two samples that measured other genes, and one gene that neither did."""
+    """Pairs of two samples and of one without; two genes that met none."""
     symbols = ["CD3D", "LYZ", *(f"G{number:02}" for number in range(22))]
     vocabulary = write_vocabulary(tmp_path / "vocabulary.tsv", symbols)
-    write_expression(tmp_path / "s1.h5ad", blocks(n_genes=20), np.arange(20))
-    write_expression(tmp_path / "s2.h5ad", blocks(n_genes=22, seed=1)[:, 5:], np.arange(5, 22))
+    np.save(tmp_path / "s1.npy", two_blocks())
+    np.save(tmp_path / "s2.npy", two_blocks(22, seed=1))
+    np.save(tmp_path / "s3.npy", np.empty((0, 2), dtype=np.uint16))
     return tmp_path, vocabulary
+
+
+def run(folder, pairs, imported=(), **values):
+    train_gene2vec(
+        pairs, folder / "vocabulary.tsv", list(imported), folder / "gene2vec", settings(**values)
+    )
+    return read_json(folder / "gene2vec/meta.json")
 
 
 @pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's import
 def test_train_gene2vec_writes_vectors_a_map_and_neighbours(corpus):
     folder, vocabulary = corpus
-    paths = [folder / "s1.h5ad", folder / "s2.h5ad"]
-    train_gene2vec(paths, folder / "vocabulary.tsv", folder / "gene2vec", settings(epochs=30))
+    meta = run(folder, [folder / f"s{number}.npy" for number in (1, 2, 3)])
     vectors = read_vectors(folder / "gene2vec", vocabulary)
-    meta = read_json(folder / "gene2vec/meta.json")
     assert vectors.shape == (24, 8)
     assert (meta["genes"], meta["genes_with_pairs"], meta["dim"]) == (24, 22, 8)
     assert meta["pairs"] == sum(meta["pairs_per_sample"].values())
-    assert list(meta["pairs_per_sample"]) == ["s1", "s2"]
+    assert list(meta["pairs_per_sample"]) == ["s1", "s2", "s3"]
+    assert meta["pairs_per_sample"]["s3"] == 0
     even = {"CD3D", *(f"G{number:02}" for number in range(0, 22, 2))}
-    assert set(meta["nearest"]["CD3D"]) <= even
+    assert len(set(meta["nearest"]["CD3D"]) & even) >= 6
     layout = pd.read_csv(folder / "gene2vec/map.tsv", sep="\t")
     assert layout.symbol.tolist() == vocabulary.symbol.tolist()[:22]
     assert np.isfinite(layout[["x", "y"]].to_numpy()).all()
+    learnt = pd.read_csv(folder / "gene2vec/genes.tsv", sep="\t").learnt
+    assert learnt.tolist() == ["yes"] * 22 + ["no"] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's import
+def test_train_gene2vec_imports_what_it_exported(corpus):
+    folder, vocabulary = corpus
+    run(folder, [folder / "s1.npy"])
+    trained = read_vectors(folder / "gene2vec", vocabulary)
+    text = (folder / "gene2vec/vectors.tsv").rename(folder / "vectors.tsv")
+    lines = text.read_text().splitlines(keepends=True)
+    text.write_text("".join(lines[:20]) + "OTHER" + "\t1" * 8 + "\n")
+    meta = run(folder, [], [text], source="import", file="vectors.tsv")
+    found = read_vectors(folder / "gene2vec", vocabulary)
+    np.testing.assert_allclose(found[:20], trained[:20], rtol=1e-5)  # six digits are written
+    assert (meta["genes_with_pairs"], meta["imported"]["genes"]) == (20, 21)
+    assert np.abs(found[20:]).sum(axis=1).min() > 0
+
+
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's import
+@pytest.mark.parametrize(("n_genes", "mapped"), [(2, 0), (3, 0), (4, 4)])
+def test_train_gene2vec_draws_no_map_of_three_genes(corpus, n_genes, mapped):
+    folder, _ = corpus
+    few = [[first, second] for second in range(n_genes) for first in range(second)]
+    np.save(folder / "few.npy", np.array(few, dtype=np.uint16))
+    meta = run(folder, [folder / "few.npy"])
+    assert len(pd.read_csv(folder / "gene2vec/map.tsv", sep="\t")) == mapped
+    assert (meta["no_map"] is None) == bool(mapped)
+    assert mapped or "too few for a map" in meta["no_map"]
 
 
 def test_train_gene2vec_leaves_nothing_when_there_are_no_pairs(corpus):
     folder, _ = corpus
-    with pytest.raises(ValueError, match=r"no two genes are correlated by 0.99"):
-        train_gene2vec(
-            [folder / "s1.h5ad"],
-            folder / "vocabulary.tsv",
-            folder / "gene2vec",
-            settings(min_correlation=0.99),
-        )
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "s1.h5ad",
-        "s2.h5ad",
-        "vocabulary.tsv",
-    ]
+    before = sorted(folder.iterdir())
+    with pytest.raises(ValueError, match=r"no sample of the corpus has co-expressed pairs"):
+        run(folder, [folder / "s3.npy"])
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros((3, 2), dtype=np.int64), "holds int64 of shape"),
+        (np.zeros((3, 3), dtype=np.uint16), r"of shape \(3, 3\)"),
+        (np.full((60, 2), 24, dtype=np.uint16), "holds gene 24, but the vocabulary has 24 genes"),
+        (np.array([{}]), "is damaged"),
+        (b"", "is damaged"),
+        (b"no numpy", "is damaged"),
+    ],
+)
+def test_read_pairs_refuses_what_find_pairs_never_writes(tmp_path, content, message):
+    file = tmp_path / "s.npy"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        np.save(file, content, allow_pickle=True)
+    with pytest.raises(ValueError, match=message):
+        read_pairs([file], 24)
 
 
 def test_read_vectors_refuses_those_of_another_vocabulary(tmp_path, corpus):
@@ -212,3 +210,61 @@ def test_read_vectors_refuses_those_of_another_vocabulary(tmp_path, corpus):
     (tmp_path / "gene2vec/meta.json").write_text(meta)
     with pytest.raises(ValueError, match=r"vectors for another vocabulary. Train gene2vec again"):
         read_vectors(tmp_path / "gene2vec", vocabulary)
+
+
+PUBLISHED = "TP53\t0.5 -1.25 3e-2 \nCD3D\t1 2 3 \n"
+
+
+@pytest.mark.parametrize("header", ["", "2 3\n"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_read_text_vectors_reads_both_published_formats(tmp_path, header, zipped):
+    file, content = tmp_path / "vectors.txt", (header + PUBLISHED).encode()
+    file.write_bytes(gzip.compress(content) if zipped else content)
+    vectors, found, n_genes = read_text_vectors(file, ["CD3D", "LYZ", "TP53"], 3)
+    assert vectors.tolist() == [[1, 2, 3], [0, 0, 0], [0.5, -1.25, 0.03]]
+    assert found.tolist() == [True, False, True]
+    assert n_genes == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PUBLISHED + "LYZ\t1 2\n", "line 3: 2 values, but gene2vec.dim is 3"),
+        (PUBLISHED + "LYZ\t1 2 x\n", "line 3: .* 'LYZ' holds something that is no number"),
+        (PUBLISHED + "LYZ\t1 2 nan\n", "line 3: gene LYZ has a value that is not finite"),
+        (PUBLISHED + "LYZ\t1 2 1e39\n", "line 3: gene LYZ has a value that is not finite"),
+        (PUBLISHED + "TP53\t1 2 3\n", "line 3: gene TP53 is there twice, first in line 1"),
+        ("<!DOCTYPE html>\n", "line 1: 1 values"),
+        ("", "holds 0 genes"),
+        ("ACTB 1 2 3\n", r"holds 1 genes \(ACTB\), but none of the 3"),
+        ("A" * 1_000_001, "line 1: longer than 1,000,000 characters"),
+        (b"\xff\xfe\x00", "line 1: this is no text"),
+        (b"\x1f\x8b\x08 broken", "line 1: this is no text"),
+    ],
+)
+def test_read_text_vectors_names_the_line_that_is_wrong(tmp_path, content, message):
+    file = tmp_path / "vectors.txt"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=f"{re.escape(str(file))}.*{message}"):
+        read_text_vectors(file, ["CD3D", "LYZ", "TP53"], 3)
+
+
+@given(content=st.one_of(st.binary(max_size=200), st.text("TP53 \t\n.-+einaf12", max_size=80)))
+def test_read_text_vectors_reads_or_refuses_anything(tmp_path_factory, content):
+    file = tmp_path_factory.getbasetemp() / "fuzzed.txt"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    try:
+        vectors, found, _ = read_text_vectors(file, ["T", "TP53"], 2)
+    except ValueError as error:
+        assert str(file) in str(error)  # noqa: PT017  a refusal names the file
+    else:
+        assert np.isfinite(vectors).all()
+        assert found.any()
+
+
+def test_write_text_vectors_is_read_back(tmp_path):
+    vectors = np.random.default_rng(0).normal(0, 1, (3, 4)).astype(np.float32)
+    write_text_vectors(tmp_path / "vectors.tsv", ["A", "B", "C"], vectors)
+    back, found, _ = read_text_vectors(tmp_path / "vectors.tsv", ["A", "B", "C"], 4)
+    assert found.all()
+    np.testing.assert_allclose(back, vectors, rtol=1e-5)  # six digits are written

@@ -6,6 +6,7 @@ import pytest
 from scipy import sparse
 
 from scbert.steps.gene2vec import train_gene2vec
+from scbert.steps.pairs import find_pairs
 
 # umap says so when it is imported; the steps use none of it
 pytestmark = pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
@@ -36,9 +37,9 @@ def run(toy, settings, tmp_path_factory):
     def learn(name, cells, split=None):
         root = tmp_path_factory.mktemp(name)
         paths = toy.run_to_tokens(root, cells, settings, split)
-        train_gene2vec(
-            [paths.corpus_expression], paths.vocabulary, paths.gene2vec, settings.gene2vec
-        )
+        pairs = root / "pairs.npy"
+        find_pairs(paths.corpus_expression, paths.vocabulary, pairs, settings.pairs)
+        train_gene2vec([pairs], paths.vocabulary, [], paths.gene2vec, settings.gene2vec)
         toy.pretrain(paths, settings)
         toy.finetune(paths, settings)
         learned = {file: (root / file).read_bytes() for file in MUST_NOT_CHANGE}

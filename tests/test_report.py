@@ -18,6 +18,7 @@ from tests.test_figures import (
     VALIDATION,
     make_comparison,
     make_evaluation,
+    make_gene2vec_quality,
     make_gene_map,
     make_history,
     make_store,
@@ -32,6 +33,9 @@ GENE2VEC = {
     "dim": 128,
     "epochs": 10,
     "seed": 2021,
+    "settings": {"method": "skipgram"},
+    "no_map": None,
+    "imported": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
 }
 BENCHMARK = (
@@ -108,6 +112,7 @@ def results(tmp_path):
     folder = tmp_path / "results"
     write_json(folder / "tokens/embedded/meta.json", make_store())
     write_json(folder / "gene2vec/meta.json", GENE2VEC)
+    write_json(folder / "gene2vec_quality.json", make_gene2vec_quality())
     make_gene_map().to_csv(folder / "gene2vec/map.tsv", sep="\t", index=False)
     write_json(folder / "pretrained/validation.json", VALIDATION)
     write_lines(folder / "pretrained/history.jsonl", make_history())
@@ -118,8 +123,12 @@ def results(tmp_path):
     draw_corpus_figures(
         folder / "tokens/embedded/meta.json",
         folder / "gene2vec",
+        folder / "gene2vec_quality.json",
         folder / "pretrained",
-        *(folder / f"figures/{name}.svg" for name in ("tokens", "gene2vec", "pretraining")),
+        *(
+            folder / f"figures/{name}.svg"
+            for name in ("tokens", "gene2vec", "gene2vec_quality", "pretraining")
+        ),
     )
     return folder
 
@@ -151,6 +160,7 @@ def lay_out(results: Path) -> str:
         overlaps=sorted(results.glob("expression/*.json")),
         stores=sorted(results.glob("tokens/*/meta.json")),
         gene2vec=results / "gene2vec/meta.json",
+        gene2vec_quality=results / "gene2vec_quality.json",
         validation=results / "pretrained/validation.json",
         benchmarks=results / "benchmarks",
         config=results / "config.json",
@@ -255,7 +265,7 @@ def test_write_report_joins_datasets_without_clashing_ids(results, names):
     assert {url[5:-1] for url in re.findall(r"url\(#[^)]+\)", page)} <= set(found.ids)
     assert {load[1:] for load in found.loads if load.startswith("#")} <= set(found.ids)
     assert ("Macro F1 across datasets" in page) == (len(names) > 1)
-    assert found.tags.count("svg") == 3 + len(FIGURES) * len(names)
+    assert found.tags.count("svg") == 4 + len(FIGURES) * len(names)
 
 
 def test_write_report_escapes_hostile_names(results):

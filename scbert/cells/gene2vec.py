@@ -1,78 +1,54 @@
 """gene2vec: vectors of genes such that genes expressed together lie together.
 
 Source: Du et al. 2019, BMC Genomics 20(S1):82. Each pair of co-expressed genes is a sentence of two
-words for a skip-gram model. Du et al. took pairs from bulk arrays with a correlation of 0.9 and
-more; here they come from the cells of the corpus itself, within each sample, so that no difference
-between samples looks like co-expression.
+words for a skip-gram model. The other method factorises the same pairs: truncated SVD of their
+positive pointwise mutual information (Levy & Goldberg 2014; Levy et al. 2015, TACL 3:211).
 """
 
+import logging
+import time
 from collections.abc import Iterator
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.linalg import svds
 
 from scbert.config import Gene2vec
 
-BLOCK = 512  # genes at a time: memory grows with 512 x genes, not with genes x genes
+log = logging.getLogger(__name__)
+
+AT_ONCE = 100_000  # pairs turned into Python objects at a time
+CONTEXT_POWER = 0.75  # Levy et al. 2015: smooths the rare, as skip-gram's negative sampling does
 
 
-def coexpressed_pairs(expression: sparse.csr_matrix, settings: Gene2vec) -> np.ndarray:
-    """Return the strongest co-expressed pairs of one sample.
+class ShuffledPairs:
+    """Pairs as sentences, in another order at each pass; the orders follow from the seed.
 
-    Parameters
-    ----------
-    expression
-        Shape (cells, genes), log-normalised.
-    settings
-        Only genes in `min_cells` cells are looked at; of each, up to `max_partners` genes with a
-        Pearson correlation over cells of at least `min_correlation` are taken.
-
-    Returns
-    -------
-    Shape (pairs, 2): columns of `expression`, the lower first, each pair once, sorted.
+    Memory is 4 bytes for each pair beside the pairs themselves.
     """
-    n_cells = expression.shape[0]
-    genes = np.flatnonzero(expression.getnnz(axis=0) >= settings.min_cells)
-    x = sparse.csc_matrix(expression[:, genes], dtype=np.float64)
-    mean = np.asarray(x.mean(axis=0)).ravel()
-    deviation = np.sqrt(np.maximum(np.asarray(x.power(2).mean(axis=0)).ravel() - mean**2, 1e-12))
-    found = [np.empty((0, 2), dtype=np.int64)]
-    for start in range(0, len(genes), BLOCK):
-        block = slice(start, start + BLOCK)
-        covariance = (x[:, block].T @ x).toarray() / n_cells - np.outer(mean[block], mean)
-        correlation = covariance / np.outer(deviation[block], deviation)
-        own = np.arange(start, start + len(correlation))
-        correlation[np.arange(len(own)), own] = -np.inf
-        found.append(_strongest(correlation, own, settings))
-    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
-    return genes[pairs]
 
-
-def _strongest(correlation: np.ndarray, own: np.ndarray, settings: Gene2vec) -> np.ndarray:
-    """Return (gene, partner) for the strongest partners of each row."""
-    k = min(settings.max_partners, correlation.shape[1])
-    partner = np.argpartition(-correlation, k - 1, axis=1)[:, :k]
-    strong = np.take_along_axis(correlation, partner, axis=1) >= settings.min_correlation
-    row, column = np.nonzero(strong)
-    return np.stack([own[row], partner[row, column]], axis=1)
-
-
-class _ShuffledPairs:
-    """Pairs as sentences, in another order at each pass; the orders follow from the seed."""
-
-    def __init__(self, pairs: np.ndarray, seed: int) -> None:
-        self.pairs = pairs
+    def __init__(self, pairs: np.ndarray, n_epochs: int, seed: int) -> None:
+        self.pairs, self.n_epochs, self.epoch = pairs, n_epochs, 0
+        self.order = np.arange(len(pairs), dtype=np.uint32)
+        self.words = [str(gene) for gene in range(int(pairs.max()) + 1)]
         self.rng = np.random.default_rng(seed)
+        self.started = time.monotonic()
 
     def __iter__(self) -> Iterator[list[str]]:
-        for first, second in self.pairs[self.rng.permutation(len(self.pairs))].tolist():
-            yield [str(first), str(second)]
+        self.rng.shuffle(self.order)
+        for start in range(0, len(self.order), AT_ONCE):
+            for first, second in self.pairs[self.order[start : start + AT_ONCE]].tolist():
+                yield [self.words[first], self.words[second]]
+        self.epoch += 1
+        spent = time.monotonic() - self.started
+        left = spent / self.epoch * (self.n_epochs - self.epoch)
+        log.info("epoch %d of %d; %.0f s left", self.epoch, self.n_epochs, left)
 
 
 def train_vectors(
     pairs: np.ndarray, n_genes: int, settings: Gene2vec
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train skip-gram vectors.
+    """Train vectors of genes.
 
     Parameters
     ----------
@@ -82,8 +58,8 @@ def train_vectors(
 
     Returns
     -------
-    Vectors, shape (genes, dim), float32, and whether a gene met a pair, shape (genes,). A gene that
-    met none gets a random vector of the same mean square, so that it can still be told from others.
+    Vectors, shape (genes, dim), float32, and whether a gene met a pair, shape (genes,). A gene
+    without a pair: see `fill_missing`.
 
     Raises
     ------
@@ -92,17 +68,29 @@ def train_vectors(
     """
     if len(pairs) == 0:
         raise ValueError(
-            f"no two genes are correlated by {settings.min_correlation} or more in any sample of "
-            "the corpus. Lower gene2vec.min_correlation or gene2vec.min_cells, or add cells."
+            "no sample of the corpus has co-expressed pairs of genes, but gene2vec learns from "
+            "them. Lower pairs.min_correlation, pairs.min_cells or pairs.cells_per_metacell, or "
+            "add cells."
         )
+    met = np.zeros(n_genes, dtype=bool)
+    met[np.unique(pairs)] = True
+    train = _skipgram if settings.method == "skipgram" else _factorise
+    return fill_missing(train(pairs, n_genes, settings), met, settings.seed), met
+
+
+def _skipgram(pairs: np.ndarray, n_genes: int, settings: Gene2vec) -> np.ndarray:
+    """Train with gensim; return word + context vectors, each with its mean taken out.
+
+    Skip-gram gives all vectors one common direction, which says nothing about any gene (Mu &
+    Viswanath 2018, "All-but-the-top"); the sum makes partners alike, not only genes that share
+    partners (Levy et al. 2015). Both measured: docs/results/gene2vec.md.
+    """
     from gensim.models import Word2Vec  # noqa: PLC0415  pretraining reads vectors without gensim
 
     model = Word2Vec(
-        sentences=_ShuffledPairs(pairs, settings.seed),
         vector_size=settings.dim,
         window=settings.window,
         negative=settings.negative,
-        epochs=settings.epochs,
         alpha=settings.learning_rate,
         sg=1,
         min_count=1,
@@ -110,13 +98,48 @@ def train_vectors(
         seed=settings.seed,
         workers=1,  # more would make the result depend on timing
     )
-    met = np.zeros(n_genes, dtype=bool)
-    met[np.unique(pairs)] = True
-    trained = np.stack([model.wv[str(gene)] for gene in np.flatnonzero(met)])
-    spread = np.sqrt(np.mean(trained**2))
-    vectors = np.random.default_rng(settings.seed).normal(0, spread, (n_genes, settings.dim))
-    vectors[met] = trained
-    return vectors.astype(np.float32), met
+    n_pairs = np.bincount(pairs.ravel(), minlength=n_genes)
+    met = np.flatnonzero(n_pairs)
+    model.build_vocab_from_freq({str(gene): int(n_pairs[gene]) for gene in met})
+    model.train(
+        ShuffledPairs(pairs, settings.epochs, settings.seed),
+        total_examples=len(pairs),
+        total_words=2 * len(pairs),
+        epochs=settings.epochs,
+    )
+    row = [model.wv.key_to_index[str(gene)] for gene in met]
+    vectors = np.zeros((n_genes, settings.dim))
+    for trained in (model.wv.vectors[row], model.syn1neg[row]):
+        vectors[met] += trained - trained.mean(axis=0, dtype=np.float64)
+    return vectors
+
+
+def _factorise(pairs: np.ndarray, n_genes: int, settings: Gene2vec) -> np.ndarray:
+    """Return the left singular vectors of the mutual information, times the roots of its values."""
+    row, column = np.concatenate([pairs, pairs[:, ::-1]]).T.astype(np.int64)
+    count = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(n_genes, n_genes))
+    count.sum_duplicates()
+    n_pairs = np.asarray(count.sum(axis=1)).ravel()
+    context = n_pairs**CONTEXT_POWER
+    cells = count.tocoo()
+    information = np.log(cells.data * context.sum() / (n_pairs[cells.row] * context[cells.col]))
+    matrix = sparse.csr_matrix(
+        (np.maximum(information, 0), (cells.row, cells.col)), shape=(n_genes, n_genes)
+    )
+    rank = min(settings.dim, n_genes - 1)
+    left, size, _ = svds(matrix, k=rank, rng=np.random.default_rng(settings.seed))
+    return np.pad(left * np.sqrt(size), ((0, 0), (0, settings.dim - rank)))
+
+
+def fill_missing(vectors: np.ndarray, met: np.ndarray, seed: int) -> np.ndarray:
+    """Give genes that met nothing a random vector, of the mean square of the others, float32.
+
+    So each can still be told from others; zeros would make all of them one gene.
+    """
+    spread = np.sqrt(np.mean(vectors[met] ** 2))
+    filled = np.random.default_rng(seed).normal(0, spread, vectors.shape)
+    filled[met] = vectors[met]
+    return filled.astype(np.float32)
 
 
 def nearest_genes(vectors: np.ndarray, gene: int, candidates: np.ndarray, n: int) -> np.ndarray:

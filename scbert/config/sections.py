@@ -142,18 +142,63 @@ class Binning(Section):
     n_bins: int = Field(ge=1, le=250)  # above bin 0; uint8 in the token store
 
 
-class Gene2vec(Section):
-    """Gene vectors from co-expression (Du et al. 2019)."""
+class Pairs(Section):
+    """Co-expressed pairs of genes within one sample."""
 
-    dim: Count
-    min_correlation: float = Field(ge=-1, lt=1)  # Pearson, over the cells of one sample
-    max_partners: Count  # strongest partners kept for each gene
+    cells_per_metacell: Count  # similar cells averaged into one; 1: single cells
+    max_metacells: int = Field(ge=3)  # of one sample; larger samples get larger metacells
+    min_metacells: int = Field(ge=3)  # fewer: the sample gives no pairs
     min_cells: int = Field(ge=3)  # that express a gene before it can be correlated
+    min_correlation: float = Field(ge=-1, lt=1)  # Pearson, over the metacells of one sample
+    max_partners: Count  # strongest partners kept for each gene
+    seed: Seed  # of the metacells
+
+
+class Gene2vec(Section):
+    """Gene vectors from co-expression (Du et al. 2019), or from a file."""
+
+    source: Literal["train", "import"]
+    file: str  # vectors as text; used if source is import
+    method: Literal["skipgram", "svd"]  # used if source is train
+    dim: Count
     window: Count
     negative: Count
     epochs: Count
     learning_rate: float = Field(gt=0)
     seed: Seed
+
+    @model_validator(mode="after")
+    def _import_needs_a_file(self) -> Self:
+        if self.source == "import" and not self.file:
+            raise ValueError(
+                "source is import, but file is empty: name a file of vectors, a line for each gene"
+            )
+        return self
+
+
+class Gene2vecQuality(Section):
+    """Judging gene vectors by what is known about genes."""
+
+    gene_sets: tuple[str, ...]  # GMT files; empty: not measured
+    max_genes_per_set: int = Field(ge=2)  # larger sets say little
+    labelled_pairs: str  # files, with {part} and {kind}; empty: not measured
+    random_vectors: Count  # how often random vectors are drawn
+    held_out_genes: Share  # of the genes, for testing the classifier of pairs
+    c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty
+    bootstrap_samples: int = Field(ge=100)
+    confidence_level: Share
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _pattern_names_the_files(self) -> Self:
+        if self.labelled_pairs and not (
+            "{part}" in self.labelled_pairs and "{kind}" in self.labelled_pairs
+        ):
+            raise ValueError(
+                f"labelled_pairs is {self.labelled_pairs!r}, but it must hold {{part}} (train, "
+                "valid, test) and {kind} (text, label), as in pairs/{part}_{kind}.txt"
+            )
+        return self
 
 
 class Network(Section):
@@ -316,7 +361,9 @@ class Config(Section):
     vocabulary: Vocabulary
     normalization: Normalization
     binning: Binning
+    pairs: Pairs
     gene2vec: Gene2vec
+    gene2vec_quality: Gene2vecQuality
     network: Network
     pretrain: Pretrain
     split: Split

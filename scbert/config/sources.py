@@ -4,7 +4,8 @@ from urllib.parse import urlsplit
 
 PACKAGE = "package:"
 WEB = ("http://", "https://")
-FILES = (".h5ad", ".h5", ".csv")
+CELLS = (".h5ad", ".h5", ".csv")
+TABLES = (".csv", ".gmt", ".gz", ".parquet", ".tsv", ".txt")  # of genes, gene sets, pairs
 ARCHIVES = (".tar.gz", ".tgz")
 
 
@@ -13,7 +14,7 @@ def is_fetched(file: str) -> bool:
     return file.startswith((PACKAGE, *WEB))
 
 
-def fetched_suffix(file: str) -> str:
+def fetched_suffix(file: str, suffixes: tuple[str, ...] = CELLS) -> str:
     """Return the suffix of a fetched file below resources/; empty if it is a folder (10x mtx).
 
     An address that does not end in the name of its file can be given that name behind a #.
@@ -29,11 +30,11 @@ def fetched_suffix(file: str) -> str:
     for end in (parts.fragment, parts.path):
         if end.endswith((*ARCHIVES, "/")):
             return ""
-        for suffix in FILES:
+        for suffix in suffixes:
             if end.endswith(suffix):
                 return suffix
     raise ValueError(
-        f"the address {file} ends in none of {', '.join(FILES)} (a file), {', '.join(ARCHIVES)} "
+        f"the address {file} ends in none of {', '.join(suffixes)} (a file), {', '.join(ARCHIVES)} "
         "(an archive of a 10x mtx folder) and / (such a folder). If it is one of these under "
         "another name, write that name behind a #: https://site.org/get?id=1#cells.h5ad"
     )

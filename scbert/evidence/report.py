@@ -89,6 +89,7 @@ class Evidence:
     overlaps: Sequence[Json]
     stores: Sequence[Json]
     gene2vec: Json
+    gene2vec_quality: Json
     validation: Json
     steps: Sequence[StepCost]
     config: Json

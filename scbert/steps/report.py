@@ -9,7 +9,7 @@ from typing import Any
 from scbert.cells.quality import read_quality
 from scbert.cells.tables import read_table
 from scbert.config import load_config
-from scbert.evidence import corpus_figures, dataset_figures
+from scbert.evidence import corpus_figures, dataset_figures, gene2vec_figures
 from scbert.evidence.report import DatasetEvidence, Evidence, StepCost, render_report
 from scbert.files import publish, read_json
 from scbert.provenance import provenance
@@ -22,9 +22,11 @@ NOT_MEASURED = ("-", "NA", "")  # what Snakemake writes for a step that was over
 def draw_corpus_figures(
     tokens: Path,
     gene2vec: Path,
+    gene2vec_quality: Path,
     pretrained: Path,
     tokens_figure: Path,
     gene2vec_figure: Path,
+    gene2vec_quality_figure: Path,
     pretraining_figure: Path,
 ) -> None:
     """Draw the corpus: its bins, the map of its gene vectors, and pretraining.
@@ -35,7 +37,9 @@ def draw_corpus_figures(
         meta.json of the corpus's token store.
     gene2vec, pretrained
         Folders of the gene vectors and of the pretrained model.
-    tokens_figure, gene2vec_figure, pretraining_figure
+    gene2vec_quality
+        The JSON file of evaluate_gene2vec.
+    tokens_figure, gene2vec_figure, gene2vec_quality_figure, pretraining_figure
         The SVG files to write.
     """
     gene_map = read_table(gene2vec / "map.tsv", "symbol", "x", "y")
@@ -43,7 +47,9 @@ def draw_corpus_figures(
     history = _read_history(pretrained / "history.jsonl")
     validation = read_json(pretrained / "validation.json")
     _write(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
-    _write(gene2vec_figure, corpus_figures.draw_gene2vec(gene_map))
+    _write(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
+    judged = read_json(gene2vec_quality)
+    _write(gene2vec_quality_figure, gene2vec_figures.draw_gene2vec_quality(judged))
     _write(pretraining_figure, corpus_figures.draw_pretraining(history, validation))
 
 
@@ -95,6 +101,7 @@ def write_report(
     overlaps: Sequence[Path],
     stores: Sequence[Path],
     gene2vec: Path,
+    gene2vec_quality: Path,
     validation: Path,
     benchmarks: Path,
     config: Path,
@@ -109,7 +116,7 @@ def write_report(
     dataset_figures
         SVG files {dataset}/{name}.svg.
     corpus_figures
-        SVG files tokens.svg, gene2vec.svg and pretraining.svg.
+        SVG files tokens.svg, gene2vec.svg, gene2vec_quality.svg and pretraining.svg.
     quality
         The table of summarize_quality.
     overlaps
@@ -118,6 +125,8 @@ def write_report(
         meta.json files of the token stores.
     gene2vec
         meta.json of the gene vectors.
+    gene2vec_quality
+        The JSON file of evaluate_gene2vec.
     validation
         validation.json of the pretrained model.
     benchmarks
@@ -139,6 +148,7 @@ def write_report(
         overlaps=[read_json(path) for path in overlaps],
         stores=[read_json(path) for path in stores],
         gene2vec=read_json(gene2vec),
+        gene2vec_quality=read_json(gene2vec_quality),
         validation=read_json(validation),
         steps=_read_costs(benchmarks),
         config=load_config(read_json(config)).model_dump(mode="json"),
