@@ -60,10 +60,11 @@ def pretrain(
     accelerator = make_accelerator(options.optimizer)
     cells = CellBatches(store, settings.sequence, n_bins, options.optimizer.tokens_per_batch)
     training, held_out = hold_out(store, options)
-    log.info(
-        "%d cells to train on, %d held out, on %s x %d",
-        *(len(training), len(held_out), accelerator.device, accelerator.num_processes),
-    )
+    if accelerator.is_main_process:
+        where = (accelerator.device, accelerator.num_processes)
+        log.info(
+            "%d cells to train on, %d held out, on %s x %d", len(training), len(held_out), *where
+        )
     validation = HeldOut(cells, held_out, training, options)
     task = Task(
         model=model,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 def is_alone() -> bool:
     """Whether there is no other process."""
-    return not torch.distributed.is_initialized()
+    return not (torch.distributed.is_available() and torch.distributed.is_initialized())
 
 
 @cache
