@@ -63,10 +63,9 @@ def main() -> None:
         if options.pairs
     ]
     known = [symbol for symbol, one in zip(symbols, met, strict=True) if one]
+    judging = config.gene2vec_quality.model_copy(update={"max_genes_per_set": options.max_genes})
     started = time.perf_counter()
-    measures = judge_all(
-        vectors, known, n_cells[met], options.gene_sets, files, config.gene2vec_quality
-    )
+    measures = judge_all(vectors, known, n_cells[met], options.gene_sets, files, judging)
     print_measures(measures)
     report("judging", time.perf_counter() - started)
 
@@ -77,6 +76,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("cells", type=Path)
     parser.add_argument("--gene-sets", type=Path, nargs="*", default=[])
     parser.add_argument("--pairs", default="", help="labelled pairs, with {part} and {kind}")
+    parser.add_argument("--max-genes", type=int, default=50, help="larger gene sets are left out")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs-settings", type=json.loads, default={})
     parser.add_argument("--settings", type=json.loads, default={})
