@@ -148,7 +148,7 @@ def test_read_gene_table_knows_the_symbols_of_another_source(hgnc):
 def test_names_alone_mean_the_genes_that_the_ids_mean(hgnc):
     """A real sample of PanglaoDB, which has both, of Ensembl's names of about 2018."""
     path = SHARED / "panglaodb/rdata/SRA605557_SRS2493626.sparse.RData"
-    names = gene_names(read_rdata(path).var)
+    names = gene_names(read_rdata(path, max_gb=1).var)
     by_id = match_genes(names.assign(symbol=""), hgnc).index
     by_name = match_genes(names.assign(gene_id=""), hgnc)
     both = (by_id >= 0) & (by_name.index >= 0)
