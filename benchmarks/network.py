@@ -19,7 +19,6 @@ from pathlib import Path
 import anndata
 import numpy as np
 import torch
-from matplotlib.ticker import FuncFormatter
 from performer_pytorch import PerformerLM
 from scipy import sparse
 from torch import nn
@@ -265,6 +264,9 @@ def padding_table(lengths: np.ndarray, source: str) -> list[str]:
     return lines
 
 
+TICKS = {"seconds": (0.1, 1, 10, 100), "gb": (0.5, 1, 2, 4, 8)}
+
+
 @svg_figure
 def draw(found: Found, lengths: list[int]) -> Figure:
     """Draw time and memory of a training step against the number of genes."""
@@ -277,7 +279,7 @@ def draw(found: Found, lengths: list[int]) -> Figure:
             axes.loglog(lengths, values, color=colour, marker=marker, label=NAMES[name])
         axes.set(title=title, xlabel="genes")
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_yticks(TICKS[unit], [f"{tick:g}" for tick in TICKS[unit]])
         axes.minorticks_off()
         axes.grid(visible=True)
     axes.legend()

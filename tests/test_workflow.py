@@ -28,6 +28,7 @@ from scipy import sparse
 from scbert.config import load_config
 from scbert.files import read_json, sha256_of
 from tests.loopback import Site, wait_for_part
+from tests.panglaodb_mirror import ADDRESSES, MOUSE, RPKM_ONLY, copy_mirror, make_mirror
 
 pytestmark = pytest.mark.workflow
 
@@ -377,53 +378,57 @@ def test_a_failing_step_says_why_and_leaves_no_output(fresh):
     assert not counts.exists() or list(counts.iterdir()) == []
 
 
-@pytest.fixture
-def panglaodb_site(tmp_path):
-    """PanglaoDB's table, cut to five human samples and a mouse, and their files, over loopback."""
+@pytest.fixture(params=["real", "synthetic"])
+def panglaodb_site(request, tmp_path):
+    """PanglaoDB's tables and some samples over loopback: its address, and which kind it is."""
     shared = Path(os.environ.get("SCBERT_SHARED_DATA", REPOSITORY / "../shared/data")) / "panglaodb"
-    if not shared.is_dir():
-        pytest.skip(f"{shared} is absent (set SCBERT_SHARED_DATA)")
     site = tmp_path / "site"
-    shutil.copytree(shared / "rdata", site / "rdata")
-    samples = [path.name.split(".")[0].replace("_", '","') for path in site.glob("rdata/*")]
-    lines = (shared / "metadata.txt").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if any(sample in line for sample in samples)]
-    (site / "metadata.txt").write_text("".join(kept))
-    for name in ("clusters_to_number_of_cells.txt", "cell_type_annotations.txt", "markers.tsv"):
-        shutil.copyfile(shared / name, site / name)
+    if request.param == "synthetic":
+        make_mirror(site)
+    elif shared.is_dir():
+        copy_mirror(shared, site)
+    else:
+        pytest.skip(f"{shared} is absent (set SCBERT_SHARED_DATA)")
     handler = partial(SimpleHTTPRequestHandler, directory=site)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}", request.param
         server.shutdown()
 
 
-def test_panglaodb_from_its_site_to_tokens(fresh, panglaodb_site):
-    tables = {
-        "metadata": "metadata.txt",
-        "cluster_sizes": "clusters_to_number_of_cells.txt",
-        "cell_types": "cell_type_annotations.txt",
-        "markers": "markers.tsv",
-        "counts": "rdata/{sample}.sparse.RData",
-        "clusters": "{sample}.seurat_clusters.txt",
-    }
-    urls = {name: [f"{panglaodb_site}/{path}"] for name, path in tables.items()}
+def test_panglaodb_from_its_site_to_tokens_and_gene_vectors(fresh, panglaodb_site):
+    address, kind = panglaodb_site
+    urls = {name: [f"{address}/{path}"] for name, path in ADDRESSES.items()}
     changed = {
         "corpus": {"panglaodb": {"urls": urls}},
-        "counts": {"min_genes": 50},  # the samples are cut to 50 cells, many of them nearly empty
-        "vocabulary": {"min_cells": 5, "min_samples": 1},  # of six
+        "counts": {"min_genes": 50},  # real samples are cut to 50 cells, many of them nearly empty
+        "vocabulary": {"min_cells": 5, "min_samples": 1},  # of few
+        "gene2vec": {"dim": 20, "epochs": 1},
+        "network": {"dim": 20},
     }
-    target = "results/tokens/panglaodb"
-    done = fresh.snakemake(target, config="config/panglaodb.yaml", changed=changed)
+    targets = ["results/tokens/panglaodb", "results/gene2vec", "results/corpus/quality.tsv"]
+    done = fresh.snakemake(*targets, config="config/panglaodb.yaml", changed=changed)
     assert done.returncode == 0, done.said
-    chosen = pd.read_csv(fresh.here / "results/corpus/samples.tsv", sep="\t").set_index("sample")
-    mouse = chosen.loc["SRA578634_SRS2302659"]
-    assert [mouse.included, mouse.reason] == ["no", "species is not Homo sapiens"]
-    meta = read_json(fresh.here / target / "meta.json")
-    sources = {source["sample"] for source in meta["sources"]}
-    assert sources == {*chosen.index[chosen.included == "yes"], "pbmc68k_reduced.train"}
-    assert len(sources) == 6
-    assert meta["cells"] > 416  # those of pbmc68k_reduced, and PanglaoDB's
+    chosen, quality = (
+        pd.read_csv(fresh.here / f"results/corpus/{table}.tsv", sep="\t", index_col="sample")
+        for table in ("samples", "quality")
+    )
+    assert [*chosen.loc[MOUSE, ["included", "reason"]]] == ["no", "species is not Homo sapiens"]
+    joined = {*chosen.index[chosen.included == "yes"], "pbmc68k_reduced.train"}
+    meta = read_json(fresh.here / targets[0] / "meta.json")
+    assert {source["sample"] for source in meta["sources"]} == joined
+    assert meta["cells"] == quality.cells_kept[[*joined & {*quality.index}]].sum() + 416
+    assert quality.decision[quality.cells_kept == 0].tolist() == ["left out"] * (kind != "real")
+    vectors = read_json(fresh.here / targets[1] / "meta.json")
+    assert vectors["genes_with_pairs"] > 100
+    assert {name for name, n in vectors["pairs_per_sample"].items() if n} <= joined
+    if kind == "synthetic":
+        assert "sm2" in quality.reason[RPKM_ONLY]
+        counts = ad.read_h5ad(fresh.here / "results/counts/SRA1_SRS1.h5ad").obs
+        assert set(zip(counts.cluster, counts.cell_type, strict=True)) == {
+            ("0", "T cells"),
+            ("1", ""),
+        }
 
 
 def test_a_killed_run_downloads_nothing_twice(fresh, monkeypatch):
