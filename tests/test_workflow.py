@@ -494,6 +494,7 @@ def test_slurm_profile_names_real_rules_and_alone_asks_for_gpus(fresh):
 def test_environments_pin_what_pyproject_pins():
     pinned = dict(re.findall(r'"([\w.-]+)==([\w.]+)"', (REPOSITORY / "pyproject.toml").read_text()))
     pinned |= {"pytorch": pinned["torch"], "matplotlib-base": pinned["matplotlib"]}
+    pinned["python-isal"] = pinned["isal"]
     for file in (REPOSITORY / "envs").glob("*.yaml"):
         found = re.findall(r"^ +- ([\w-]+) ?==?([\d.]+)", file.read_text(), re.M)
         found = {name: version for name, version in found if name != "python"}

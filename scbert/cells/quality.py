@@ -4,6 +4,7 @@ A corpus of hundreds of samples does not stop at one that holds something else t
 the sample is left out, and the reason stands in the table of quality.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,14 @@ def species_share(names: pd.DataFrame, prefix: str) -> float:
 
     Symbols can tell man (all capitals, but for C1orf112 and the like) from mouse (Cd3d) only.
     """
-    of_species = [
-        gene_id.startswith(prefix) and gene_id[len(prefix) :].isdigit()
-        if gene_id
-        else prefix != "ENSG" or symbol.replace("orf", "ORF", 1).isupper()
-        for symbol, gene_id in zip(names.symbol, names.gene_id, strict=True)
-    ]
-    return sum(of_species) / len(of_species) if of_species else 0.0
+    if names.empty:
+        return 0.0
+    by_id = len(re.findall(rf"^{re.escape(prefix)}\d+$", "\n".join(names.gene_id), re.MULTILINE))
+    without_id = names.symbol[names.gene_id == ""]
+    by_symbol = sum(
+        prefix != "ENSG" or symbol.replace("orf", "ORF", 1).isupper() for symbol in without_id
+    )
+    return (by_id + by_symbol) / len(names)
 
 
 def fractional_share(matrix: sparse.csr_matrix) -> float:

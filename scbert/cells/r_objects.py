@@ -9,11 +9,11 @@ import bz2
 import lzma
 import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from rdata.parser import DEFAULT_ALTREP_MAP, CharFlags, RObject
 from rdata.parser import RObjectType as Type
 from rdata.parser._parser import Parser, parse_r_object_info  # private; the version is pinned
@@ -79,7 +79,7 @@ def _decompress(path: Path, max_bytes: int) -> bytes:
     content = path.read_bytes() if size <= max_bytes else b""
     stream: Any = None
     if content.startswith(b"\x1f\x8b"):
-        stream = zlib.decompressobj(wbits=31)
+        stream = isal_zlib.decompressobj(wbits=31)  # three times as fast as zlib
     elif content.startswith(b"BZh"):
         stream = bz2.BZ2Decompressor()
     elif content.startswith(b"\xfd7zXZ\x00"):
