@@ -94,7 +94,8 @@ def make_overlap(sample: str) -> dict:
 
 
 OVERLAP = (
-    "11 by older name, 2 ambiguous",
+    "11 by older name",
+    "2 ambiguous",
     "91.3\N{NO-BREAK SPACE}% of its counts",
     "11,604 lacking",
 )

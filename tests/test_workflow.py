@@ -3,6 +3,7 @@
 Everything runs in a folder outside the repository, as a user's own run would.
 """
 
+import ast
 import gzip
 import os
 import re
@@ -491,10 +492,48 @@ def test_slurm_profile_names_real_rules_and_alone_asks_for_gpus(fresh):
         assert set(re.findall(r"gpu=(.*),", file.read_text())) <= {"0"}
 
 
+def imports_of(file):
+    """Packages that a file imports when it is loaded, by itself or by way of the package."""
+    waiting, seen, packages = [file], set(), set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen or not current.is_file():
+            continue
+        seen.add(current)
+        for node in ast.parse(current.read_text()).body:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("scbert"):
+                names += [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                if name.startswith("scbert"):
+                    path = REPOSITORY.joinpath(*name.split("."))
+                    waiting += [path.with_suffix(".py"), path / "__init__.py"]
+                else:
+                    packages.add(name.split(".")[0])
+    return packages - {*sys.stdlib_module_names}
+
+
+def test_each_environment_holds_what_its_rules_import():
+    called = {"sklearn": "scikit-learn", "torch": "pytorch", "yaml": "pyyaml", "umap": "umap-learn"}
+    called |= {"performer_pytorch": "performer-pytorch", "matplotlib": "matplotlib-base"}
+    checked = 0
+    for file in (REPOSITORY / "rules").glob("*.smk"):
+        for rule in re.split(r"\n(?:rule|checkpoint) ", file.read_text())[1:]:
+            script = re.search(r"scripts/(\w+\.py)", rule)
+            environment = re.search(r"envs/(\w+\.yaml)", rule)
+            if script and environment:
+                listed = (REPOSITORY / "envs" / environment[1]).read_text()
+                for package in imports_of(REPOSITORY / "scripts" / script[1]):
+                    name = called.get(package, package)
+                    assert re.search(rf"- {name} ?=", listed), (script[1], environment[1], name)
+                checked += 1
+    assert checked > 15
+
+
 def test_environments_pin_what_pyproject_pins():
     pinned = dict(re.findall(r'"([\w.-]+)==([\w.]+)"', (REPOSITORY / "pyproject.toml").read_text()))
     pinned |= {"pytorch": pinned["torch"], "matplotlib-base": pinned["matplotlib"]}
-    pinned["python-isal"] = pinned["isal"]
     for file in (REPOSITORY / "envs").glob("*.yaml"):
         found = re.findall(r"^ +- ([\w-]+) ?==?([\d.]+)", file.read_text(), re.M)
         found = {name: version for name, version in found if name != "python"}

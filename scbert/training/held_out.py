@@ -37,8 +37,8 @@ def hold_out(store: TokenStore, options: Pretrain) -> tuple[np.ndarray, np.ndarr
 
     By cell, a share of the cells of each sample is held out; by sample, whole studies are: samples
     of one study share donors and batches, so cells of the one tell about the other. A sample whose
-    name does not begin with an SRA accession is a study of its own. Studies are drawn until the
-    next would hold out more cells than the share; at least one is.
+    name does not begin with an SRA accession is a study of its own. Studies are looked at in random
+    order, and each that fits what is left of the share is held out; if none fits, the smallest is.
 
     Raises
     ------
