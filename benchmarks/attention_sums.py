@@ -33,6 +33,7 @@ PAPER = Network(
     ff_mult=4,
     attention="performer",
     stabilizer="head",
+    qk_rms=None,
     dropout=0,
     gene_identity="frozen",
 )

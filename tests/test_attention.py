@@ -7,18 +7,19 @@ from hypothesis import strategies as st
 from scbert.network import performer  # first: it silences what performer_pytorch says on import
 from scbert.network.attention import ExactAttention, PerformerAttention, draw_projection
 from scbert.network.favor import Favor, Shape, tokens_per_chunk
-from scbert.network.features import EPSILON
+from scbert.network.features import EPSILON, LEAST_SQUARE, with_rms
 
 BOTH = pytest.mark.parametrize("kind", ["exact", "head", "cell"])
 STABILIZERS = pytest.mark.parametrize("stabilizer", ["head", "cell"])
+RMS = pytest.mark.parametrize("rms", [None, 0.5])
 N_CELLS, N_HEADS, N_GENES, WIDTH, N_FEATURES = 3, 2, 7, 4, 10
 LENGTHS = [7, 4, 1]  # real genes of each cell
 
 
-def make(kind):
+def make(kind, rms=None):
     if kind == "exact":
-        return ExactAttention()
-    return PerformerAttention(WIDTH, N_FEATURES, kind, seed=0)
+        return ExactAttention(rms)
+    return PerformerAttention(WIDTH, N_FEATURES, kind, seed=0, qk_rms=rms)
 
 
 def inputs(dtype=torch.float64, scale=1.0, seed=0):
@@ -121,15 +122,74 @@ def test_performer_attention_approaches_the_softmax():
     assert (found - exact).abs().max() < 0.03
 
 
+def test_with_rms_scales_each_vector_on_its_own():
+    """(3, 4) has the root mean square sqrt(25 / 2), (0, 6) sqrt(18); zeros stay zeros."""
+    x = torch.tensor([[3.0, 4.0], [0.0, 6.0], [0.0, 0.0]])
+    expected = [[3 / 12.5**0.5 / 2, 4 / 12.5**0.5 / 2], [0, 6 / 18**0.5 / 2], [0, 0]]
+    torch.testing.assert_close(with_rms(x, 0.5), torch.tensor(expected), atol=1e-6, rtol=0)
+    assert with_rms(x, None) is x
+
+
+def test_with_rms_of_half_precision_has_float32_statistics():
+    """Squares of 300 exceed float16."""
+    scaled = with_rms(torch.full((1, 4), 300.0, dtype=torch.float16), 0.5)
+    assert scaled.dtype == torch.float16
+    assert scaled.tolist() == [[0.5] * 4]
+
+
 @BOTH
-def test_attention_has_the_right_gradient(kind):
+def test_scaled_queries_and_keys_make_the_size_of_their_weights_irrelevant(kind):
+    """As they come, tenfold weights change attention; scaled, they change nothing."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N_CELLS, N_GENES, 6, generator=generator)
+    weight = torch.randn(3 * N_HEADS * WIDTH, 6, generator=generator)
+    larger = weight.clone()
+    larger[: 2 * N_HEADS * WIDTH] *= 10
+    real = inputs()[-1]
+    changes = []
+    for rms in (None, 0.5):
+        attended = [
+            make(kind, rms).of_genes(x, some, real, N_HEADS)[real] for some in (weight, larger)
+        ]
+        changes.append((attended[0] - attended[1]).abs().max())
+    assert changes[0] > 0.1
+    assert changes[1] < 1e-5
+
+
+@BOTH
+def test_attention_with_scaled_queries_and_keys_is_that_of_scaled_queries_and_keys(kind):
+    q, k, v, real = inputs()
+    scaled = (x * 0.5 / x.square().mean(dim=-1, keepdim=True).sqrt() for x in (q, k))
+    expected = make(kind)(*scaled, v, real)
+    found = make(kind, 0.5)(q, k, v, real)
+    for cell, length in enumerate(LENGTHS):
+        torch.testing.assert_close(
+            found[cell, :, :length], expected[cell, :, :length], atol=1e-7, rtol=0
+        )
+
+
+@BOTH
+def test_a_query_or_key_of_zeros_gives_finite_results_and_gradients(kind):
+    *qkv, real = inputs(torch.float32)
+    qkv[0][0, 0, 0] = 0
+    qkv[1][0, 0, 1] = 0
+    q, k, v = (x.requires_grad_() for x in qkv)
+    found = make(kind, 0.5)(q, k, v, real)
+    assert torch.isfinite(found).all()
+    found.square().sum().backward()
+    assert all(torch.isfinite(x.grad).all() for x in (q, k, v))
+
+
+@BOTH
+@RMS
+def test_attention_has_the_right_gradient(kind, rms):
     *qkv, real = inputs(scale=0.5)
     tensors = [x[:2].clone().requires_grad_() for x in qkv]
+    attention = make(kind, rms)
     if kind == "exact":
-        assert torch.autograd.gradcheck(lambda *x: make(kind)(*x, real[:2]), tensors)
+        assert torch.autograd.gradcheck(lambda *x: attention(*x, real[:2]), tensors)
         return
     q, k, v = tensors
-    attention = make(kind)
     # The stabilisers are constants of the gradient, as in performer-pytorch; without EPSILON they
     # cancel, with it they leave a few 1e-4, so the gradient is compared with autograd's own of the
     # formula in which they are frozen.
@@ -143,8 +203,13 @@ def test_attention_has_the_right_gradient(kind):
 
 
 def written_out(q, k, v, attention):
-    """`explicit`, in torch, with stabilisers that have no gradient."""
+    """`explicit`, in torch, with stabilisers that have no gradient, of scaled queries and keys."""
     w, width = attention.projection_ME.double(), q.shape[-1]
+    if attention.qk_rms is not None:
+        q, k = (
+            x * attention.qk_rms / (x.square().mean(-1, keepdim=True) + LEAST_SQUARE).sqrt()
+            for x in (q, k)
+        )
     dash_q, dash_k = (x @ w.T / width**0.25 for x in (q, k))
     half_q, half_k = ((x**2).sum(-1, keepdim=True) / (2 * width**0.5) for x in (q, k))
     over = (1, 2) if attention.stabilizer == "head" else (0, 1, 2)
@@ -155,12 +220,15 @@ def written_out(q, k, v, attention):
 
 
 @STABILIZERS
-def test_performer_attention_passes_gradcheck_where_stabilisers_cancel(stabilizer, monkeypatch):
+@RMS
+def test_performer_attention_passes_gradcheck_where_stabilisers_cancel(
+    stabilizer, rms, monkeypatch
+):
     """Without the floor the stabilisers cancel, so numerical and analytic gradients must agree."""
     monkeypatch.setattr("scbert.network.favor.EPSILON", 0.0)
     *qkv, real = inputs(scale=0.5)
     tensors = [x[:2].clone().requires_grad_() for x in qkv]
-    attention = make(stabilizer)
+    attention = make(stabilizer, rms)
     assert torch.autograd.gradcheck(lambda *x: attention(*x, real[:2]), tensors)
 
 
@@ -304,7 +372,10 @@ SIZES = ("cells", "genes", "heads", "width", "features", "chunk", "dim")
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_favor_is_the_explicit_formula_for_any_shape_mask_and_chunk(data):
-    """Forward and gradients, in float64; real genes lie anywhere, and a cell may have none."""
+    """Forward and gradients, in float64; real genes lie anywhere, and a cell may have none.
+
+    Of x and weights, and of queries, keys and values side by side; as they come, and scaled.
+    """
     n_cells, n_genes, n_heads, width, n_features, chunk, dim = (
         data.draw(st.integers(1, most), label=label)
         for label, most in zip(SIZES, (4, 9, 3, 5, 7, 40, 6), strict=True)
@@ -313,13 +384,18 @@ def test_favor_is_the_explicit_formula_for_any_shape_mask_and_chunk(data):
     real = torch.tensor(data.draw(st.lists(genes, min_size=n_cells, max_size=n_cells), "real"))
     kind = data.draw(st.sampled_from(["head", "cell"]), label="stabilizer")
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99), label="seed"))
-    attention = PerformerAttention(width, n_features, kind, seed=0)
-    sizes = [(n_cells, n_genes, dim), (3 * n_heads * width, dim)]
+    rms = data.draw(st.sampled_from([None, 0.5]), label="rms")
+    packed = data.draw(st.booleans(), label="packed")
+    attention = PerformerAttention(width, n_features, kind, seed=0, qk_rms=rms)
+    rows = 3 * n_heads * width
+    sizes = [(n_cells, n_genes, rows)] if packed else [(n_cells, n_genes, dim), (rows, dim)]
     drawn = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
     ours, theirs = ([tensor.clone().requires_grad_() for tensor in drawn] for _ in range(2))
-    shape = Shape(n_heads, kind == "cell", chunk)
-    found = Favor.apply(*ours, attention.projection_ME, real, shape)
-    expected = explicit_of_genes(*theirs, attention, real, n_heads)
+    shape = Shape(n_heads, kind == "cell", chunk, rms)
+    weight = None if packed else ours[1]
+    found = Favor.apply(ours[0], weight, attention.projection_ME, real, shape)
+    weight = torch.eye(rows, dtype=torch.float64) if packed else theirs[1]
+    expected = explicit_of_genes(theirs[0], weight, attention, real, n_heads)
     torch.testing.assert_close(found[real], expected[real], atol=1e-10, rtol=1e-10)
     upstream = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
     upstream = upstream * real[..., None, None]
@@ -330,7 +406,8 @@ def test_favor_is_the_explicit_formula_for_any_shape_mask_and_chunk(data):
 
 
 @STABILIZERS
-def test_chunks_change_only_rounding(stabilizer):
+@RMS
+def test_chunks_change_only_rounding(stabilizer, rms):
     """One gene at a time, some, and all of the batch at once; keys rise, so maxima do as well."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 50, 6, generator=generator) * torch.linspace(0.1, 4, 50)[:, None]
@@ -340,7 +417,7 @@ def test_chunks_change_only_rounding(stabilizer):
     alike = []
     for chunk in (1, 7, 50, 150):
         both = x.clone().requires_grad_(), weight.clone().requires_grad_()
-        shape = Shape(N_HEADS, stabilizer == "cell", chunk)
+        shape = Shape(N_HEADS, stabilizer == "cell", chunk, rms)
         out = Favor.apply(*both, projection, real, shape)
         out[real].square().sum().backward()
         alike.append([out.detach(), *(one.grad for one in both)])
@@ -350,7 +427,8 @@ def test_chunks_change_only_rounding(stabilizer):
 
 
 @BOTH
-def test_of_genes_is_attention_of_the_projected_genes(kind):
+@RMS
+def test_of_genes_is_attention_of_the_projected_genes(kind, rms):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(N_CELLS, N_GENES, 6, generator=generator)
     weight = torch.randn(3 * N_HEADS * WIDTH, 6, generator=generator)
@@ -358,7 +436,7 @@ def test_of_genes_is_attention_of_the_projected_genes(kind):
     q, k, v = (
         (x @ some.T).unflatten(-1, (N_HEADS, WIDTH)).transpose(1, 2) for some in weight.chunk(3)
     )
-    attention = make(kind)
+    attention = make(kind, rms)
     expected = attention(q, k, v, real).transpose(1, 2).flatten(2)
     found = attention.of_genes(x, weight, real, N_HEADS)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
@@ -401,8 +479,9 @@ def test_tokens_per_chunk_keeps_features_in_the_cache_and_never_gives_none():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @STABILIZERS
-def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer):
-    attention = PerformerAttention(64, 266, stabilizer, seed=0)
+@RMS
+def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer, rms):
+    attention = PerformerAttention(64, 266, stabilizer, seed=0, qk_rms=rms)
     x, weight = torch.randn(2, 3000, 200), torch.randn(3 * 640, 200) / 20
     real = torch.arange(3000) < torch.tensor([[3000], [1200]])
     expected = attention.of_genes(x, weight, real, 10)[real]

@@ -106,10 +106,11 @@ def cells_of(n_genes=30):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_layer_is_looked_at_with_its_own_input(toy, config, kind):
+@pytest.mark.parametrize("rms", [None, 0.5])
+def test_each_layer_is_looked_at_with_its_own_input(toy, config, kind, rms):
     """Against a network built layer by layer; the original took the input of the next layer."""
     options = {"attention": "exact"} if kind == "exact" else {"stabilizer": kind}
-    encoder = encoder_of(toy.change(config.network, **options))
+    encoder = encoder_of(toy.change(config.network, qk_rms=rms, **options))
     genes, tokens, real = cells_of()
     found = attention_sums(encoder, genes, tokens, real)
     assert found.shape == (2, 2, 2, 30)

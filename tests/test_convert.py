@@ -128,6 +128,7 @@ def test_the_bundle_says_what_it_is(convert, tmp_path):
     assert (config["kind"], config["sequence"], config["n_bins"]) == ("finetuned", "paper", 5)
     assert config["normalization"] == {"target_sum": 10_000, "denominator": "vocabulary"}
     assert (config["network"]["stabilizer"], config["network"]["depth"]) == ("cell", 2)
+    assert config["network"]["qk_rms"] is None
     assert config["converted"] == {
         "file": "model.pth",
         "sha256": hashlib.sha256((tmp_path / "model.pth").read_bytes()).hexdigest(),

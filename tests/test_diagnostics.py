@@ -47,12 +47,30 @@ def test_large_keys_fall_to_the_floor_and_attention_becomes_uniform():
     assert large[2].min() > 0.5  # softmax attention is far from uniform there
 
 
+@pytest.mark.parametrize("stabilizer", ["head", "cell"])
+def test_scaled_queries_and_keys_do_not_collapse_however_large_the_weights(toy, config, stabilizer):
+    """The same network, its weights of queries and keys made larger, with qk_rms and without."""
+    found = []
+    for rms in (None, 0.5):
+        encoder = encoder_of(toy.change(config.network, stabilizer=stabilizer, qk_rms=rms))
+        for attention, _ in encoder.performer.net.layers:
+            attention.fn.to_q.weight.data *= 20
+            attention.fn.to_k.weight.data *= 20
+        found.append(diagnose_attention(encoder, *cells_of(), seed=0))
+    assert all(layer["collapsed"] for layer in found[0])
+    for fallen, layer in zip(*found, strict=True):
+        assert not layer["collapsed"]
+        assert layer["at_floor"] < 0.1
+        assert layer["from_softmax"] < fallen["from_softmax"] / 2
+
+
 def test_exact_attention_has_no_floor(toy, config):
     encoder = encoder_of(toy.change(config.network, attention="exact"))
     found = diagnose_attention(encoder, *cells_of(), seed=0)
     assert [layer["layer"] for layer in found] == [1, 2]
     for layer in found:
         assert layer["at_floor"] is None
+        assert not layer["collapsed"]
         assert layer["from_softmax"] == 0
         assert 0 < layer["least_from_uniform"] <= layer["from_uniform"] < 1
 

@@ -182,6 +182,7 @@ VALIDATION = {
         {
             "layer": layer,
             "at_floor": at_floor,
+            "collapsed": False,
             "from_uniform": 0.3217,
             "from_softmax": 0.1453,
             "least_from_uniform": 0.2109,

@@ -53,6 +53,17 @@ def test_the_encoder_is_performer_pytorchs_and_the_attention_ours(settings):
     assert {type(a.fn.fast_attention) for a, _ in exact.net.layers} == {ExactAttention}
 
 
+@KINDS
+def test_queries_and_keys_are_scaled_as_the_settings_say(settings, kind):
+    encoders = [build(change(settings, attention=kind, qk_rms=rms)) for rms in (None, 0.5)]
+    x_BGD, real_BG = cells(settings.dim)
+    as_they_come, scaled = (encoder(x_BGD, mask=real_BG) for encoder in encoders)
+    assert {a.fn.fast_attention.qk_rms for a, _ in encoders[1].net.layers} == {0.5}
+    assert not torch.equal(as_they_come, scaled)
+    states = [encoder.state_dict() for encoder in encoders]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
 def test_the_encoder_without_padding_is_performer_pytorchs_own(settings):
     """Same weights, same projections, its own attention: only rounding differs."""
     encoder = build(settings)
@@ -220,6 +231,7 @@ def test_dropout_acts_in_training_only(settings):
         ({"attention": "linear"}, "'performer' or 'exact'"),
         ({"stabilizer": "none"}, "'head' or 'cell'"),
         ({"n_features": 0}, "greater than or equal to 1"),
+        ({"qk_rms": 0}, "greater than 0"),
         ({"dim": 18, "heads": 2}, "dim is 18, but it must be a multiple of heads"),
         ({"rotary": True}, "Extra inputs are not permitted"),
     ],

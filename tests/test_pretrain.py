@@ -197,6 +197,17 @@ def test_all_genes_runs_on_a_small_panel(toy, config, tmp_path):
     assert result["masked_tokens"] + result["kept_visible"]["tokens"] == expected
 
 
+def test_a_collapse_of_attention_is_warned_of(toy, config, toy_run, tmp_path, caplog, monkeypatch):
+    """The toy network has not collapsed, so here a layer counts as collapsed below its share."""
+    toy.pretrain(toy_run, config, tmp_path / "calm", tmp_path / "calm_state")
+    assert "collapsed to a mean" not in caplog.text
+    monkeypatch.setattr("scbert.network.diagnostics.COLLAPSED", -1)
+    toy.pretrain(toy_run, config, tmp_path / "out", tmp_path / "state")
+    assert "collapsed to a mean over the genes of a cell in layer 1, 2:" in caplog.text
+    result = read_json(tmp_path / "out/validation.json")
+    assert [layer["collapsed"] for layer in result["attention"]] == [True, True]
+
+
 def test_another_vocabulary_is_refused(toy, config, toy_run, tmp_path):
     genes = read_vocabulary(toy_run.vocabulary).iloc[:-1]
     genes.to_csv(tmp_path / "vocabulary.tsv", sep="\t", index=False)

@@ -229,6 +229,14 @@ def test_write_report_holds_every_number_as_given(results):
         assert text in page
 
 
+def test_write_report_says_where_attention_has_collapsed(results):
+    assert "has collapsed" not in lay_out(results)
+    first, second = VALIDATION["attention"]
+    fallen = first | {"at_floor": 0.987, "collapsed": True}
+    write_json(results / "pretrained/validation.json", VALIDATION | {"attention": [fallen, second]})
+    assert "In layer 1 attention has collapsed to a mean" in lay_out(results)
+
+
 def test_write_report_lists_samples_left_out_with_the_reason(results):
     """305 samples must not drown it: they stand in a box that scrolls."""
     nothing = {"cells_kept": 0, "median_genes": None, "median_counts": None, "dropped": {}}

@@ -212,6 +212,7 @@ class Network(Section):
     ff_mult: Count  # hidden width of the feed-forward layer / dim
     attention: Literal["performer", "exact"]  # FAVOR+, or softmax attention
     stabilizer: Literal["head", "cell"]  # the maximum taken from key features: over a head, or all
+    qk_rms: float | None = Field(gt=0)  # of each query and key of a head; null: as they come
     dropout: float = Field(ge=0, lt=1)
     gene_identity: Literal["frozen", "trainable"]  # gene2vec vectors
 

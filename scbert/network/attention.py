@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.network.favor import Favor, Shape, tokens_per_chunk
+from scbert.network.features import with_rms
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator) -> Tensor:
@@ -42,15 +43,24 @@ class PerformerAttention(nn.Module):
     stabilizer
         What is subtracted before the exponential of key features: their maximum per cell and head
         (`head`), or over all heads of a cell (`cell`, which is what the original does to one cell).
+    qk_rms
+        Root mean square that each query and each key of a head is scaled to, so that features
+        cannot fall to the floor as weights grow; None: they stay as they are.
     """
 
     projection_ME: Tensor
 
     def __init__(
-        self, dim_head: int, n_features: int, stabilizer: Literal["head", "cell"], seed: int
+        self,
+        dim_head: int,
+        n_features: int,
+        stabilizer: Literal["head", "cell"],
+        seed: int,
+        qk_rms: float | None = None,
     ) -> None:
         super().__init__()
         self.stabilizer = stabilizer
+        self.qk_rms = qk_rms
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("projection_ME", draw_projection(n_features, dim_head, generator))
 
@@ -90,18 +100,28 @@ class PerformerAttention(nn.Module):
         self, x_BGD: Tensor, weight_ND: Tensor | None, real_BG: Tensor, n_heads: int
     ) -> Tensor:
         chunk = tokens_per_chunk(n_heads, len(self.projection_ME), x_BGD.device)
-        shape = Shape(n_heads, self.stabilizer == "cell", chunk)
+        shape = Shape(n_heads, self.stabilizer == "cell", chunk, self.qk_rms)
         return Favor.apply(x_BGD, weight_ND, self.projection_ME, real_BG, shape)
 
 
 class ExactAttention(nn.Module):
-    """Softmax attention, by torch's fused kernels; faster where cells have few tokens."""
+    """Softmax attention, by torch's fused kernels; faster where cells have few tokens.
+
+    `qk_rms` as for PerformerAttention.
+    """
+
+    def __init__(self, qk_rms: float | None = None) -> None:
+        super().__init__()
+        self.qk_rms = qk_rms
 
     def forward(self, q_BHGE: Tensor, k_BHGE: Tensor, v_BHGE: Tensor, real_BG: Tensor) -> Tensor:
         """Attend; returns shape (B, H, G, E)."""
         visible_B11G = real_BG[:, None, None, :]
         return functional.scaled_dot_product_attention(
-            q_BHGE, k_BHGE, v_BHGE, attn_mask=visible_B11G
+            with_rms(q_BHGE, self.qk_rms),
+            with_rms(k_BHGE, self.qk_rms),
+            v_BHGE,
+            attn_mask=visible_B11G,
         )
 
     def of_genes(self, x_BGD: Tensor, weight_ND: Tensor, real_BG: Tensor, n_heads: int) -> Tensor:

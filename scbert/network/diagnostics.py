@@ -3,7 +3,7 @@
 FAVOR+ adds a floor to each feature, after dividing by the highest of all keys. Where queries and
 keys grow, nearly all key features fall to that floor, and attention becomes uniform without any
 error: the network then works around it. The share of features at the floor and the distance of
-attention from uniform show it.
+attention from uniform show it; `qk_rms` of the network's settings prevents it.
 
 Shape letters: B cells, H heads, G genes, E width of a head, M random features, Q sampled queries.
 """
@@ -27,6 +27,7 @@ from scbert.network.model import Encoder
 
 CHUNK = 64  # genes at a time, see attention_sums
 QUERIES = 64  # per cell: the mean of a distance is then known to a few percent
+COLLAPSED = 0.9  # share of key features at the floor; docs/decisions.md
 
 
 def diagnose_attention(
@@ -44,9 +45,10 @@ def diagnose_attention(
     Returns
     -------
     For each layer: layer, from 1; at_floor, the share of key features whose exponential is at most
-    epsilon (None for exact attention); from_uniform and from_softmax, the total variation (0 to 1)
-    between a query's attention and equal attention, or exact softmax attention; least_from_uniform
-    and most_from_uniform, the means of the two most extreme heads.
+    epsilon (None for exact attention); collapsed, whether that is above 0.9; from_uniform and
+    from_softmax, the total variation (0 to 1) between a query's attention and equal attention, or
+    exact softmax attention; least_from_uniform and most_from_uniform, the means of the two most
+    extreme heads.
     """
     assert real_BG.any(dim=1).all(), "a cell has no gene"
     generator = torch.Generator().manual_seed(seed)
@@ -72,6 +74,7 @@ def _summary(layer: int, at_floor_H: Tensor, uniform_H: Tensor, softmax_H: Tenso
     return {
         "layer": layer,
         "at_floor": None if math.isnan(share) else share,  # NaN: there are no features
+        "collapsed": share > COLLAPSED,
         "from_uniform": float(uniform_H.mean()),
         "from_softmax": float(softmax_H.mean()),
         "least_from_uniform": float(uniform_H.min()),

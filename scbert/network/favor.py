@@ -26,8 +26,10 @@ from scbert.network.features import (
     exp_of_keys,
     exp_of_queries,
     exponents,
+    gradient_before_rms,
     highest_of_keys,
     product,
+    with_rms,
 )
 
 FEATURES_ON_CPU = 2**20  # numbers in a chunk's features, 4 MiB: they stay in the cache
@@ -40,11 +42,13 @@ class Shape:
     """How a row of x holds queries, keys and values, and how much of it is worked on at a time.
 
     `per_cell`: the stabiliser of keys is the maximum over all heads, not over each of them.
+    `qk_rms`: the root mean square that each query and key is scaled to; None: none.
     """
 
     heads: int
     per_cell: bool
     tokens_per_chunk: int
+    qk_rms: float | None
 
     def cells(self, x_BGD: Tensor) -> Iterator[slice]:
         """Divide the batch into groups of cells: many short ones, or one of any length."""
@@ -81,7 +85,7 @@ class _Cells:
         return replace(self, x_BGD=self.x_BGD[cells], real_BG=self.real_BG[cells])
 
     def heads(self, genes: slice, part: slice) -> Tensor:
-        """Return queries, or keys and values, of a chunk: shape (1 or 2, B, H, C, E)."""
+        """Return queries, or keys and values, of a chunk, unscaled: shape (1 or 2, B, H, C, E)."""
         x_BCD = self.x_BGD[:, genes]
         rows = self.rows(part)
         if self.weight_ND is None:
@@ -91,13 +95,17 @@ class _Cells:
         x_BCPHE = x_BCN.unflatten(-1, (part.stop - part.start, self.shape.heads, -1))
         return x_BCPHE.permute(2, 0, 3, 1, 4).to(self.down_EM.dtype).contiguous()
 
+    def scaled(self, x_BHCE: Tensor) -> Tensor:
+        """Return queries or keys as they are compared."""
+        return with_rms(x_BHCE, self.shape.qk_rms)
+
     def rows(self, part: slice) -> slice:
         """Return which of the N columns are queries, or keys and values."""
         width = self.shape.heads * self.down_EM.shape[0]
         return slice(part.start * width, part.stop * width)
 
     def keys_and_values(self, genes: slice) -> tuple[Tensor, Tensor]:
-        """Return k_BHCE and [v, 1] of shape (B, H, C, F), zero for padding."""
+        """Return k_BHCE, unscaled, and [v, 1] of shape (B, H, C, F), zero for padding."""
         k_BHCE, v_BHCE = self.heads(genes, KEY_AND_VALUE)
         v_BHCF = functional.pad(v_BHCE, (0, 1), value=1.0)
         return k_BHCE, v_BHCF.masked_fill_(~self.real_BG[:, None, genes, None], 0.0)
@@ -120,7 +128,7 @@ class _Cells:
         for genes in self.shape.genes(self.x_BGD):
             k_BHCE, v_BHCF = self.keys_and_values(genes)
             real_BC = self.real_BG[:, genes]
-            dash_BHCM, half_norm_BHC1 = exponents(k_BHCE, self.down_EM, memory)
+            dash_BHCM, half_norm_BHC1 = exponents(self.scaled(k_BHCE), self.down_EM, memory)
             own = highest_of_keys(dash_BHCM, real_BC, per_cell=self.shape.per_cell)
             higher_BH11 = torch.maximum(highest_BH11, own)
             phi_BHCM = exp_of_keys(dash_BHCM, half_norm_BHC1, real_BC, higher_BH11)
@@ -138,7 +146,8 @@ class _Cells:
         floor_BH1F = sums_BHMF.sum(dim=2, keepdim=True) * EPSILON
         memory = self.memory()
         for genes in self.shape.genes(self.x_BGD):
-            phi_BHCM = exp_of_queries(self.heads(genes, QUERY)[0], self.down_EM, memory)
+            q_BHCE = self.scaled(self.heads(genes, QUERY)[0])
+            phi_BHCM = exp_of_queries(q_BHCE, self.down_EM, memory)
             both_BHCF = (phi_BHCM @ sums_BHMF).add_(floor_BH1F)
             norm_BHG1[:, :, genes] = both_BHCF[..., -1:]
             out_BGHE[:, genes] = (both_BHCF[..., :-1] / both_BHCF[..., -1:]).transpose(1, 2)
@@ -160,15 +169,17 @@ class _Gradients:
         memory, more = self.cells.memory(), self.cells.memory()
         for genes in self.cells.shape.genes(self.dx_BGD):
             grad_BHCE = grad_BGHE[:, genes].transpose(1, 2)
-            scaled_BHCE = grad_BHCE / norm_BHG1[:, :, genes]
-            dnorm_BHC = torch.linalg.vecdot(scaled_BHCE, out_BGHE[:, genes].transpose(1, 2))
-            dboth_BHCF = torch.cat([scaled_BHCE, -dnorm_BHC[..., None]], dim=-1)
+            divided_BHCE = grad_BHCE / norm_BHG1[:, :, genes]
+            dnorm_BHC = torch.linalg.vecdot(divided_BHCE, out_BGHE[:, genes].transpose(1, 2))
+            dboth_BHCF = torch.cat([divided_BHCE, -dnorm_BHC[..., None]], dim=-1)
             q_BHCE = self.cells.heads(genes, QUERY)[0]
-            phi_BHCM = exp_of_queries(q_BHCE, self.cells.down_EM, memory)
+            scaled_q_BHCE = self.cells.scaled(q_BHCE)
+            phi_BHCM = exp_of_queries(scaled_q_BHCE, self.cells.down_EM, memory)
             dsums_BHMF.add_(phi_BHCM.mT @ dboth_BHCF)
             dsums_BHMF.add_(dboth_BHCF.sum(dim=2, keepdim=True) * EPSILON)
             ddash_BHCM = product(dboth_BHCF, sums_BHMF.mT, more).mul_(phi_BHCM)
-            self._add(genes, QUERY, self._of_dash(ddash_BHCM, q_BHCE)[None])
+            dq_BHCE = self._of_dash(ddash_BHCM, q_BHCE, scaled_q_BHCE)
+            self._add(genes, QUERY, dq_BHCE[None])
         return dsums_BHMF
 
     def keys(self, dsums_BHMF: Tensor, highest_BH11: Tensor) -> None:
@@ -179,20 +190,22 @@ class _Gradients:
         for genes in self.cells.shape.genes(self.dx_BGD):
             k_BHCE, v_BHCF = self.cells.keys_and_values(genes)
             real_BC = self.cells.real_BG[:, genes]
-            dash, half_norm = exponents(k_BHCE, self.cells.down_EM, memory)
+            scaled_k_BHCE = self.cells.scaled(k_BHCE)
+            dash, half_norm = exponents(scaled_k_BHCE, self.cells.down_EM, memory)
             phi_BHCM = exp_of_keys(dash, half_norm, real_BC, highest_BH11)
             dv_BHCE = (phi_BHCM @ of_values_BHME).add_(floor_BH1E)
             dv_BHCE.masked_fill_(~real_BC[:, None, :, None], 0.0)
             ddash_BHCM = product(v_BHCF, dsums_BHMF.mT, more).mul_(phi_BHCM)
-            dk_BHCE = self._of_dash(ddash_BHCM, k_BHCE)
+            dk_BHCE = self._of_dash(ddash_BHCM, k_BHCE, scaled_k_BHCE)
             self._add(genes, KEY_AND_VALUE, torch.stack([dk_BHCE, dv_BHCE]))
 
-    def _of_dash(self, ddash_BHCM: Tensor, x_BHCE: Tensor) -> Tensor:
-        """Return the gradient of queries or keys: through w·x', and through -|x'|²/2."""
+    def _of_dash(self, ddash_BHCM: Tensor, x_BHCE: Tensor, scaled_BHCE: Tensor) -> Tensor:
+        """Return the gradient of queries or keys: through w·x', -|x'|²/2, and the scaling."""
         width = x_BHCE.shape[-1]
         through_norm_BHC1 = ddash_BHCM.sum(dim=-1, keepdim=True) * width**-0.5
-        dx_BHCE = ddash_BHCM @ self.cells.down_EM.T
-        return dx_BHCE.addcmul_(through_norm_BHC1, x_BHCE, value=-1)
+        grad_BHCE = ddash_BHCM @ self.cells.down_EM.T
+        grad_BHCE.addcmul_(through_norm_BHC1, scaled_BHCE, value=-1)
+        return gradient_before_rms(grad_BHCE, scaled_BHCE, x_BHCE, self.cells.shape.qk_rms)
 
     def _add(self, genes: slice, part: slice, dheads_PBHCE: Tensor) -> None:
         """Add the gradient of queries, or of keys and values, to those of x and the weights."""

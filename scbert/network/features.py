@@ -4,7 +4,7 @@ What is computed here is phi less EPSILON, because sums over genes scale it and 
 stabiliser of a query is its own maximum of w·x'; that of keys is the maximum over the genes of a
 cell, for each head or over all heads.
 Source: Choromanski et al. 2021, section 2; performer-pytorch 1.1.4, without its factor M^(-1/2),
-which cancels.
+which cancels. Queries and keys of one length: Henry et al. 2020, Query-Key Normalization.
 
 Shape letters: B cells, H heads, C genes of a chunk, E width of a head, M random features.
 """
@@ -13,8 +13,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 EPSILON = 1e-4  # floor of a feature
+LEAST_SQUARE = 1e-8  # added to the mean square of a query or key: one of zeros stays zero
 
 
 def product(left: Tensor, right: Tensor, memory: Tensor) -> Tensor:
@@ -30,6 +32,33 @@ def product(left: Tensor, right: Tensor, memory: Tensor) -> Tensor:
     else:
         torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out=result.flatten(0, 1))
     return result
+
+
+def with_rms(x_BHCE: Tensor, rms: float | None) -> Tensor:
+    """Return queries or keys scaled to this root mean square, each on its own; None: as they are.
+
+    The statistics are float32 or wider.
+    """
+    if rms is None:
+        return x_BHCE
+    wide_BHCE = x_BHCE.to(torch.promote_types(x_BHCE.dtype, torch.float32))
+    unit_BHCE = functional.rms_norm(wide_BHCE, x_BHCE.shape[-1:], eps=LEAST_SQUARE)
+    return (unit_BHCE * rms).to(x_BHCE.dtype)
+
+
+def gradient_before_rms(
+    grad_BHCE: Tensor, scaled_BHCE: Tensor, x_BHCE: Tensor, rms: float | None
+) -> Tensor:
+    """Return the gradient of x from that of `with_rms(x, rms)`: what points along x has no effect.
+
+    Exact with LEAST_SQUARE, too.
+    """
+    if rms is None:
+        return grad_BHCE
+    square_BHC1 = x_BHCE.square().mean(dim=-1, keepdim=True) + LEAST_SQUARE
+    along_BHC = torch.linalg.vecdot(scaled_BHCE, grad_BHCE) / (rms**2 * x_BHCE.shape[-1])
+    across_BHCE = torch.addcmul(grad_BHCE, along_BHC[..., None], scaled_BHCE, value=-1)
+    return across_BHCE * (square_BHC1.rsqrt() * rms)
 
 
 def exponents(x_BHCE: Tensor, down_EM: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

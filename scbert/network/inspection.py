@@ -19,6 +19,7 @@ from scbert.network.features import (
     exp_of_queries,
     exponents,
     highest_of_keys,
+    with_rms,
 )
 from scbert.network.model import Encoder
 
@@ -31,19 +32,20 @@ def look_into_layers(
 ) -> list[Tensor]:
     """Run the encoder and return what `look` makes of each layer's attention, queries and keys.
 
-    Queries and keys have shape (B, H, G, E) and come from the layer's own input: the original took
-    the input of the next one.
+    Queries and keys have shape (B, H, G, E), are scaled as the attention scales them, and come from
+    the layer's own input: the original took the input of the next one.
     """
     found: list[Tensor] = []
 
     def before(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x_BGD = inputs[0]
+        attention = cast(PerformerAttention | ExactAttention, block.fast_attention)
         q_BHGE, k_BHGE = (
             cast(nn.Module, project)(x_BGD).unflatten(-1, (block.heads, -1)).transpose(1, 2)
             for project in (block.to_q, block.to_k)
         )
-        attention = cast(PerformerAttention | ExactAttention, block.fast_attention)
-        found.append(look(attention, q_BHGE, k_BHGE))
+        scaled = (with_rms(x_BHGE, attention.qk_rms) for x_BHGE in (q_BHGE, k_BHGE))
+        found.append(look(attention, *scaled))
 
     layers = encoder.performer.net.layers
     hooks = [attention.fn.register_forward_pre_hook(before) for attention, _ in layers]

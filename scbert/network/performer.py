@@ -77,8 +77,10 @@ def build_encoder(settings: Network, seed: int) -> Performer:
 
 def _attention(settings: Network, seed: int) -> torch.nn.Module:
     if settings.attention == "exact":
-        return ExactAttention()
-    return PerformerAttention(settings.dim_head, settings.n_features, settings.stabilizer, seed)
+        return ExactAttention(settings.qk_rms)
+    return PerformerAttention(
+        settings.dim_head, settings.n_features, settings.stabilizer, seed, settings.qk_rms
+    )
 
 
 def redraw_projections(encoder: Performer, seed: int) -> None:

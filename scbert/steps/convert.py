@@ -193,6 +193,7 @@ def _config(
         ff_mult=sizes.ff_mult,
         attention="performer",
         stabilizer="cell",  # the original's, at batch size 1
+        qk_rms=None,  # the original's queries and keys have any length
         dropout=0,
         gene_identity="frozen",
     )

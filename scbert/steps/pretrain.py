@@ -85,6 +85,7 @@ def pretrain(
     result["attention"] = _diagnose(model, cells, held_out, accelerator.device, options.seed)
     if accelerator.is_main_process:
         log.info("held-out cells: %s", result)
+        _warn_of_collapse(result["attention"])
         config = settings.model_dump(mode="json") | {
             "kind": "pretrained",
             "n_bins": n_bins,
@@ -114,6 +115,17 @@ def _diagnose(
     batch = cells.make(not_empty[:: -(-len(not_empty) // DIAGNOSED_CELLS)]).to(device)
     encoder = model.eval().encoder
     return diagnose_attention(encoder, batch.genes_BG, batch.tokens_BG, batch.real_BG, seed)
+
+
+def _warn_of_collapse(attention: list[dict[str, Any]]) -> None:
+    layers = [layer["layer"] for layer in attention if layer["collapsed"]]
+    if layers:
+        log.warning(
+            "attention has collapsed to a mean over the genes of a cell in layer %s: nearly all "
+            "key features are at the floor. Set network.qk_rms (config/panglaodb.yaml has a "
+            "measured value), or network.attention: exact, and pretrain again",
+            ", ".join(map(str, layers)),
+        )
 
 
 def _redraw(encoder: nn.Module, options: Pretrain, step: int) -> None:
