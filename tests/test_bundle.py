@@ -82,7 +82,7 @@ def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, head
     assert loaded.labels == labels
     assert loaded.calibration == {"temperature": 1.5}
     assert loaded.genes.equals(genes)
-    assert loaded.config["format"] == 1
+    assert loaded.config["format"] == 2
     assert loaded.sha256 == sha256_of(tmp_path / "model/MANIFEST.sha256")
 
 
@@ -199,7 +199,20 @@ def test_another_format_is_refused(bundle):
     config = read_json(bundle / "config.json") | {"format": 99}
     write_json(bundle / "config.json", config)
     sign_again(bundle)
-    with pytest.raises(ValueError, match="has bundle format 99, but this version reads 1"):
+    with pytest.raises(ValueError, match="has bundle format 99, but this version reads 2"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("key", ["network", "sequence"])
+def test_a_config_of_another_version_is_refused(bundle, key):
+    config = read_json(bundle / "config.json")
+    if key == "network":
+        del config[key]["qk_rms"]
+    else:
+        del config[key]
+    write_json(bundle / "config.json", config)
+    sign_again(bundle)
+    with pytest.raises(ValueError, match=r"(?s)does not describe a model .*(qk_rms|sequence)"):
         load_bundle(bundle)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from scbert.config import Head, Network
 from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel, build_head
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "MANIFEST.sha256"
 
 
@@ -123,7 +124,13 @@ def load_bundle(folder: Path) -> Bundle:
     genes = read_vocabulary(folder / "genes.tsv")
     labels = read_json(folder / "labels.json") if "labels.json" in verified else None
     calibration = read_json(folder / "calibration.json") if "calibration.json" in verified else None
-    model = _empty_model(config, len(genes), None if labels is None else len(labels))
+    try:
+        model = _empty_model(config, len(genes), None if labels is None else len(labels))
+    except (KeyError, ValidationError) as error:
+        raise ValueError(
+            f"{folder}/config.json does not describe a model that this version knows ({error}). "
+            "Use the version of scbert that it names, or train the model again."
+        ) from error
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
     except (RuntimeError, SafetensorError) as error:
