@@ -15,28 +15,14 @@ import time
 from collections.abc import Callable
 
 import torch
+from paper_size import ALL_GENES, PAPER
 
-from scbert.config import Network
 from scbert.network.attention import PerformerAttention
 from scbert.network.attention_sums import attention_sums, sums_of_attention
 from scbert.network.inspection import key_features, query_features, sum_of_keys
 from scbert.network.model import Encoder
 
-ALL_GENES = 16_907  # the paper's sequence
 LENGTHS = (1024, 2048, 4096, 8192, ALL_GENES)
-PAPER = Network(
-    dim=200,
-    depth=6,
-    heads=10,
-    dim_head=64,
-    n_features=266,
-    ff_mult=4,
-    attention="performer",
-    stabilizer="head",
-    qk_rms=None,
-    dropout=0,
-    gene_identity="frozen",
-)
 
 
 def seconds(work: Callable[[], object], runs: int) -> float:

@@ -9,37 +9,26 @@ Run: python benchmarks/collapse.py (prints a table); --help for less.
 import argparse
 
 import torch
+from paper_size import ALL_GENES, PAPER
 from torch import Tensor
 
 from scbert.config import Network
 from scbert.network.diagnostics import diagnose_attention
 from scbert.network.model import Encoder
 
-ALL_GENES = 16_907  # the paper's sequence
 N_BINS = 5
 N_CENTRES, SPREAD = 10, 0.3  # the centres have a spread of 1
-PAPER = Network(
-    dim=200,
-    depth=1,
-    heads=2,  # of 10, each measured on its own
-    dim_head=64,
-    n_features=266,
-    ff_mult=4,
-    attention="performer",
-    stabilizer="head",
-    qk_rms=None,
-    dropout=0,
-    gene_identity="frozen",
-)
+# Heads are measured each on its own, so two of the ten will do.
+ONE_LAYER = PAPER.model_copy(update={"depth": 1, "heads": 2})
 
 
 def draw_gene_vectors(n_genes: int, kind: str) -> Tensor:
     """Return vectors of shape (n_genes, width), each entry with a spread of about 1."""
     generator = torch.Generator().manual_seed(0)
-    noise_GD = torch.randn(n_genes, PAPER.dim, generator=generator)
+    noise_GD = torch.randn(n_genes, ONE_LAYER.dim, generator=generator)
     if kind == "random":
         return noise_GD
-    centres = torch.randn(N_CENTRES, PAPER.dim, generator=generator)
+    centres = torch.randn(N_CENTRES, ONE_LAYER.dim, generator=generator)
     own = torch.randint(0, N_CENTRES, (n_genes,), generator=generator)
     return centres[own] + SPREAD * noise_GD
 
@@ -48,7 +37,7 @@ def draw_gene_vectors(n_genes: int, kind: str) -> Tensor:
 def measure(vectors_GD: Tensor, std: float, qk_rms: float | None, attention: str) -> dict:
     """Return the diagnostics of the layer, queries and keys having this standard deviation."""
     torch.manual_seed(0)
-    settings = PAPER.model_dump() | {"qk_rms": qk_rms, "attention": attention}
+    settings = ONE_LAYER.model_dump() | {"qk_rms": qk_rms, "attention": attention}
     encoder = Encoder(Network.model_validate(settings), N_BINS, vectors_GD, seed=0).eval()
     genes_BG = torch.arange(len(vectors_GD))[None]
     tokens_BG = torch.randint(0, N_BINS + 1, genes_BG.shape)
@@ -68,8 +57,8 @@ def main() -> None:
     parser.add_argument("--rms", type=float, nargs="*", default=[0.4, 0.5, 0.58, 0.7, 1.0])
     options = parser.parse_args()
     print(
-        f"One layer, {options.genes:,} tokens, {PAPER.heads} heads of {PAPER.dim_head}, "
-        f"{PAPER.n_features} features.\n\n"
+        f"One layer, {options.genes:,} tokens, {ONE_LAYER.heads} heads of {ONE_LAYER.dim_head}, "
+        f"{ONE_LAYER.n_features} features.\n\n"
         "| genes | std of q, k | qk_rms | at floor | from uniform | from softmax "
         "| softmax from uniform |\n|---|---|---|---|---|---|---|"
     )

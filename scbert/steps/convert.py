@@ -14,10 +14,9 @@ from torch import Tensor
 from scbert.cells.genes import gene_names, read_vocabulary, vocabulary_sha256
 from scbert.config import Head, Network
 from scbert.files import publish, sha256_of
-from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.network.original import OriginalSizes, read_sizes, rename_weights
 from scbert.provenance import provenance
-from scbert.training.bundle import new_encoder, new_head, save_bundle
+from scbert.training.bundle import empty_model, save_bundle
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def convert_checkpoint(
             f"{checkpoint} is pretrained only and names no cell types, but {labels} was given. "
             "Leave --labels out."
         )
-    model = _model(sizes, config)
+    model = empty_model(config, sizes.n_genes, sizes.n_types)
     model.load_state_dict(rename_weights(state, sizes))
     save_bundle(out, model, config, table, [], extra)
     with publish(out / "README.md") as unfinished:
@@ -216,19 +215,6 @@ def _config(
         head = Head(head="conv", hidden=sizes.hidden, dropout=0)
         config |= {"kind": "finetuned", "finetune": head.model_dump(mode="json")}
     return config
-
-
-def _model(
-    sizes: OriginalSizes, config: Mapping[str, Any]
-) -> MaskedExpressionModel | CellTypeModel:
-    network = Network.model_validate(config["network"])
-    vectors = torch.zeros(sizes.n_positions, sizes.dim)
-    encoder = new_encoder(network, sizes.n_bins, vectors, seed=0)
-    if sizes.n_types is None:
-        return MaskedExpressionModel(encoder, sizes.dim, sizes.n_bins)
-    head = Head.model_validate(config["finetune"])
-    built = new_head(head, sizes.dim, sizes.n_positions, sizes.n_types, seed=0)
-    return CellTypeModel(encoder, built)
 
 
 def _card(config: Mapping[str, Any], sizes: OriginalSizes) -> str:

@@ -125,7 +125,7 @@ def load_bundle(folder: Path) -> Bundle:
     labels = read_json(folder / "labels.json") if "labels.json" in verified else None
     calibration = read_json(folder / "calibration.json") if "calibration.json" in verified else None
     try:
-        model = _empty_model(config, len(genes), None if labels is None else len(labels))
+        model = empty_model(config, len(genes), None if labels is None else len(labels))
     except (KeyError, ValidationError) as error:
         raise ValueError(
             f"{folder}/config.json does not describe a model that this version knows ({error}). "
@@ -166,9 +166,10 @@ def _verify(folder: Path) -> set[str]:
     return names
 
 
-def _empty_model(
+def empty_model(
     config: dict[str, Any], n_genes: int, n_types: int | None
 ) -> MaskedExpressionModel | CellTypeModel:
+    """Build the model that a bundle's config.json describes; its weights are still to be loaded."""
     network = Network.model_validate(config["network"])
     vectors_VD = gene_table(torch.zeros(n_genes, network.dim), config["sequence"])
     if n_types is None:
