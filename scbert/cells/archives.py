@@ -5,7 +5,7 @@ import tarfile
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from scbert.cells.received import DAMAGE, open_decompressed
+from scbert.cells.streams import DAMAGE, open_decompressed
 
 PARTS = {
     "matrix": ("matrix.mtx.gz", "matrix.mtx"),

@@ -1,9 +1,10 @@
 """What is known about genes: sets that work together, and pairs labelled as sharing a function."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
+
+from scbert.cells.streams import DAMAGE, open_decompressed
 
 LARGEST = 500_000_000  # bytes of text; more is no table of genes, and may be a hostile archive
 
@@ -87,15 +88,14 @@ def read_labelled_pairs(text: Path, label: Path) -> tuple[list[tuple[str, str]],
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as handle:
-            zipped = handle.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if zipped else path.open("rb") as handle:
+    with open_decompressed(path) as handle:
+        try:
             content = handle.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ValueError(
-                f"{path} holds more than {LARGEST:,} bytes of text. Give a smaller file."
-            )
+        except DAMAGE as error:
+            raise ValueError(f"{path} is no text file, plain or gzipped ({error}).") from None
+    if len(content) > LARGEST:
+        raise ValueError(f"{path} holds more than {LARGEST:,} bytes of text. Give a smaller file.")
+    try:
         return content.decode().splitlines()
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text file, plain or gzipped ({error}).") from None

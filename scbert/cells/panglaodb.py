@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scbert.cells.received import open_decompressed
+from scbert.cells.streams import open_decompressed
 from scbert.config import PanglaoDB
 
 METADATA = (

@@ -12,7 +12,8 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from scbert.cells.received import is_compressed, refuse_page
+from scbert.cells.received import refuse_page
+from scbert.cells.streams import is_compressed
 from scbert.config import Download
 from scbert.files import read_json, write_json
 

@@ -4,13 +4,15 @@ Formats: `GENE<tab>` and the values, as github.com/jingcheng-du/Gene2vec publish
 text format of word2vec, which has a first line "genes values" more.
 """
 
-import gzip
 from collections.abc import Iterator
+from io import TextIOWrapper
 from itertools import count
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+from scbert.cells.streams import DAMAGE, open_decompressed
 
 LONGEST_LINE = 1_000_000  # characters; a file without line ends would otherwise fill the memory
 
@@ -40,7 +42,7 @@ def read_text_vectors(
     rows = {symbol: row for row, symbol in enumerate(symbols)}
     vectors = np.zeros((len(symbols), dim))
     first_line: dict[str, int] = {}
-    with _open_text(path) as handle:
+    with TextIOWrapper(open_decompressed(path), encoding="utf-8") as handle:
         for number, line in _numbered_lines(path, handle):
             words = line.split()
             if not words or (number == 1 and _is_header(words)):
@@ -72,17 +74,11 @@ def write_text_vectors(path: Path, symbols: list[str], vectors: np.ndarray) -> N
             handle.write("\t".join([symbol, *(f"{value:.6g}" for value in vector)]) + "\n")
 
 
-def _open_text(path: Path) -> IO[str]:
-    with path.open("rb") as handle:
-        zipped = handle.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8")
-
-
 def _numbered_lines(path: Path, handle: IO[str]) -> Iterator[tuple[int, str]]:
     for number in count(1):
         try:
             line = handle.readline(LONGEST_LINE)
-        except (UnicodeDecodeError, EOFError, OSError) as error:
+        except (UnicodeDecodeError, *DAMAGE) as error:
             raise ValueError(f"{path}, line {number}: this is no text ({error}).") from None
         if not line:
             return
