@@ -39,7 +39,9 @@ def write_studies(pool: Path, dropped: list[str], out: Path) -> dict[str, int]:
         lines.append(f"{study}\tcells/{study}.h5ad\tX\tcounts\t")
         sizes[study] = own.n_obs
     (out / "corpus.tsv").write_text("\n".join(lines) + "\n")
-    (out / "datasets.tsv").write_text("\t".join(DATASET) + "\n" + "\t".join(DATASET.values()) + "\n")
+    (out / "datasets.tsv").write_text(
+        "\t".join(DATASET) + "\n" + "\t".join(DATASET.values()) + "\n"
+    )
     return sizes
 
 
