@@ -1,0 +1,58 @@
+"""scbert annotate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scbert.cli.app import app, plain_errors, require_h5ad
+
+
+@app.command()
+def annotate(
+    query: Annotated[
+        Path,
+        typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
+    ],
+    model: Annotated[Path, typer.Option(help="Folder of a fine-tuned model.")],
+    out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
+    matrix: Annotated[
+        str,
+        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+    ] = "auto",
+    library_size_key: Annotated[
+        str,
+        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+    ] = "",
+    cluster_key: Annotated[
+        str, typer.Option(help="Column of obs with clusters, for a majority vote in each.")
+    ] = "",
+) -> None:
+    """Name the type of each cell of QUERY, with calibrated confidence.
+
+    Counts and log-normalised expression are told apart by themselves; genes are human symbols or
+    Ensembl ids. What was in the file stays; columns scbert_* are added.
+    """
+    with plain_errors():
+        from scbert.steps.annotate import annotate_file  # noqa: PLC0415  torch takes seconds to import
+
+        require_h5ad(out)
+        result = annotate_file(
+            query,
+            model,
+            out,
+            matrix=matrix,
+            library_size_key=library_size_key,
+            cluster_key=cluster_key,
+        )
+    table = Table("cell type", "cells", "median confidence", "unknown", title=f"{out}")
+    for label, cells in result.obs.groupby("scbert_label", observed=True):
+        table.add_row(
+            str(label),
+            f"{len(cells)}",
+            f"{cells.scbert_confidence.median():.2f}",
+            f"{cells.scbert_is_unknown.sum()}",
+        )
+    Console().print(table)

@@ -1,0 +1,55 @@
+"""The typer application, and how its commands end when something is wrong."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scbert import __version__
+from scbert.logs import start_logging
+
+app = typer.Typer(
+    help="scBERT end to end: name the types of single cells with a fine-tuned Performer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"scbert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Name the types of single cells with a fine-tuned Performer."""
+    start_logging()
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """End a command with the message alone, and exit code 1, where the user can do something."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        logging.getLogger("scbert").debug("traceback", exc_info=error)
+        typer.echo(f"ERROR: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def require_h5ad(out: Path) -> None:
+    """Refuse a name of a result that says another format."""
+    if out.suffix != ".h5ad":
+        raise ValueError(
+            f"--out is {out}, but results are written as .h5ad. Give a name that ends so."
+        )
