@@ -126,6 +126,20 @@ def test_validation_cells_choose_the_value():
     assert fit("nearest_neighbours", settings, cells, cells).setting.startswith("1 neighbours")
 
 
+def test_validation_cells_choose_the_weights_of_types():
+    """T cells are a fifth of the cells that express the gene, but all of them do."""
+    gene = sparse.csr_matrix(np.array([[0, 1]] * 32 + [[1, 1]] * 10, dtype=np.float32))
+    train = LabelledCells(gene, np.array(["B cell"] * 40 + ["T cell"] * 2))
+    rare = LabelledCells(gene[[0, 1, -1]], np.array(["B cell", "B cell", "T cell"]))
+    common = LabelledCells(gene[[0, -1, -2]], np.array(["B cell"] * 3))
+    settings = SETTINGS.model_copy(update={"c_grid": (10.0,)})
+    for method in ("logistic_regression", "logistic_regression_binned", "linear_svm"):
+        assert "the same weight for each type, chosen" in fit(method, settings, train, rare).setting
+        assert "no weights, chosen" in fit(method, settings, train, common).setting
+        alone = settings.model_copy(update={"class_weights": ("balanced",)})
+        assert "type; each" in fit(method, alone, train, common).setting
+
+
 def test_neighbours_never_exceed_the_training_cells():
     train = LabelledCells(TRAIN.expression[:7], TRAIN.cell_types[:7])
     assert "chosen from 3, 5, 7 by" in fit("nearest_neighbours", train=train).setting

@@ -347,6 +347,9 @@ class Compare(Section):
         ...,
     ]
     c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty
+    class_weights: tuple[Literal["none", "balanced"], ...] = Field(
+        min_length=1
+    )  # of linear methods
     neighbours_grid: tuple[Count, ...] = Field(min_length=1)
     seed: Seed
 

@@ -1,12 +1,14 @@
 """What scBERT must beat: controls and tuned classical methods.
 
-Every classifier gets what scBERT gets: it is fitted on the training cells only, its one setting
-is chosen by macro F1 of the validation cells, and the test cells are never seen. After the choice
-it is not fitted again with the validation cells, because scBERT is not either.
+Every classifier gets what scBERT gets: it is fitted on the training cells only, its settings are
+chosen by macro F1 of the validation cells, and the test cells are never seen. After the choice it
+is not fitted again with the validation cells, because scBERT is not either. Linear methods may
+weigh each type equally, as scBERT may: rare types gain by it, so a comparison without would not be
+fair.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -95,60 +97,83 @@ def fit_baseline(
         )
     classes = sorted({*train.cell_types, *validation.cell_types})
     grid = _grid(method, settings, len(train.cell_types))
-    best_score, best_value, best = -1.0, grid[0], None
-    for value in grid:
-        estimator = _estimator(method, value, settings.seed, n_bins)
+    best_score, chosen, best = -1.0, grid[0], None
+    for candidate in grid:
+        estimator = _estimator(method, candidate, settings.seed, n_bins)
         estimator.fit(train.expression, train.cell_types)
         predicted = estimator.predict(validation.expression)
         score = scores(validation.cell_types, predicted, classes)["macro_f1"]
         if score > best_score:
-            best_score, best_value, best = score, value, estimator
+            best_score, chosen, best = score, candidate, estimator
     kind = "control" if method in CONTROLS else "baseline"
-    setting = _describe(method, best_value, grid, settings.seed)
+    setting = _describe(method, chosen, grid, settings.seed)
     return Baseline(method, TITLES[method], kind, setting, best_score, best)
 
 
-def _grid(method: str, settings: Compare, n_train: int) -> list[float]:
-    """Return the values to try, ascending; a control has nothing to choose."""
+class _Candidate(NamedTuple):
+    """A setting to try: the penalty or the number of neighbours, and the weights of the types."""
+
+    value: float = 0
+    weights: str = "none"  # balanced: each type weighs the same
+
+
+def _grid(method: str, settings: Compare, n_train: int) -> list[_Candidate]:
+    """Return the settings to try, the first ones preferred; a control has nothing to choose."""
     if method in CONTROLS:
-        return [0]
+        return [_Candidate()]
     if method == "nearest_neighbours":
-        return sorted({min(n_neighbours, n_train) for n_neighbours in settings.neighbours_grid})
-    return sorted(set(settings.c_grid))
+        sizes = {min(n_neighbours, n_train) for n_neighbours in settings.neighbours_grid}
+        return [_Candidate(size) for size in sorted(sizes)]
+    weights = sorted(set(settings.class_weights), reverse=True)  # none before balanced
+    return [_Candidate(value, w) for value in sorted(set(settings.c_grid)) for w in weights]
 
 
-def _estimator(method: str, value: float, seed: int, n_bins: int) -> Any:
+def _estimator(method: str, candidate: _Candidate, seed: int, n_bins: int) -> Any:
+    value = candidate.value
+    weights = "balanced" if candidate.weights == "balanced" else None
     match method:
         case "majority":
             return DummyClassifier(strategy="most_frequent")
         case "random":
             return DummyClassifier(strategy="stratified", random_state=seed)
         case "logistic_regression":
-            return make_pipeline(MaxAbsScaler(), _logistic_regression(value))
+            return make_pipeline(MaxAbsScaler(), _logistic_regression(value, weights))
         case "logistic_regression_binned":
             binning = FunctionTransformer(bin_expression, kw_args={"n_bins": n_bins})
-            return make_pipeline(binning, MaxAbsScaler(), _logistic_regression(value))
+            return make_pipeline(binning, MaxAbsScaler(), _logistic_regression(value, weights))
         case "linear_svm":
-            machine = LinearSVC(C=value, dual="auto", max_iter=MAX_ITERATIONS, random_state=seed)
+            machine = LinearSVC(
+                C=value,
+                class_weight=weights,
+                dual="auto",
+                max_iter=MAX_ITERATIONS,
+                random_state=seed,
+            )
             return make_pipeline(MaxAbsScaler(), machine)
         case "nearest_neighbours":
             return KNeighborsClassifier(n_neighbors=int(value), metric="cosine")
     raise ValueError(f"'{method}' is not a baseline. Known are: {', '.join(TITLES)}.")
 
 
-def _logistic_regression(inverse_penalty: float) -> LogisticRegression:
+def _logistic_regression(inverse_penalty: float, weights: str | None) -> LogisticRegression:
     """Multinomial, with an L2 penalty."""
-    return LogisticRegression(C=inverse_penalty, max_iter=MAX_ITERATIONS)
+    return LogisticRegression(C=inverse_penalty, class_weight=weights, max_iter=MAX_ITERATIONS)
 
 
-def _describe(method: str, value: float, grid: list[float], seed: int) -> str:
+def _describe(method: str, chosen: _Candidate, grid: list[_Candidate], seed: int) -> str:
     if method == "majority":
         return "The most frequent type of the training cells, for every cell."
     if method == "random":
         return f"Types drawn at their shares of the training cells; seed {seed}."
-    tried = ", ".join(f"{candidate:g}" for candidate in grid)
+    tried = ", ".join(f"{value:g}" for value in sorted({each.value for each in grid}))
     choice = f"chosen from {tried} by macro F1 of the validation cells"
     if method == "nearest_neighbours":
-        return f"{value:g} neighbours by cosine distance, {choice}."
-    penalty = f"L2 penalty with C = {value:g}, {choice}; each gene divided by its largest value."
+        return f"{chosen.value:g} neighbours by cosine distance, {choice}."
+    weights = "the same weight for each type" if chosen.weights == "balanced" else "no weights"
+    if len({each.weights for each in grid}) > 1:
+        weights += ", chosen likewise"
+    penalty = (
+        f"L2 penalty with C = {chosen.value:g}, {choice}; {weights}; "
+        "each gene divided by its largest value."
+    )
     return f"Bins as scBERT sees them. {penalty}" if method.endswith("_binned") else penalty
