@@ -86,7 +86,7 @@ def finetune(
         model=classifier,
         plan=partial(cells.epoch, data.rows("train"), settings.seed),
         make=cells.make,
-        loss=partial(_loss, TypeLoss(data.label[data.rows("train")], options), data),
+        loss=partial(_loss, TypeLoss(data.label[data.rows("train")], options), data.label),
         validate=partial(_validate, classifier, cells, data, accelerator.device),
         name_cells=store.cell_names,
         better="validation_macro_f1",
@@ -193,16 +193,20 @@ class _Labelled:
 
 def _loss(
     loss: TypeLoss,
-    data: _Labelled,
+    label: np.ndarray,
     model: nn.Module,
     batch: MiniBatch,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the loss over the cells of a batch, and their number."""
     del generator  # nothing but dropout is random here
-    logits_BC, _ = model(batch.genes_BG, batch.tokens_BG, batch.real_BG)
-    label_B = torch.from_numpy(data.label[batch.rows]).to(logits_BC.device)
-    return loss(logits_BC, label_B), torch.tensor(len(batch.rows), device=logits_BC.device)
+    label_B = torch.from_numpy(label[batch.rows]).to(batch.genes_BG.device)
+    given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
+    if isinstance(model.head, HybridHead):
+        total = loss.of_halves(model.head.halves(model.encoder(*given), *given), label_B)
+    else:
+        total = loss(model(*given)[0], label_B)
+    return total, torch.tensor(len(batch.rows), device=label_B.device)
 
 
 def _validate(

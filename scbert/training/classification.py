@@ -32,6 +32,7 @@ class TypeLoss(nn.Module):
         self.weight_C = torch.tensor(_weights(n_C, options)).float()
         self.gamma = options.focal_gamma if options.loss == "focal" else 0.0
         self.smoothing = options.label_smoothing
+        self.encoder_loss = options.encoder_loss
 
     def forward(self, logits_BC: Tensor, label_B: Tensor) -> Tensor:
         """Return the sum over the cells."""
@@ -43,6 +44,15 @@ class TypeLoss(nn.Module):
             of_label_B = adjusted_BC.log_softmax(-1).gather(1, label_B[:, None]).squeeze(1)
             loss_B = (-torch.expm1(of_label_B)).clamp_min(1e-6) ** self.gamma * loss_B
         return (self.weight_C.to(logits_BC.device)[label_B] * loss_B).sum()
+
+    def of_halves(self, halves: dict[str, Tensor], label_B: Tensor) -> Tensor:
+        """Return the loss of a hybrid head: of its sum, and of the encoder's half alone.
+
+        The linear half fits the training cells almost perfectly, so the loss of the sum alone
+        teaches the encoder nothing (docs/decisions.md).
+        """
+        of_sum = self(halves["expression"] + halves["encoder"], label_B)
+        return of_sum + self.encoder_loss * self(halves["encoder"], label_B)
 
 
 def _weights(n_C: np.ndarray, options: Finetune) -> np.ndarray:

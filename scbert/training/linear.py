@@ -6,6 +6,7 @@ baseline of the comparison is; kept in the bundle, so that it can be scored wher
 Shape letters: C cell types, V genes of the vocabulary.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +107,14 @@ def choose_genes(
     By the F statistic of a one-way analysis of variance of the bins between the types; of equals
     the first in the vocabulary.
     """
-    bins = bins_of(store, rows).tocsc()
-    squares = np.asarray(bins.multiply(bins).mean(axis=0)).ravel()
-    varies = squares > np.asarray(bins.mean(axis=0)).ravel() ** 2 + 1e-9
+    bins = bins_of(store, rows).astype(np.float64).tocsc()  # sums of whole numbers are exact
+    total = np.asarray(bins.sum(axis=0)).ravel()
+    squares = np.asarray(bins.multiply(bins).sum(axis=0)).ravel()
+    varies = len(rows) * squares > total**2
     statistic = np.full(bins.shape[1], -1.0)
-    with np.errstate(divide="ignore"):  # a gene that is the same within each type: infinite
+    with np.errstate(divide="ignore"), warnings.catch_warnings():
+        # a gene that is the same within each type has an infinite one
+        warnings.filterwarnings("ignore", "Features .* are constant")
         statistic[varies] = f_classif(bins[:, varies], label)[0]
     order = pd.Series(statistic).rank(method="first", ascending=False)
     return (order <= n_genes).to_numpy()
