@@ -64,3 +64,8 @@ def test_start_at_gives_a_token_that_is_no_gene_weight_zero(head):
     head.start_at(torch.ones(N_TYPES, N_GENES - 1), torch.zeros(N_TYPES))
     assert head.linear.weight[:, -1].tolist() == [0.0] * N_TYPES
     assert np.array_equal(head.linear.weight[:, :-1].detach(), np.ones((N_TYPES, N_GENES - 1)))
+
+
+def test_contributions_are_what_each_token_adds_to_the_linear_half(head):
+    _, *given = cell()
+    assert head.contributions(*given, cell_type=1).tolist() == [[0.0, 4.0, 0.0, 0.0]]

@@ -105,10 +105,19 @@ class HybridHead(nn.Module):
         encoder_BC, pooled_BD = self.pooled(x_BGD, genes_BG, tokens_BG, real_BG)
         return self._linear(genes_BG, tokens_BG, real_BG) + encoder_BC, pooled_BD
 
+    @torch.no_grad()
+    def contributions(
+        self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, cell_type: int
+    ) -> Tensor:
+        """Return what each token adds to the linear half's logit of a type, shape (B, G)."""
+        return self.linear.weight[cell_type][genes_BG] * self._share(tokens_BG, real_BG)
+
     def _linear(self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor) -> Tensor:
+        return self.linear(_by_gene(self._share(tokens_BG, real_BG), genes_BG, self.n_genes))
+
+    def _share(self, tokens_BG: Tensor, real_BG: Tensor) -> Tensor:
         known_BG = real_BG & (tokens_BG <= self.n_bins)  # a masked gene counts as silent
-        share_BG = tokens_BG * known_BG / self.n_bins
-        return self.linear(_by_gene(share_BG, genes_BG, self.n_genes))
+        return tokens_BG * known_BG / self.n_bins
 
 
 def _by_gene(value_BG: Tensor, genes_BG: Tensor, n_genes: int) -> Tensor:
