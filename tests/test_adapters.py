@@ -121,7 +121,7 @@ def test_the_linear_half_moves_as_far_as_it_may(build, linear, rate):
     merge(fresh)
     merge(model)
     moved = (model.head.linear.weight - fresh.head.linear.weight).abs().max()
-    encoder = (model.head.pooled.classify[-1].weight - 0).abs().max()
+    encoder = (model.head.branch.classify[-1].weight - 0).abs().max()
     assert encoder > 0.02
     assert (moved == 0) if linear == "frozen" else (0.002 < moved < 0.004)  # 3 steps x 0.01 x 0.1
 

@@ -11,7 +11,7 @@ from scbert.training.bundle import load_bundle, new_encoder, new_head
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
 
 
-@pytest.fixture(scope="module", params=["conv", "pooled"])
+@pytest.fixture(scope="module", params=["conv", "pooled", "hybrid"])
 def model(toy, config, request):
     vectors = torch.randn(30, config.network.dim, generator=torch.Generator().manual_seed(1))
     head = toy.change(config.finetune, head=request.param)

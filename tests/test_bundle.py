@@ -56,7 +56,7 @@ def test_a_bundle_holds_these_files_and_each_is_in_the_manifest(toy_run):
     ]
 
 
-@pytest.mark.parametrize("head", ["conv", "pooled", "hybrid"])
+@pytest.mark.parametrize("head", ["conv", "pooled", "hybrid", "hybrid_conv"])
 @pytest.mark.parametrize("attention", ["performer", "exact"])
 def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, head, attention):
     genes = read_vocabulary(toy_run.vocabulary)

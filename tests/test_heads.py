@@ -2,17 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from scbert.network.heads import HybridHead
+from scbert.network.heads import build_head
 
 N_BINS, N_GENES, N_TYPES, DIM = 5, 6, 3, 8
 MASK, PADDING = N_BINS + 1, N_BINS + 2
 
 
-@pytest.fixture
-def head(config, toy):
+@pytest.fixture(params=["hybrid", "hybrid_conv"])
+def head(config, toy, request):
     """Weight 1 of gene 1 for type 0, 10 of gene 4 for type 1; type 2 has bias 0.5 alone."""
     torch.manual_seed(0)
-    made = HybridHead(DIM, N_GENES, toy.change(config.finetune, hidden=(4,)), N_TYPES, N_BINS)
+    settings = toy.change(config.finetune, head=request.param, hidden=(DIM,))
+    made = build_head(settings, DIM, N_GENES, N_TYPES, N_BINS)
     weight = torch.zeros(N_TYPES, N_GENES)
     weight[0, 1], weight[1, 4] = 1.0, 10.0
     made.start_at(weight, torch.tensor([0.0, 0.0, 0.5]))
@@ -43,7 +44,7 @@ def test_hybrid_head_counts_masked_genes_and_padding_as_silent(head):
 
 def test_the_halves_add_up_to_the_logits(head):
     with torch.no_grad():
-        head.pooled.classify[-1].weight.fill_(0.3)
+        head.branch.classify[-1].weight.fill_(0.3)
     logits, _ = head(*cell())
     halves = head.halves(*cell())
     assert set(halves) == {"expression", "encoder"}
@@ -54,7 +55,7 @@ def test_the_halves_add_up_to_the_logits(head):
 def test_both_halves_are_trained(head):
     logits, _ = head(*cell())
     logits[0, 0].backward()
-    last = head.pooled.classify[-1].weight.grad
+    last = head.branch.classify[-1].weight.grad
     assert last[0].abs().max() > 0
     assert head.linear.weight.grad[0].tolist() == pytest.approx([0, 1, 0, 0, 0.4, 0])
 

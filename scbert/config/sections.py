@@ -301,7 +301,8 @@ class Split(Section):
 class Head(Section):
     """What names the cell types: all that is needed to build it again."""
 
-    head: Literal["pooled", "conv", "hybrid"]  # attention pooling, the paper's, see network.heads
+    head: Literal["pooled", "conv", "hybrid", "hybrid_conv"]  # attention pooling; the paper's; a
+    # linear model of expression and one of these
     hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers
     dropout: float = Field(ge=0, lt=1)
 

@@ -72,16 +72,18 @@ class HybridHead(nn.Module):
     """A linear model of expression, and what the encoder adds to its logits.
 
     The linear half is the logistic regression that was fitted before, on bin / n_bins of each gene
-    of the vocabulary; the last layer of the other half, a pooled head, starts at zero. So training
-    starts exactly at the logistic regression. The cell vector is the pooled head's.
+    of the vocabulary; the last layer of the other half, a head of its own, starts at zero. So
+    training starts exactly at the logistic regression. The cell vector is that head's.
     """
 
-    def __init__(self, dim: int, n_genes: int, settings: Head, n_types: int, n_bins: int) -> None:
+    def __init__(
+        self, branch: PooledHead | ConvHead, n_genes: int, n_types: int, n_bins: int
+    ) -> None:
         super().__init__()
         self.n_genes, self.n_bins = n_genes, n_bins
         self.linear = nn.Linear(n_genes, n_types)
-        self.pooled = PooledHead(dim, settings, n_types)
-        for weight in self.pooled.classify[-1].parameters():
+        self.branch = branch
+        for weight in branch.classify[-1].parameters():
             nn.init.zeros_(weight)
 
     def start_at(self, weight_CV: Tensor, bias_C: Tensor) -> None:
@@ -95,15 +97,15 @@ class HybridHead(nn.Module):
         self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
     ) -> dict[str, Tensor]:
         """Return the logits_BC of each half; they add up to those of the head."""
-        encoder_BC, _ = self.pooled(x_BGD, genes_BG, tokens_BG, real_BG)
+        encoder_BC, _ = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
         return {"expression": self._linear(genes_BG, tokens_BG, real_BG), "encoder": encoder_BC}
 
     def forward(
         self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return logits_BC and the cell vectors."""
-        encoder_BC, pooled_BD = self.pooled(x_BGD, genes_BG, tokens_BG, real_BG)
-        return self._linear(genes_BG, tokens_BG, real_BG) + encoder_BC, pooled_BD
+        encoder_BC, vectors_BD = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
+        return self._linear(genes_BG, tokens_BG, real_BG) + encoder_BC, vectors_BD
 
     @torch.no_grad()
     def contributions(
@@ -138,10 +140,10 @@ def _layers(
 
 def build_head(settings: Head, dim: int, n_genes: int, n_types: int, n_bins: int) -> nn.Module:
     """Build the head that the settings name."""
-    match settings.head:
-        case "conv":
-            return ConvHead(dim, n_genes, settings, n_types)
-        case "pooled":
-            return PooledHead(dim, settings, n_types)
-        case "hybrid":
-            return HybridHead(dim, n_genes, settings, n_types, n_bins)
+    if settings.head in {"conv", "hybrid_conv"}:
+        branch: PooledHead | ConvHead = ConvHead(dim, n_genes, settings, n_types)
+    else:
+        branch = PooledHead(dim, settings, n_types)
+    if settings.head.startswith("hybrid"):
+        return HybridHead(branch, n_genes, n_types, n_bins)
+    return branch
