@@ -15,6 +15,7 @@ rule finetune:
         genes="results/models/{dataset}/seed{seed}/genes.tsv",
         labels="results/models/{dataset}/seed{seed}/labels.json",
         calibration="results/models/{dataset}/seed{seed}/calibration.json",
+        linear="results/models/{dataset}/seed{seed}/logistic_regression.safetensors",
         history="results/models/{dataset}/seed{seed}/history.jsonl",
     log:
         "logs/finetune/{dataset}/seed{seed}.log",

@@ -192,3 +192,30 @@ def test_to_moves_tensors_and_keeps_rows():
     assert {moved.genes_BG.device.type, moved.real_BG.device.type} == {"meta"}
     assert moved.rows is batch.rows
     assert batch.tokens_BG.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("sequence", "genes", "tokens"),
+    [
+        ("expressed_genes", [[0, 0], [0, 0], [0, 4]], [[PADDING] * 2, [2, PADDING], [3, 4]]),
+        ("all_genes", [[0, 2, 4]] * 3, [[0, 0, 0], [2, 0, 0], [3, 1, 4]]),
+        ("paper", [[0, 2, 4, 5]] * 3, [[0, 0, 0, 0], [2, 0, 0, 0], [3, 1, 4, 0]]),
+    ],
+)
+def test_only_the_given_genes_are_tokens(sequence, genes, tokens):
+    """The appended token of sequence `paper` is no gene and stays."""
+    used = np.array([True, False, sequence != "expressed_genes", False, True])
+    cells = CellBatches(store_of(THREE_CELLS), sequence, N_BINS, 100, used)
+    batch = cells.make(np.arange(3))
+    assert batch.genes_BG.tolist() == genes
+    assert batch.tokens_BG.tolist() == tokens
+    assert cells.lengths().tolist() == [int((row != PADDING).sum()) for row in batch.tokens_BG]
+
+
+def test_lengths_are_those_of_the_used_genes_for_many_cells(monkeypatch):
+    """Cells are counted a few at a time; cells without tokens lie at the edges."""
+    monkeypatch.setattr("scbert.training.batches.CELLS_AT_ONCE", 2)
+    rows = [[0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 1]]
+    used = np.array([True, False, True])
+    cells = CellBatches(store_of(rows), "expressed_genes", N_BINS, 100, used)
+    assert cells.lengths().tolist() == [0, 1, 1, 0, 2]

@@ -11,11 +11,12 @@ from scbert.cells.store import checksum_line, open_store
 from scbert.files import read_json
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
-from scbert.training.predict import predict
+from scbert.training.predict import outputs, predict
 
 WEIGHTS, CALIBRATION = "weights.safetensors", "calibration.json"
+LINEAR = "logistic_regression.safetensors"
 TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
-TRAINED = (WEIGHTS, CALIBRATION, "labels.json", "genes.tsv")
+TRAINED = (WEIGHTS, CALIBRATION, "labels.json", "genes.tsv", LINEAR)
 
 
 def read_split(path):
@@ -182,6 +183,98 @@ def test_the_head_alone_leaves_the_encoder_as_it_was(toy, toy_run, short, train)
     changed = {key for key, value in trained.items() if not torch.equal(before[key], value)}
     assert "gene.weight" in changed
     assert not [key for key in changed if "projection" in key]  # frozen in fine-tuning
+
+
+def changed(toy, settings, **values):
+    return settings.model_copy(update={"finetune": toy.change(settings.finetune, **values)})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train": "lora"},
+        {"gene_identity": "residual"},
+        {"head": "hybrid", "linear": "trainable", "variable_genes": 40},
+    ],
+)
+def test_a_stopped_run_with_additions_ends_with_the_same_bits(
+    toy, short, train, stop_at_epoch, values
+):
+    settings = changed(toy, short, **values)
+    with stop_at_epoch(2):
+        train("parts", settings)
+    whole, parts = train("whole", settings), train("parts", settings)
+    assert same_bits(whole, parts)
+    assert history_of(whole) == history_of(parts)
+    names = load_bundle(whole).model.state_dict()
+    assert not [name for name in names if "parametrizations" in name]
+
+
+def test_a_frozen_encoder_keeps_its_weights_while_lora_and_residual_change_them(
+    toy, toy_run, short, train
+):
+    before = load_bundle(toy_run.pretrained).model.encoder.state_dict()
+    lora = load_bundle(train("lora", changed(toy, short, train="lora"))).model.encoder.state_dict()
+    moved = {key for key, value in lora.items() if not torch.equal(before[key], value)}
+    assert moved
+    assert all(key.startswith("performer.net.layers") for key in moved)
+    settings = changed(toy, short, train="head", gene_identity="residual")
+    residual = load_bundle(train("residual", settings)).model.encoder.state_dict()
+    assert {k for k, v in residual.items() if not torch.equal(before[k], v)} == {"gene.weight"}
+
+
+def test_the_hybrid_is_the_logistic_regression_and_what_the_encoder_adds(
+    toy, toy_run, short, train
+):
+    """Both halves are scored in every epoch, and predicted beside their sum."""
+    path = train("hybrid", changed(toy, short, head="hybrid", linear="frozen"))
+    bundle, store = load_bundle(path), open_store(toy_run.tokens)
+    cells = CellBatches(store, "expressed_genes", 5, 4096)
+    rows = np.arange(20)
+    found = outputs(bundle.model, cells, rows, torch.device("cpu"))
+    assert np.abs(found.halves["expression"] - bundle.linear.logits(store, rows)).max() < 1e-4
+    total = found.halves["expression"] + found.halves["encoder"]
+    assert np.abs(total - found.logits).max() < 1e-5
+    assert np.abs(found.halves["encoder"]).max() > 0.01
+    scores = [
+        (record["validation_macro_f1_expression"], record["validation_macro_f1_encoder"])
+        for record in history_of(path)
+    ]
+    assert len({expression for expression, _ in scores}) == 1
+    assert all(0 <= encoder <= 1 for _, encoder in scores)
+
+
+def test_a_head_without_halves_has_none(toy_run):
+    bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
+    cells = CellBatches(store, "expressed_genes", 5, 4096)
+    assert outputs(bundle.model, cells, np.arange(3), torch.device("cpu")).halves == {}
+
+
+def test_every_model_keeps_the_logistic_regression_of_its_training_cells(toy_run):
+    bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
+    split = read_split(toy_run.split).set_index("cell").loc[store.cell_names()]
+    rows = np.flatnonzero(split.part == "test")
+    names = np.array([label["name"] for label in bundle.labels])
+    predicted = names[bundle.linear.logits(store, rows).argmax(axis=1)]
+    assert (predicted == split.cell_type.iloc[rows]).mean() > 0.85
+    assert load_bundle(toy_run.pretrained).linear is None
+
+
+def test_variable_genes_are_the_only_tokens_and_the_bundle_knows_them(
+    toy, toy_run, short, train, tmp_path
+):
+    """The planted markers are the first thirty genes; test cells have no say in the choice."""
+    settings = changed(toy, short, variable_genes=25)
+    bundle = load_bundle(train("few", settings))
+    assert bundle.used.sum() == 25
+    markers = bundle.genes.symbol.isin(toy.symbols[:30]).to_numpy()
+    assert (bundle.used & markers).sum() >= 24
+    assert not bundle.linear.weight_CV[:, ~bundle.used].any()
+    assert load_bundle(toy_run.model).used is None
+    split = read_split(toy_run.split)
+    split.loc[split.part == "test", "cell_type"] = "nobody knows"
+    given = write_split(tmp_path / "blind.tsv", split)
+    assert same_bits(train("blind", settings, split=given), tmp_path / "few")
 
 
 def test_validation_cells_of_a_type_that_training_lacks_are_left_out(toy_run, train, tmp_path):

@@ -3,17 +3,15 @@ import torch
 from pydantic import ValidationError
 
 from scbert.config import Finetune, Network
+from scbert.network.heads import ConvHead, HybridHead, PooledHead, build_head
 from scbert.network.masking import mask_id, padding_id
 from scbert.network.model import (
     CellTypeModel,
-    ConvHead,
     Encoder,
     MaskedExpressionModel,
-    PooledHead,
-    build_head,
 )
 
-HEADS = pytest.mark.parametrize("head", ["conv", "pooled"])
+HEADS = pytest.mark.parametrize("head", ["conv", "pooled", "hybrid", "hybrid_conv"])
 N_BINS, N_GENES, N_TYPES = 5, 12, 3
 PADDING = padding_id(N_BINS)
 
@@ -40,7 +38,9 @@ def build(network, finetuning, head="conv", seed=0):
     torch.manual_seed(seed)
     encoder = Encoder(network, N_BINS, vectors(network.dim), seed)
     settings = change(finetuning, head=head)
-    return CellTypeModel(encoder, build_head(settings, network.dim, N_GENES, N_TYPES)).eval()
+    return CellTypeModel(
+        encoder, build_head(settings, network.dim, N_GENES, N_TYPES, N_BINS)
+    ).eval()
 
 
 def cells():
@@ -98,7 +98,7 @@ def test_conv_head_puts_each_gene_in_its_place(network, finetuning):
     head.first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     x = torch.tensor([[[1.0, 9.0], [2.0, 9.0], [-3.0, 9.0], [5.0, 9.0]]])
     genes = torch.tensor([[4, 1, 6, 0]])
-    head(x, genes, torch.tensor([[True, True, True, False]]))
+    head(x, genes, torch.ones_like(genes), torch.tensor([[True, True, True, False]]))
     expected = [0.0] * N_GENES
     expected[4], expected[1] = 1.0, 2.0  # gene 6 is negative before the ReLU, gene 0 is padding
     assert seen[0][0].tolist() == expected
@@ -200,7 +200,13 @@ def test_inputs_are_left_alone(network, finetuning, head):
 
 
 @pytest.mark.parametrize(
-    ("head", "kind", "width"), [("conv", ConvHead, 16), ("pooled", PooledHead, 16)]
+    ("head", "kind", "width"),
+    [
+        ("conv", ConvHead, 16),
+        ("pooled", PooledHead, 16),
+        ("hybrid", HybridHead, 16),
+        ("hybrid_conv", HybridHead, 16),
+    ],
 )
 def test_build_head_builds_what_is_named(network, finetuning, head, kind, width):
     model = build(network, finetuning, head)
@@ -213,13 +219,13 @@ def test_build_head_builds_what_is_named(network, finetuning, head, kind, width)
 @HEADS
 def test_heads_take_any_number_of_hidden_layers(network, finetuning, head):
     settings = change(finetuning, head=head, hidden=(8, 6, 4))
-    made = build_head(settings, network.dim, N_GENES, N_TYPES)
+    made = build_head(settings, network.dim, N_GENES, N_TYPES, N_BINS)
     sizes = [m.out_features for m in made.modules() if isinstance(m, torch.nn.Linear)]
-    assert sizes[1:] == [8, 6, 4, N_TYPES]
+    assert sizes[-4:] == [8, 6, 4, N_TYPES]
 
 
 def test_wrong_settings_are_refused(network, finetuning):
-    with pytest.raises(ValidationError, match="'pooled' or 'conv'"):
+    with pytest.raises(ValidationError, match="'hybrid' or 'hybrid_conv'"):
         Finetune.model_validate(finetuning.model_dump() | {"head": "mean"})
     with pytest.raises(ValidationError, match="multiple of heads"):
         Network.model_validate(network.model_dump() | {"dim": 14, "heads": 2})

@@ -301,15 +301,39 @@ class Split(Section):
 class Head(Section):
     """What names the cell types: all that is needed to build it again."""
 
-    head: Literal["pooled", "conv"]  # attention pooling, or the paper's convolution
+    head: Literal["pooled", "conv", "hybrid", "hybrid_conv"]  # attention pooling; the paper's; a
+    # linear model of expression and one of these
     hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers
     dropout: float = Field(ge=0, lt=1)
+
+
+class Lora(Section):
+    """Low-rank additions to the encoder's weights (Hu et al. 2022)."""
+
+    rank: Count
+    alpha: float = Field(gt=0)  # the addition is multiplied by alpha / rank
 
 
 class Finetune(Head):
     """Supervised fine-tuning."""
 
-    train: Literal["all", "head"]  # all weights, or only the head
+    train: Literal["all", "last", "head", "lora", "original"]  # of the encoder, beside the head
+    last_layers: Count  # used if train is last
+    lora: Lora  # used if train is lora
+    gene_identity: Literal["keep", "frozen", "trainable", "residual"]  # the gene vectors; keep: as
+    # network.gene_identity says if train is all, else frozen
+    linear: Literal["frozen", "trainable"]  # the linear half of the hybrid head
+    linear_rate: float = Field(gt=0, le=1)  # its learning rate / that of the rest
+    encoder_loss: float = Field(ge=0)  # weight of the loss of the hybrid head's other half alone
+    variable_genes: Count | None  # genes that may be tokens, chosen on training cells; null: all
+    loss: Literal["cross_entropy", "focal"]
+    focal_gamma: float = Field(ge=0)  # used if loss is focal
+    class_balance: Literal["none", "balanced", "effective"]  # weights of the cells by their type
+    effective_beta: Share  # used if class_balance is effective
+    logit_adjustment: float = Field(ge=0)  # tau of Menon et al. 2021; 0: none
+    label_smoothing: float = Field(ge=0, lt=1)
+    c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty of
+    # the logistic regression that is fitted beside the model
     optimizer: Optimizer
     patience: Count  # epochs without a better validation macro F1
     seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each

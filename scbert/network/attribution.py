@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
 
 
@@ -66,7 +67,10 @@ def integrated_gradients(  # noqa: PLR0913  a cell is three tensors
         n_steps=steps,
         internal_batch_size=len(tokens_BG),  # one point at a time: memory of a training step
     )
-    return attribution_BGD.sum(dim=-1).detach()
+    attribution_BG = attribution_BGD.sum(dim=-1).detach()
+    if isinstance(model.head, HybridHead):  # its linear half sees bins, not the token's vectors
+        attribution_BG += model.head.contributions(genes_BG, tokens_BG, real_BG, cell_type)
+    return attribution_BG
 
 
 def _captum_method(model: CellTypeModel) -> Any:

@@ -164,9 +164,8 @@ def _run(bundle: Bundle, store: TokenStore) -> tuple[np.ndarray, np.ndarray]:
     assert isinstance(bundle.model, CellTypeModel)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = bundle.config
-    cells = CellBatches(
-        store, config["sequence"], config["n_bins"], config["annotate"]["tokens_per_batch"]
-    )
+    budget = config["annotate"]["tokens_per_batch"]
+    cells = CellBatches(store, config["sequence"], config["n_bins"], budget, bundle.used)
     with tqdm(total=len(store), unit=" cells", disable=None) as bar:
         return predict(bundle.model.to(device), cells, np.arange(len(store)), device, bar.update)
 

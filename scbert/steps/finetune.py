@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scbert.cells.genes import vocabulary_sha256
-from scbert.cells.store import open_store
+from scbert.cells.store import TokenStore, open_store
 from scbert.cells.tables import read_table
 from scbert.config import FinetuneSettings
 from scbert.evidence.confidence import (
@@ -25,14 +24,18 @@ from scbert.evidence.confidence import (
     softmax,
 )
 from scbert.files import sha256_of
+from scbert.network.adapters import choose_trained, merge
+from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
 from scbert.provenance import provenance
 from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.bundle import load_bundle, new_head, save_bundle
+from scbert.training.bundle import LINEAR, Bundle, load_bundle, new_head, save_bundle, seeded
 from scbert.training.checkpoint import remove_checkpoint
+from scbert.training.classification import TypeLoss
+from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
 from scbert.training.loop import UNIMPORTANT, Task, fit, make_accelerator
-from scbert.training.predict import predict
+from scbert.training.predict import outputs, predict
 from scbert.training.stopping import StopRequest
 
 log = logging.getLogger(__name__)
@@ -69,27 +72,25 @@ def finetune(
     require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
     options = settings.finetune
     data = _Labelled(split, store.cell_names())
+    used, linear = _linear(store, data, bundle.config["n_bins"], settings)
     cells = CellBatches(
         store,
         bundle.config["sequence"],
         bundle.config["n_bins"],
         options.optimizer.tokens_per_batch,
+        used,
     )
-    dim = bundle.config["network"]["dim"]
-    encoder = bundle.model.encoder
-    head = new_head(options, dim, encoder.gene.num_embeddings, len(data.classes), settings.seed)
-    classifier = CellTypeModel(encoder, head)
-    if options.train == "head":
-        classifier.encoder.requires_grad_(requires_grad=False)
+    classifier = _new_classifier(bundle, linear, settings)
     accelerator = make_accelerator(options.optimizer)
     task = Task(
         model=classifier,
         plan=partial(cells.epoch, data.rows("train"), settings.seed),
         make=cells.make,
-        loss=data.loss,
+        loss=partial(_loss, TypeLoss(data.label[data.rows("train")], options), data.label),
         validate=partial(_validate, classifier, cells, data, accelerator.device),
         name_cells=store.cell_names,
         better="validation_macro_f1",
+        least_first_loss=float(np.log(len(data.classes))),
         patience=options.patience,
         identity={
             "pretrained": sha256_of(pretrained / "weights.safetensors"),  # made again, the same
@@ -100,6 +101,7 @@ def finetune(
         },
     )
     history = fit(task, options.optimizer, settings.seed, accelerator, checkpoint)
+    merge(classifier)
     calibration = _calibrate(classifier, cells, data, settings, accelerator.device)
     log.info("calibration: %s", calibration)
     config = {
@@ -112,9 +114,48 @@ def finetune(
         "pretrained": {"sha256": bundle.sha256, **bundle.config},
         "provenance": provenance(),
     }
-    extra = {"labels": _terms(data.classes, ontology), "calibration": calibration}
-    save_bundle(model, classifier, config, bundle.genes, history, extra)
+    extra = {
+        "labels": _terms(data.classes, ontology),
+        "calibration": calibration,
+        LINEAR: linear,
+    }
+    genes = bundle.genes if used is None else bundle.genes.assign(used=used)
+    save_bundle(model, classifier, config, genes, history, extra)
     remove_checkpoint(checkpoint)
+
+
+def _linear(
+    store: TokenStore, data: "_Labelled", n_bins: int, settings: FinetuneSettings
+) -> tuple[np.ndarray | None, LinearModel]:
+    """Choose the genes that may be tokens, and fit the logistic regression on them."""
+    options = settings.finetune
+    rows, validation = data.rows("train"), data.rows("validation")
+    used = None
+    if options.variable_genes is not None:
+        used = choose_genes(store, rows, data.label[rows], options.variable_genes)
+    labelled = (rows, data.label[rows], validation, data.label[validation])
+    linear = fit_logistic_regression(
+        store, *labelled, n_bins, options.c_grid, settings.seed, genes=used
+    )
+    predicted = linear.logits(store, validation).argmax(axis=1)
+    score = f1_score(data.label[validation], predicted, average="macro", zero_division=0)
+    log.info("logistic regression: C %g, validation macro F1 %.4f", linear.c, score)
+    return used, linear
+
+
+def _new_classifier(
+    bundle: Bundle, linear: LinearModel, settings: FinetuneSettings
+) -> CellTypeModel:
+    """Put a new head on the pretrained encoder, and choose what of both is trained."""
+    encoder, options = bundle.model.encoder, settings.finetune
+    sizes = (encoder.gene.num_embeddings, len(linear.bias_C), linear.n_bins)
+    head = new_head(options, bundle.config["network"]["dim"], *sizes, settings.seed)
+    if isinstance(head, HybridHead):
+        head.start_at(torch.from_numpy(linear.weight_CV), torch.from_numpy(linear.bias_C))
+    classifier = CellTypeModel(encoder, head)
+    with seeded(settings.seed):
+        choose_trained(classifier, options)
+    return classifier
 
 
 class _Labelled:
@@ -149,15 +190,23 @@ class _Labelled:
         """Return the rows of a part that have a type seen in training, ascending."""
         return np.flatnonzero((self.part == part) & (self.label != NO_TYPE))
 
-    def loss(
-        self, model: nn.Module, batch: MiniBatch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return the sum of the cross-entropy over the cells of a batch, and their number."""
-        del generator  # nothing but dropout is random here
-        logits_BC, _ = model(batch.genes_BG, batch.tokens_BG, batch.real_BG)
-        label_B = torch.from_numpy(self.label[batch.rows]).to(logits_BC.device)
-        loss = functional.cross_entropy(logits_BC.float(), label_B, reduction="sum")
-        return loss, torch.tensor(len(batch.rows), device=logits_BC.device)
+
+def _loss(
+    loss: TypeLoss,
+    label: np.ndarray,
+    model: nn.Module,
+    batch: MiniBatch,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the loss over the cells of a batch, and their number."""
+    del generator  # nothing but dropout is random here
+    label_B = torch.from_numpy(label[batch.rows]).to(batch.genes_BG.device)
+    given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
+    if isinstance(model.head, HybridHead):
+        total = loss.of_halves(model.head.halves(model.encoder(*given), *given), label_B)
+    else:
+        total = loss(model(*given)[0], label_B)
+    return total, torch.tensor(len(batch.rows), device=label_B.device)
 
 
 def _validate(
@@ -168,13 +217,19 @@ def _validate(
     stop: StopRequest,
 ) -> dict[str, float]:
     rows = data.rows("validation")
-    logits, _ = predict(model, cells, rows, device, lambda _: stop.check())
-    label, predicted = data.label[rows], logits.argmax(axis=1)
-    probability = softmax(logits, 1.0)[np.arange(len(rows)), label]
+    label = data.label[rows]
+    found = outputs(model, cells, rows, device, lambda _: stop.check())
+    probability = softmax(found.logits, 1.0)[np.arange(len(rows)), label]
+    named = {"": found.logits} | {f"_{half}": logits for half, logits in found.halves.items()}
     return {
         "validation_loss": float(-np.log(np.maximum(probability, 1e-12)).mean()),
-        "validation_accuracy": float(accuracy_score(label, predicted)),
-        "validation_macro_f1": float(f1_score(label, predicted, average="macro", zero_division=0)),
+        "validation_accuracy": float(accuracy_score(label, found.logits.argmax(axis=1))),
+        **{
+            f"validation_macro_f1{half}": float(
+                f1_score(label, logits.argmax(axis=1), average="macro", zero_division=0)
+            )
+            for half, logits in named.items()
+        },
     }
 
 

@@ -5,6 +5,7 @@ Shape letters: B cells in a mini-batch, G genes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from scbert.network.masking import padding_id
 
 MOST_PADDING = 0.08  # share of a batch
 ENOUGH_CELLS = 8  # in fewer, padding costs less than one more batch
+CELLS_AT_ONCE = 10_000  # whose genes are looked at together, to count the used ones
 POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled
 
 
@@ -51,12 +53,15 @@ class CellBatches:
         no gene.
     tokens_per_batch
         Largest B x G, padding included; a longer cell gets a batch of its own.
+    genes
+        Which genes of the vocabulary may be tokens, shape (vocabulary,); None: all.
     """
 
     store: TokenStore
     sequence: str
     n_bins: int
     tokens_per_batch: int
+    genes: np.ndarray | None = None
 
     @property
     def _n_genes(self) -> int:
@@ -64,11 +69,24 @@ class CellBatches:
 
     def lengths(self) -> np.ndarray:
         """Return the number of tokens of each cell in this mode, shape (cells,)."""
-        if self.sequence == "expressed_genes":
-            return self.store.lengths()
+        used = np.ones(self._n_genes, dtype=bool) if self.genes is None else self.genes
         if self.sequence == "paper":
-            return np.full(len(self.store), self._n_genes + 1)
-        return self.store.measured.sum(axis=1)[self.store.sample]
+            return np.full(len(self.store), used.sum() + 1)
+        if self.sequence == "all_genes":
+            return self.store.measured[:, used].sum(axis=1)[self.store.sample]
+        return self.store.lengths() if self.genes is None else self._used_lengths
+
+    @cached_property
+    def _used_lengths(self) -> np.ndarray:
+        """Number of expressed genes of each cell that may be tokens; reads the whole store once."""
+        starts = np.arange(0, len(self.store), CELLS_AT_ONCE)
+        counts = [self._count(slice(start, start + CELLS_AT_ONCE)) for start in starts]
+        return np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
+
+    def _count(self, cells: slice) -> np.ndarray:
+        ends = self.store.indptr[cells.start : cells.stop + 1]
+        used = self.genes[self.store.gene[ends[0] : ends[-1]]]
+        return np.diff(np.concatenate([[0], used.cumsum()])[ends - ends[0]])
 
     def plan(self, rows: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
         """Divide cells into batches: shuffled by `rng`, or, without one, from short to long."""
@@ -103,6 +121,13 @@ class CellBatches:
         return MiniBatch(rows, *(torch.from_numpy(array) for array in (genes, tokens, real)))
 
     def _cell(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        genes, bins = self._every_token(row)
+        if self.genes is None:
+            return genes, bins
+        used = np.append(self.genes, True)[genes]  # the appended token of `paper` is no gene
+        return genes[used], bins[used]
+
+    def _every_token(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         genes, bins = self.store.tokens(row)
         if self.sequence == "expressed_genes":
             return genes, bins

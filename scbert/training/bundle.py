@@ -1,8 +1,9 @@
 """A model as a folder that can be copied to another machine and annotates there.
 
-weights.safetensors · config.json · genes.tsv · labels.json and calibration.json (fine-tuned only) ·
-history.jsonl · MANIFEST.sha256, and README.md, the model card, for people. Nothing is unpickled,
-only these names are read, and each is checked against the manifest.
+weights.safetensors · config.json · genes.tsv · labels.json, calibration.json and
+logistic_regression.safetensors (fine-tuned only) · history.jsonl · MANIFEST.sha256, and README.md,
+the model card, for people. Nothing is unpickled, only these names are read, and each is checked
+against the manifest.
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import ValidationError
@@ -23,9 +25,13 @@ from scbert.cells.genes import read_vocabulary
 from scbert.cells.tables import write_table
 from scbert.config import Head, Network
 from scbert.files import publish, read_json, sha256_of, write_json
-from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel, build_head
+from scbert.network.heads import build_head
+from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel
+from scbert.training.linear import LinearModel, load_linear, save_linear
 
-FORMAT = 2
+FORMAT = 3  # 2 had no logistic regression, and all genes of the vocabulary as tokens
+READABLE = (2, 3)
+LINEAR = "logistic_regression"
 MANIFEST = "MANIFEST.sha256"
 
 
@@ -33,8 +39,9 @@ MANIFEST = "MANIFEST.sha256"
 class Bundle:
     """A model and all that it needs to be used.
 
-    `labels` (names of the cell types, with Cell Ontology ids) and `calibration` are None in a
-    pretrained bundle.
+    `labels` (names of the cell types, with Cell Ontology ids), `calibration` and `linear`, the
+    logistic regression of the same training cells, are None in a pretrained bundle; the last also
+    in one that another program trained.
     """
 
     model: MaskedExpressionModel | CellTypeModel
@@ -42,7 +49,13 @@ class Bundle:
     genes: pd.DataFrame
     labels: list[dict[str, str]] | None
     calibration: dict[str, Any] | None
+    linear: LinearModel | None
     sha256: str
+
+    @property
+    def used(self) -> np.ndarray | None:
+        """Which genes of the vocabulary may be tokens, shape (V,); None: all."""
+        return (self.genes.used == "True").to_numpy() if "used" in self.genes else None
 
 
 def gene_table(gene_vectors_VD: Tensor, sequence: str) -> Tensor:
@@ -54,7 +67,7 @@ def gene_table(gene_vectors_VD: Tensor, sequence: str) -> Tensor:
 
 def new_encoder(network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int) -> Encoder:
     """Build an encoder whose weights follow from the seed."""
-    with _seeded(seed):
+    with seeded(seed):
         return Encoder(network, n_bins, gene_vectors_VD, seed)
 
 
@@ -62,19 +75,21 @@ def new_pretraining_model(
     network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int
 ) -> MaskedExpressionModel:
     """Build an encoder and the layer that predicts bins; their weights follow from the seed."""
-    with _seeded(seed):
+    with seeded(seed):
         encoder = Encoder(network, n_bins, gene_vectors_VD, seed)
         return MaskedExpressionModel(encoder, network.dim, n_bins)
 
 
-def new_head(settings: Head, dim: int, n_genes: int, n_types: int, seed: int) -> nn.Module:
+def new_head(
+    settings: Head, dim: int, n_genes: int, n_types: int, n_bins: int, seed: int
+) -> nn.Module:
     """Build a head whose weights follow from the seed."""
-    with _seeded(seed):
-        return build_head(settings, dim, n_genes, n_types)
+    with seeded(seed):
+        return build_head(settings, dim, n_genes, n_types, n_bins)
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draw from the seed inside, and leave torch's generator as it was."""
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(seed)
@@ -89,7 +104,11 @@ def save_bundle(
     history: list[dict],
     extra: dict[str, Any],
 ) -> None:
-    """Write a bundle; `extra` are further JSON files by name (labels, calibration, validation)."""
+    """Write a bundle.
+
+    `extra` are further files by name: labels, calibration and validation as JSON, the logistic
+    regression as safetensors.
+    """
     with publish(folder) as unfinished:
         unfinished.mkdir()
         weights = {
@@ -101,7 +120,10 @@ def save_bundle(
         lines = [json.dumps(record) + "\n" for record in history]
         (unfinished / "history.jsonl").write_text("".join(lines))
         for name, content in extra.items():
-            write_json(unfinished / f"{name}.json", content)
+            if isinstance(content, LinearModel):
+                save_linear(unfinished / f"{name}.safetensors", content)
+            else:
+                write_json(unfinished / f"{name}.json", content)
         sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(unfinished.iterdir())]
         (unfinished / MANIFEST).write_text("".join(sums))
 
@@ -116,14 +138,17 @@ def load_bundle(folder: Path) -> Bundle:
     """
     verified = _verify(folder)
     config = read_json(folder / "config.json")
-    if config.get("format") != FORMAT:
+    if config.get("format") not in READABLE:
         raise ValueError(
             f"{folder} has bundle format {config.get('format')}, but this version reads "
-            f"{FORMAT}. Use the version of scbert that config.json names, or train the model again."
+            f"{' and '.join(map(str, READABLE))}. Use the version of scbert that config.json "
+            "names, or train the model again."
         )
     genes = read_vocabulary(folder / "genes.tsv")
-    labels = read_json(folder / "labels.json") if "labels.json" in verified else None
-    calibration = read_json(folder / "calibration.json") if "calibration.json" in verified else None
+    labels, calibration = (
+        read_json(folder / name) if name in verified else None
+        for name in ("labels.json", "calibration.json")
+    )
     try:
         model = empty_model(config, len(genes), None if labels is None else len(labels))
     except (KeyError, ValidationError) as error:
@@ -133,12 +158,23 @@ def load_bundle(folder: Path) -> Bundle:
         ) from error
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (RuntimeError, SafetensorError) as error:
+        linear = _load_linear(folder, verified, labels, len(genes))
+    except (RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"the weights in {folder} cannot be read or do not fit its config.json. Copy the "
             f"folder again from where it was made. ({error})"
         ) from error
-    return Bundle(model.eval(), config, genes, labels, calibration, sha256_of(folder / MANIFEST))
+    sha256 = sha256_of(folder / MANIFEST)
+    return Bundle(model.eval(), config, genes, labels, calibration, linear, sha256)
+
+
+def _load_linear(
+    folder: Path, verified: set[str], labels: list[dict[str, str]] | None, n_genes: int
+) -> LinearModel | None:
+    name = f"{LINEAR}.safetensors"
+    if labels is None or name not in verified:
+        return None
+    return load_linear(folder / name, len(labels), n_genes)
 
 
 def _verify(folder: Path) -> set[str]:
@@ -176,4 +212,5 @@ def empty_model(
         return new_pretraining_model(network, config["n_bins"], vectors_VD, seed=0)
     encoder = new_encoder(network, config["n_bins"], vectors_VD, seed=0)
     head = Head.model_validate({key: config["finetune"][key] for key in Head.model_fields})
-    return CellTypeModel(encoder, new_head(head, network.dim, len(vectors_VD), n_types, seed=0))
+    sizes = (network.dim, len(vectors_VD), n_types, config["n_bins"])
+    return CellTypeModel(encoder, new_head(head, *sizes, seed=0))

@@ -63,6 +63,8 @@ class Task:
     validation, which ends early if `stop.received`. `better` names the validation number that
     chooses the best epoch: higher is better; None keeps the last one. `after_step(step)` is called
     after each optimizer step; `name_cells(rows)` names the cells of a batch that broke the run.
+    A loss explodes against that of the first step, or `least_first_loss` if that is more: a model
+    that begins well has a small one.
     """
 
     model: nn.Module
@@ -75,6 +77,7 @@ class Task:
     patience: int | None = None
     after_step: Callable[[int], None] = lambda step: None
     identity: dict[str, Any] = field(default_factory=dict)
+    least_first_loss: float = 0.0
 
 
 def make_accelerator(settings: Optimizer) -> Accelerator:
@@ -154,7 +157,7 @@ class _Trainer:
         if accelerator.is_main_process:
             truncate_lines(folder / HISTORY, self.state.step)
         self.stop = StopRequest()
-        self.readout = Readout(settings.explosion, folder, task.name_cells)
+        self.readout = Readout(settings.explosion, folder, task.name_cells, task.least_first_loss)
         self.saved = time.monotonic()
         self.began: tuple[float, float] | None = None  # share of the run that was done, and when
 

@@ -1,15 +1,54 @@
 """Run a cell-type model over cells, in batches of similar length; the order of cells is kept."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
-from scbert.training.batches import CellBatches
+from scbert.training.batches import CellBatches, MiniBatch
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of cells, float32, in the order that was asked for.
+
+    `logits` (cells, types), `vectors` (cells, width of the head). `halves` has the logits of each
+    half of a hybrid head, expression and encoder, which add up to `logits`; else it is empty.
+    """
+
+    logits: np.ndarray
+    vectors: np.ndarray
+    halves: dict[str, np.ndarray]
 
 
 @torch.no_grad()
+def outputs(
+    model: CellTypeModel,
+    cells: CellBatches,
+    rows: np.ndarray,
+    device: torch.device,
+    done: Callable[[int], object] = lambda n: None,
+) -> Outputs:
+    """Run the model over cells.
+
+    `done` is told how many cells were finished, for a progress bar.
+    """
+    model.eval()
+    order, parts = [], []
+    for batch in cells.each(rows):
+        parts.append(_of_batch(model, batch.to(device)))
+        order.append(batch.rows)
+        done(len(batch.rows))
+    made = np.concatenate(order)
+    back = np.argsort(made)[np.searchsorted(np.sort(made), rows)]
+    found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+    return Outputs(found.pop("logits"), found.pop("vectors"), found)
+
+
 def predict(
     model: CellTypeModel,
     cells: CellBatches,
@@ -17,22 +56,16 @@ def predict(
     device: torch.device,
     done: Callable[[int], object] = lambda n: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits (cells, types) and cell vectors (cells, width), float32, ordered as `rows`.
+    """Return logits and cell vectors alone, see `outputs`."""
+    found = outputs(model, cells, rows, device, done)
+    return found.logits, found.vectors
 
-    `done` is told how many cells were finished, for a progress bar.
-    """
-    model.eval()
-    parts = []
-    for batch in cells.each(rows):
-        here = batch.to(device)
-        logits_BC, vectors_BD = model(here.genes_BG, here.tokens_BG, here.real_BG)
-        parts.append(
-            (batch.rows, logits_BC.float().cpu().numpy(), vectors_BD.float().cpu().numpy())
-        )
-        done(len(batch.rows))
-    order = np.concatenate([batch_rows for batch_rows, _, _ in parts])
-    back = np.argsort(order)[np.searchsorted(np.sort(order), rows)]
-    return (
-        np.concatenate([logits for _, logits, _ in parts])[back],
-        np.concatenate([vectors for _, _, vectors in parts])[back],
-    )
+
+def _of_batch(model: CellTypeModel, batch: MiniBatch) -> dict[str, np.ndarray]:
+    given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
+    x_BGD = model.encoder(*given)
+    logits_BC, vectors_BD = model.head(x_BGD, *given)
+    found: dict[str, Tensor] = {"logits": logits_BC, "vectors": vectors_BD}
+    if isinstance(model.head, HybridHead):
+        found |= model.head.halves(x_BGD, *given)
+    return {name: tensor.float().cpu().numpy() for name, tensor in found.items()}

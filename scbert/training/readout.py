@@ -46,8 +46,13 @@ class Readout:
     """Steps whose losses were not read yet, and what to hold them against."""
 
     def __init__(
-        self, explosion: float, folder: Path, name_cells: Callable[[np.ndarray], list[str]]
+        self,
+        explosion: float,
+        folder: Path,
+        name_cells: Callable[[np.ndarray], list[str]],
+        least_first_loss: float = 0.0,
     ) -> None:
+        self.least_first_loss = least_first_loss
         self.explosion, self.folder, self.name_cells = explosion, folder, name_cells
         self.unread: list[Step] = []
 
@@ -79,7 +84,7 @@ class Readout:
         means = totals[:, 0] / np.maximum(totals[:, 1], 1)
         if state.first_loss is None:
             state.first_loss = float(means[0])
-        limit = self.explosion * state.first_loss
+        limit = self.explosion * max(state.first_loss, self.least_first_loss)
         for step, each, mean, norm in zip(steps, found, means, norms.tolist(), strict=True):
             if not (mean <= limit and math.isfinite(norm)):
                 self._fail(step, each, mean, norm, limit)

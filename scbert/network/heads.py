@@ -1,0 +1,149 @@
+"""What names the cell type, from the vectors that the encoder gives the genes of a cell.
+
+Every head is called as head(x_BGD, genes_BG, tokens_BG, real_BG) and returns logits_BC and one
+vector per cell.
+
+Shape letters: B cells in a mini-batch, G genes, D width of a gene, H heads, E width of a head,
+C cell types, V genes of the vocabulary.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from scbert.config import Head
+
+POOLING_HEADS = 4
+
+
+class PooledHead(nn.Module):
+    """Attention pooling over genes, then a hidden layer.
+
+    Each head weighs the genes by a learned score and adds up its part of their vectors, so any set
+    of genes gives a cell vector of the same size. A cell without any real gene gives zeros.
+    """
+
+    def __init__(self, dim: int, settings: Head, n_types: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, POOLING_HEADS)
+        self.classify = _layers((dim, *settings.hidden), n_types, nn.GELU, settings.dropout)
+
+    def pool(self, x_BGD: Tensor, real_BG: Tensor) -> Tensor:
+        """Return cell vectors, shape (B, D)."""
+        score_BGH, real_BG1 = self.score(x_BGD), real_BG[..., None]
+        lowest = torch.finfo(score_BGH.dtype).min  # -inf would be NaN in a cell without genes
+        weight_BGH = score_BGH.masked_fill(~real_BG1, lowest).softmax(dim=1) * real_BG1
+        x_BGHE = x_BGD.unflatten(-1, (POOLING_HEADS, -1))
+        return torch.einsum("bgh,bghe->bhe", weight_BGH, x_BGHE).flatten(1)
+
+    def forward(
+        self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits_BC and the cell vectors."""
+        pooled_BD = self.pool(x_BGD, real_BG)
+        return self.classify(pooled_BD), pooled_BD
+
+
+class ConvHead(nn.Module):
+    """The paper's head: one number per gene of the vocabulary, then a multilayer perceptron.
+
+    A gene that is no token of the cell gives zero. The cell vector is the first hidden layer.
+    """
+
+    def __init__(self, dim: int, n_genes: int, settings: Head, n_types: int) -> None:
+        super().__init__()
+        self.n_genes = n_genes
+        self.to_scalar = nn.Linear(dim, 1)
+        first, *rest = settings.hidden
+        self.first = nn.Linear(n_genes, first)
+        self.classify = _layers((first, *rest), n_types, nn.ReLU, settings.dropout)
+
+    def forward(
+        self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits_BC and the cell vectors."""
+        scalar_BG = self.to_scalar(x_BGD).squeeze(-1).relu() * real_BG
+        hidden = self.first(_by_gene(scalar_BG, genes_BG, self.n_genes)).relu()
+        return self.classify(hidden), hidden
+
+
+class HybridHead(nn.Module):
+    """A linear model of expression, and what the encoder adds to its logits.
+
+    The linear half is the logistic regression that was fitted before, on bin / n_bins of each gene
+    of the vocabulary; the last layer of the other half, a head of its own, starts at zero. So
+    training starts exactly at the logistic regression. The cell vector is that head's.
+    """
+
+    def __init__(
+        self, branch: PooledHead | ConvHead, n_genes: int, n_types: int, n_bins: int
+    ) -> None:
+        super().__init__()
+        self.n_genes, self.n_bins = n_genes, n_bins
+        self.linear = nn.Linear(n_genes, n_types)
+        self.branch = branch
+        for weight in branch.classify[-1].parameters():
+            nn.init.zeros_(weight)
+
+    def start_at(self, weight_CV: Tensor, bias_C: Tensor) -> None:
+        """Take over a linear model of the vocabulary; a token that is no gene keeps weight zero."""
+        with torch.no_grad():
+            self.linear.weight.zero_()
+            self.linear.weight[:, : weight_CV.shape[1]] = weight_CV
+            self.linear.bias.copy_(bias_C)
+
+    def halves(
+        self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the logits_BC of each half; they add up to those of the head."""
+        encoder_BC, _ = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
+        return {"expression": self._linear(genes_BG, tokens_BG, real_BG), "encoder": encoder_BC}
+
+    def forward(
+        self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits_BC and the cell vectors."""
+        encoder_BC, vectors_BD = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
+        return self._linear(genes_BG, tokens_BG, real_BG) + encoder_BC, vectors_BD
+
+    @torch.no_grad()
+    def contributions(
+        self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, cell_type: int
+    ) -> Tensor:
+        """Return what each token adds to the linear half's logit of a type, shape (B, G)."""
+        return self.linear.weight[cell_type][genes_BG] * self._share(tokens_BG, real_BG)
+
+    def _linear(self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor) -> Tensor:
+        return self.linear(_by_gene(self._share(tokens_BG, real_BG), genes_BG, self.n_genes))
+
+    def _share(self, tokens_BG: Tensor, real_BG: Tensor) -> Tensor:
+        known_BG = real_BG & (tokens_BG <= self.n_bins)  # a masked gene counts as silent
+        return tokens_BG * known_BG / self.n_bins
+
+
+def _by_gene(value_BG: Tensor, genes_BG: Tensor, n_genes: int) -> Tensor:
+    """Put each token's value in the place of its gene, shape (B, V); padding must have zero."""
+    value_BV = value_BG.new_zeros(len(value_BG), n_genes)
+    return value_BV.scatter_add(1, genes_BG, value_BG)
+
+
+def _layers(
+    sizes: tuple[int, ...], n_types: int, activation: type[nn.Module], dropout: float
+) -> nn.Sequential:
+    """Return a perceptron with dropout before each layer; its input is already activated."""
+    modules: list[nn.Module] = []
+    for size, following in pairwise(sizes):
+        modules += [nn.Dropout(dropout), nn.Linear(size, following), activation()]
+    return nn.Sequential(*modules, nn.Dropout(dropout), nn.Linear(sizes[-1], n_types))
+
+
+def build_head(settings: Head, dim: int, n_genes: int, n_types: int, n_bins: int) -> nn.Module:
+    """Build the head that the settings name."""
+    if settings.head in {"conv", "hybrid_conv"}:
+        branch: PooledHead | ConvHead = ConvHead(dim, n_genes, settings, n_types)
+    else:
+        branch = PooledHead(dim, settings, n_types)
+    if settings.head.startswith("hybrid"):
+        return HybridHead(branch, n_genes, n_types, n_bins)
+    return branch
