@@ -287,8 +287,12 @@ class Pretrain(Section):
 class Split(Section):
     """Train / validation / test."""
 
-    test_fraction: Share
-    validation_fraction: Share
+    method: Literal["holdout", "k_fold", "leave_one_out"]  # leave_one_out: a batch is the test
+    n_folds: int = Field(ge=2)  # of k_fold
+    fold: int | str  # that is the test: a number from 0 (k_fold) or a batch (leave_one_out)
+    test_fraction: Share  # of holdout
+    validation_fraction: Share  # of all (holdout), or of what the test leaves
+    validation_by: Literal["cell", "batch"]  # batch: whole batches, where cells have any
     seed: Seed
 
     @model_validator(mode="after")
