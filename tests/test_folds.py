@@ -32,7 +32,7 @@ def test_split_folds_deals_each_type_out_evenly():
 
 def test_split_batch_folds_never_shares_a_batch():
     fold = split_batch_folds(DONORS, 3, rng())
-    assert all(len(set(fold[DONORS == donor])) == 1 for donor in np.unique(DONORS))
+    assert all(len(set(fold[donor == DONORS])) == 1 for donor in np.unique(DONORS))
     assert set(fold) == {0, 1, 2}
 
 

@@ -108,6 +108,7 @@ def finetune(
         "kind": "finetuned",
         "dataset": tokens.name,
         "cells": {part: len(data.rows(part)) for part in ("train", "validation")},
+        "cells_per_type": data.count("train"),
         "tokens": store.meta,
         "pretrained": {"sha256": bundle.sha256, **bundle.config},
         "provenance": provenance(),
@@ -148,6 +149,11 @@ class _Labelled:
     def rows(self, part: str) -> np.ndarray:
         """Return the rows of a part that have a type seen in training, ascending."""
         return np.flatnonzero((self.part == part) & (self.label != NO_TYPE))
+
+    def count(self, part: str) -> dict[str, int]:
+        """Return the number of cells of each type in a part."""
+        found = np.bincount(self.label[self.rows(part)], minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))
 
     def loss(
         self, model: nn.Module, batch: MiniBatch, generator: torch.Generator
