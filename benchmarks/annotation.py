@@ -176,9 +176,8 @@ def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
 
 def halves(bundle: Bundle, store: TokenStore) -> dict[str, Any]:
     """Name cells by each half of a hybrid head alone."""
-    used = bundle.genes.get("used")
-    genes = None if used is None else used.astype(str).eq("True").to_numpy()
-    cells = CellBatches(store, bundle.config["sequence"], bundle.config["n_bins"], 65_536, genes)  # type: ignore[call-arg]
+    sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
+    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used)  # type: ignore
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = np.arange(len(store))
     outputs = prediction.outputs(bundle.model.to(device), cells, rows, device)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from scbert.config import Evaluate
 from scbert.evidence.metrics import bootstrap_scores, paired_difference
 
 RIVALS = ("logistic_regression", "logistic_regression_binned")
-HEAD = """Cells of all folds are pooled, seed by seed, and scored once: the mean over seeds, with its
+HEAD = """Cells of all folds are pooled, seed by seed, and scored once: the mean over seeds, with a
 {level:.0%} bootstrap interval over cells ({samples} resamples, the same for all methods). A
 difference is the macro F1 of the method minus that of the other, on the same resamples. Logistic
 regression and the support vector machine see log2 CP10K of all genes and are fitted on training and
@@ -24,10 +24,10 @@ on validation cells, as scBERT is, and kept in its bundle.
 def write_tables(out: Path, lines: list[dict[str, Any]], data: Path, settings: Evaluate) -> None:
     """Write annotation.md from the results so far."""
     parts = [HEAD.format(level=settings.confidence_level, samples=settings.bootstrap_samples)]
-    for task in dict.fromkeys(line["task"] for line in lines):
-        parts.append(
-            _section(out, task, [li for li in lines if li["task"] == task], data, settings)
-        )
+    own: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        own.setdefault(line["task"], []).append(line)
+    parts += [_section(out, task, found, data, settings) for task, found in own.items()]
     (out / "annotation.md").write_text("\n".join(parts))
 
 

@@ -11,7 +11,7 @@ from scbert.cli.app import app, plain_errors
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model.")],
     test: Annotated[
         Path,

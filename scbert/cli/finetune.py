@@ -11,7 +11,7 @@ from scbert.cli.app import app, plain_errors
 
 
 @app.command()
-def finetune(
+def finetune(  # noqa: PLR0913, PLR0917  one for each option
     reference: Annotated[
         Path,
         typer.Argument(help="Cells x genes with known types: .h5ad, .h5 or folder of 10x, .csv."),

@@ -4,6 +4,7 @@ The workflow's steps in one process, on files beside the model; so a run that wa
 where it stopped, and both ways give the same model.
 """
 
+import json
 import logging
 import re
 import shutil
@@ -90,7 +91,7 @@ def finetune_reference(
     dataset = dataset_of(reference, label_key, batch_key, matrix, library_size_key)
     seed = chosen.finetune.seeds[0]
     with only_one(out):
-        work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed)
+        work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed, out.name)
         _prepare(work, reference, Path(pretrained), dataset, chosen, encoder.sha256)
         _train(work, Path(pretrained), chosen)
         scores = _judge(work, chosen)
@@ -107,6 +108,7 @@ class Work:
     folder: Path
     dataset: str
     seed: int
+    name: str
 
     @property
     def data(self) -> Path:
@@ -130,8 +132,8 @@ class Work:
 
     @property
     def model(self) -> Path:
-        """The model, complete but for its card."""
-        return self.folder / "model"
+        """The model, complete but for its card, under the name that it will have."""
+        return self.folder / "model" / self.name
 
     @property
     def comparison(self) -> Path:
@@ -266,4 +268,8 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     compare(expression, work.split, [work.predictions], work.comparison, settings)
     quality, card = work.data / "quality.json", work.model / "README.md"
     write_model_card(work.model, evaluation, work.comparison, quality, card)
-    return read_json(work.comparison)
+    scores = read_json(work.comparison)
+    lines = (work.model / "history.jsonl").read_text().splitlines()
+    best = max(json.loads(line)["validation_macro_f1"] for line in lines)
+    scores["methods"][0]["validation_macro_f1"] = best  # the epoch's that was kept
+    return scores
