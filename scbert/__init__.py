@@ -4,19 +4,27 @@
 >>> annotated = scbert.annotate(adata, "results/models/pbmc68k_reduced/seed0")  # doctest: +SKIP
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scbert.steps.annotate import annotate
+    from scbert.steps.reference import finetune_reference as finetune
+    from scbert.steps.score import evaluate_model as evaluate
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "annotate"]
+__all__ = ["__version__", "annotate", "evaluate", "finetune"]
+
+FUNCTIONS = {
+    "annotate": ("scbert.steps.annotate", "annotate"),
+    "evaluate": ("scbert.steps.score", "evaluate_model"),
+    "finetune": ("scbert.steps.reference", "finetune_reference"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import torch only when it is needed: the data steps run in environments without it."""
-    if name == "annotate":
-        from scbert.steps.annotate import annotate  # noqa: PLC0415
-
-        return annotate
+    if name in FUNCTIONS:
+        module, function = FUNCTIONS[name]
+        return getattr(import_module(module), function)
     raise AttributeError(f"module 'scbert' has no attribute {name!r}")

@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
     """Read JSON; the error of a damaged file names it."""
     try:
         return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not valid JSON ({error}). Make it again or restore it."
         ) from error

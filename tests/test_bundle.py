@@ -182,9 +182,65 @@ def test_a_pickle_disguised_as_weights_does_not_run(bundle, tmp_path):
         else:
             (bundle / "weights.safetensors").write_bytes(disguise)
         sign_again(bundle)
-        with pytest.raises(ValueError, match="cannot be read or do not fit"):
+        with pytest.raises(ValueError, match=r"cannot be read or do not fit|not the network of"):
             load_bundle(bundle)
         assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", [*FILES, "MANIFEST.sha256"])
+def test_a_link_is_refused(bundle, name):
+    """Even to the very file: what lies outside the folder is not the model's."""
+    outside = bundle.parent / "outside"
+    (bundle / name).rename(outside)
+    (bundle / name).symlink_to(outside)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} is a link.*cp -rL"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["config.json", "labels.json", "MANIFEST.sha256"])
+def test_a_file_too_large_to_be_read_is_refused(bundle, name):
+    with (bundle / name).open("ab") as handle:
+        handle.truncate(2**24 + 1)  # sparse: it takes no space
+    if name != "MANIFEST.sha256":
+        sign_again(bundle)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} has 16,777,217 bytes"):
+        load_bundle(bundle)
+
+
+def test_json_nested_without_end_is_refused(bundle):
+    (bundle / "config.json").write_text("[" * 200_000)
+    sign_again(bundle)
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
+        load_bundle(bundle)
+
+
+def test_a_config_that_is_a_list_is_refused(bundle):
+    write_json(bundle / "config.json", [1, 2])
+    sign_again(bundle)
+    with pytest.raises(ValueError, match="holds no keys and values"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dim", 2**30), ("depth", 10**9), ("ff_mult", 10**9), ("n_features", 10**9)],
+)
+def test_a_config_cannot_claim_memory_that_the_weights_do_not_need(bundle, key, value):
+    config = read_json(bundle / "config.json")
+    config["network"][key] = value
+    write_json(bundle / "config.json", config)
+    sign_again(bundle)
+    with pytest.raises(ValueError, match="is not the network of these weights"):
+        load_bundle(bundle)
+
+
+def test_a_head_cannot_claim_memory_that_the_weights_do_not_need(bundle):
+    config = read_json(bundle / "config.json")
+    config["finetune"]["hidden"] = [10**9]
+    write_json(bundle / "config.json", config)
+    sign_again(bundle)
+    with pytest.raises(ValueError, match="whose hidden needs"):
+        load_bundle(bundle)
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(bundle):

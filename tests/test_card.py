@@ -7,6 +7,11 @@ from scbert.steps.card import write_model_card
 
 EVALUATION = {
     "n_test": 18,
+    "parts": {
+        "train": {"cell_types": {"T cell": 40, "B cell": 14}, "batches": []},
+        "validation": {"cell_types": {"T cell": 12, "B cell": 6}, "batches": []},
+        "test": {"cell_types": {"T cell": 12, "B cell": 6}, "batches": []},
+    },
     "per_type": [
         {"cell_type": "B cell", "precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 6},
         {"cell_type": "T cell", "precision": 0.75, "recall": 1.0, "f1": 0.8571, "support": 12},
@@ -18,12 +23,18 @@ COMPARISON = {
     "methods": [
         {
             "title": title,
+            "kind": kind,
+            "f1_of_type": {"B cell": mean, "T cell": 1.0},
             **{
                 key: {"mean": mean, "low": mean - 0.05, "high": mean + 0.05}
                 for key in ("accuracy", "macro_f1", "balanced_accuracy")
             },
         }
-        for title, mean in (("scBERT", 0.8), ("Logistic regression", 0.85))
+        for title, kind, mean in (
+            ("scBERT", "model", 0.8),
+            ("Random type", "control", 0.4),
+            ("Logistic regression", "baseline", 0.85),
+        )
     ],
 }
 
@@ -56,16 +67,31 @@ def test_the_card_shows_the_baselines_beside_scbert(card):
         "| method | accuracy | macro F1 | balanced accuracy |",
         "| --- | --- | --- | --- |",
         "| scBERT" + " | 0.800 (0.750-0.850)" * 3 + " |",
+        "| Random type" + " | 0.400 (0.350-0.450)" * 3 + " |",
         "| Logistic regression" + " | 0.850 (0.800-0.900)" * 3 + " |",
         "",
     ]
 
 
-def test_the_card_scores_each_type(card):
-    assert section(card(), "Scores per type").splitlines()[2:4] == [
-        "| B cell | 1.00 | 0.50 | 0.67 | 6 |",
-        "| T cell | 0.75 | 1.00 | 0.86 | 12 |",
+def test_the_card_scores_each_type_beside_the_baselines(card):
+    assert section(card(), "Scores per type").splitlines() == [
+        "| cell type | precision | recall | F1 | F1, logistic regression | training cells"
+        " | test cells |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| B cell | 1.00 | 0.50 | 0.67 | 0.85 | 14 | 6 |",
+        "| T cell | 0.75 | 1.00 | 0.86 | 1.00 | 40 | 12 |",
+        "",
     ]
+
+
+def test_the_card_says_how_the_cells_were_divided(card):
+    plain = section(card(), "Split")
+    assert "Cells: train 54, validation 18, test 18. The cells of each type were divided" in plain
+    parts = {
+        part: own | {"batches": [f"donor {part}"]} for part, own in EVALUATION["parts"].items()
+    }
+    text = section(card(evaluation=EVALUATION | {"parts": parts}, name="batches.md"), "Split")
+    assert "No batch of the test is in another part. Batches: train donor train; val" in text
 
 
 def test_the_card_says_what_made_the_model(card, toy_run):

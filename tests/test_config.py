@@ -115,7 +115,9 @@ def test_a_misspelt_section_is_named():
 
 
 def test_a_key_unlike_any_other_gets_the_list_only():
-    with pytest.raises(ValueError, match=r"unknown key 'split.zzzz'. Allowed here: test_fraction"):
+    with pytest.raises(
+        ValueError, match=r"unknown key 'split.zzzz'. Allowed here: method, n_folds"
+    ):
         load_config(changed("split.zzzz", 1))
 
 

@@ -15,6 +15,7 @@ from scbert.training.linear import (
 )
 
 N_BINS = 5
+WEIGHTS = ("none", "balanced")
 GRID = (0.01, 0.1, 1.0)
 
 
@@ -40,7 +41,9 @@ def fitted(bins, label, **other):
     rows = np.arange(len(label))
     train, validation = rows[:40], rows[40:]
     labelled = (train, label[train], validation, label[validation])
-    return fit_logistic_regression(store_of(bins), *labelled, N_BINS, GRID, seed=0, **other)
+    return fit_logistic_regression(
+        store_of(bins), *labelled, N_BINS, GRID, WEIGHTS, seed=0, **other
+    )
 
 
 def test_logits_are_weight_times_bin_plus_bias():

@@ -20,7 +20,6 @@ from scbert.cells.counts import (
 )
 from scbert.cells.expression import cell_sums
 from scbert.cells.genes import gene_names
-from scbert.cells.r_files import read_rdata
 from scbert.cells.recover import recover_counts
 from scbert.config import Dataset, ReadSettings
 
@@ -60,6 +59,8 @@ def read_panglaodb(path: Path, max_gb: float) -> Reading:
     UnusableSample, ValueError
         As `read_rdata`.
     """
+    from scbert.cells.r_files import read_rdata  # noqa: PLC0415  of the workflow's dependencies
+
     cells = read_rdata(path, max_gb)
     cells.obs["library_size"] = cell_sums(cells.X)
     cells.obs["n_genes"] = np.diff(cells.X.indptr)

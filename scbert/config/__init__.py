@@ -4,6 +4,7 @@ from scbert.config.arguments import (
     step_arguments,
 )
 from scbert.config.load import (
+    default_config_file,
     load_config,
     load_datasets,
     load_samples,
@@ -81,6 +82,7 @@ __all__ = [
     "SourceSettings",
     "Split",
     "Vocabulary",
+    "default_config_file",
     "load_config",
     "load_datasets",
     "load_samples",

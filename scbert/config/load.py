@@ -13,6 +13,12 @@ EXAMPLES = {"dataset": "config/datasets.tsv", "sample": "config/corpus.tsv"}
 Line = TypeVar("Line", Dataset, CorpusSample)
 
 
+def default_config_file() -> Path:
+    """Return config/config.yaml; an installed package holds a copy, made when it was built."""
+    packaged = Path(__file__).with_name("default.yaml")
+    return packaged if packaged.exists() else Path(__file__).parents[2] / "config/config.yaml"
+
+
 def load_config(values: dict[str, object]) -> Config:
     """Check what the YAML files say.
 

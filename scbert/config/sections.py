@@ -287,8 +287,12 @@ class Pretrain(Section):
 class Split(Section):
     """Train / validation / test."""
 
-    test_fraction: Share
-    validation_fraction: Share
+    method: Literal["holdout", "k_fold", "leave_one_out"]  # leave_one_out: a batch is the test
+    n_folds: int = Field(ge=2)  # of k_fold
+    fold: int | str  # that is the test: a number from 0 (k_fold) or a batch (leave_one_out)
+    test_fraction: Share  # of holdout
+    validation_fraction: Share  # of all (holdout), or of what the test leaves
+    validation_by: Literal["cell", "batch"]  # batch: whole batches, where cells have any
     seed: Seed
 
     @model_validator(mode="after")
@@ -334,6 +338,7 @@ class Finetune(Head):
     label_smoothing: float = Field(ge=0, lt=1)
     c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty of
     # the logistic regression that is fitted beside the model
+    class_weights: tuple[Literal["none", "balanced"], ...] = Field(min_length=1)  # of its types
     optimizer: Optimizer
     patience: Count  # epochs without a better validation macro F1
     seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each

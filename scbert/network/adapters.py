@@ -115,5 +115,6 @@ def merge(model: nn.Module) -> None:
     """Write every addition into its weight."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
+            assert isinstance(module.parametrizations, nn.ModuleDict)
+            for name in list(module.parametrizations.keys()):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from scbert.cells.splits import PARTS
 from scbert.files import publish, read_json
 
 FRONT_MATTER = """---
@@ -32,8 +33,9 @@ def write_model_card(
             FRONT_MATTER,
             f"# scBERT for {config['dataset']}, seed {config['seed']}\n",
             _data(data, config, scores),
+            _split(scores),
             _methods(rivals),
-            _types(scores),
+            _types(scores, rivals),
             _calibration(calibration, scores),
             LIMITS.format(rate=calibration["false_unknown_rate"]),
             _use(model),
@@ -78,18 +80,32 @@ def _methods(comparison: dict[str, Any]) -> str:
     return head + _table(("method", "accuracy", "macro F1", "balanced accuracy"), rows)
 
 
-def _types(evaluation: dict[str, Any]) -> str:
+def _split(evaluation: dict[str, Any]) -> str:
+    parts = evaluation["parts"]
+    counts = [f"{part} {sum(parts[part]['cell_types'].values())}" for part in PARTS]
+    text = f"## Split\nCells: {', '.join(counts)}. "
+    if not parts["test"]["batches"]:
+        return text + "The cells of each type were divided at random, whatever batch they are of.\n"
+    listed = [f"{part} {', '.join(parts[part]['batches'])}" for part in PARTS]
+    return text + f"No batch of the test is in another part. Batches: {'; '.join(listed)}.\n"
+
+
+def _types(evaluation: dict[str, Any], comparison: dict[str, Any]) -> str:
+    rivals = [entry for entry in comparison["methods"] if entry["kind"] == "baseline"]
+    training = evaluation["parts"]["train"]["cell_types"]
     rows = [
         (
             entry["cell_type"],
             *(f"{entry[key]:.2f}" for key in ("precision", "recall", "f1")),
+            *(f"{rival['f1_of_type'][entry['cell_type']]:.2f}" for rival in rivals),
+            str(training.get(entry["cell_type"], 0)),
             str(entry["support"]),
         )
         for entry in evaluation["per_type"]
     ]
-    return "## Scores per type\n" + _table(
-        ("cell type", "precision", "recall", "F1", "test cells"), rows
-    )
+    names = tuple(f"F1, {rival['title'].lower()}" for rival in rivals)
+    header = ("cell type", "precision", "recall", "F1", *names, "training cells", "test cells")
+    return "## Scores per type\n" + _table(header, rows)
 
 
 def _calibration(calibration: dict[str, Any], evaluation: dict[str, Any]) -> str:

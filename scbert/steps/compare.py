@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 from scipy import sparse
 
@@ -50,7 +51,9 @@ def compare(
     test, seeds = cells["test"], read_predictions(predictions, table.query("part == 'test'").index)
     ours, classes = [seed.predicted for seed in seeds], all_classes(seeds, table["cell_type"])
     found = metrics.bootstrap_scores(test.cell_types, ours, classes, settings.evaluate)
-    methods = [_describe_scbert(seeds) | _without_seeds(found)]
+    methods = [
+        _describe_scbert(seeds) | _without_seeds(found) | _f1(test.cell_types, ours, classes)
+    ]
     differences: list[dict[str, Any]] = []
     for method in settings.compare.methods:
         baseline = fit_baseline(
@@ -58,7 +61,9 @@ def compare(
         )
         theirs = [baseline.predict(test.expression)]
         found = metrics.bootstrap_scores(test.cell_types, theirs, classes, settings.evaluate)
-        methods.append(_describe(baseline) | _without_seeds(found))
+        methods.append(
+            _describe(baseline) | _without_seeds(found) | _f1(test.cell_types, theirs, classes)
+        )
         difference = metrics.paired_difference(
             test.cell_types, ours, theirs, classes, settings.evaluate
         )
@@ -116,6 +121,11 @@ def _describe_interval(settings: Evaluate) -> str:
         "resamples of the test cells, the same for every method and seed, scoring the mean over "
         "seeds; the spread of training again is not in it."
     )
+
+
+def _f1(true: np.ndarray, predictions: list[np.ndarray], classes: list[str]) -> dict[str, Any]:
+    per_type = metrics.per_type_scores(true, predictions, classes)
+    return {"f1_of_type": {entry["cell_type"]: entry["f1"] for entry in per_type}}
 
 
 def _without_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scbert.config import Evaluate
 from scbert.evidence import confidence, metrics
@@ -39,13 +40,32 @@ def evaluate(predictions: list[Path], split: Path, evaluation: Path, settings: E
     ValueError
         If a file's cells are not the test cells, or it predicts a type that its model cannot know.
     """
+    content = evaluate_scores(predictions, split, settings)
     test = read_split(split).query("part == 'test'")
+    first = read_predictions(predictions, test.index)[0]
+    true = test["cell_type"].to_numpy(dtype=str)
+    write_json(evaluation, content | {"embedding": _embedding(first, true, settings.seed)})
+
+
+def evaluate_scores(predictions: list[Path], split: Path, settings: Evaluate) -> dict[str, Any]:
+    """Return what `evaluate` writes, but for the map, which needs UMAP."""
+    table = read_split(split)
+    test = table.query("part == 'test'")
     true, seeds = test["cell_type"].to_numpy(dtype=str), read_predictions(predictions, test.index)
+    return {
+        "dataset": split.stem,
+        "parts": _parts(table),
+        **score_seeds(seeds, true, settings),
+    }
+
+
+def score_seeds(seeds: list[Prediction], true: np.ndarray, settings: Evaluate) -> dict[str, Any]:
+    """Score what the model of each seed says of cells whose types, (cells,), are known."""
     classes, predicted = all_classes(seeds, true), [seed.predicted for seed in seeds]
     found = metrics.bootstrap_scores(true, predicted, classes, settings)
     tables = [metrics.confusion(true, labels, classes) for labels in predicted]
-    content = {
-        "dataset": split.stem,
+    log_scores("scBERT", found, f"{len(true)} test cells, {len(seeds)} seed(s).")
+    return {
         "classes": classes,
         "n_test": len(true),
         "seeds": [seed.seed for seed in seeds],
@@ -55,10 +75,18 @@ def evaluate(predictions: list[Path], split: Path, evaluation: Path, settings: E
         "per_type": metrics.per_type_scores(true, predicted, classes),
         "reliability": _reliability(seeds, true, settings.reliability_bins),
         "unknown": _unknown(seeds, true),
-        "embedding": _embedding(seeds[0], true, settings.seed),
     }
-    write_json(evaluation, content)
-    log_scores("scBERT", found, f"{len(true)} test cells, {len(seeds)} seed(s).")
+
+
+def _parts(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the cells of each type, and the batches, in each part."""
+    return {
+        str(part): {
+            "cell_types": {str(k): int(n) for k, n in cells.cell_type.value_counts().items()},
+            "batches": sorted(set(cells.batch) - {""}) if "batch" in cells else [],
+        }
+        for part, cells in table.groupby("part")
+    }
 
 
 def _reliability(seeds: list[Prediction], true: np.ndarray, n_bins: int) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def finetune(
         "kind": "finetuned",
         "dataset": tokens.name,
         "cells": {part: len(data.rows(part)) for part in ("train", "validation")},
+        "cells_per_type": data.count("train"),
         "tokens": store.meta,
         "pretrained": {"sha256": bundle.sha256, **bundle.config},
         "provenance": provenance(),
@@ -135,7 +136,7 @@ def _linear(
         used = choose_genes(store, rows, data.label[rows], options.variable_genes)
     labelled = (rows, data.label[rows], validation, data.label[validation])
     linear = fit_logistic_regression(
-        store, *labelled, n_bins, options.c_grid, settings.seed, genes=used
+        store, *labelled, n_bins, options.c_grid, options.class_weights, settings.seed, genes=used
     )
     predicted = linear.logits(store, validation).argmax(axis=1)
     score = f1_score(data.label[validation], predicted, average="macro", zero_division=0)
@@ -190,6 +191,11 @@ class _Labelled:
         """Return the rows of a part that have a type seen in training, ascending."""
         return np.flatnonzero((self.part == part) & (self.label != NO_TYPE))
 
+    def count(self, part: str) -> dict[str, int]:
+        """Return the number of cells of each type in a part."""
+        found = np.bincount(self.label[self.rows(part)], minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))
+
 
 def _loss(
     loss: TypeLoss,
@@ -200,6 +206,7 @@ def _loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the loss over the cells of a batch, and their number."""
     del generator  # nothing but dropout is random here
+    assert isinstance(model, CellTypeModel)
     label_B = torch.from_numpy(label[batch.rows]).to(batch.genes_BG.device)
     given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
     if isinstance(model.head, HybridHead):

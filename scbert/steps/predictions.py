@@ -100,7 +100,17 @@ def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
         )
     adata = ad.read_h5ad(path)
     _require_test_cells(adata.obs_names, cells, path)
-    adata = adata[cells]
+    return prediction_of(adata[cells], int(name[1]), path)
+
+
+def prediction_of(adata: ad.AnnData, seed: int, path: Path) -> Prediction:
+    """Take from annotated cells what a model says of them; the errors name the file `path`.
+
+    Raises
+    ------
+    ValueError
+        If it predicts a type that its model cannot know, or holds NaN or infinity.
+    """
     about, labels = adata.uns["scbert"], [str(label) for label in adata.uns["scbert"]["labels"]]
     strangers = sorted(set(adata.obs["scbert_label"].astype(str)) - set(labels))
     if strangers:
@@ -116,7 +126,7 @@ def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
             "and lower the learning rate."
         )
     return Prediction(
-        seed=int(name[1]),
+        seed=seed,
         labels=labels,
         obs=adata.obs,
         probabilities=probabilities,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.counts import write_cells
+from scbert.cells.folds import divide
 from scbert.cells.quality import UnusableSample, describe, require_usable
 from scbert.cells.samples import (
     Reading,
@@ -18,8 +19,7 @@ from scbert.cells.samples import (
     read_panglaodb,
     read_sample,
 )
-from scbert.cells.splits import split_batches, unlabelled_part
-from scbert.cells.splits import split_cells as split_by_type
+from scbert.cells.splits import unlabelled_part
 from scbert.cells.tables import read_table, write_table
 from scbert.config import Dataset, ReadSettings, Split
 from scbert.files import sha256_of, write_json
@@ -135,12 +135,8 @@ def _count(values: pd.Series) -> dict[str, int]:
 def split_cells(counts: Path, split: Path, settings: Split) -> None:
     """Divide a dataset into train, validation and test, by batch where it has batches."""
     obs = ad.read_h5ad(counts, backed="r").obs
-    rng = np.random.default_rng(settings.seed)
-    fractions = settings.test_fraction, settings.validation_fraction
-    if "batch" in obs:
-        part = split_batches(obs.batch.to_numpy().astype(str), *fractions, rng)
-    else:
-        part = split_by_type(obs.cell_type.to_numpy().astype(str), *fractions, rng)
+    batch = obs.batch.to_numpy().astype(str) if "batch" in obs else None
+    part = divide(obs.cell_type.to_numpy().astype(str), batch, settings)
     table = pd.DataFrame({"cell": obs.index, "cell_type": obs.cell_type.to_numpy()})
     table["batch"] = obs.batch.to_numpy() if "batch" in obs else ""
     table["part"] = part

@@ -85,6 +85,7 @@ class CellBatches:
 
     def _count(self, cells: slice) -> np.ndarray:
         ends = self.store.indptr[cells.start : cells.stop + 1]
+        assert self.genes is not None
         used = self.genes[self.store.gene[ends[0] : ends[-1]]]
         return np.diff(np.concatenate([[0], used.cumsum()])[ends - ends[0]])
 

@@ -33,6 +33,7 @@ FORMAT = 3  # 2 had no logistic regression, and all genes of the vocabulary as t
 READABLE = (2, 3)
 LINEAR = "logistic_regression"
 MANIFEST = "MANIFEST.sha256"
+MOST_BYTES = {".json": 2**24, ".tsv": 2**28, ".sha256": 2**20}  # of a file that is read as a whole
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ def load_bundle(folder: Path) -> Bundle:
     """
     verified = _verify(folder)
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder}/config.json holds no keys and values. Copy the folder again.")
     if config.get("format") not in READABLE:
         raise ValueError(
             f"{folder} has bundle format {config.get('format')}, but this version reads "
@@ -150,8 +153,9 @@ def load_bundle(folder: Path) -> Bundle:
         for name in ("labels.json", "calibration.json")
     )
     try:
+        _require_size(folder, config, len(genes))
         model = empty_model(config, len(genes), None if labels is None else len(labels))
-    except (KeyError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError) as error:
         raise ValueError(
             f"{folder}/config.json does not describe a model that this version knows ({error}). "
             "Use the version of scbert that it names, or train the model again."
@@ -179,6 +183,7 @@ def _load_linear(
 
 def _verify(folder: Path) -> set[str]:
     manifest = folder / MANIFEST
+    _require_plain(manifest)
     if not manifest.is_file():
         raise ValueError(
             f"{folder} is not a model: it has no {MANIFEST}. Give the folder of a model, such as "
@@ -188,6 +193,7 @@ def _verify(folder: Path) -> set[str]:
     for line in manifest.read_text().splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
+        _require_plain(path)
         if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
             raise ValueError(
                 f"{folder}: '{name}' is missing or is not what was saved with the model (its "
@@ -200,6 +206,42 @@ def _verify(folder: Path) -> set[str]:
             f"{manifest} does not list {', '.join(sorted(missing))}: the model is not complete."
         )
     return names
+
+
+def _require_plain(path: Path) -> None:
+    """Refuse a link, which could lead anywhere, and a file too large to be what it is called."""
+    if path.is_symlink():
+        raise ValueError(
+            f"{path} is a link, but a model consists of plain files. Copy the folder with what the "
+            "links lead to (cp -rL)."
+        )
+    most = MOST_BYTES.get(path.suffix)
+    if most is not None and path.is_file() and path.stat().st_size > most:
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes, but no model needs more than {most:,} "
+            "there. Copy the folder again from where it was made."
+        )
+
+
+def _require_size(folder: Path, config: dict[str, Any], n_genes: int) -> None:
+    """Refuse a network whose largest layers are larger than the file that holds all weights."""
+    network = Network.model_validate(config["network"])
+    layers = {
+        "dim": network.dim * n_genes,
+        "heads x dim_head": network.depth * network.heads * network.dim_head * network.dim,
+        "ff_mult": network.depth * network.ff_mult * network.dim**2,
+        "n_features": network.n_features * network.dim_head,
+        "n_bins": config["n_bins"] * network.dim,
+        "hidden": max(config.get("finetune", {}).get("hidden", [0])) * network.dim,
+    }
+    size = (folder / "weights.safetensors").stat().st_size
+    for name, numbers in layers.items():
+        if numbers > size:
+            raise ValueError(
+                f"{folder}/config.json describes a network whose {name} needs {numbers:,} numbers, "
+                f"but all its weights are {size:,} bytes: it is not the network of these weights. "
+                "Copy the folder again from where it was made."
+            )
 
 
 def empty_model(

@@ -9,6 +9,7 @@ Shape letters: C cell types, V genes of the vocabulary.
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from scbert.cells.store import TokenStore
 from scbert.config import Compare
 from scbert.evidence.baselines import LabelledCells, fit_baseline
 
-METHOD = "logistic_regression_binned"
+METHOD: Final = "logistic_regression_binned"
 CELLS_AT_ONCE = 10_000
 
 
@@ -51,8 +52,8 @@ def bins_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
     """Return the bins of cells, float32, shape (cells, vocabulary)."""
     indptr = np.concatenate([[0], np.cumsum(np.diff(store.indptr)[rows])])
     tokens = [store.tokens(row) for row in rows]
-    genes = np.concatenate([gene for gene, _ in tokens] or [[]]).astype(np.int32)
-    bins = np.concatenate([bins for _, bins in tokens] or [[]]).astype(np.float32)
+    genes = np.concatenate([gene for gene, _ in tokens] or [np.zeros(0)]).astype(np.int32)
+    bins = np.concatenate([bins for _, bins in tokens] or [np.zeros(0)]).astype(np.float32)
     return sparse.csr_matrix((bins, genes, indptr), shape=(len(rows), store.measured.shape[1]))
 
 
@@ -64,6 +65,7 @@ def fit_logistic_regression(  # noqa: PLR0913, PLR0917  two sets of cells, each 
     validation_label: np.ndarray,
     n_bins: int,
     c_grid: tuple[float, ...],
+    class_weights: tuple[Literal["none", "balanced"], ...],
     seed: int,
     genes: np.ndarray | None = None,
 ) -> LinearModel:
@@ -74,7 +76,7 @@ def fit_logistic_regression(  # noqa: PLR0913, PLR0917  two sets of cells, each 
     rows, label
         The training cells and the numbers of their types, 0 to C - 1, each there at least once.
     validation_rows, validation_label
-        The cells that choose the penalty.
+        The cells that choose the penalty, and whether each type weighs the same.
     genes
         Which genes of the vocabulary may be used, shape (V,); None: all. Others get weight 0.
 
@@ -84,7 +86,13 @@ def fit_logistic_regression(  # noqa: PLR0913, PLR0917  two sets of cells, each 
         If the training cells have only one type.
     """
     used = np.ones(store.measured.shape[1], dtype=bool) if genes is None else genes
-    settings = Compare(methods=(METHOD,), c_grid=c_grid, neighbours_grid=(1,), seed=seed)
+    settings = Compare(
+        methods=(METHOD,),
+        c_grid=c_grid,
+        class_weights=class_weights,
+        neighbours_grid=(1,),
+        seed=seed,
+    )
     train, validation = (
         LabelledCells(bins_of(store, cells)[:, used], types)
         for cells, types in ((rows, label), (validation_rows, validation_label))

@@ -1,0 +1,237 @@
+"""Accuracy and macro F1 of fine-tuned models beside logistic regression, on real labelled data.
+
+Run: python benchmarks/annotation.py DATA --pretrained MODEL --config FILE.yaml --out FOLDER
+[--tasks kang panc8] [--seeds 2021 2022 2023] [--folds 0] [--max-train-cells 300] [--jobs 2]
+
+A process for each task and fold makes the inputs and the baselines, then one for each seed trains.
+What FOLDER/results.jsonl has is not done again; a training that was killed goes on from its
+checkpoint. The tables: FOLDER/annotation.md.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from annotation_table import write_tables
+from annotation_tasks import TASKS, fewer, parts_of, select
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+from sklearn.svm import LinearSVC
+
+from scbert.cells.counts import write_cells
+from scbert.cells.expression import cell_sums, normalize
+from scbert.cells.store import TokenStore
+from scbert.cells.tables import read_table, write_table
+from scbert.config import Config, FinetuneSettings, settings_for
+from scbert.files import publish, sha256_of
+from scbert.logs import start_logging
+from scbert.network.model import CellTypeModel
+from scbert.steps.finetune import finetune
+from scbert.steps.read import read_counts
+from scbert.steps.reference import dataset_of, reading_of, settings_of
+from scbert.steps.score import predict_types, read_labelled, tokens_of
+from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.training import predict as prediction
+from scbert.training.batches import CellBatches
+from scbert.training.bundle import Bundle, load_bundle
+
+BASELINES = "baselines"  # stands where a seed does
+SPLIT_SEED = 2021  # of folds, validation cells and fewer cells: the same for all seeds
+OF_OBS = {"scbert_label": "scbert", "logistic_regression": "logistic_regression_binned"}
+
+
+def main(options: argparse.Namespace) -> int:
+    """Do what is not done yet, write the tables, and return how many processes failed."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    config = settings_of(load_bundle(options.pretrained), options.config, None)
+    run, folds = identity(options, config), {}
+    for task in options.tasks:
+        made = TASKS[task](options.data, SPLIT_SEED)
+        for batch, reason in made.skipped.items():
+            print(f"{task}: {batch} is left out: {reason}")
+        folds[task] = [fold for fold in made.tests if not options.folds or fold in options.folds]
+    failed = 0
+    for seeds in ([BASELINES], [str(seed) for seed in options.seeds]):
+        done = {(line["task"], line["fold"], line["seed"]) for line in results(options.out, run)}
+        jobs = [(task, fold, s) for s in seeds for task in options.tasks for fold in folds[task]]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            failed += sum(pool.map(lambda job: start(job, run), [j for j in jobs if j not in done]))
+        write_tables(options.out, results(options.out, run), options.data, config.evaluate)
+    print((options.out / "annotation.md").read_text())
+    return failed
+
+
+def identity(options: argparse.Namespace, config: Config) -> str:
+    """Return what results of the same settings have in common."""
+    parts = [config.model_dump_json(exclude={"finetune": {"seeds"}}), str(options.max_train_cells)]
+    parts.append(sha256_of(options.pretrained / "MANIFEST.sha256"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def results(out: Path, run: str) -> list[dict[str, Any]]:
+    """Return the results of these settings so far."""
+    file = out / "results.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [line for line in map(json.loads, lines) if line["run"] == run]
+
+
+def start(job: tuple[str, str, str], run: str) -> int:
+    """Do a job in a process of its own; return 1 if it failed."""
+    began, name = time.time(), "-".join((run, *job)).replace("/", "_")
+    log = options.out / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as handle:
+        command = [sys.executable, *sys.argv, "--job", *job, "--run", run]
+        environment = {"OMP_NUM_THREADS": "1", **os.environ}
+        ended = subprocess.run(command, stdout=handle, stderr=handle, env=environment, check=False)
+    failed = int(ended.returncode != 0)
+    print(*job, f"{time.time() - began:.0f} s", f"FAILED, see {log}" if failed else "", flush=True)
+    return failed
+
+
+def do(job: tuple[str, str, str], run: str) -> None:
+    """Make the inputs if they are not there, then fit the baselines or train with a seed."""
+    task, fold, seed = job
+    encoder = load_bundle(options.pretrained)
+    config = settings_of(encoder, options.config, None if seed == BASELINES else int(seed))
+    inputs = options.out / "work" / run / f"{task}-{fold}".replace("/", "_")
+    if not inputs.exists():
+        prepare(inputs, task, fold, config)
+    began = time.time()
+    predicted = baselines(inputs) if seed == BASELINES else trained(inputs, config, int(seed))
+    file = Path("predictions") / f"{run}-{task}-{fold}-{seed}.tsv".replace("/", "_")
+    write_table(options.out / file, predicted)
+    line = {
+        "run": run,
+        "task": task,
+        "fold": fold,
+        "seed": seed,
+        "predictions": str(file),
+        "parts": read_table(inputs / "split.tsv", "part").part.value_counts().to_dict(),
+        "n_test": len(predicted),
+        "seconds": round(time.time() - began, 1),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+    with (options.out / "results.jsonl").open("a") as handle:
+        handle.write(json.dumps(line) + "\n")
+
+
+def prepare(inputs: Path, name: str, fold: str, config: Config) -> None:
+    """Write the cells to learn from, their parts and tokens, and apart from them the test cells."""
+    task, split = TASKS[name](options.data, SPLIT_SEED), config.split
+    part = parts_of(task, fold, split.validation_fraction, split.validation_by, SPLIT_SEED)
+    keep = fewer(part, task.cell_type, options.max_train_cells, SPLIT_SEED)
+    with publish(inputs) as folder:
+        folder.mkdir()
+        write_cells(folder / "test.h5ad", select(task, part == "test"))
+        learn = (part != "test") & keep
+        write_cells(folder / "cells.h5ad", select(task, learn))
+        reading = reading_of(
+            dataset_of(Path(f"{name}.h5ad"), "cell_type", "batch", "X", ""), config
+        )
+        counts, expression = folder / "counts.h5ad", folder / "expression.h5ad"
+        read_counts(folder / "cells.h5ad", counts, folder / "quality.json", reading)
+        read = ad.read_h5ad(counts, backed="r").obs
+        table = pd.DataFrame({"cell": ad.read_h5ad(folder / "cells.h5ad").obs_names})
+        table = table.assign(cell_type=task.cell_type[learn], part=part[learn])
+        write_table(folder / "split.tsv", table[table.cell.isin(read.index)])
+        genes = options.pretrained / "genes.tsv"
+        overlap = folder / "overlap.json"
+        normalize_counts(counts, genes, expression, overlap, config.normalization)
+        bin_expression([expression], genes, folder / "tokens" / name, config.binning)
+
+
+def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
+    """Fine-tune, and name the test cells by the model and by what is in its bundle."""
+    model = inputs / "models" / str(seed)
+    if not model.exists():
+        given = settings_for(FinetuneSettings, config, seed=seed)
+        settings = FinetuneSettings.model_validate_json(given)
+        (tokens,) = (inputs / "tokens").iterdir()
+        checkpoint = inputs / "checkpoints" / str(seed)
+        finetune(tokens, inputs / "split.tsv", options.pretrained, [], model, checkpoint, settings)
+    dataset = dataset_of(inputs / "test.h5ad", "cell_type", "batch", "X", "")
+    cells, _ = read_labelled(inputs / "test.h5ad", dataset, config)
+    bundle = load_bundle(model)
+    obs = predict_types(cells, bundle, model).obs
+    found = {name: obs[column] for column, name in OF_OBS.items() if column in obs}
+    if hasattr(bundle.model.head, "halves"):
+        found |= halves(bundle, tokens_of(cells, model, bundle))
+    shutil.rmtree(model)
+    return _predictions(cells, found)
+
+
+def halves(bundle: Bundle, store: TokenStore) -> dict[str, Any]:
+    """Name cells by each half of a hybrid head alone."""
+    sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
+    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = np.arange(len(store))
+    assert isinstance(bundle.model, CellTypeModel)
+    outputs = prediction.outputs(bundle.model.to(device), cells, rows, device)
+    names = np.array([label["name"] for label in bundle.labels or []])
+    return {
+        f"scbert, {half} half": names[logits.argmax(axis=1)]
+        for half, logits in outputs.halves.items()
+    }
+
+
+def baselines(inputs: Path) -> pd.DataFrame:
+    """Fit on all cells that are not tested, all genes that both files have, and C = 1."""
+    cells, test = ad.read_h5ad(inputs / "counts.h5ad"), ad.read_h5ad(inputs / "test.h5ad")
+    genes = [gene for gene in cells.var_names if gene in set(test.var_names)]
+    ours, theirs = _expression(cells, genes), _expression(test, genes)
+    types, found = cells.obs.cell_type.to_numpy(dtype=str), {}
+    for name, classifier in (
+        ("logistic_regression", LogisticRegression(C=1, max_iter=10_000)),
+        ("linear_svm", LinearSVC(C=1, dual="auto", max_iter=10_000, random_state=SPLIT_SEED)),
+    ):
+        pipeline = make_pipeline(MaxAbsScaler(), classifier).fit(ours, types)
+        found[name] = pipeline.predict(theirs)
+    return _predictions(test, found)
+
+
+def _expression(cells: ad.AnnData, genes: list[str]) -> sparse.csr_matrix:
+    counts = sparse.csr_matrix(cells.X)
+    columns = cells.var_names.get_indexer(pd.Index(genes))
+    return normalize(counts, np.maximum(cell_sums(counts), 1), 10_000)[:, columns]
+
+
+def _predictions(cells: ad.AnnData, found: dict[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame({"cell": cells.obs_names, "true": cells.obs.cell_type.to_numpy(dtype=str)})
+    return table.assign(**{name: np.asarray(labels, dtype=str) for name, labels in found.items()})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--pretrained", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2021, 2022, 2023])
+    parser.add_argument("--folds", nargs="+", default=[])
+    parser.add_argument("--max-train-cells", type=int)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        start_logging()
+        do(tuple(options.job), options.run)
+    else:
+        sys.exit(main(options))

@@ -1,0 +1,167 @@
+"""Splits as the settings say: one holdout, or one of several folds, each with other test cells."""
+
+import numpy as np
+import pandas as pd
+
+from scbert.cells.splits import split_batches, split_cells
+from scbert.config import Split
+
+
+def divide(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> np.ndarray:
+    """Divide cells into train, validation and test; the same cells and settings, the same parts.
+
+    Parameters
+    ----------
+    cell_type
+        Shape (cells,).
+    batch
+        Shape (cells,): the donor, laboratory or study of each cell, which are then never both in
+        the test and outside it; None if that is not known.
+
+    Returns
+    -------
+    Shape (cells,): train, validation or test.
+
+    Raises
+    ------
+    ValueError
+        If there are too few cells or batches, or no such fold.
+    """
+    rng = np.random.default_rng(settings.seed)
+    fractions = settings.test_fraction, settings.validation_fraction
+    kept_whole = batch if settings.validation_by == "batch" else None
+    if settings.method != "holdout":
+        fold = name_folds(cell_type, batch, settings)
+        return fold_parts(fold, str(settings.fold), cell_type, kept_whole, fractions[1], rng)
+    if batch is None:
+        return split_cells(cell_type, *fractions, rng)
+    part = split_batches(batch, *fractions, rng)
+    if kept_whole is not None:
+        return part
+    return fold_parts(part, "test", cell_type, None, fractions[1], rng)
+
+
+def name_folds(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> np.ndarray:
+    """Return the name of the fold that tests each cell, shape (cells,): a number, or its batch.
+
+    Raises
+    ------
+    ValueError
+        If there are too few cells or batches for the folds.
+    """
+    rng = np.random.default_rng(settings.seed)
+    if settings.method == "k_fold":
+        number = (
+            split_folds(cell_type, settings.n_folds, rng)
+            if batch is None
+            else split_batch_folds(batch, settings.n_folds, rng)
+        )
+        return number.astype(str)
+    if batch is None:
+        raise ValueError(
+            "split.method is leave_one_out, but the cells have no batches that could be left out. "
+            "Name the column of obs with donors or laboratories (batch_key), or choose holdout or "
+            "k_fold."
+        )
+    return batch.astype(str)
+
+
+def split_folds(cell_type: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal the cells of each type out to folds, numbered from 0.
+
+    Returns
+    -------
+    Shape (cells,). The folds of a type differ by one cell at most, and so do the folds of all.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer cells than folds, or a type has fewer than three cells: beside a test
+        cell, training and validation need one each.
+    """
+    names, sizes = np.unique(cell_type, return_counts=True)
+    if len(cell_type) < n_folds or sizes.min() < 3:
+        raise ValueError(
+            f"{len(cell_type)} cells, {sizes.min()} of type '{names[sizes.argmin()]}', are too few "
+            f"for {n_folds} folds: each type needs three cells, each fold one. Lower "
+            "split.n_folds, add cells, merge the type with another, or remove it."
+        )
+    dealt = [rng.permutation(np.flatnonzero(cell_type == name)) for name in names]
+    fold = np.empty(len(cell_type), dtype=np.int64)
+    fold[np.concatenate(dealt)] = np.arange(len(cell_type)) % n_folds
+    return fold
+
+
+def split_batch_folds(batch: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal whole batches out to folds, numbered from 0; shape (cells,).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer batches than folds, or fewer than three.
+    """
+    names = rng.permutation(np.unique(batch))
+    if len(names) < max(3, n_folds):
+        raise ValueError(
+            f"there are {len(names)} batch(es), but {n_folds} folds of whole batches need "
+            f"{max(3, n_folds)}. Lower split.n_folds, or leave batch_key empty to divide cells."
+        )
+    number = pd.Series(np.arange(len(names)) % n_folds, index=names)
+    return number[batch].to_numpy()
+
+
+def fold_parts(
+    fold: np.ndarray,
+    test_fold: str,
+    cell_type: np.ndarray,
+    batch: np.ndarray | None,
+    validation_fraction: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Make one fold the test and choose validation from the others.
+
+    Parameters
+    ----------
+    fold
+        Shape (cells,), names of folds.
+    test_fold
+        One of them.
+    cell_type, batch
+        Shape (cells,). Validation takes a share of the cells of each type or, if `batch` is given,
+        of the batches; at least one, and never the last one.
+
+    Returns
+    -------
+    Shape (cells,): train, validation or test.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fold, or it leaves too little for training and validation.
+    """
+    names = np.unique(fold)
+    if test_fold not in names:
+        raise ValueError(
+            f"split.fold is '{test_fold}', but the folds are {', '.join(map(str, names))}. Name "
+            "one of them."
+        )
+    part = np.where(fold == test_fold, "test", "train").astype(object)
+    rest = np.flatnonzero(fold != test_fold)
+    if batch is None:
+        groups = [rest[cell_type[rest] == name] for name in np.unique(cell_type[rest])]
+        for cells in groups:
+            part[_some(rng.permutation(cells), validation_fraction)] = "validation"
+    else:
+        batches = rng.permutation(np.unique(batch[rest]))
+        part[rest[np.isin(batch[rest], _some(batches, validation_fraction))]] = "validation"
+    if not (part == "validation").any():
+        raise ValueError(
+            f"beside fold '{test_fold}' nothing is left for both training and validation: "
+            f"{len(rest)} cells, {len(names) - 1} folds. Add cells, or set split.validation_by to "
+            "cell."
+        )
+    return part
+
+
+def _some(items: np.ndarray, fraction: float) -> np.ndarray:
+    return items[: min(max(1, round(len(items) * fraction)), len(items) - 1)]

@@ -1,0 +1,91 @@
+"""scbert evaluate."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scbert.cli.app import app, plain_errors
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913, PLR0917  one for each option
+    model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model.")],
+    test: Annotated[
+        Path,
+        typer.Argument(help="Cells x genes with known types: .h5ad, .h5 or folder of 10x, .csv."),
+    ],
+    label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
+    batch_key: Annotated[
+        str, typer.Option(help="Column of obs with donors or studies, to score each apart.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write evaluation.json to.", file_okay=False)
+    ] = None,
+    matrix: Annotated[
+        str,
+        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+    ] = "auto",
+    library_size_key: Annotated[
+        str,
+        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+    ] = "",
+) -> None:
+    """Name the cells of TEST without their labels, and score the names.
+
+    The logistic regression that is kept in MODEL is scored beside it. Cells of types that MODEL
+    does not know are reported apart.
+    """
+    with plain_errors():
+        from scbert.steps.score import evaluate_model  # noqa: PLC0415  torch takes seconds
+
+        found = evaluate_model(
+            model,
+            test,
+            label_key=label_key,
+            batch_key=batch_key,
+            out=out,
+            matrix=matrix,
+            library_size_key=library_size_key,
+        )
+    for table in (_scores(found), _batches(found)):
+        if table.row_count:
+            Console().print(table)
+    for line in _notes(found):
+        typer.echo(line)
+
+
+def _scores(found: dict[str, Any]) -> Table:
+    title = f"{found['model']} on {found['test']}: {found['n_test']} cells of known types"
+    table = Table("method", "macro F1", "accuracy", "balanced accuracy", title=title)
+    for entry in found["methods"]:
+        intervals = (entry[key] for key in ("macro_f1", "accuracy", "balanced_accuracy"))
+        table.add_row(
+            entry["title"],
+            *("{mean:.3f} ({low:.3f}-{high:.3f})".format(**interval) for interval in intervals),
+        )
+    return table
+
+
+def _batches(found: dict[str, Any]) -> Table:
+    titles = {entry["method"]: entry["title"] for entry in found["methods"]}
+    table = Table("batch", "cells", *titles.values(), title="macro F1 of each batch")
+    for batch in found["batches"]:
+        scores = (f"{batch[method]['macro_f1']:.3f}" for method in titles)
+        table.add_row(batch["batch"], str(batch["cells"]), *scores)
+    return table
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    errors = {when: found["reliability"][when]["ece"] for when in ("before", "after")}
+    lines = ["expected calibration error: {before:.3f} before, {after:.3f} after".format(**errors)]
+    if found["novel"]:
+        lines.append(
+            "{cells} cells of types that the model does not know: {share_called_unknown:.1%} "
+            "called unknown (of known types {share_of_known_called_unknown:.1%}), AUROC "
+            "{auroc:.3f}".format(**found["novel"])
+        )
+    dropped = [f"{n} {why}" for why, n in found["left_out"].items() if n]
+    return lines + ([f"left out: {', '.join(dropped)} cells"] if dropped else [])

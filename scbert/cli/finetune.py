@@ -1,0 +1,74 @@
+"""scbert finetune."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scbert.cli.app import app, plain_errors
+
+
+@app.command()
+def finetune(  # noqa: PLR0913, PLR0917  one for each option
+    reference: Annotated[
+        Path,
+        typer.Argument(help="Cells x genes with known types: .h5ad, .h5 or folder of 10x, .csv."),
+    ],
+    pretrained: Annotated[Path, typer.Option(help="Folder of a pretrained model.")],
+    label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new model; it must not exist.")],
+    batch_key: Annotated[
+        str,
+        typer.Option(help="Column of obs with donors or studies, to test on whole ones."),
+    ] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with the values that differ from the embedded configuration."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of training; otherwise the first of finetune.seeds.", min=0),
+    ] = None,
+    matrix: Annotated[
+        str,
+        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+    ] = "auto",
+    library_size_key: Annotated[
+        str,
+        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+    ] = "",
+) -> None:
+    """Train a model on the cell types of REFERENCE, and score it on held-out cells.
+
+    Tuned baselines are scored beside it; README.md of the model is its card. If it is stopped, the
+    same command goes on from the last checkpoint.
+    """
+    with plain_errors():
+        from scbert.steps.reference import finetune_reference  # noqa: PLC0415  torch: seconds
+
+        scores = finetune_reference(
+            reference,
+            pretrained,
+            out,
+            label_key=label_key,
+            batch_key=batch_key,
+            config=config,
+            seed=seed,
+            matrix=matrix,
+            library_size_key=library_size_key,
+        )
+    title = f"{out}: {scores['n_test']} test cells"
+    table = Table("method", "macro F1, validation", "macro F1, test", "accuracy, test", title=title)
+    for entry in scores["methods"]:
+        chosen = entry["validation_macro_f1"]
+        table.add_row(
+            entry["title"],
+            "" if chosen is None else f"{chosen:.3f}",
+            *(
+                "{mean:.3f} ({low:.3f}-{high:.3f})".format(**entry[metric])
+                for metric in ("macro_f1", "accuracy")
+            ),
+        )
+    Console().print(table)

@@ -1,0 +1,275 @@
+"""scbert finetune: a labelled file + a pretrained encoder -> a model, its scores and its card.
+
+The workflow's steps in one process, on files beside the model; so a run that was killed goes on
+where it stopped, and both ways give the same model.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scbert import __version__
+from scbert.config import (
+    CompareSettings,
+    Config,
+    Dataset,
+    FinetuneSettings,
+    ReadSettings,
+    default_config_file,
+    load_config,
+    settings_for,
+)
+from scbert.files import only_one, publish, read_json, sha256_of, write_json
+from scbert.steps.annotate import annotate_test_cells
+from scbert.steps.card import write_model_card
+from scbert.steps.compare import compare
+from scbert.steps.evaluate import evaluate_scores
+from scbert.steps.finetune import finetune
+from scbert.steps.read import read_counts, split_cells
+from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.training.bundle import Bundle, load_bundle
+
+log = logging.getLogger(__name__)
+
+
+def finetune_reference(
+    reference: str | Path,
+    pretrained: str | Path,
+    out: str | Path,
+    *,
+    label_key: str,
+    batch_key: str = "",
+    config: str | Path | None = None,
+    seed: int | None = None,
+    matrix: str = "auto",
+    library_size_key: str = "",
+) -> dict[str, Any]:
+    """Train a model that names the cell types of a labelled file, and score it on held-out cells.
+
+    The unfinished run lies in the folder .OUT.work beside `out`: if it is stopped, the same call
+    goes on from its last checkpoint. It is removed at the end.
+
+    Parameters
+    ----------
+    reference
+        Cells x genes with known types: .h5ad, .h5 or folder of 10x, or .csv. Cells without a type
+        are left out.
+    pretrained
+        Folder of a pretrained model.
+    out
+        Folder of the new model, with its card README.md and comparison.json; must not exist.
+    label_key, batch_key
+        Columns of obs: cell type; donor, laboratory or study, if whole ones are to be held out.
+    config
+        YAML file with the values that differ from the embedded configuration.
+    seed
+        Of training; otherwise the first of the configuration's finetune.seeds.
+    matrix, library_size_key
+        As for `annotate`.
+
+    Returns
+    -------
+    The scores on the test cells, the baselines' beside the model's, as in comparison.json.
+
+    Raises
+    ------
+    ValueError
+        If the file, the configuration or the pretrained model cannot be used, `out` exists, or the
+        unfinished run beside it is another one.
+    """
+    reference, out, encoder = Path(reference), Path(out), load_bundle(Path(pretrained))
+    if out.exists():
+        raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
+    chosen = settings_of(encoder, config, seed)
+    dataset = dataset_of(reference, label_key, batch_key, matrix, library_size_key)
+    seed = chosen.finetune.seeds[0]
+    with only_one(out):
+        work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed, out.name)
+        _prepare(work, reference, Path(pretrained), dataset, chosen, encoder.sha256)
+        _train(work, Path(pretrained), chosen)
+        scores = _judge(work, chosen)
+        work.model.rename(out)
+        shutil.rmtree(work.folder)
+    log.info("%s is complete; its card is README.md", out)
+    return scores
+
+
+@dataclass(frozen=True)
+class Work:
+    """The files of an unfinished run; `data` is there when it is complete."""
+
+    folder: Path
+    dataset: str
+    seed: int
+    name: str
+
+    @property
+    def data(self) -> Path:
+        """Counts, split, expression and tokens."""
+        return self.folder / "data"
+
+    @property
+    def split(self) -> Path:
+        """The parts."""
+        return self.data / f"{self.dataset}.tsv"
+
+    @property
+    def tokens(self) -> Path:
+        """The token store; the model is told its name."""
+        return self.data / "tokens" / self.dataset
+
+    @property
+    def predictions(self) -> Path:
+        """What the model says of the test cells."""
+        return self.folder / f"seed{self.seed}.h5ad"
+
+    @property
+    def model(self) -> Path:
+        """The model, complete but for its card, under the name that it will have."""
+        return self.folder / "model" / self.name
+
+    @property
+    def comparison(self) -> Path:
+        """The scores."""
+        return self.model / "comparison.json"
+
+
+def dataset_of(
+    file: Path, label_key: str, batch_key: str, matrix: str, library_size_key: str
+) -> Dataset:
+    """Describe a labelled file as a line of the table of datasets does."""
+    return Dataset(
+        dataset=re.sub(r"[^A-Za-z0-9_-]", "_", file.stem),
+        file=file.name,
+        matrix=matrix,
+        scale="auto",
+        label_key=label_key,
+        batch_key=batch_key,
+        library_size_key=library_size_key,
+        in_corpus="no",
+        ontology="",
+    )
+
+
+def settings_of(encoder: Bundle, file: str | Path | None, seed: int | None) -> Config:
+    """Return the embedded configuration, changed by a YAML file, the seed and the encoder's own.
+
+    Raises
+    ------
+    ValueError
+        If the file is no YAML of keys and values, or a value is not allowed.
+    """
+    values = _read_yaml(default_config_file())
+    if file is not None:
+        values = _updated(values, _read_yaml(Path(file)))
+    fixed: dict[str, Any] = {"binning": {"n_bins": encoder.config["n_bins"]}}
+    if seed is not None:
+        fixed["finetune"] = {"seeds": [seed]}
+    return load_config(_updated(values, fixed))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML ({error}). Correct it.") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} holds {type(values).__name__}, but sections with keys and values are needed, "
+            "as in config/config.yaml."
+        )
+    return values
+
+
+def _updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with single ones changed, however deep."""
+    return {**values} | {
+        key: _updated(values[key], new)
+        if isinstance(new, dict) and isinstance(values.get(key), dict)
+        else new
+        for key, new in changes.items()
+    }
+
+
+def _prepare(
+    work: Work, reference: Path, pretrained: Path, dataset: Dataset, config: Config, encoder: str
+) -> None:
+    """Read, check, split and tokenize the file, or see that this was done for the same run."""
+    run = {
+        "version": __version__,
+        "reference": sha256_of(reference) if reference.exists() else "",  # read_counts says it
+        "pretrained": encoder,
+        "dataset": dataset.model_dump(),
+        "config": config.model_dump(mode="json"),
+    }
+    if work.data.exists():
+        _require_same(run, read_json(work.data / "run.json"), work.folder)
+        log.info("going on with the unfinished run in %s", work.folder)
+        return
+    with publish(work.data) as data:
+        data.mkdir()
+        write_json(data / "run.json", run)
+        reading = reading_of(dataset, config)
+        counts, expression = data / "counts.h5ad", data / f"{dataset.dataset}.h5ad"
+        genes = pretrained / "genes.tsv"  # checked with the encoder
+        read_counts(reference, counts, data / "quality.json", reading)
+        split_cells(counts, data / work.split.name, config.split)
+        normalize_counts(counts, genes, expression, data / "overlap.json", config.normalization)
+        bin_expression([expression], genes, data / "tokens" / dataset.dataset, config.binning)
+
+
+def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
+    """Return how to read a labelled file."""
+    given = settings_for(
+        ReadSettings,
+        config,
+        sample=dataset.dataset,
+        source=dataset.file,
+        matrix=dataset.matrix,
+        scale=dataset.scale,
+        dataset=dataset,
+        leave_out=False,
+    )
+    return ReadSettings.model_validate_json(given)
+
+
+def _require_same(run: dict[str, Any], unfinished: dict[str, Any], folder: Path) -> None:
+    other = [key for key in run if run[key] != unfinished.get(key)]
+    if other:
+        raise ValueError(
+            f"{folder} holds an unfinished run with another {', '.join(other)}. Give the same "
+            "command as before to go on with it, or another --out, or remove that folder."
+        )
+
+
+def _train(work: Work, pretrained: Path, config: Config) -> None:
+    if work.model.exists():
+        return
+    given = settings_for(FinetuneSettings, config, seed=work.seed)
+    settings = FinetuneSettings.model_validate_json(given)
+    checkpoint = work.folder / "checkpoint"
+    finetune(work.tokens, work.split, pretrained, [], work.model, checkpoint, settings)
+
+
+def _judge(work: Work, config: Config) -> dict[str, Any]:
+    """Score the model and the baselines on the test cells, and write the card."""
+    annotate_test_cells(work.data / "counts.h5ad", work.split, work.model, work.predictions)
+    evaluation = work.folder / "evaluation.json"
+    write_json(evaluation, evaluate_scores([work.predictions], work.split, config.evaluate))
+    settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
+    expression = work.data / f"{work.dataset}.h5ad"
+    compare(expression, work.split, [work.predictions], work.comparison, settings)
+    quality, card = work.data / "quality.json", work.model / "README.md"
+    write_model_card(work.model, evaluation, work.comparison, quality, card)
+    scores = read_json(work.comparison)
+    lines = (work.model / "history.jsonl").read_text().splitlines()
+    best = max(json.loads(line)["validation_macro_f1"] for line in lines)
+    scores["methods"][0]["validation_macro_f1"] = best  # the epoch's that was kept
+    return scores

