@@ -181,7 +181,7 @@ def test_a_pickle_disguised_as_weights_does_not_run(bundle, tmp_path):
         else:
             (bundle / "weights.safetensors").write_bytes(disguise)
         sign_again(bundle)
-        with pytest.raises(ValueError, match="cannot be read or do not fit|not the network of"):
+        with pytest.raises(ValueError, match=r"cannot be read or do not fit|not the network of"):
             load_bundle(bundle)
         assert not trace.exists()
 
