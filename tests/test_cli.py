@@ -136,3 +136,40 @@ def test_the_command_itself_fails_without_a_trace(toy_run, tmp_path):
     assert "Traceback" not in failed.stderr
     assert failed.stdout == ""
     assert not list(tmp_path.iterdir())
+
+
+SMALL = """
+counts: {min_genes: 5}
+finetune: {hidden: [16], optimizer: {epochs: 1, tokens_per_batch: 512}}
+evaluate: {bootstrap_samples: 100}
+compare: {methods: [majority]}
+"""
+
+
+def test_finetune_and_evaluate_show_scores_beside_the_control(invoke, query, toy_run, tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    given = ["--label-key", "cell_type"]
+    model = tmp_path / "MODEL"
+    made = ["--pretrained", toy_run.pretrained, "--config", tmp_path / "small.yaml", "--seed", 3]
+    result = invoke("finetune", query, *given, *made, "--out", model)
+    assert result.exit_code == 0
+    assert "MODEL: 6 test cells" in result.stdout
+    assert "scBERT" in result.stdout
+    assert "Most frequent" in result.stdout
+    result = invoke("evaluate", model, query, *given, "--batch-key", "leiden", "--out", tmp_path)
+    assert result.exit_code == 0
+    assert "MODEL on query.h5ad: 30 cells of known types" in result.stdout
+    assert "macro F1 of each batch" in result.stdout
+    assert "expected calibration error" in result.stdout
+    assert (tmp_path / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("command", ["finetune", "evaluate"])
+def test_a_wrong_column_ends_with_a_plain_error(invoke, query, toy_run, tmp_path, command):
+    places = {
+        "finetune": [query, "--pretrained", toy_run.pretrained, "--out", tmp_path / "MODEL"],
+        "evaluate": [toy_run.model, query],
+    }
+    result = invoke(command, *places[command], "--label-key", "typo")
+    assert result.exit_code == 1
+    assert "no column obs['typo']" in result.stderr

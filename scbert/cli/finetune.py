@@ -59,7 +59,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             matrix=matrix,
             library_size_key=library_size_key,
         )
-    title = f"{out}: {scores['n_test']} test cells"
+    title = f"{out.name}: {scores['n_test']} test cells"
     table = Table("method", "macro F1, validation", "macro F1, test", "accuracy, test", title=title)
     for entry in scores["methods"]:
         chosen = entry["validation_macro_f1"]

@@ -187,14 +187,14 @@ class _Labelled:
         seen = repr((self.classes, self.part.tolist(), self.label.tolist()))
         return hashlib.sha256(seen.encode()).hexdigest()
 
-    def rows(self, part: str) -> np.ndarray:
-        """Return the rows of a part that have a type seen in training, ascending."""
-        return np.flatnonzero((self.part == part) & (self.label != NO_TYPE))
-
     def count(self, part: str) -> dict[str, int]:
         """Return the number of cells of each type in a part."""
         found = np.bincount(self.label[self.rows(part)], minlength=len(self.classes))
         return dict(zip(self.classes, found.tolist(), strict=True))
+
+    def rows(self, part: str) -> np.ndarray:
+        """Return the rows of a part that have a type seen in training, ascending."""
+        return np.flatnonzero((self.part == part) & (self.label != NO_TYPE))
 
 
 def _loss(
