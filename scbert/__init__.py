@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scbert.steps.annotate import annotate
+    from scbert.steps.embed import embed
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "annotate"]
+__all__ = ["__version__", "annotate", "embed"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from scbert.steps.annotate import annotate  # noqa: PLC0415
 
         return annotate
+    if name == "embed":
+        from scbert.steps.embed import embed  # noqa: PLC0415
+
+        return embed
     raise AttributeError(f"module 'scbert' has no attribute {name!r}")

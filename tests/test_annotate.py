@@ -365,7 +365,10 @@ WAYS = [
     ("genes", r"1 gene names that occur more than once \(GENE1\)"),
     ("cells", r"1 cell ids that occur more than once \(cell1\)"),
     ("overlap", r"has only 0 of the 80 genes .* \(0\.0%\).*Use human gene symbols or Ensembl ids"),
-    ("few", r"has only 7 of the 80 genes .* \(8\.8%\), 10% are .*of its own 80 genes the model knows 7, not M"),
+    (
+        "few",
+        r"has only 7 of the 80 genes .* \(8\.8%\), 10% are .*own 80 genes the model knows 7, not M",
+    ),
     ("none", "has no cells"),
 ]
 

@@ -39,7 +39,7 @@ def cells(toy):
     return cells
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Let a part be 7 of the 45 cells, and a matrix be turned in pieces of 90 values."""
     monkeypatch.setattr(parts, "CELLS_AT_ONCE", 7)
@@ -83,7 +83,9 @@ def everything(path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_annotate_file_in_parts_is_annotate_in_memory(cells, model, toy_run, tmp_path, small_parts, way):  # noqa: E501  one line
+def test_annotate_file_in_parts_is_annotate_in_memory(
+    cells, model, toy_run, tmp_path, monkeypatch, way
+):
     query = stored(cells, way)
     query.write_h5ad(tmp_path / "q.h5ad", compression="gzip" if "gzip" in way else None)
     assert can_be_streamed(tmp_path / "q.h5ad")
@@ -91,7 +93,7 @@ def test_annotate_file_in_parts_is_annotate_in_memory(cells, model, toy_run, tmp
         tmp_path / "q.h5ad", toy_run.model, tmp_path / "out.h5ad", cluster_key="leiden"
     )
     found = ad.read_h5ad(tmp_path / "out.h5ad")
-    parts.CELLS_AT_ONCE = 8192  # small_parts puts it back
+    monkeypatch.setattr(parts, "CELLS_AT_ONCE", 8192)
     expected = annotate(query, model, cluster_key="leiden")
     assert list(found.obs.columns) == list(expected.obs.columns)
     pd.testing.assert_frame_equal(found.obs, expected.obs, rtol=1e-5, check_categorical=True)
@@ -140,7 +142,7 @@ def test_a_result_can_replace_its_query(cells, toy_run, tmp_path):
 
 
 @pytest.mark.parametrize("when", ["network", "adding"])
-def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, small_parts, monkeypatch, when):  # noqa: E501  one line
+def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, monkeypatch, when):
     """Ctrl-C in the third part, and while the result is written, over a result of before."""
     stored(cells, "csc").write_h5ad(tmp_path / "q.h5ad")
     (tmp_path / "out.h5ad").write_text("of before")
@@ -192,7 +194,9 @@ def damage(path, how):
         ("another file", "'obsm' of .*q.h5ad is a link into another file"),
     ],
 )
-def test_a_damaged_file_is_refused_before_the_network_runs(cells, toy_run, tmp_path, small_parts, monkeypatch, how, message):  # noqa: E501  one line
+def test_a_damaged_file_is_refused_before_the_network_runs(
+    cells, toy_run, tmp_path, monkeypatch, how, message
+):
     path = tmp_path / "q.h5ad"
     cells.write_h5ad(path)
     damage(path, how)
@@ -203,7 +207,7 @@ def test_a_damaged_file_is_refused_before_the_network_runs(cells, toy_run, tmp_p
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_an_error_in_a_later_part_says_in_which(cells, toy_run, tmp_path, small_parts):
+def test_an_error_in_a_later_part_says_in_which(cells, toy_run, tmp_path):
     cells.obs["depth"] = np.asarray(cells.X.sum(axis=1)).ravel()
     cells.obs.iloc[30, cells.obs.columns.get_loc("depth")] = 1.0
     cells.write_h5ad(tmp_path / "q.h5ad")

@@ -6,6 +6,7 @@ VALUES_AT_ONCE values, whose place in the result is known beforehand. The genes 
 to last, each value is put into the place of its range, and at last each range is sorted by cell.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import h5py
@@ -42,7 +43,7 @@ def turn(
         for name, kind in (("data", data.dtype), ("genes", np.int32), ("cells", np.uint32))
     }
     _spread(data, indices, ends_of_genes, ends, edges, made)
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges.tolist()):
         span = slice(int(ends[first]), int(ends[last]))
         order = np.argsort(made["cells"][span], kind="stable")  # genes of a cell keep their order
         for name in ("data", "genes"):

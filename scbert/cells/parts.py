@@ -89,6 +89,4 @@ def require_two_sides(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def damaged(name: str, error: Exception) -> ValueError:
     """Return the error of a matrix that cannot be read."""
-    return ValueError(
-        f"{name} is a damaged matrix ({error}). Write or download the file again."
-    )
+    return ValueError(f"{name} is a damaged matrix ({error}). Write or download the file again.")

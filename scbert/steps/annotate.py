@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def annotate(
     columns = [key for key in (library_size_key, cluster_key) if key]
     query = query_in_memory(adata, matrix, columns, name)
     found = call(query, bundle, library_size_key, cluster_key)
-    return joined(adata, found)
+    return joined(adata, found, [VOTE])
 
 
 def annotate_file(
@@ -98,20 +99,42 @@ def annotate_file(
     """
     bundle = finetuned(model)
     columns = [key for key in (library_size_key, cluster_key) if key]
+
+    def make(opened: Query) -> ad.AnnData:
+        return call(opened, bundle, library_size_key, cluster_key)
+
+    return write_result(query, out, matrix, columns, make, [VOTE])
+
+
+def write_result(
+    query: Path,
+    out: Path,
+    matrix: str,
+    columns: list[str],
+    make: Callable[[Query], ad.AnnData],
+    stale: list[str],
+) -> ad.AnnData:
+    """Write what `make` finds beside what is in a file of cells; return only the new.
+
+    Parameters
+    ----------
+    columns
+        Of obs, that `make` needs.
+    stale
+        Columns of obs to leave out, of an earlier result.
+    """
     if not can_be_streamed(query):
         cells = read_cells(query)
-        found = call(
-            query_in_memory(cells, matrix, columns, str(query)),
-            *(bundle, library_size_key, cluster_key),
-        )
-        write_cells(out, joined(cells, found))
-        return found
+        log.info("%s is not of anndata 0.8 or newer: all of it is in memory", query)
+        new = make(query_in_memory(cells, matrix, columns, str(query)))
+        write_cells(out, joined(cells, new, stale))
+        return new
     with publish(out) as copy:
         shutil.copyfile(query, copy)  # first: what is annotated is what stands in the result
         with open_query(copy, matrix, columns, str(query), copy.parent) as opened:
-            found = call(opened, bundle, library_size_key, cluster_key)
-        add(copy, found, [VOTE])
-    return found
+            new = make(opened)
+        add(copy, new, stale)
+    return new
 
 
 def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
@@ -149,10 +172,10 @@ def call(query: Query, bundle: Bundle, library_size_key: str, cluster_key: str) 
     return result
 
 
-def joined(adata: ad.AnnData, found: ad.AnnData) -> ad.AnnData:
-    """Return a copy with what was found; what an earlier annotation left is replaced."""
+def joined(adata: ad.AnnData, found: ad.AnnData, stale: list[str]) -> ad.AnnData:
+    """Return a copy with what was found, without the stale columns of an earlier result."""
     result = adata.copy()
-    result.obs = result.obs.drop(columns=VOTE, errors="ignore")
+    result.obs = result.obs.drop(columns=stale, errors="ignore")
     for column, values in found.obs.items():
         result.obs[column] = values.array
     for key, values in found.obsm.items():
@@ -165,14 +188,14 @@ def run(model: torch.nn.Module, tokens: QueryTokens) -> tuple[np.ndarray, np.nda
     """Return the logits (cells, types) and the vectors (cells, width) that the network gives."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config = model.to(device), tokens.bundle.config
+    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
+    tokens_per_batch = sizes["tokens_per_batch"]
     found: tuple[np.ndarray, ...] = ()
     known = counts = 0.0
     with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
         for part in tokens.each():
             store = store_in_memory(part.sample)
-            cells = CellBatches(
-                store, config["sequence"], config["n_bins"], config["annotate"]["tokens_per_batch"]
-            )
+            cells = CellBatches(store, config["sequence"], config["n_bins"], tokens_per_batch)
             new = predict(model, cells, np.arange(len(store)), device, bar.update)
             found = found or tuple(
                 np.empty((len(tokens.query), values.shape[1]), np.float32) for values in new

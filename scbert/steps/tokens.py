@@ -59,7 +59,9 @@ class QueryTokens:
                 yield self._tokens(start, part)
             except ValueError as error:
                 last = start + part.shape[0] - 1
-                raise ValueError(f"cells {start} to {last} of {self.query.name}: {error}") from error
+                raise ValueError(
+                    f"cells {start} to {last} of {self.query.name}: {error}"
+                ) from error
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
         config, rows = self.bundle.config, slice(start, start + part.shape[0])
@@ -95,7 +97,7 @@ def tokens_for(query: Query, bundle: Bundle, library_size_key: str) -> QueryToke
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    match = match_genes(gene_names(query.genes), bundle.genes)
+    match = match_query(query, bundle)
     require_overlap(match, bundle, query.name)
     library = library_sizes(query.obs, library_size_key, query.name)
     scale = guess_scale_of_parts(query.parts)
@@ -110,11 +112,27 @@ def tokens_for(query: Query, bundle: Bundle, library_size_key: str) -> QueryToke
     return QueryTokens(query, bundle, match, scale, library)
 
 
+def match_query(query: Query, bundle: Bundle) -> GeneMatch:
+    """Return which gene of the model's vocabulary each gene of the query is."""
+    return match_genes(gene_names(query.genes), bundle.genes)
+
+
+def used_genes(bundle: Bundle) -> np.ndarray:
+    """Return which genes of its vocabulary a model uses, bool (vocabulary,).
+
+    The vocabulary is the corpus's; the cells from which the types were learned may have been
+    measured with far fewer genes.
+    """
+    used = np.ones(len(bundle.genes), dtype=bool)
+    for column in ("used", "measured"):  # in fine-tuning; a bundle without them used all genes
+        if column in bundle.genes:
+            used &= (bundle.genes[column].astype(str) == "True").to_numpy()
+    return used
+
+
 def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
     """Return how many genes the query has of those that the model uses, and how many these are."""
-    used = np.ones(len(bundle.genes), dtype=bool)
-    if "used" in bundle.genes:
-        used = (bundle.genes.used.astype(str) == "True").to_numpy()
+    used = used_genes(bundle)
     return int(used[match.measured].sum()), int(used.sum())
 
 
@@ -126,7 +144,7 @@ def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
     ValueError
         With both numbers, and examples of genes that the model does not know.
     """
-    needed = bundle.config["annotate"]["min_gene_overlap"]
+    needed = bundle.config.get("annotate", {}).get("min_gene_overlap", 0)  # pretrained only: none
     found, n_used = overlap(match, bundle)
     if found < needed * n_used or found == 0:
         unknown = ", ".join(match.unmatched[:3])

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
-from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
 
 
 @torch.no_grad()
 def predict(
-    model: CellTypeModel,
+    model: nn.Module,
     cells: CellBatches,
     rows: np.ndarray,
     device: torch.device,
@@ -19,6 +19,7 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return logits (cells, types) and cell vectors (cells, width), float32, ordered as `rows`.
 
+    `model` is called as CellTypeModel is.
     `done` is told how many cells were finished, for a progress bar.
     """
     model.eval()
