@@ -349,8 +349,8 @@ def broken(query, how):  # noqa: C901  one line for each way
     elif how == "overlap":
         query.var_names = [f"MOUSE{n}" for n in range(query.n_vars)]
     elif how == "few":
-        query.var_names = [f"MOUSE{n}" for n in range(query.n_vars - 7)] + [
-            f"GENE{n}" for n in range(1, 8)
+        query.var_names = [f"MOUSE{n}" for n in range(query.n_vars - 3)] + [
+            f"GENE{n}" for n in range(1, 4)
         ]
     elif how == "none":
         return query[:0].copy()
@@ -367,7 +367,7 @@ WAYS = [
     ("overlap", r"has only 0 of the 80 genes .* \(0\.0%\).*Use human gene symbols or Ensembl ids"),
     (
         "few",
-        r"has only 7 of the 80 genes .* \(8\.8%\), 10% are .*own 80 genes the model knows 7, not M",
+        r"has only 3 of the 80 genes .* \(3\.8%\), 5% are .*own 80 genes the model knows 3, not M",
     ),
     ("none", "has no cells"),
 ]
