@@ -11,6 +11,7 @@ from scipy.io import mmwrite
 
 import scbert
 from scbert.steps import annotate as step
+from scbert.steps import results
 from scbert.steps.annotate import annotate, annotate_file, annotate_test_cells
 from scbert.training.bundle import load_bundle
 
@@ -402,7 +403,7 @@ def test_nothing_is_left_half_written(query, toy_run, tmp_path, monkeypatch):
     def full(path, new, stale):
         raise OSError("disk full")
 
-    monkeypatch.setattr(step, "add", full)
+    monkeypatch.setattr(results, "add", full)
     with pytest.raises(OSError, match="disk full"):
         annotate_file(tmp_path / "query.h5ad", toy_run.model, out)
     assert [path.name for path in tmp_path.iterdir()] == ["query.h5ad"]

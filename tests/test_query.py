@@ -14,6 +14,7 @@ from scbert.cells.columns import turn
 from scbert.cells.h5ad import can_be_streamed
 from scbert.cells.parts import Parts, parts_in_memory
 from scbert.steps import annotate as step
+from scbert.steps import results
 from scbert.steps.annotate import annotate, annotate_file
 from scbert.training.bundle import load_bundle
 
@@ -146,8 +147,8 @@ def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, monk
     """Ctrl-C in the third part, and while the result is written, over a result of before."""
     stored(cells, "csc").write_h5ad(tmp_path / "q.h5ad")
     (tmp_path / "out.h5ad").write_text("of before")
-    name = {"network": "predict", "adding": "add"}[when]
-    original, calls = getattr(step, name), []
+    module, name = {"network": (step, "predict"), "adding": (results, "add")}[when]
+    original, calls = getattr(module, name), []
 
     def stop(*given):
         calls.append(1)
@@ -155,7 +156,7 @@ def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, monk
             raise KeyboardInterrupt
         return original(*given)
 
-    monkeypatch.setattr(step, name, stop)
+    monkeypatch.setattr(module, name, stop)
     with pytest.raises(KeyboardInterrupt):
         annotate_file(tmp_path / "q.h5ad", toy_run.model, tmp_path / "out.h5ad")
     assert (tmp_path / "out.h5ad").read_text() == "of before"

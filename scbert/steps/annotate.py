@@ -1,8 +1,6 @@
 """Step annotate: cells of any AnnData + a fine-tuned model -> cell types with confidence."""
 
 import logging
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,15 @@ import torch
 from tqdm import tqdm
 
 from scbert import __version__
-from scbert.cells.counts import read_cells, write_cells
+from scbert.cells.counts import write_cells
 from scbert.cells.genes import vocabulary_sha256
-from scbert.cells.h5ad import add, can_be_streamed
-from scbert.cells.query import Query, open_query, query_in_memory
+from scbert.cells.query import Query, query_in_memory
 from scbert.cells.splits import unlabelled_part
 from scbert.cells.store import store_in_memory
 from scbert.cells.tables import read_table
 from scbert.evidence.confidence import novelty_score, softmax
-from scbert.files import publish
 from scbert.network.model import CellTypeModel
+from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import QueryTokens, tokens_for
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle, load_bundle
@@ -106,37 +103,6 @@ def annotate_file(
     return write_result(query, out, matrix, columns, make, [VOTE])
 
 
-def write_result(
-    query: Path,
-    out: Path,
-    matrix: str,
-    columns: list[str],
-    make: Callable[[Query], ad.AnnData],
-    stale: list[str],
-) -> ad.AnnData:
-    """Write what `make` finds beside what is in a file of cells; return only the new.
-
-    Parameters
-    ----------
-    columns
-        Of obs, that `make` needs.
-    stale
-        Columns of obs to leave out, of an earlier result.
-    """
-    if not can_be_streamed(query):
-        cells = read_cells(query)
-        log.info("%s is not of anndata 0.8 or newer: all of it is in memory", query)
-        new = make(query_in_memory(cells, matrix, columns, str(query)))
-        write_cells(out, joined(cells, new, stale))
-        return new
-    with publish(out) as copy:
-        shutil.copyfile(query, copy)  # first: what is annotated is what stands in the result
-        with open_query(copy, matrix, columns, str(query), copy.parent) as opened:
-            new = make(opened)
-        add(copy, new, stale)
-    return new
-
-
 def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
     test = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
@@ -169,18 +135,6 @@ def call(query: Query, bundle: Bundle, library_size_key: str, cluster_key: str) 
     if cluster_key:
         result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
     result.uns["scbert"] = _provenance(tokens)
-    return result
-
-
-def joined(adata: ad.AnnData, found: ad.AnnData, stale: list[str]) -> ad.AnnData:
-    """Return a copy with what was found, without the stale columns of an earlier result."""
-    result = adata.copy()
-    result.obs = result.obs.drop(columns=stale, errors="ignore")
-    for column, values in found.obs.items():
-        result.obs[column] = values.array
-    for key, values in found.obsm.items():
-        result.obsm[key] = values
-    result.uns.update(found.uns)
     return result
 
 

@@ -10,7 +10,8 @@ from scbert import __version__
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.query import Query, query_in_memory
 from scbert.network.mean import MeanOfGenes
-from scbert.steps.annotate import joined, run, write_result
+from scbert.steps.annotate import run
+from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import QueryTokens, tokens_for
 from scbert.training.bundle import Bundle, load_bundle
 

@@ -113,7 +113,9 @@ def finetune(
         "provenance": provenance(),
     }
     extra = {"labels": _terms(data.classes, ontology), "calibration": calibration}
-    genes = bundle.genes.assign(measured=np.any(store.measured, axis=0, keepdims=True)[0])  # what annotation must find
+    genes = bundle.genes.assign(
+        measured=np.any(store.measured, axis=0, keepdims=True)[0]
+    )  # what annotation must find
     save_bundle(model, classifier, config, genes, history, extra)
     remove_checkpoint(checkpoint)
 
