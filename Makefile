@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec clean schema
+.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -40,6 +40,9 @@ bench-explain: $(VENV)/.dev  ## attention sums beside a forward pass and beside 
 
 bench-gene2vec: $(VENV)/.dev  ## pairs and gene vectors: time, memory, quality (CELLS, GENE_SETS, PAIRS)
 	$(BIN)/python benchmarks/gene2vec.py $(CELLS) --gene-sets $(GENE_SETS) --pairs "$(PAIRS)"
+
+bench-annotate: $(VENV)/.dev  ## speed at the paper's size, memory of a million cells (CELLS): docs/results/annotate.md
+	$(BIN)/python benchmarks/annotation_speed.py $(if $(CELLS),--cells $(CELLS))
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scbert.steps.annotate import annotate
+    from scbert.steps.embed import embed
     from scbert.steps.reference import finetune_reference as finetune
     from scbert.steps.score import evaluate_model as evaluate
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "annotate", "evaluate", "finetune"]
+__all__ = ["__version__", "annotate", "embed", "evaluate", "finetune"]
 
 FUNCTIONS = {
     "annotate": ("scbert.steps.annotate", "annotate"),
+    "embed": ("scbert.steps.embed", "embed"),
     "evaluate": ("scbert.steps.score", "evaluate_model"),
     "finetune": ("scbert.steps.reference", "finetune_reference"),
 }

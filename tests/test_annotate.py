@@ -11,6 +11,7 @@ from scipy.io import mmwrite
 
 import scbert
 from scbert.steps import annotate as step
+from scbert.steps import results
 from scbert.steps.annotate import annotate, annotate_file, annotate_test_cells
 from scbert.training.bundle import load_bundle
 
@@ -349,8 +350,8 @@ def broken(query, how):  # noqa: C901  one line for each way
     elif how == "overlap":
         query.var_names = [f"MOUSE{n}" for n in range(query.n_vars)]
     elif how == "few":
-        query.var_names = [f"MOUSE{n}" for n in range(query.n_vars - 7)] + [
-            f"GENE{n}" for n in range(1, 8)
+        query.var_names = [f"MOUSE{n}" for n in range(query.n_vars - 3)] + [
+            f"GENE{n}" for n in range(1, 4)
         ]
     elif how == "none":
         return query[:0].copy()
@@ -364,8 +365,11 @@ WAYS = [
     ("zeros", "holds only zeros"),
     ("genes", r"1 gene names that occur more than once \(GENE1\)"),
     ("cells", r"1 cell ids that occur more than once \(cell1\)"),
-    ("overlap", r"only 0 of the 80 genes of .* \(0\.0%\).*Use human gene symbols or Ensembl ids"),
-    ("few", r"only 7 of the 80 genes of .* \(8\.8%\).*10% are needed"),
+    ("overlap", r"has only 0 of the 80 genes .* \(0\.0%\).*Use human gene symbols or Ensembl ids"),
+    (
+        "few",
+        r"has only 3 of the 80 genes .* \(3\.8%\), 5% are .*own 80 genes the model knows 3, not M",
+    ),
     ("none", "has no cells"),
 ]
 
@@ -396,11 +400,10 @@ def test_nothing_is_left_half_written(query, toy_run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no column"):
         annotate_file(tmp_path / "query.h5ad", toy_run.model, out, cluster_key="leiden")
 
-    def half(self, path, **_):
-        Path(path).write_bytes(b"half")
+    def full(path, new, stale):
         raise OSError("disk full")
 
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", half)
+    monkeypatch.setattr(results, "add", full)
     with pytest.raises(OSError, match="disk full"):
         annotate_file(tmp_path / "query.h5ad", toy_run.model, out)
     assert [path.name for path in tmp_path.iterdir()] == ["query.h5ad"]

@@ -265,7 +265,7 @@ def test_an_hdf5_file_of_something_else_is_refused(run):
 def test_a_missing_label_column_is_refused(run):
     draw_cells().write_h5ad(run.cells)
     run.refuses(
-        r"no column obs\['celltype'\]; it has cell_type. Name the right column in the table",
+        r"no column obs\['celltype'\]; it has cell_type. Name the right column",
         settings(label_key="celltype"),
     )
 

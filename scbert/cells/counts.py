@@ -4,14 +4,13 @@ import csv
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.matrices import require_intact
+from scbert.cells.parts import Parts, parts_in_memory
 from scbert.cells.scale import Scale, guess_scale
 from scbert.cells.tenx import read_10x_folder, read_10x_h5
 from scbert.files import publish
@@ -19,6 +18,7 @@ from scbert.files import publish
 log = logging.getLogger(__name__)
 
 MATRIX_ORDER = ("layers/counts", "raw.X", "X")
+UNIQUE_CELLS = "adata.obs_names_make_unique()"
 UNIQUE_GENES = "use Ensembl ids as var_names, or sum those columns"
 
 
@@ -100,11 +100,12 @@ def check_names(adata: ad.AnnData, name: str) -> None:
     ValueError
         Naming the first few that repeat.
     """
-    _require_unique("cell ids", adata.obs_names, "adata.obs_names_make_unique()", name)
-    _require_unique("gene names", adata.var_names, UNIQUE_GENES, name)
+    require_unique("cell ids", adata.obs_names, UNIQUE_CELLS, name)
+    require_unique("gene names", adata.var_names, UNIQUE_GENES, name)
 
 
-def _require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
+def require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
+    """Refuse names that occur more than once."""
     repeated = index[index.duplicated()].unique()
     if len(repeated):
         raise ValueError(
@@ -131,34 +132,37 @@ def select_matrix(
     ValueError
         If it does not exist, is damaged, or its genes repeat.
     """
+    parts, genes, found = matrix_parts(adata, choice, name)
+    return parts.read(0, adata.n_obs), genes, found
+
+
+def matrix_parts(adata: ad.AnnData, choice: str, name: str) -> tuple[Parts, pd.DataFrame, str]:
+    """Return a matrix of the AnnData as `select_matrix` does, not copied: to be read in parts."""
     present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
     if adata.raw is not None:
         present["raw.X"] = adata.raw.X
     if adata.X is not None:
         present["X"] = adata.X
+    found = choose_matrix(list(present), choice, name)
+    genes = adata.raw.var if found == "raw.X" else adata.var
+    require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
+    return parts_in_memory(present[found], f"{found} of {name}"), genes, found
+
+
+def choose_matrix(present: list[str], choice: str, name: str) -> str:
+    """Return which of these matrices is meant.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist, with those that do.
+    """
     found = (
         next((key for key in MATRIX_ORDER if key in present), "X") if choice == "auto" else choice
     )
     if found not in present:
         raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
-    genes = adata.raw.var if found == "raw.X" else adata.var
-    _require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-    matrix = _as_csr(present[found], f"{found} of {name}")
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    return matrix, genes, found
-
-
-def _as_csr(values: Any, name: str) -> sparse.csr_matrix:
-    """Return a copy as CSR."""
-    try:
-        if sparse.issparse(values) and values.format in ("csr", "csc"):
-            require_intact(values)
-        return sparse.csr_matrix(values, copy=True)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{name} is a damaged matrix ({error}). Write or download the file again."
-        ) from error
+    return found
 
 
 def require_scale(matrix: sparse.csr_matrix, expected: str, name: str) -> Scale:
@@ -193,17 +197,21 @@ def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:
 
 
 def require_column(obs: pd.DataFrame, key: str, name: str) -> pd.Series:
-    """Return a column of obs.
+    """Return a column of obs, see `require_known`."""
+    require_known(key, list(obs.columns), name)
+    return obs[key]
+
+
+def require_known(key: str, columns: list[str], name: str) -> None:
+    """Refuse the name of a column of obs that does not exist.
 
     Raises
     ------
     ValueError
         If it does not exist, with those that do.
     """
-    if key not in obs.columns:
+    if key not in columns:
         raise ValueError(
-            f"{name} has no column obs['{key}']; it has "
-            f"{', '.join(map(str, obs.columns)) or 'none'}. Name the right column in the table of "
-            "datasets."
+            f"{name} has no column obs['{key}']; it has {', '.join(map(str, columns)) or 'none'}. "
+            "Name the right column."
         )
-    return obs[key]

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
+from scbert.cells.parts import Parts, parts_in_memory
+
 BASES = {"e": float(np.e), "2": 2.0, "10": 10.0}
 NOT_LOGGED = 0.0  # stands for a base where the values themselves are looked at
 N_CELLS_TO_LOOK_AT = 200
@@ -63,14 +65,17 @@ def check_values(matrix: sparse.csr_matrix, name: str) -> None:
 
 
 def guess_scale(matrix: sparse.csr_matrix, name: str) -> Scale:
-    """Find out what the matrix holds: integers from all of it, a base from up to 200 of its cells.
+    """Find out what a matrix in memory holds, see `guess_scale_of_parts`."""
+    return guess_scale_of_parts(parts_in_memory(matrix, name))
+
+
+def guess_scale_of_parts(parts: Parts) -> Scale:
+    """Find out what a matrix holds: integers from all of it, a base from up to 200 of its cells.
 
     Parameters
     ----------
-    matrix
-        Shape (cells, genes).
-    name
-        What to call the matrix in errors, such as "X of query.h5ad".
+    parts
+        Shape (cells, genes). Each part is read once, and the 200 cells again.
 
     Raises
     ------
@@ -78,19 +83,26 @@ def guess_scale(matrix: sparse.csr_matrix, name: str) -> Scale:
         If the matrix holds NaN or negative values, or neither counts nor log-normalised expression,
         or log-normalised expression whose base cannot be told.
     """
-    check_values(matrix, name)
-    cells = _some_cells(matrix)
+    integers, highest, filled = True, 0.0, [np.zeros(0, dtype=np.int64)]
+    for start, part in parts.each():
+        check_values(part, parts.name)
+        integers = integers and np.array_equal(part.data, np.round(part.data))
+        highest = max(highest, float(part.data.max(initial=0)))
+        filled.append(start + np.flatnonzero(np.diff(part.indptr)))
+    cells = _some_cells(parts, np.concatenate(filled))
     if not cells:
-        raise ValueError(f"{name} holds only zeros. Give the matrix that holds the counts.")
-    if np.array_equal(matrix.data, np.round(matrix.data)):
-        return Scale("counts", np.e, None)
-    linear = _taken_back(cells) if matrix.data.max() <= LARGEST_LOG else {NOT_LOGGED: cells}
+        raise ValueError(f"{parts.name} holds only zeros. Give the matrix that holds the counts.")
+    return Scale("counts", np.e, None) if integers else _scale_of_log(cells, highest, parts.name)
+
+
+def _scale_of_log(cells: list[np.ndarray], highest: float, name: str) -> Scale:
+    linear = _taken_back(cells) if highest <= LARGEST_LOG else {NOT_LOGGED: cells}
     steps = [base for base, values in linear.items() if _is_stepwise(values, base)]
     sums = _common_sums(linear)
     both = [base for base in steps if base in sums]
     fitting = both or (steps if not sums else [] if steps else list(sums))
     if len(fitting) != 1 or NOT_LOGGED in fitting:
-        raise ValueError(_why_refused(matrix, name, fitting or [*steps, *sums]))
+        raise ValueError(_why_refused(highest, name, fitting or [*steps, *sums]))
     if fitting[0] not in sums and _is_one_count_one(linear[fitting[0]]):
         raise ValueError(
             f"{name} holds the logarithm of raw counts that were not divided by the counts of "
@@ -100,14 +112,12 @@ def guess_scale(matrix: sparse.csr_matrix, name: str) -> Scale:
     return Scale("log1p", fitting[0], sums.get(fitting[0]))
 
 
-def _some_cells(matrix: sparse.csr_matrix) -> list[np.ndarray]:
-    """Return the expressed values of up to 200 cells that express a gene, evenly spread."""
-    filled = np.flatnonzero(np.diff(matrix.indptr))
+def _some_cells(parts: Parts, filled: np.ndarray) -> list[np.ndarray]:
+    """Return the expressed values of up to 200 of the cells that express a gene, evenly spread."""
     if not filled.size:
         return []
     rows = filled[np.unique(np.linspace(0, len(filled) - 1, N_CELLS_TO_LOOK_AT).astype(int))]
-    cells = [matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]] for row in rows]
-    return [cell[cell > 0].astype(np.float64) for cell in cells if cell.any()]
+    return [parts.read(row, row + 1).data.astype(np.float64) for row in rows.tolist()]
 
 
 def _taken_back(cells: list[np.ndarray]) -> dict[float, list[np.ndarray]]:
@@ -154,7 +164,7 @@ def _is_one_count_one(cells: list[np.ndarray]) -> bool:
     return bool(np.mean(np.abs(smallest - 1) < 1e-3) > 0.9)
 
 
-def _why_refused(matrix: sparse.csr_matrix, name: str, fitting: list[float]) -> str:
+def _why_refused(highest: float, name: str, fitting: list[float]) -> str:
     names = {NOT_LOGGED: "not logged", **{base: f"base {key}" for key, base in BASES.items()}}
     if fitting == [NOT_LOGGED]:
         why = (
@@ -172,6 +182,6 @@ def _why_refused(matrix: sparse.csr_matrix, name: str, fitting: list[float]) -> 
             "are not multiples of one count in each cell, nor do they add up to the same number)"
         )
     return (
-        f"{name} holds values up to {matrix.data.max():.4g} that are {why}. scBERT needs to know "
+        f"{name} holds values up to {highest:.4g} that are {why}. scBERT needs to know "
         "what one count is. Give raw counts, or log1p of counts per 10,000."
     )

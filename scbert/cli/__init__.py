@@ -3,7 +3,15 @@
 Each command is a module; torch, which takes seconds to import, is imported when a command runs.
 """
 
-from scbert.cli import annotate, convert, evaluate, finetune  # noqa: F401  they register themselves
+from scbert.cli import (  # noqa: F401  they register themselves
+    annotate,
+    convert,
+    embed,
+    evaluate,
+    finetune,
+    inspect,
+    models,
+)
 from scbert.cli.app import app
 
 __all__ = ["app"]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors, require_h5ad
@@ -47,10 +48,10 @@ def annotate(
             library_size_key=library_size_key,
             cluster_key=cluster_key,
         )
-    table = Table("cell type", "cells", "median confidence", "unknown", title=f"{out}")
+    table = Table("cell type", "cells", "median confidence", "unknown", title=escape(str(out)))
     for label, cells in result.obs.groupby("scbert_label", observed=True):
         table.add_row(
-            str(label),
+            escape(str(label)),
             f"{len(cells)}",
             f"{cells.scbert_confidence.median():.2f}",
             f"{cells.scbert_is_unknown.sum()}",

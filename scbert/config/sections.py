@@ -349,7 +349,7 @@ class Annotate(Section):
 
     tokens_per_batch: Count
     false_unknown_rate: Share  # share of validation cells that the novelty threshold may refuse
-    min_gene_overlap: float = Field(ge=0, le=1)  # share of the query's genes in the vocabulary
+    min_gene_overlap: float = Field(ge=0, le=1)  # share of the model's genes in the query
 
 
 class Evaluate(Section):

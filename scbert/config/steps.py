@@ -28,6 +28,7 @@ class PretrainSettings(Section):
     """What the pretraining step must know."""
 
     sequence: Sequence
+    normalization: Normalization  # of the tokens; kept in the bundle, for `scbert embed`
     binning: Binning
     network: Network
     pretrain: Pretrain

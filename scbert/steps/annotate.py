@@ -11,28 +11,23 @@ import torch
 from tqdm import tqdm
 
 from scbert import __version__
-from scbert.cells.counts import (
-    check_names,
-    library_sizes,
-    read_cells,
-    require_column,
-    select_matrix,
-    write_cells,
-)
-from scbert.cells.expression import cell_sums, denominators, normalize
-from scbert.cells.genes import GeneMatch, align, gene_names, match_genes, vocabulary_sha256
-from scbert.cells.scale import Scale, guess_scale
+from scbert.cells.counts import write_cells
+from scbert.cells.genes import vocabulary_sha256
+from scbert.cells.query import Query, query_in_memory
 from scbert.cells.splits import unlabelled_part
-from scbert.cells.store import TokenStore, store_in_memory
+from scbert.cells.store import store_in_memory
 from scbert.cells.tables import read_table
-from scbert.cells.tokens import Sample, bin_expression
 from scbert.evidence.confidence import novelty_score, softmax
 from scbert.network.model import CellTypeModel
+from scbert.steps.results import joined, write_result
+from scbert.steps.tokens import QueryTokens, tokens_for
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle, load_bundle
-from scbert.training.predict import predict
+from scbert.training.predict import Outputs, joined_outputs, outputs
 
 log = logging.getLogger(__name__)
+
+VOTE = "scbert_majority_voting"
 
 
 def annotate(
@@ -49,7 +44,7 @@ def annotate(
     Parameters
     ----------
     adata
-        Cells x genes: counts or log-normalised expression; var_names are human symbols or Ensembl
+        Counts or log-normalised expression, cells x genes; var_names are human symbols or Ensembl
         ids. It is not changed.
     model
         The folder of a fine-tuned model, or one that `load_bundle` has read.
@@ -74,42 +69,38 @@ def annotate(
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    bundle = model if isinstance(model, Bundle) else load_bundle(Path(model))
-    if bundle.labels is None or bundle.calibration is None:
-        which = "the model" if isinstance(model, Bundle) else model
-        raise ValueError(f"{which} is pretrained only and knows no cell types. Fine-tune it first.")
-    if adata.n_obs == 0:
-        raise ValueError(f"{name} has no cells, so there is nothing to annotate. Give other cells.")
-    if cluster_key:
-        require_column(adata.obs, cluster_key, name)
-    if not bundle.calibration["validation_cells"]:
-        log.warning(
-            "the model is not calibrated: confidence is its plain softmax, and no cell is called "
-            "unknown"
-        )
-    check_names(adata, name)
-    sample, match, scale, found = _tokenize(adata, bundle, matrix, library_size_key, name)
-    log.info(
-        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
-        "%d by an older name or alias)",
-        *(name, found, scale, match.matched, len(match.index)),
-        *(match.by_id, match.by_symbol, match.by_alias),
-    )
-    logits, vectors = _run(bundle, store_in_memory(sample))
-    result = adata.copy()
-    result.obs = result.obs.drop(columns="scbert_majority_voting", errors="ignore")  # of before
-    _write_calls(result, logits, vectors, bundle)
-    if cluster_key:
-        result.obs["scbert_majority_voting"] = _vote(result.obs, cluster_key)
-    result.uns["scbert"] = _provenance(bundle, match, scale, found)
-    return result
+    bundle = finetuned(model)
+    columns = [key for key in (library_size_key, cluster_key) if key]
+    query = query_in_memory(adata, matrix, columns, name)
+    found = call(query, bundle, library_size_key, cluster_key)
+    return joined(adata, found, [VOTE])
 
 
-def annotate_file(query: Path, model: Path, out: Path, **options: str) -> ad.AnnData:
-    """Annotate a file and write the result as .h5ad; the options are those of `annotate`."""
-    result = annotate(read_cells(query), model, name=str(query), **options)
-    write_cells(out, result)
-    return result
+def annotate_file(
+    query: Path,
+    model: Path,
+    out: Path,
+    *,
+    matrix: str = "auto",
+    library_size_key: str = "",
+    cluster_key: str = "",
+) -> ad.AnnData:
+    """Annotate a file and write the result as .h5ad; see `annotate`.
+
+    Of an .h5ad file (anndata 0.8 or newer) a part is in memory at a time, and the result is a copy
+    of the file to which the calls are added. Other files are read whole.
+
+    Returns
+    -------
+    What is new: obs, obsm and uns, without a matrix.
+    """
+    bundle = finetuned(model)
+    columns = [key for key in (library_size_key, cluster_key) if key]
+
+    def make(opened: Query) -> ad.AnnData:
+        return call(opened, bundle, library_size_key, cluster_key)
+
+    return write_result(query, out, matrix, columns, make, [VOTE])
 
 
 def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
@@ -119,55 +110,54 @@ def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Pat
     write_cells(predictions, result)
 
 
-def _tokenize(
-    adata: ad.AnnData, bundle: Bundle, choice: str, library_size_key: str, name: str
-) -> tuple[Sample, GeneMatch, Scale, str]:
-    matrix, var, found = select_matrix(adata, choice, name)
-    scale = guess_scale(matrix, f"{found} of {name}")
-    match = match_genes(gene_names(var), bundle.genes)
-    _require_overlap(match, bundle, name)
-    normalization = bundle.config["normalization"]
-    target_sum = normalization["target_sum"]
-    linear = matrix.astype(np.float64)
-    if scale.kind == "log1p":
-        if library_size_key:
-            log.warning("%s holds %s: obs['%s'] is not used", name, scale, library_size_key)
-        linear.data = scale.base**linear.data - 1
-        library = np.full(adata.n_obs, scale.target_sum or target_sum)
-    else:
-        given = library_sizes(adata.obs, library_size_key, name)
-        library = cell_sums(linear) if given is None else given
-    kept = match.share_of_counts(linear)
-    log.info("%s: %.1f%% of the counts are of genes that the model knows", name, 100 * (kept or 0))
-    aligned = align(linear, match)
-    size = denominators(aligned, library, normalization["denominator"])
-    expression = normalize(aligned, size, target_sum)
-    bins = bin_expression(expression, bundle.config["n_bins"])
-    below_one = int(expression.nnz - bins.nnz)
-    sample = Sample(name, adata.obs_names.tolist(), bins, match.measured, below_one)
-    return sample, match, scale, found
-
-
-def _require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
-    needed = bundle.config["annotate"]["min_gene_overlap"]
-    share = match.matched / max(1, len(match.index))
-    if share < needed or match.matched == 0:
-        raise ValueError(
-            f"only {match.matched} of the {len(match.index)} genes of {name} ({share:.1%}) are "
-            f"among the {match.vocabulary_size} that the model knows, {needed:.0%} are needed; "
-            f"unknown are {', '.join(match.unmatched[:3])}, ... Use human gene symbols or Ensembl "
-            "ids as var_names."
+def finetuned(model: str | Path | Bundle) -> Bundle:
+    """Read a model and refuse one that knows no cell types."""
+    bundle = model if isinstance(model, Bundle) else load_bundle(Path(model))
+    if bundle.labels is None or bundle.calibration is None:
+        which = "the model" if isinstance(model, Bundle) else model
+        raise ValueError(f"{which} is pretrained only and knows no cell types. Fine-tune it first.")
+    if not bundle.calibration["validation_cells"]:
+        log.warning(
+            "the model is not calibrated: confidence is its plain softmax, and no cell is called "
+            "unknown"
         )
+    return bundle
 
 
-def _run(bundle: Bundle, store: TokenStore) -> tuple[np.ndarray, np.ndarray]:
+def call(query: Query, bundle: Bundle, library_size_key: str, cluster_key: str) -> ad.AnnData:
+    """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
+    tokens = tokens_for(query, bundle, library_size_key)
     assert isinstance(bundle.model, CellTypeModel)
+    found = run(bundle.model, tokens)
+    result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
+    _write_calls(result, found.logits, found.vectors, bundle)
+    for half, logits in found.halves.items():
+        result.obs[f"scbert_label_{half}"] = _names(logits, bundle)
+    if cluster_key:
+        result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
+    result.uns["scbert"] = _provenance(tokens)
+    return result
+
+
+def run(model: torch.nn.Module, tokens: QueryTokens) -> Outputs:
+    """Return what a network, called as CellTypeModel is, says of all cells, in their order."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = bundle.config
-    budget = config["annotate"]["tokens_per_batch"]
-    cells = CellBatches(store, config["sequence"], config["n_bins"], budget, bundle.used)
-    with tqdm(total=len(store), unit=" cells", disable=None) as bar:
-        return predict(bundle.model.to(device), cells, np.arange(len(store)), device, bar.update)
+    model, config = model.to(device), tokens.bundle.config
+    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
+    mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], tokens.bundle.used)
+    found: list[Outputs] = []
+    known = counts = 0.0
+    with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
+        for part in tokens.each():
+            store = store_in_memory(part.sample)
+            cells = CellBatches(store, *mode)
+            found.append(outputs(model, cells, np.arange(len(store)), device, bar.update))
+            known, counts = known + part.known_counts, counts + part.counts
+    log.info(
+        "%s: %.1f%% of the counts are of genes that the model knows",
+        *(tokens.query.name, 100 * known / counts),
+    )
+    return joined_outputs(found)
 
 
 def _write_calls(
@@ -181,7 +171,7 @@ def _write_calls(
     best = probabilities.argmax(axis=1)
     novelty = novelty_score(probabilities)
     calls = {
-        "scbert_label": pd.Categorical.from_codes(best, pd.Index(names)),
+        "scbert_label": _names(logits, bundle),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
         "scbert_confidence": probabilities.max(axis=1),
         "scbert_is_unknown": novelty > bundle.calibration["novelty_threshold"],
@@ -196,15 +186,21 @@ def _write_calls(
     )
 
 
-def _vote(obs: pd.DataFrame, cluster_key: str) -> pd.Series:
+def _names(logits: np.ndarray, bundle: Bundle) -> pd.Categorical:
+    """Return the type with the largest logit of each cell."""
+    names = pd.Index([label["name"] for label in bundle.labels or []], dtype=object)
+    return pd.Categorical.from_codes(logits.argmax(axis=1), names)
+
+
+def _vote(labels: pd.Series, clusters: pd.Series) -> pd.Series:
     """Return for each cell the label of most cells of its cluster (ties: the first by name)."""
-    winner = obs.groupby(cluster_key, observed=True).scbert_label.agg(
-        lambda labels: labels.astype(str).mode().iloc[0]
-    )
-    return obs[cluster_key].map(winner).astype("category")
+    clusters = clusters.set_axis(labels.index)
+    winner = labels.astype(str).groupby(clusters, observed=True).agg(lambda of: of.mode().iloc[0])
+    return clusters.map(winner).astype("category")
 
 
-def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> dict[str, Any]:
+def _provenance(tokens: QueryTokens) -> dict[str, Any]:
+    bundle, match = tokens.bundle, tokens.match
     assert bundle.labels is not None
     assert bundle.calibration is not None
     overlap = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
@@ -218,7 +214,7 @@ def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> d
             for key in ("temperature", "novelty_threshold", "false_unknown_rate")
         },
         "calibrated": bundle.calibration["validation_cells"] > 0,
-        "matrix": found,
-        "scale": str(scale),
+        "matrix": tokens.query.found,
+        "scale": str(tokens.scale),
         "genes": overlap,
     }

@@ -27,7 +27,7 @@ NORMALIZATION = {"target_sum": 10_000, "denominator": "vocabulary"}  # preproces
 ANNOTATE = {  # of our own: the original compares no genes and annotates cell by cell
     "tokens_per_batch": 65_536,
     "false_unknown_rate": 0.0,
-    "min_gene_overlap": 0.1,
+    "min_gene_overlap": 0.05,
 }
 # Nobody calibrated it: confidence is the plain softmax, and no cell is refused, for the novelty
 # score never exceeds 1. Annotation knows it by the number of validation cells, and says so.

@@ -120,7 +120,9 @@ def finetune(
         "calibration": calibration,
         LINEAR: linear,
     }
-    genes = bundle.genes if used is None else bundle.genes.assign(used=used)
+    genes = bundle.genes.assign(measured=np.any(store.measured, axis=0))
+    if used is not None:
+        genes = genes.assign(used=used)
     save_bundle(model, classifier, config, genes, history, extra)
     remove_checkpoint(checkpoint)
 

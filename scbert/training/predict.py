@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
@@ -27,13 +27,13 @@ class Outputs:
 
 @torch.no_grad()
 def outputs(
-    model: CellTypeModel,
+    model: nn.Module,
     cells: CellBatches,
     rows: np.ndarray,
     device: torch.device,
     done: Callable[[int], object] = lambda n: None,
 ) -> Outputs:
-    """Run the model over cells.
+    """Run a model, one that is called as CellTypeModel is, over cells.
 
     `done` is told how many cells were finished, for a progress bar.
     """
@@ -49,8 +49,17 @@ def outputs(
     return Outputs(found.pop("logits"), found.pop("vectors"), found)
 
 
+def joined_outputs(parts: list[Outputs]) -> Outputs:
+    """Put what was said of several parts of the cells one after the other."""
+    return Outputs(
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.vectors for part in parts]),
+        {half: np.concatenate([part.halves[half] for part in parts]) for half in parts[0].halves},
+    )
+
+
 def predict(
-    model: CellTypeModel,
+    model: nn.Module,
     cells: CellBatches,
     rows: np.ndarray,
     device: torch.device,
@@ -61,11 +70,14 @@ def predict(
     return found.logits, found.vectors
 
 
-def _of_batch(model: CellTypeModel, batch: MiniBatch) -> dict[str, np.ndarray]:
+def _of_batch(model: nn.Module, batch: MiniBatch) -> dict[str, np.ndarray]:
     given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
-    x_BGD = model.encoder(*given)
-    logits_BC, vectors_BD = model.head(x_BGD, *given)
-    found: dict[str, Tensor] = {"logits": logits_BC, "vectors": vectors_BD}
-    if isinstance(model.head, HybridHead):
-        found |= model.head.halves(x_BGD, *given)
+    found: dict[str, Tensor] = {}
+    if isinstance(model, CellTypeModel) and isinstance(model.head, HybridHead):
+        x_BGD = model.encoder(*given)
+        found = model.head.halves(x_BGD, *given)
+        logits_BC, vectors_BD = model.head(x_BGD, *given)
+    else:
+        logits_BC, vectors_BD = model(*given)
+    found |= {"logits": logits_BC, "vectors": vectors_BD}
     return {name: tensor.float().cpu().numpy() for name, tensor in found.items()}

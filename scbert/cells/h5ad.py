@@ -1,0 +1,156 @@
+"""Files of AnnData (.h5ad) read in parts, and added to, without ever being in memory as a whole."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem, write_elem
+
+from scbert.cells.columns import turn
+from scbert.cells.counts import UNIQUE_GENES, choose_matrix, require_unique
+from scbert.cells.parts import Parts, damaged, require_two_sides
+
+log = logging.getLogger(__name__)
+
+
+def can_be_streamed(path: Path) -> bool:
+    """Whether it is an .h5ad file as anndata writes it since version 0.8.
+
+    Others, also files that are no AnnData at all, are left to `read_cells`.
+    """
+    if path.suffix != ".h5ad" or not path.is_file():
+        return False
+    try:
+        with h5py.File(path) as file:
+            frames = [file.get(name) for name in ("obs", "var")]
+            return file.attrs.get("encoding-type") == "anndata" and all(
+                frame is not None and frame.attrs.get("encoding-version") == "0.2.0"
+                for frame in frames
+            )
+    except (OSError, RuntimeError, KeyError):
+        return False
+
+
+@contextmanager
+def open_matrix(
+    path: Path, choice: str, name: str, workspace: Path
+) -> Iterator[tuple[h5py.File, Parts, pd.DataFrame, str]]:
+    """Open a file and one of its matrices, see `open_query`; its table of genes is read.
+
+    Raises
+    ------
+    ValueError
+        If the matrix does not exist, is damaged, or its genes repeat, or the file takes something
+        from another file.
+    """
+    with h5py.File(path) as file, ExitStack() as opened:
+        refuse_links(file, name)
+        places = {f"layers/{key}": f"layers/{key}" for key in file.get("layers", {})}
+        places |= {key: place for key, place in (("raw.X", "raw/X"), ("X", "X")) if place in file}
+        found = choose_matrix(list(places), choice, name)
+        what = f"{found} of {name}"
+        try:
+            genes = read_elem(file["raw/var" if found == "raw.X" else "var"])
+            parts = _parts(file[places[found]], what, workspace, opened)
+            sides = (len(read_columns(file, [], name)), len(genes))
+            if parts.shape != sides:
+                raise ValueError(f"its shape is {parts.shape}, but obs and var have {sides}")
+        except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+            raise damaged(what, error) from error
+        require_unique("gene names", genes.index, UNIQUE_GENES, what)
+        yield file, parts, genes, found
+
+
+def refuse_links(file: h5py.File, name: str) -> None:
+    """Refuse a file that takes something from another file, which would be read, or altered."""
+    outside: list[str] = []
+
+    def look(place: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            outside.append(place)
+
+    file.visititems_links(look)
+    if outside:
+        raise ValueError(
+            f"'{outside[0]}' of {name} is a link into another file. Files are read alone, so that "
+            "none can reach others: write it again as a whole."
+        )
+
+
+def _parts(element: Any, name: str, workspace: Path, opened: ExitStack) -> Parts:
+    """Look at a matrix in a file; one stored gene by gene is written cell by cell first."""
+    if isinstance(element, h5py.Dataset):
+        return Parts(name, require_two_sides(element.shape), element)
+    shape = require_two_sides(tuple(element.attrs["shape"]))
+    data, indices, indptr = (element[key] for key in ("data", "indices", "indptr"))
+    kind = element.attrs["encoding-type"]
+    if kind not in ("csr_matrix", "csc_matrix"):
+        raise ValueError(f"its encoding is '{kind}', but csr_matrix, csc_matrix or array is needed")
+    by_cell = kind == "csr_matrix"
+    ends = _ends(indptr, shape[0 if by_cell else 1], len(data), len(indices))
+    if by_cell:
+        return Parts(name, shape, data, indices, ends)
+    gb = len(data) * (8 + data.dtype.itemsize) / 1e9
+    log.info("%s is stored gene by gene: %.2f GB are written to %s to turn it", name, gb, workspace)
+    to = opened.enter_context(h5py.File(workspace / "turned.h5", "w"))
+    return Parts(name, shape, *turn(data, indices, ends, shape[0], to))
+
+
+def _ends(indptr: h5py.Dataset, n: int, *n_values: int) -> np.ndarray:
+    ends = indptr[:].astype(np.int64)
+    if len(ends) != n + 1 or ends[0] != 0 or (np.diff(ends) < 0).any():
+        raise ValueError(f"indptr must ascend from 0 and have {n + 1} numbers")
+    if set(n_values) != {int(ends[-1])}:
+        raise ValueError(f"indptr ends at {ends[-1]}, but there are {n_values} values and indices")
+    return ends
+
+
+def column_names(file: h5py.File) -> list[str]:
+    """Return the names of the columns of obs."""
+    return [str(column) for column in file["obs"].attrs["column-order"]]
+
+
+def read_columns(file: h5py.File, columns: list[str], name: str) -> pd.DataFrame:
+    """Return the index of obs and some of its columns."""
+    obs = file["obs"]
+    try:
+        index = read_elem(obs[obs.attrs["_index"]])
+        return pd.DataFrame({key: read_elem(obs[key]) for key in columns}, index=pd.Index(index))
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+        raise ValueError(
+            f"obs of {name} is damaged ({error}). Write or download the file again."
+        ) from error
+
+
+def add(path: Path, new: ad.AnnData, stale: list[str]) -> None:
+    """Add columns of obs, arrays of obsm and entries of uns to a file; nothing else is touched.
+
+    Parameters
+    ----------
+    path
+        An .h5ad file with the same cells in the same order.
+    stale
+        Columns of obs to remove first.
+    """
+    with h5py.File(path, "r+") as file:
+        obs = file["obs"]
+        for column in stale:
+            if column in obs:
+                del obs[column]
+        kept = [column for column in column_names(file) if column not in (*stale, *new.obs)]
+        for column, values in new.obs.items():
+            categorical = isinstance(values.dtype, pd.CategoricalDtype)
+            write_elem(obs, column, values.array if categorical else values.to_numpy())
+        order = np.array([*kept, *new.obs], dtype=object)
+        obs.attrs.create("column-order", order, dtype=h5py.string_dtype())
+        for place, entries in (("obsm", new.obsm), ("uns", new.uns)):
+            if place not in file:
+                write_elem(file, place, {})
+            for key, values in entries.items():
+                write_elem(file[place], key, values)

@@ -1,0 +1,39 @@
+"""scbert embed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scbert.cli.app import app, plain_errors, require_h5ad
+
+
+@app.command()
+def embed(
+    query: Annotated[
+        Path,
+        typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
+    ],
+    model: Annotated[Path, typer.Option(help="Folder of a model, also of a pretrained one.")],
+    out: Annotated[Path, typer.Option(help="Where to write the .h5ad with obsm['X_scbert'].")],
+    matrix: Annotated[
+        str,
+        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+    ] = "auto",
+    library_size_key: Annotated[
+        str,
+        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+    ] = "",
+) -> None:
+    """Give each cell of QUERY a vector, for neighbours, clusters and maps.
+
+    A fine-tuned model gives the vector from which its head names the type; a pretrained one the
+    mean over a cell's tokens of the encoder's output.
+    """
+    with plain_errors():
+        from scbert.steps.embed import embed_file  # noqa: PLC0415  torch takes seconds to import
+
+        require_h5ad(out)
+        found = embed_file(query, model, out, matrix=matrix, library_size_key=library_size_key)
+    n_cells, width = found.obsm["X_scbert"].shape
+    typer.echo(f"{out}: {n_cells} cells x {width}, {found.uns['scbert_embedding']['vector']}")

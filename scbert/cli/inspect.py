@@ -1,0 +1,46 @@
+"""scbert inspect."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scbert.cli.app import app, plain_errors
+
+
+@app.command()
+def inspect(
+    query: Annotated[
+        Path,
+        typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a model; none: only the file is looked at.")
+    ] = None,
+    matrix: Annotated[
+        str,
+        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+    ] = "auto",
+    library_size_key: Annotated[
+        str,
+        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+    ] = "",
+) -> None:
+    """Say what annotate would make of QUERY, without running the network.
+
+    The exit code is 0 if it would accept the file, and 1 with the reason if it would not.
+    """
+    with plain_errors():
+        from scbert.steps.inspect_query import inspect_query  # noqa: PLC0415  torch takes seconds
+
+        found = inspect_query(query, model, matrix=matrix, library_size_key=library_size_key)
+        table = Table("what", "found", title=escape(str(query)))
+        for what, value in found.rows:
+            table.add_row(what, escape(value))
+        Console().print(table)
+        if found.refusal:
+            raise ValueError(f"annotate would refuse this: {found.refusal}")
+    typer.echo("annotate would accept this." if model else "No model was given to compare with.")

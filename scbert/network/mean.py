@@ -1,0 +1,28 @@
+"""A cell as the mean of its genes: what a pretrained encoder can say without a head.
+
+Shape letters: B cells in a mini-batch, G genes, D width of a gene.
+"""
+
+from torch import Tensor, nn
+
+from scbert.network.model import Encoder
+
+
+class MeanOfGenes(nn.Module):
+    """Gives the mean of the encoder's vectors of a cell's tokens; zeros for a cell without one.
+
+    It is called as CellTypeModel is, and knows no cell types: its logits have shape (B, 0).
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (B, 0) and the means, shape (B, D)."""
+        real_BG1 = real_BG[..., None]
+        x_BGD = self.encoder(genes_BG, tokens_BG, real_BG) * real_BG1
+        mean_BD = x_BGD.sum(dim=1) / real_BG1.sum(dim=1).clamp(min=1)
+        return mean_BD.new_zeros(len(mean_BD), 0), mean_BD

@@ -1,0 +1,91 @@
+"""Cells + a model -> a vector for each cell."""
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+
+from scbert import __version__
+from scbert.cells.genes import vocabulary_sha256
+from scbert.cells.query import Query, query_in_memory
+from scbert.network.mean import MeanOfGenes
+from scbert.steps.annotate import run
+from scbert.steps.results import joined, write_result
+from scbert.steps.tokens import QueryTokens, tokens_for
+from scbert.training.bundle import Bundle, load_bundle
+
+HEAD = "cell vector of the fine-tuned head"
+MEAN = "mean over the tokens of a cell of the pretrained encoder's output"
+
+
+def embed(
+    adata: ad.AnnData,
+    model: str | Path | Bundle,
+    *,
+    matrix: str = "auto",
+    library_size_key: str = "",
+    name: str = "adata",
+) -> ad.AnnData:
+    """Give each cell a vector.
+
+    Parameters
+    ----------
+    adata, matrix, library_size_key, name
+        See `scbert.steps.annotate.annotate`.
+    model
+        The folder of a model, fine-tuned or only pretrained, or one that `load_bundle` has read.
+
+    Returns
+    -------
+    A copy with obsm['X_scbert'] (cells, width), float32: of a fine-tuned model the vector from
+    which the head names the type, of a pretrained one the mean over a cell's tokens of the
+    encoder's output; uns['scbert_embedding'] says which.
+
+    Raises
+    ------
+    ValueError
+        If the cells cannot be used or share too few genes with the model.
+    """
+    columns = [library_size_key] if library_size_key else []
+    query = query_in_memory(adata, matrix, columns, name)
+    return joined(adata, _vectors(query, _loaded(model), library_size_key), [])
+
+
+def embed_file(
+    query: Path, model: Path, out: Path, *, matrix: str = "auto", library_size_key: str = ""
+) -> ad.AnnData:
+    """Embed the cells of a file and write the result, as `annotate_file` does."""
+    bundle = _loaded(model)
+    columns = [library_size_key] if library_size_key else []
+
+    def make(opened: Query) -> ad.AnnData:
+        return _vectors(opened, bundle, library_size_key)
+
+    return write_result(query, out, matrix, columns, make, [])
+
+
+def _loaded(model: str | Path | Bundle) -> Bundle:
+    return model if isinstance(model, Bundle) else load_bundle(Path(model))
+
+
+def _vectors(query: Query, bundle: Bundle, library_size_key: str) -> ad.AnnData:
+    tokens = tokens_for(query, bundle, library_size_key)
+    finetuned = bundle.labels is not None
+    network = bundle.model if finetuned else MeanOfGenes(bundle.model.encoder)
+    vectors = run(network, tokens).vectors
+    result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
+    result.obsm["X_scbert"] = vectors
+    result.uns["scbert_embedding"] = _provenance(tokens, HEAD if finetuned else MEAN)
+    return result
+
+
+def _provenance(tokens: QueryTokens, what: str) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "model_sha256": tokens.bundle.sha256,
+        "vocabulary_sha256": vocabulary_sha256(tokens.bundle.genes),
+        "vector": what,
+        "matrix": tokens.query.found,
+        "scale": str(tokens.scale),
+    }

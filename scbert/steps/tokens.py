@@ -1,0 +1,157 @@
+"""Cells to be annotated -> tokens of a model, a part of the cells at a time."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from scbert.cells.counts import library_sizes
+from scbert.cells.expression import cell_sums, denominators, normalize
+from scbert.cells.genes import GeneMatch, align, gene_names, match_genes
+from scbert.cells.query import Query
+from scbert.cells.scale import Scale, guess_scale_of_parts
+from scbert.cells.tokens import Sample, bin_expression
+from scbert.training.bundle import Bundle
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TokenPart:
+    """The tokens of the cells from number `start`, and their counts, of known genes and of all."""
+
+    start: int
+    sample: Sample
+    known_counts: float
+    counts: float
+
+    @property
+    def rows(self) -> slice:
+        """The numbers of the cells."""
+        return slice(self.start, self.start + len(self.sample.cells))
+
+
+@dataclass(frozen=True)
+class QueryTokens:
+    """Cells that a model can take.
+
+    `library` are all counts of each cell, (cells,), where a column of obs gives them.
+    """
+
+    query: Query
+    bundle: Bundle
+    match: GeneMatch
+    scale: Scale
+    library: np.ndarray | None
+
+    def each(self) -> Iterator[TokenPart]:
+        """Yield the parts in order; only one of them is in memory.
+
+        Raises
+        ------
+        ValueError
+            If a part is damaged, or has more counts than its library.
+        """
+        for start, part in self.query.parts.each():
+            try:
+                yield self._tokens(start, part)
+            except ValueError as error:
+                last = start + part.shape[0] - 1
+                raise ValueError(
+                    f"cells {start} to {last} of {self.query.name}: {error}"
+                ) from error
+
+    def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
+        config, rows = self.bundle.config, slice(start, start + part.shape[0])
+        normalization = config["normalization"]
+        linear = part.astype(np.float64)
+        if self.scale.kind == "log1p":
+            linear.data = self.scale.base**linear.data - 1
+            library = np.full(part.shape[0], self.scale.target_sum or normalization["target_sum"])
+        else:
+            library = cell_sums(linear) if self.library is None else self.library[rows]
+        aligned = align(linear, self.match)
+        size = denominators(aligned, library, normalization["denominator"])
+        expression = normalize(aligned, size, normalization["target_sum"])
+        bins = bin_expression(expression, config["n_bins"])
+        cells = self.query.obs.index[rows].astype(str).tolist()
+        below_one = int(expression.nnz - bins.nnz)
+        sample = Sample(self.query.name, cells, bins, self.match.measured, below_one)
+        return TokenPart(start, sample, float(aligned.sum()), float(linear.sum()))
+
+
+def tokens_for(query: Query, bundle: Bundle, library_size_key: str) -> QueryTokens:
+    """Find out what the matrix holds and which of its genes the model knows.
+
+    All of the matrix is read once: what cannot be used is refused before hours are spent on it.
+
+    Parameters
+    ----------
+    library_size_key
+        Column of obs with all counts of each cell; empty: none.
+
+    Raises
+    ------
+    ValueError
+        If the cells cannot be used or share too few genes with the model.
+    """
+    match = match_query(query, bundle)
+    require_overlap(match, bundle, query.name)
+    library = library_sizes(query.obs, library_size_key, query.name)
+    scale = guess_scale_of_parts(query.parts)
+    if scale.kind == "log1p" and library_size_key:
+        log.warning("%s holds %s: obs['%s'] is not used", query.name, scale, library_size_key)
+    log.info(
+        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
+        "%d by an older name or alias)",
+        *(query.name, query.found, scale, match.matched, len(match.index)),
+        *(match.by_id, match.by_symbol, match.by_alias),
+    )
+    return QueryTokens(query, bundle, match, scale, library)
+
+
+def match_query(query: Query, bundle: Bundle) -> GeneMatch:
+    """Return which gene of the model's vocabulary each gene of the query is."""
+    return match_genes(gene_names(query.genes), bundle.genes)
+
+
+def used_genes(bundle: Bundle) -> np.ndarray:
+    """Return which genes of its vocabulary a model uses, bool (vocabulary,).
+
+    The vocabulary is the corpus's; the cells from which the types were learned may have been
+    measured with far fewer genes.
+    """
+    used = np.ones(len(bundle.genes), dtype=bool)
+    for column in ("used", "measured"):  # in fine-tuning; a bundle without them used all genes
+        if column in bundle.genes:
+            used &= (bundle.genes[column].astype(str) == "True").to_numpy()
+    return used
+
+
+def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
+    """Return how many genes the query has of those that the model uses, and how many these are."""
+    used = used_genes(bundle)
+    return int(used[match.measured].sum()), int(used.sum())
+
+
+def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
+    """Refuse cells of which too few of the model's genes were measured.
+
+    Raises
+    ------
+    ValueError
+        With both numbers, and examples of genes that the model does not know.
+    """
+    needed = bundle.config.get("annotate", {}).get("min_gene_overlap", 0)  # pretrained only: none
+    found, n_used = overlap(match, bundle)
+    if found < needed * n_used or found == 0:
+        unknown = ", ".join(match.unmatched[:3])
+        raise ValueError(
+            f"{name} has only {found} of the {n_used} genes that the model uses "
+            f"({found / n_used:.1%}), {needed:.0%} are needed; of its own {len(match.index)} genes "
+            f"the model knows {match.matched}" + (f", not {unknown}, ..." if unknown else "") + ". "
+            "Use human gene symbols or Ensembl ids as var_names, and give all genes that were "
+            "measured; or take a model for this panel of genes."
+        )
