@@ -67,7 +67,6 @@ def test_the_result_has_these_columns(query, expected, model):
     obs = expected.obs
     assert (obs.scbert_label.astype(str) == probabilities.idxmax(axis=1)).all()
     assert (obs.scbert_confidence == probabilities.max(axis=1)).all()
-    assert np.allclose(obs.scbert_novelty_score, 1 - obs.scbert_confidence, atol=1e-6)
     threshold = model.calibration["novelty_threshold"]
     assert (obs.scbert_is_unknown == (obs.scbert_novelty_score > threshold)).all()
     terms = {"B cell": "CL:0000236", "NK cell": "unknown", "T cell": "CL:0000084"}

@@ -26,7 +26,9 @@ from scbert.cells.splits import unlabelled_part
 from scbert.cells.store import TokenStore, store_in_memory
 from scbert.cells.tables import read_table
 from scbert.cells.tokens import Sample, bin_expression
-from scbert.evidence.confidence import novelty_score, softmax
+from scbert.evidence.confidence import softmax
+from scbert.evidence.hierarchy import level_calls
+from scbert.evidence.novelty import novelty
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle, load_bundle
@@ -65,8 +67,9 @@ def annotate(
     Returns
     -------
     A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
-    probability of the label), scbert_is_unknown, scbert_novelty_score and, with `cluster_key`,
-    scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per type, in the
+    probability of the label), scbert_is_unknown, scbert_novelty_score, where the model knows the
+    types' parents scbert_parent_label, scbert_parent_confidence and scbert_best_label, and, with
+    `cluster_key`, scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per type, in the
     order of uns['scbert']['labels']); in uns scbert.
 
     Raises
@@ -180,13 +183,14 @@ def _write_calls(
     terms = [label["ontology_term_id"] for label in bundle.labels]
     probabilities = softmax(logits, bundle.calibration["temperature"])
     best = probabilities.argmax(axis=1)
-    novelty = novelty_score(probabilities)
+    scores = novelty(logits, vectors, bundle.calibration)
     calls = {
         "scbert_label": pd.Categorical.from_codes(best, pd.Index(names)),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
         "scbert_confidence": probabilities.max(axis=1),
-        "scbert_is_unknown": novelty > bundle.calibration["novelty_threshold"],
-        "scbert_novelty_score": novelty,
+        "scbert_is_unknown": scores > bundle.calibration["novelty_threshold"],
+        "scbert_novelty_score": scores,
+        **level_calls(probabilities, bundle.labels, bundle.calibration),
     }
     for column, values in calls.items():
         result.obs[column] = values
@@ -216,7 +220,7 @@ def _provenance(bundle: Bundle, match: GeneMatch, scale: Scale, found: str) -> d
         "labels": [label["name"] for label in bundle.labels],
         **{
             key: bundle.calibration[key]
-            for key in ("temperature", "novelty_threshold", "false_unknown_rate")
+            for key in ("temperature", "novelty_score", "novelty_threshold", "false_unknown_rate")
         },
         "calibrated": bundle.calibration["validation_cells"] > 0,
         "matrix": found,

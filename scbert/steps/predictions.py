@@ -30,7 +30,8 @@ class Prediction:
     probabilities: np.ndarray
     embedding: np.ndarray
     temperature: float
-    threshold: float
+    novelty_score: str
+    threshold: float  # of the novelty score
 
     @property
     def predicted(self) -> np.ndarray:
@@ -122,6 +123,7 @@ def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
         probabilities=probabilities,
         embedding=embedding,
         temperature=float(about["temperature"]),
+        novelty_score=str(about["novelty_score"]),
         threshold=float(about["novelty_threshold"]),
     )
 
