@@ -14,7 +14,7 @@ def outputs(n_cells=120, seed=0):
     """B cells lie far off in both logits and vectors; the two T cells lie near each other."""
     rng = np.random.default_rng(seed)
     label = np.arange(n_cells) % 3
-    centres = np.array([[4.0, 3.0, -4.0], [3.0, 4.0, -4.0], [-4.0, -4.0, 4.0]])
+    centres = np.array([[4.0, 3.8, -4.0], [3.8, 4.0, -4.0], [-4.0, -4.0, 4.0]])
     logits = centres[label] + rng.normal(scale=0.5, size=(n_cells, 3))
     return Outputs(logits, logits @ rng.normal(size=(3, 6)), label)
 
@@ -59,7 +59,8 @@ def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
     cells = Outputs(3 * logits, logits, label)
     found = calibrate(cells, cells, labels(), settings(config, toy, "energy"))
     assert found["temperature"] == pytest.approx(3, rel=0.1)
-    assert found["validation_ece"] < 0.03 < 0.1 < found["validation_ece_before"]
+    assert found["validation_ece"] < 0.03
+    assert found["validation_ece_before"] > 0.1
 
 
 def test_a_type_far_from_the_others_would_be_noticed():
@@ -68,7 +69,7 @@ def test_a_type_far_from_the_others_would_be_noticed():
     by_type = {entry["cell_type"]: entry for entry in found}
     assert by_type["B"]["detected"] == by_type["B"]["auroc"] == 1
     assert by_type["B"]["n"] == 40
-    assert by_type["CD4 T"]["detected"] < 0.6
+    assert by_type["CD4 T"]["detected"] < 0.3
 
 
 def test_expected_novel_detection_of_two_types_is_empty():

@@ -117,5 +117,5 @@ def test_without_type_forgets_a_column_and_its_cells():
 
 
 def test_novelty_refuses_a_score_it_does_not_know():
-    with pytest.raises(ValueError, match="novelty score is 'magic'.*max_probability"):
+    with pytest.raises(ValueError, match=r"novelty score is 'magic'.*max_probability"):
         novelty(np.zeros((1, 2)), np.zeros((1, 2)), {"novelty_score": "magic"})

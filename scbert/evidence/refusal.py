@@ -1,4 +1,4 @@
-"""Scores of refusing: are the right cells called unknown, and what are the others' labels worth?
+"""Scores of calling cells unknown: are they the right ones, and what are other labels worth.
 
 Novel accuracy and known accuracy: Yang et al. 2022, Fig. 5, where one type of MacParland's liver
 is left out and scBERT reaches 0.329 and 0.942. Coverage and accuracy: Geifman & El-Yaniv 2017,

@@ -69,8 +69,8 @@ def annotate(
     A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
     probability of the label), scbert_is_unknown, scbert_novelty_score, where the model knows the
     types' parents scbert_parent_label, scbert_parent_confidence and scbert_best_label, and, with
-    `cluster_key`, scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per type, in the
-    order of uns['scbert']['labels']); in uns scbert.
+    `cluster_key`, scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per
+    type, in the order of uns['scbert']['labels']); in uns scbert.
 
     Raises
     ------
