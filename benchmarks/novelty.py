@@ -25,6 +25,7 @@ from scbert.cells.expression import cell_sums, normalize
 from scbert.cells.genes import align, gene_names, match_genes
 from scbert.cells.splits import split_cells
 from scbert.cells.store import store_in_memory
+from scbert.cells.tables import write_table
 from scbert.cells.tokens import Sample, bin_expression
 from scbert.config import Head
 from scbert.evidence.confidence import fit_temperature, novelty_threshold, softmax
@@ -235,30 +236,28 @@ def _refit(full: dict[str, Outputs], column: int, seed: int) -> list[Outputs]:
     ]
 
 
-def run(file: Path, bundle: Bundle | None, seeds: list[int], n_cells: int) -> pd.DataFrame:
-    """Return one line for each seed, type left out, way and score."""
+def run(
+    file: Path, bundle: Bundle | None, seeds: list[int], n_cells: int
+) -> Iterator[pd.DataFrame]:
+    """Yield, for each seed and type left out, a line for each way and score."""
     cells = ad.read_h5ad(file)
     if n_cells < cells.n_obs:
         chosen = np.random.default_rng(0).choice(cells.n_obs, n_cells, replace=False)
         cells = cells[np.sort(chosen)].copy()
-    sample, lines = tokenize(cells, bundle), []
+    sample = tokenize(cells, bundle)
     for seed in seeds:
+        about = {"file": file.stem.split("_")[0], "seed": seed}
         for left_out in [NOBODY, *sorted(cells.obs.cell_type.unique())]:
             classes, parts = train(cells, sample, bundle, left_out, seed)
-            about = {"file": file.stem.split("_")[0], "seed": seed}
             if left_out == NOBODY:
                 _tell(classes, parts["test"], about)
-                lines += [
-                    about | {"way": way} | line for way, line in estimates(parts, classes, seed)
-                ]
+                found = estimates(parts, classes, seed)
+                yield pd.DataFrame([about | {"way": way} | line for way, line in found])
                 continue
             validation = parts["validation"]
             temperature = fit_temperature(validation.logits, validation.label)
-            lines += [
-                about | {"way": "retrain", "cell_type": left_out} | line
-                for line in measure(parts, temperature)
-            ]
-    return pd.DataFrame(lines)
+            about |= {"way": "retrain", "cell_type": left_out}
+            yield pd.DataFrame([about | line for line in measure(parts, temperature)])
 
 
 def _tell(classes: list[str], test: Outputs, about: dict) -> None:
@@ -325,10 +324,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cells", type=int, default=3000, help="at most so many of each file")
     parser.add_argument("--pretrained", type=Path, help="folder of a pretrained model")
+    parser.add_argument("--lines", type=Path, help="keep every line of the last file here (.tsv)")
     options = parser.parse_args()
     bundle = load_bundle(options.pretrained) if options.pretrained else None
     for file in options.files:
-        report(run(file, bundle, options.seeds, options.cells))
+        found: list[pd.DataFrame] = []
+        for lines in run(file, bundle, options.seeds, options.cells):
+            found.append(lines)
+            if options.lines:
+                write_table(options.lines, pd.concat(found))
+        report(pd.concat(found))
 
 
 if __name__ == "__main__":

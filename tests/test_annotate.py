@@ -75,6 +75,22 @@ def test_the_result_has_these_columns(query, expected, model):
     assert (expected.X != query.X).nnz == 0
 
 
+def test_labels_with_parents_get_both_levels(query, model, tmp_path):
+    """T and NK cells have one parent; nobody is sure enough of a child, everybody of a parent."""
+    parents = {"B cell": "B cell", "NK cell": "lymphocyte", "T cell": "lymphocyte"}
+    labels = [entry | {"parent": parents[entry["name"]]} for entry in model.labels]
+    levels = {"error_rate": 0.1, "child_threshold": 2.0, "parent_threshold": 0.0}
+    calibration = model.calibration | {"levels": levels}
+    result = annotate(query, replace(model, labels=labels, calibration=calibration))
+    result.write_h5ad(tmp_path / "levels.h5ad")
+    obs = ad.read_h5ad(tmp_path / "levels.h5ad").obs
+    probabilities = result.obsm["scbert_probabilities"]
+    lymphocyte = probabilities["NK cell"] + probabilities["T cell"]
+    expected = np.where(lymphocyte > 0.5, "lymphocyte", "B cell")
+    assert list(obs.scbert_parent_label) == list(obs.scbert_best_label) == list(expected)
+    assert np.allclose(obs.scbert_parent_confidence, np.maximum(lymphocyte, 1 - lymphocyte))
+
+
 def test_confidence_is_calibrated(query, model):
     """Twice the temperature is the square root of each probability, made to sum to 1."""
     once, twice = (
