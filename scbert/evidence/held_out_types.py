@@ -1,8 +1,9 @@
 """What a novelty threshold is worth: leave each known type out and see how many cells are noticed.
 
 Training again without the type would take as long as training, once per type. Here its column of
-the logits, its class mean and its share of the covariance are forgotten instead; the network itself
-has seen the type. How far that is from training again: benchmarks/novelty.py.
+the logits, its class mean and its share of the covariance are forgotten instead. The network itself
+has seen the type, so the numbers are upper bounds more than forecasts: by how much they exceed what
+training again gives is measured by benchmarks/novelty.py.
 """
 
 from collections.abc import Sequence
