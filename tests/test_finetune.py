@@ -92,6 +92,8 @@ def test_calibration_is_complete(toy_run, config):
     assert set(found) == {
         "temperature",
         "novelty_score",
+        "class_means",
+        "covariance_cholesky",
         "novelty_threshold",
         "false_unknown_rate",
         "expected_novel_detection",
