@@ -4,8 +4,8 @@ Speed: the path of `scbert annotate`, file to file, with random weights, beside 
 PerformerLM, which takes all genes of the same cells. Memory: a large synthetic file and a tiny
 network, in a process of its own.
 Run: make bench-annotate (writes docs/results/annotate.md); CELLS=FILE for other cells than those
-of scanpy's pbmc68k_reduced; python benchmarks/annotation_speed.py --cells-timed 4 --memory-cells 2000
---out FOLDER for a trial.
+of scanpy's pbmc68k_reduced; python benchmarks/annotation_speed.py --cells-timed 4
+--memory-cells 2000 --out FOLDER for a trial.
 """
 
 import argparse

@@ -52,6 +52,7 @@ rule draw_dataset_figures:
         finetuning=dataset_figure("finetuning", "Fine-tuning curves"),
         umap=dataset_figure("umap", "UMAP of the test cells"),
         reliability=dataset_figure("reliability", "Reliability diagram"),
+        unknown=dataset_figure("unknown", "Cells called unknown"),
     log:
         "logs/draw_dataset_figures/{dataset}.log",
     benchmark:
@@ -70,4 +71,4 @@ rule draw_dataset_figures:
         "python {input.script} --evaluation {input.evaluation} --comparison {input.comparison}"
         " --models {params.models} --scores {output.scores} --confusion {output.confusion}"
         " --per-type {output.per_type} --finetuning {output.finetuning} --umap {output.umap}"
-        " --reliability {output.reliability} > {log} 2>&1"
+        " --reliability {output.reliability} --unknown {output.unknown} > {log} 2>&1"

@@ -55,6 +55,7 @@ DATASET_FIGURES = [
     "finetuning",
     "umap",
     "reliability",
+    "unknown",
 ]
 
 

@@ -3,6 +3,6 @@
 from scbert.config import step_arguments
 from scbert.steps.report import draw_dataset_figures
 
-figures = ("scores", "confusion", "per_type", "finetuning", "umap", "reliability")
+figures = ("scores", "confusion", "per_type", "finetuning", "umap", "reliability", "unknown")
 args = step_arguments(__doc__, "evaluation", "comparison", *figures, lists=("models",))
 draw_dataset_figures(**vars(args))

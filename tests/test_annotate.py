@@ -68,13 +68,28 @@ def test_the_result_has_these_columns(query, expected, model):
     obs = expected.obs
     assert (obs.scbert_label.astype(str) == probabilities.idxmax(axis=1)).all()
     assert (obs.scbert_confidence == probabilities.max(axis=1)).all()
-    assert np.allclose(obs.scbert_novelty_score, 1 - obs.scbert_confidence, atol=1e-6)
     threshold = model.calibration["novelty_threshold"]
     assert (obs.scbert_is_unknown == (obs.scbert_novelty_score > threshold)).all()
     terms = {"B cell": "CL:0000236", "NK cell": "unknown", "T cell": "CL:0000084"}
     assert list(obs.scbert_label_ontology_term_id) == [terms[name] for name in obs.scbert_label]
     assert expected.obsm["X_scbert"].shape == (45, 16)
     assert (expected.X != query.X).nnz == 0
+
+
+def test_labels_with_parents_get_both_levels(query, model, tmp_path):
+    """T and NK cells have one parent; nobody is sure enough of a child, everybody of a parent."""
+    parents = {"B cell": "B cell", "NK cell": "lymphocyte", "T cell": "lymphocyte"}
+    labels = [entry | {"parent": parents[entry["name"]]} for entry in model.labels]
+    levels = {"error_rate": 0.1, "child_threshold": 2.0, "parent_threshold": 0.0}
+    calibration = model.calibration | {"levels": levels}
+    result = annotate(query, replace(model, labels=labels, calibration=calibration))
+    result.write_h5ad(tmp_path / "levels.h5ad")
+    obs = ad.read_h5ad(tmp_path / "levels.h5ad").obs
+    probabilities = result.obsm["scbert_probabilities"]
+    lymphocyte = probabilities["NK cell"] + probabilities["T cell"]
+    expected = np.where(lymphocyte > 0.5, "lymphocyte", "B cell")
+    assert list(obs.scbert_parent_label) == list(obs.scbert_best_label) == list(expected)
+    assert np.allclose(obs.scbert_parent_confidence, np.maximum(lymphocyte, 1 - lymphocyte))
 
 
 def test_confidence_is_calibrated(query, model):

@@ -7,7 +7,6 @@ from scbert.evidence.confidence import (
     change_temperature,
     expected_calibration_error,
     fit_temperature,
-    novelty_score,
     novelty_threshold,
     reliability,
     softmax,
@@ -109,10 +108,6 @@ def test_reliability_counts_every_cell_once_and_skips_empty_bins():
 def test_reliability_refuses_logits():
     with pytest.raises(ValueError, match=r"confidence runs from 0.2 to 3.5"):
         reliability(np.array([0.2, 3.5]), np.array([True, False]), n_bins=10)
-
-
-def test_novelty_score_is_high_for_undecided_cells():
-    assert novelty_score(np.array([[1, 0], [0.5, 0.5]])).tolist() == [0, 0.5]
 
 
 def test_novelty_threshold_of_ten_cells():

@@ -67,6 +67,7 @@ def write_prediction(folder, test, seed, predicted=None):
         uns={
             "scbert": {
                 "temperature": TEMPERATURE,
+                "novelty_score": "max_probability",
                 "novelty_threshold": 0.5,
                 "labels": LABELS,
             }
@@ -153,11 +154,37 @@ def test_evaluate_reports_unknown_cells(tmp_path, split, test_cells):
     path = write_prediction(tmp_path, test_cells, 1, predicted)
     evaluate([path], split[0], tmp_path / "e.json", EVALUATE)
     found = read_json(tmp_path / "e.json")["unknown"]
-    assert found == {
-        "threshold": [0.5],
+    assert (found["threshold"], found["novelty_score"]) == ([0.5], "max_probability")
+    assert (found["novel_types"], found["novel_cells"]) == ([], 0)
+    assert found["calibrated"] == {
         "share_unknown": pytest.approx(1 / 12),
-        "accuracy_of_known": 1,
+        "accuracy_of_accepted": 1,
+        "strict_novel_accuracy": None,
+        "known_accuracy": pytest.approx(11 / 12),
+        "novel_detected": None,
+        "false_unknown": pytest.approx(1 / 12),
     }
+    assert found["original"]["share_unknown"] == 0  # probabilities are about 0.91
+    assert found["by_score"][0]["novelty"]["auroc"] is None
+    assert found["by_score"][0]["confidence"]["coverage_accuracy"]["accuracy"][-1] == 11 / 12
+
+
+def test_evaluate_scores_cells_of_a_type_that_no_model_knows(tmp_path, test_cells, split):
+    """The first cell is refused, rightly; the second is of the same type and is not."""
+    path = write_prediction(tmp_path, test_cells, 1)
+    table = split[1].copy()
+    table.loc[test_cells.index[:2], "cell_type"] = "Platelet"
+    table.to_csv(split[0], sep="\t", index=False)
+    adata = ad.read_h5ad(path)
+    adata.obs["scbert_novelty_score"] = [0.9, 0.1, 0.5, *[0.0] * 9]
+    adata.write_h5ad(path)
+    evaluate([path], split[0], tmp_path / "e.json", EVALUATE)
+    found = read_json(tmp_path / "e.json")["unknown"]
+    assert (found["novel_types"], found["novel_cells"]) == (["Platelet"], 2)
+    assert found["calibrated"]["strict_novel_accuracy"] == 0.5
+    assert found["calibrated"]["known_accuracy"] == 1
+    assert found["original"]["strict_novel_accuracy"] == 0
+    assert found["by_score"][0]["novelty"]["auroc"] == pytest.approx(19 / 20)  # of 20 pairs
 
 
 def test_evaluate_writes_null_if_every_cell_is_refused(tmp_path, split, test_cells):
@@ -166,7 +193,7 @@ def test_evaluate_writes_null_if_every_cell_is_refused(tmp_path, split, test_cel
     adata.obs["scbert_is_unknown"] = True
     adata.write_h5ad(path)
     evaluate([path], split[0], tmp_path / "e.json", EVALUATE)
-    assert read_json(tmp_path / "e.json")["unknown"]["accuracy_of_known"] is None
+    assert read_json(tmp_path / "e.json")["unknown"]["calibrated"]["accuracy_of_accepted"] is None
 
 
 def test_evaluate_counts_a_type_that_no_model_knows(tmp_path, test_cells, split):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scbert.evidence import corpus_figures, dataset_figures, gene2vec_figures
+from scbert.evidence import corpus_figures, dataset_figures, gene2vec_figures, unknown_figures
 from scbert.evidence.figures import short_count, short_name
 
 PBMC = {
@@ -70,17 +70,61 @@ def make_evaluation(dataset="pbmc68k_reduced", support=PBMC, seeds=(2021, 2022, 
             },
             "after": {"ece": 0.0456, "bins": bins[1:]},
         },
-        "unknown": {
-            "threshold": [0.8] * len(seeds),
-            "share_unknown": 0.0613,
-            "accuracy_of_known": 0.8123,
-        },
+        "unknown": make_unknown(len(seeds)),
         "embedding": [
             {"cell": f"cell{i}", "x": x, "y": y, "true": t, "predicted": p}
             for i, (t, p) in enumerate(zip(true.tolist(), predicted.tolist(), strict=True))
             for x, y in [(centres[t] + rng.normal(0, 1, 2)).tolist()]
         ],
     }
+
+
+def make_unknown(n_seeds: int) -> dict:
+    """Return the part of the evaluate step on refused cells; there is a type nobody knows."""
+    refusal = {
+        "share_unknown": 0.0613,
+        "accuracy_of_accepted": 0.8123,
+        "strict_novel_accuracy": 0.321,
+        "known_accuracy": 0.79,
+        "novel_detected": 0.44,
+        "false_unknown": 0.05,
+    }
+    coverage = np.linspace(0.01, 1, 60)
+    by_score = {
+        name: {
+            "auroc": 0.8 + drop / 10,
+            "coverage_accuracy": {
+                "coverage": coverage.tolist(),
+                "accuracy": (0.98 - drop * coverage**2).tolist(),
+                "area": 0.9,
+            },
+        }
+        for name, drop in (("novelty", 0.2), ("confidence", 0.26))
+    }
+    return {
+        "threshold": [0.8] * n_seeds,
+        "novelty_score": "energy",
+        "novel_types": ["Platelet"],
+        "novel_cells": 14 * n_seeds,
+        "calibrated": refusal,
+        "original": refusal | {"share_unknown": 0.02, "accuracy_of_accepted": 0.79},
+        "by_score": [by_score] * n_seeds,
+    }
+
+
+def make_calibrations(support=PBMC, n_seeds: int = 3) -> list[dict]:
+    """Return the parts of calibration.json that are drawn."""
+    rng = np.random.default_rng(1)
+    return [
+        {
+            "false_unknown_rate": 0.05,
+            "expected_novel_detection": [
+                {"cell_type": name, "n": n, "detected": float(rng.random()), "auroc": 0.8}
+                for name, n in support.items()
+            ],
+        }
+        for _ in range(n_seeds)
+    ]
 
 
 def make_comparison(dataset="pbmc68k_reduced", shift=0.0) -> dict:
@@ -229,6 +273,7 @@ FIGURES = {
     "finetuning": lambda: dataset_figures.draw_finetuning([make_history(20, s) for s in range(3)]),
     "umap": lambda: dataset_figures.draw_umap(make_evaluation()),
     "reliability": lambda: dataset_figures.draw_reliability(make_evaluation()),
+    "unknown": lambda: unknown_figures.draw_unknown(make_evaluation(), make_calibrations()),
 }
 WORDS = {
     "tokens": {"bin 0", "not seen by the model", "11.1 %", "5 or more"},
@@ -241,6 +286,12 @@ WORDS = {
     "finetuning": {"training", "validation", "epoch"},
     "umap": {"True type", "scBERT's label", "Dendritic", "wrong label"},
     "reliability": {"confidence", "cells", "Before temperature scaling: ECE 0.123"},
+    "unknown": {
+        "by novelty score",
+        "by confidence",
+        "Dendritic",
+        "new types in the test  (n = 42)",
+    },
 }
 
 
@@ -308,6 +359,15 @@ def test_dataset_figures_cope_with_two_hostile_classes_and_one_seed(name):
     svg = getattr(dataset_figures, f"draw_{name}")(evaluation)
     assert "<script" not in svg
     ET.fromstring(svg)
+
+
+def test_draw_unknown_copes_with_two_types_all_refused():
+    """Of two types none can be left out; of no labelled cell there is no accuracy."""
+    evaluation = make_evaluation(support={"A": 4, "B": 3}, seeds=(1,))
+    nothing = dict.fromkeys(("accuracy_of_accepted", "novel_detected"))
+    evaluation["unknown"]["calibrated"] = {"share_unknown": 1.0, **nothing}
+    calibration = {"false_unknown_rate": 0.05, "expected_novel_detection": []}
+    assert "by confidence" in texts(unknown_figures.draw_unknown(evaluation, [calibration]))
 
 
 def test_draw_confusion_names_each_nonzero_count():

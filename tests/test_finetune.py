@@ -92,13 +92,20 @@ def test_calibration_is_complete(toy_run, config):
     found = read_json(toy_run.model / CALIBRATION)
     assert set(found) == {
         "temperature",
+        "novelty_score",
+        "class_means",
+        "covariance_cholesky",
         "novelty_threshold",
         "false_unknown_rate",
+        "expected_novel_detection",
+        "levels",
         "validation_cells",
+        "validation_ece_before",
         "validation_ece",
     }
     assert 0.2 <= found["temperature"] <= 20
-    assert 0 <= found["novelty_threshold"] <= 1
+    assert found["novelty_score"] == config.annotate.novelty_score
+    assert [entry["n"] for entry in found["expected_novel_detection"]] == [6, 6, 6]
     assert 0 <= found["validation_ece"] <= 1
     assert found["validation_cells"] == 18
     assert found["false_unknown_rate"] == config.annotate.false_unknown_rate

@@ -16,6 +16,7 @@ from scbert.steps.report import draw_corpus_figures, draw_dataset_figures, write
 from tests.test_figures import (
     PBMC,
     VALIDATION,
+    make_calibrations,
     make_comparison,
     make_evaluation,
     make_gene2vec_quality,
@@ -24,7 +25,7 @@ from tests.test_figures import (
     make_store,
 )
 
-FIGURES = ("scores", "confusion", "per_type", "finetuning", "umap", "reliability")
+FIGURES = ("scores", "confusion", "per_type", "finetuning", "umap", "reliability", "unknown")
 GENE2VEC = {
     "genes": 12_345,
     "genes_with_pairs": 9_876,
@@ -143,6 +144,7 @@ def add_dataset(results: Path, evaluation: dict, comparison: dict) -> None:
     models = [results / f"models/{name}/seed{seed}" for seed in evaluation["seeds"]]
     for seed, model in enumerate(models):
         write_lines(model / "history.jsonl", make_history(seed=seed))
+        write_json(model / "calibration.json", make_calibrations(n_seeds=1)[0])
     draw_dataset_figures(
         metrics / "evaluation.json",
         metrics / "comparison.json",

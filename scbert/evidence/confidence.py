@@ -1,7 +1,7 @@
-"""Confidence that means what it says: calibration, reliability and novel cell types.
+"""Confidence that means what it says: calibration, reliability and the threshold of novelty.
 
 Temperature scaling and the reliability diagram: Guo et al. 2017, ICML, "On calibration of modern
-neural networks". Novelty as one minus the largest probability: Hendrycks & Gimpel 2017, ICLR.
+neural networks".
 """
 
 from typing import Any
@@ -146,11 +146,6 @@ def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
     return float(
         sum(bin_["n"] * abs(bin_["accuracy"] - bin_["confidence"]) for bin_ in bins) / n_cells
     )
-
-
-def novelty_score(probabilities: np.ndarray) -> np.ndarray:
-    """Return one minus the largest calibrated probability of each cell; high for unknown types."""
-    return 1 - np.max(probabilities, axis=1)
 
 
 def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:

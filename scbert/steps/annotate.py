@@ -17,7 +17,9 @@ from scbert.cells.query import Query, query_in_memory
 from scbert.cells.splits import unlabelled_part
 from scbert.cells.store import store_in_memory
 from scbert.cells.tables import read_table
-from scbert.evidence.confidence import novelty_score, softmax
+from scbert.evidence.confidence import softmax
+from scbert.evidence.hierarchy import level_calls
+from scbert.evidence.novelty import novelty
 from scbert.network.model import CellTypeModel
 from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import QueryTokens, tokens_for
@@ -60,9 +62,10 @@ def annotate(
     Returns
     -------
     A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
-    probability of the label), scbert_is_unknown, scbert_novelty_score and, with `cluster_key`,
-    scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per type, in the
-    order of uns['scbert']['labels']); in uns scbert.
+    probability of the label), scbert_is_unknown, scbert_novelty_score, where the model knows the
+    types' parents scbert_parent_label, scbert_parent_confidence and scbert_best_label, and, with
+    `cluster_key`, scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per
+    type, in the order of uns['scbert']['labels']); in uns scbert.
 
     Raises
     ------
@@ -169,13 +172,14 @@ def _write_calls(
     terms = [label["ontology_term_id"] for label in bundle.labels]
     probabilities = softmax(logits, bundle.calibration["temperature"])
     best = probabilities.argmax(axis=1)
-    novelty = novelty_score(probabilities)
+    scores = novelty(logits, vectors, bundle.calibration)
     calls = {
         "scbert_label": _names(logits, bundle),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
         "scbert_confidence": probabilities.max(axis=1),
-        "scbert_is_unknown": novelty > bundle.calibration["novelty_threshold"],
-        "scbert_novelty_score": novelty,
+        "scbert_is_unknown": scores > bundle.calibration["novelty_threshold"],
+        "scbert_novelty_score": scores,
+        **level_calls(probabilities, bundle.labels, bundle.calibration),
     }
     for column, values in calls.items():
         result.obs[column] = values
@@ -211,7 +215,7 @@ def _provenance(tokens: QueryTokens) -> dict[str, Any]:
         "labels": [label["name"] for label in bundle.labels],
         **{
             key: bundle.calibration[key]
-            for key in ("temperature", "novelty_threshold", "false_unknown_rate")
+            for key in ("temperature", "novelty_score", "novelty_threshold", "false_unknown_rate")
         },
         "calibrated": bundle.calibration["validation_cells"] > 0,
         "matrix": tokens.query.found,

@@ -33,10 +33,13 @@ ANNOTATE = {  # of our own: the original compares no genes and annotates cell by
 # score never exceeds 1. Annotation knows it by the number of validation cells, and says so.
 NOT_CALIBRATED = {
     "temperature": 1.0,
+    "novelty_score": "max_probability",
     "novelty_threshold": 1.0,
     "false_unknown_rate": 0.0,
     "validation_cells": 0,
     "validation_ece": None,
+    "expected_novel_detection": [],
+    "levels": None,
 }
 
 

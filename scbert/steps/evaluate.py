@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.config import Evaluate
-from scbert.evidence import confidence, metrics
+from scbert.evidence import confidence, metrics, refusal
 from scbert.files import write_json
 from scbert.steps.predictions import (
     Prediction,
@@ -18,6 +18,7 @@ from scbert.steps.predictions import (
     read_split,
 )
 
+ORIGINAL_THRESHOLD = 0.5  # of the uncalibrated probability; predict.py of the original
 MIN_CELLS_FOR_UMAP = 15  # umap-learn's own number of neighbours; below it there is no neighbourhood
 
 
@@ -105,13 +106,39 @@ def _reliability(seeds: list[Prediction], true: np.ndarray, n_bins: int) -> dict
 
 
 def _unknown(seeds: list[Prediction], true: np.ndarray) -> dict[str, Any]:
-    """Refused cells over all seeds together; the accuracy is None if every cell is refused."""
-    refused = np.concatenate([seed.obs["scbert_is_unknown"].to_numpy(dtype=bool) for seed in seeds])
+    """Score the refused cells of all seeds together; scores of no cell are None."""
+    is_novel = np.concatenate([~np.isin(true, seed.labels) for seed in seeds])
     correct = np.concatenate([seed.predicted == true for seed in seeds])
+    refused = np.concatenate([seed.obs["scbert_is_unknown"].to_numpy(dtype=bool) for seed in seeds])
+    plain = [
+        confidence.change_temperature(seed.probabilities, seed.temperature, 1.0).max(axis=1)
+        for seed in seeds
+    ]
     return {
         "threshold": [seed.threshold for seed in seeds],
-        "share_unknown": float(refused.mean()),
-        "accuracy_of_known": None if refused.all() else float(correct[~refused].mean()),
+        "novelty_score": seeds[0].novelty_score,
+        "novel_types": sorted(set(true) - set(seeds[0].labels)),
+        "novel_cells": int(is_novel.sum()),
+        "calibrated": refusal.refusal_scores(refused, is_novel, correct),
+        "original": refusal.refusal_scores(
+            np.concatenate(plain) < ORIGINAL_THRESHOLD, is_novel, correct
+        ),
+        "by_score": [_by_score(seed, true) for seed in seeds],
+    }
+
+
+def _by_score(seed: Prediction, true: np.ndarray) -> dict[str, Any]:
+    """How well the novelty score and the confidence of one model order the cells."""
+    correct, is_novel = seed.predicted == true, ~np.isin(true, seed.labels)
+    return {
+        name: {
+            "auroc": refusal.novelty_auroc(score, is_novel),
+            "coverage_accuracy": refusal.coverage_accuracy(score, correct),
+        }
+        for name, score in (
+            ("novelty", seed.obs["scbert_novelty_score"].to_numpy()),
+            ("confidence", 1 - seed.obs["scbert_confidence"].to_numpy()),
+        )
     }
 
 

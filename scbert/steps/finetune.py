@@ -4,7 +4,6 @@ import hashlib
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,22 +11,18 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 
 from scbert.cells.genes import vocabulary_sha256
+from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
 from scbert.cells.tables import read_table
 from scbert.config import FinetuneSettings
-from scbert.evidence.confidence import (
-    expected_calibration_error,
-    fit_temperature,
-    novelty_score,
-    novelty_threshold,
-    reliability,
-    softmax,
-)
+from scbert.evidence.confidence import softmax
+from scbert.evidence.novelty import LabelledOutputs
 from scbert.files import sha256_of
 from scbert.network.adapters import choose_trained, merge
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
 from scbert.provenance import provenance
+from scbert.steps.calibration import calibrate
 from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.bundle import LINEAR, Bundle, load_bundle, new_head, save_bundle, seeded
@@ -41,7 +36,6 @@ from scbert.training.stopping import StopRequest
 log = logging.getLogger(__name__)
 
 NO_TYPE = -1
-CALIBRATION_BINS = 10
 
 
 def finetune(
@@ -60,7 +54,7 @@ def finetune(
     Parameters
     ----------
     ontology
-        At most one table of cell_type and ontology_term_id.
+        At most one table of cell types, see `describe_types`.
 
     Raises
     ------
@@ -72,6 +66,7 @@ def finetune(
     require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
     options = settings.finetune
     data = _Labelled(split, store.cell_names())
+    labels = describe_types(data.classes, ontology)
     used, linear = _linear(store, data, bundle.config["n_bins"], settings)
     cells = CellBatches(
         store,
@@ -102,8 +97,8 @@ def finetune(
     )
     history = fit(task, options.optimizer, settings.seed, accelerator, checkpoint)
     merge(classifier)
-    calibration = _calibrate(classifier, cells, data, settings, accelerator.device)
-    log.info("calibration: %s", calibration)
+    told = partial(_outputs, classifier, cells, data, device=accelerator.device)
+    calibration = calibrate(told("train"), told("validation"), labels, settings.annotate)
     config = {
         **{key: bundle.config[key] for key in ("sequence", "network", "n_bins")},
         **settings.model_dump(mode="json"),
@@ -115,11 +110,7 @@ def finetune(
         "pretrained": {"sha256": bundle.sha256, **bundle.config},
         "provenance": provenance(),
     }
-    extra = {
-        "labels": _terms(data.classes, ontology),
-        "calibration": calibration,
-        LINEAR: linear,
-    }
+    extra = {"labels": labels, "calibration": calibration, LINEAR: linear}
     genes = bundle.genes.assign(measured=np.any(store.measured, axis=0))
     if used is not None:
         genes = genes.assign(used=used)
@@ -242,35 +233,8 @@ def _validate(
     }
 
 
-def _calibrate(
-    model: CellTypeModel,
-    cells: CellBatches,
-    data: _Labelled,
-    settings: FinetuneSettings,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Fit the temperature and the novelty threshold on the validation cells."""
-    rows = data.rows("validation")
-    logits, _ = predict(model, cells, rows, device)
-    label = data.label[rows]
-    temperature = fit_temperature(logits, label)
-    probabilities = softmax(logits, temperature)
-    right = probabilities.argmax(axis=1) == label
-    rate = settings.annotate.false_unknown_rate
-    bins = reliability(probabilities.max(axis=1), right, CALIBRATION_BINS)
-    return {
-        "temperature": temperature,
-        "novelty_threshold": novelty_threshold(novelty_score(probabilities), rate),
-        "false_unknown_rate": rate,
-        "validation_cells": len(rows),
-        "validation_ece": expected_calibration_error(bins),
-    }
-
-
-def _terms(classes: list[str], ontology: list[Path]) -> list[dict[str, str]]:
-    """Return each class with its Cell Ontology id, or unknown, as CELLxGENE writes it."""
-    terms: dict[str, str] = {}
-    for path in ontology:
-        table = read_table(path, "cell_type", "ontology_term_id")
-        terms |= dict(zip(table.cell_type, table.ontology_term_id, strict=True))
-    return [{"name": name, "ontology_term_id": terms.get(name, "unknown")} for name in classes]
+def _outputs(
+    model: CellTypeModel, cells: CellBatches, data: _Labelled, part: str, device: torch.device
+) -> LabelledOutputs:
+    rows = data.rows(part)
+    return LabelledOutputs(*predict(model, cells, rows, device), data.label[rows])

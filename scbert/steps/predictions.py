@@ -30,7 +30,8 @@ class Prediction:
     probabilities: np.ndarray
     embedding: np.ndarray
     temperature: float
-    threshold: float
+    novelty_score: str
+    threshold: float  # of the novelty score
 
     @property
     def predicted(self) -> np.ndarray:
@@ -132,6 +133,7 @@ def prediction_of(adata: ad.AnnData, seed: int, path: Path) -> Prediction:
         probabilities=probabilities,
         embedding=embedding,
         temperature=float(about["temperature"]),
+        novelty_score=str(about["novelty_score"]),
         threshold=float(about["novelty_threshold"]),
     )
 

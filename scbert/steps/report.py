@@ -9,7 +9,7 @@ from typing import Any
 from scbert.cells.quality import read_quality
 from scbert.cells.tables import read_table
 from scbert.config import load_config
-from scbert.evidence import corpus_figures, dataset_figures, gene2vec_figures
+from scbert.evidence import corpus_figures, dataset_figures, gene2vec_figures, unknown_figures
 from scbert.evidence.report import DatasetEvidence, Evidence, StepCost, render_report
 from scbert.files import publish, read_json
 from scbert.provenance import provenance
@@ -64,6 +64,7 @@ def draw_dataset_figures(
     finetuning: Path,
     umap: Path,
     reliability: Path,
+    unknown: Path,
 ) -> None:
     """Draw what is known about one labelled dataset.
 
@@ -72,8 +73,8 @@ def draw_dataset_figures(
     evaluation, comparison
         The JSON files of the evaluate and compare steps.
     models
-        One folder for each seed, with history.jsonl inside.
-    scores, confusion, per_type, finetuning, umap, reliability
+        One folder for each seed, with history.jsonl and calibration.json inside.
+    scores, confusion, per_type, finetuning, umap, reliability, unknown
         The SVG files to write.
     """
     if not models:
@@ -89,6 +90,8 @@ def draw_dataset_figures(
     _write(finetuning, dataset_figures.draw_finetuning(histories))
     _write(umap, dataset_figures.draw_umap(found))
     _write(reliability, dataset_figures.draw_reliability(found))
+    calibrations = [read_json(model / "calibration.json") for model in models]
+    _write(unknown, unknown_figures.draw_unknown(found, calibrations))
 
 
 def write_report(

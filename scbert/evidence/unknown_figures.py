@@ -1,0 +1,113 @@
+"""The figure of refused cells: what is gained by refusing, and which new types would be noticed.
+
+It takes what the evaluate step wrote and the models' calibrations, and computes no score.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from scbert.evidence.figures import (
+    BLUE,
+    FAINT,
+    INK,
+    MUTED,
+    ORANGE,
+    VERMILION,
+    WIDTH,
+    Axes,
+    Figure,
+    short_name,
+    svg_figure,
+)
+
+Json = dict[str, Any]
+
+ORDERS = {"novelty": ("novelty score", BLUE, "-"), "confidence": ("confidence", ORANGE, "--")}
+THRESHOLDS = {
+    "calibrated": ("calibrated threshold", BLUE, "o"),
+    "original": ("probability below 0.5", INK, "^"),
+}
+
+
+@svg_figure
+def draw_unknown(evaluation: Json, calibrations: Sequence[Json]) -> Figure:
+    """Draw accuracy against coverage, and for each known type how many cells would be noticed."""
+    names = _types(calibrations)
+    figure = Figure(figsize=(WIDTH, max(3.8, 1.6 + 0.26 * len(names))), layout="constrained")
+    curves, detection = figure.subplots(1, 2, width_ratios=[1, 1])
+    _draw_coverage(curves, evaluation["unknown"])
+    _draw_detection(detection, evaluation["unknown"], calibrations, names)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _draw_coverage(axes: Axes, unknown: Json) -> None:
+    for name, (label, colour, line) in ORDERS.items():
+        for number, seed in enumerate(unknown["by_score"]):
+            curve = seed[name]["coverage_accuracy"]
+            axes.plot(
+                curve["coverage"],
+                curve["accuracy"],
+                linestyle=line,
+                color=colour,
+                linewidth=1.2,
+                alpha=0.85,
+                label=None if number else f"by {label}",
+            )
+    for name, (label, colour, shape) in THRESHOLDS.items():
+        score = unknown[name]
+        if score["accuracy_of_accepted"] is not None:
+            axes.plot(
+                1 - score["share_unknown"],
+                score["accuracy_of_accepted"],
+                shape,
+                color=colour,
+                markersize=9,
+                markerfacecolor="none",
+                markeredgewidth=1.8,
+                label=label,
+                clip_on=False,
+                zorder=3,
+            )
+    axes.set_title("Accuracy of the cells that are labelled")
+    axes.set(xlabel="share of cells labelled", ylabel="share of labels that are right")
+    axes.set(xlim=(-0.02, 1.02), ylim=(None, 1.01))
+    axes.grid()
+
+
+def _draw_detection(
+    axes: Axes, unknown: Json, calibrations: Sequence[Json], names: Sequence[str]
+) -> None:
+    for row, name in enumerate(names):
+        found = [
+            entry["detected"]
+            for calibration in calibrations
+            for entry in calibration["expected_novel_detection"]
+            if entry["cell_type"] == name
+        ]
+        axes.plot([0, 1], [row, row], color=FAINT, linewidth=0.7, zorder=0)
+        axes.plot(found, [row] * len(found), "o", color=BLUE, markersize=5, alpha=0.7)
+    labels = [short_name(name) for name in names]
+    detected = unknown["calibrated"]["novel_detected"]
+    if detected is not None:
+        axes.plot(detected, len(names), "D", color=VERMILION, markersize=7, clip_on=False)
+        labels.append(f"new types in the test  (n = {unknown['novel_cells']:,})")
+    for rate in {calibration["false_unknown_rate"] for calibration in calibrations}:
+        axes.axvline(rate, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlim=(-0.03, 1.03), ylim=(max(len(labels), 1) - 0.5, -0.5))
+    axes.set_title("If a type were forgotten: cells noticed")
+    axes.set_xlabel("share called unknown; dashed: of known cells")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _types(calibrations: Sequence[Json]) -> list[str]:
+    """Return every type that was left out, in the order of the labels."""
+    return list(
+        dict.fromkeys(
+            entry["cell_type"]
+            for calibration in calibrations
+            for entry in calibration["expected_novel_detection"]
+        )
+    )

@@ -1,0 +1,82 @@
+"""Part of step finetune: what makes a model's confidence mean something, from validation cells."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scbert.config import Annotate
+from scbert.evidence.confidence import (
+    expected_calibration_error,
+    fit_temperature,
+    novelty_threshold,
+    reliability,
+    softmax,
+)
+from scbert.evidence.held_out_types import expected_novel_detection
+from scbert.evidence.hierarchy import fit_levels
+from scbert.evidence.novelty import LabelledOutputs, fit_novelty, novelty
+
+log = logging.getLogger(__name__)
+
+CALIBRATION_BINS = 10
+
+
+def calibrate(
+    training: LabelledOutputs,
+    validation: LabelledOutputs,
+    labels: Sequence[dict[str, str]],
+    settings: Annotate,
+) -> dict[str, Any]:
+    """Fit temperature, novelty score and thresholds; none of them sees a test cell.
+
+    Parameters
+    ----------
+    training, validation
+        What the model says of the labelled cells that trained it and of those that chose the epoch.
+    labels
+        Name, ontology id and perhaps parent of each type, in the order of the logits.
+    settings
+        The novelty score and the rates of error.
+
+    Returns
+    -------
+    The content of calibration.json.
+    """
+    temperature = fit_temperature(validation.logits, validation.label)
+    names, score = [label["name"] for label in labels], settings.novelty_score
+    rate = settings.false_unknown_rate
+    fitted = fit_novelty(training, validation, temperature, score)
+    scores = novelty(validation.logits, validation.vectors, fitted)
+    probabilities = softmax(validation.logits, temperature)
+    expected = expected_novel_detection(training, validation, names, score, rate)
+    log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
+    return {
+        **fitted,
+        "novelty_threshold": novelty_threshold(scores, rate),
+        "false_unknown_rate": rate,
+        "expected_novel_detection": expected,
+        "levels": _levels(probabilities, validation.label, labels, settings.label_error_rate),
+        "validation_cells": len(validation.label),
+        "validation_ece_before": _ece(softmax(validation.logits, 1.0), validation.label),
+        "validation_ece": _ece(probabilities, validation.label),
+    }
+
+
+def _ece(probabilities: np.ndarray, label: np.ndarray) -> float:
+    right = probabilities.argmax(axis=1) == label
+    bins = reliability(probabilities.max(axis=1), right, CALIBRATION_BINS)
+    return expected_calibration_error(bins)
+
+
+def _levels(
+    probabilities: np.ndarray,
+    label: np.ndarray,
+    labels: Sequence[dict[str, str]],
+    error_rate: float,
+) -> dict[str, float] | None:
+    """Return the thresholds of both levels, or None if the labels have no parents."""
+    if not all("parent" in entry for entry in labels):
+        return None
+    return fit_levels(probabilities, label, [entry["parent"] for entry in labels], error_rate)

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+
+from scbert.evidence.held_out_types import expected_novel_detection
+from scbert.evidence.novelty import SCORES, LabelledOutputs, novelty
+from scbert.steps.calibration import calibrate
+
+NAMES = ["CD4 T", "CD8 T", "B"]
+
+
+def outputs(n_cells=120, seed=0):
+    """B cells lie far off in both logits and vectors; the two T cells lie near each other."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n_cells) % 3
+    centres = np.array([[4.0, 3.8, -4.0], [3.8, 4.0, -4.0], [-4.0, -4.0, 4.0]])
+    logits = centres[label] + rng.normal(scale=0.5, size=(n_cells, 3))
+    return LabelledOutputs(logits, logits @ rng.normal(size=(3, 6)), label)
+
+
+def settings(config, toy, score):
+    return toy.change(config.annotate, novelty_score=score, label_error_rate=0.2)
+
+
+def labels(*parents):
+    entries = [{"name": name, "ontology_term_id": "unknown"} for name in NAMES]
+    return [
+        entry | ({"parent": parent} if parent else {})
+        for entry, parent in zip(entries, parents or [None] * 3, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("score", [*SCORES, "combined"])
+def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy, score):
+    validation = outputs(seed=1)
+    found = calibrate(outputs(), validation, labels(), settings(config, toy, score))
+    scores = novelty(validation.logits, validation.vectors, json.loads(json.dumps(found)))
+    assert (scores > found["novelty_threshold"]).mean() <= config.annotate.false_unknown_rate
+    assert found["novelty_score"] == score
+    assert found["levels"] is None
+    assert [entry["cell_type"] for entry in found["expected_novel_detection"]] == NAMES
+
+
+def test_calibrate_knows_both_levels(config, toy):
+    found = calibrate(
+        outputs(), outputs(seed=1), labels("T", "T", "B"), settings(config, toy, "energy")
+    )
+    assert found["levels"]["error_rate"] == 0.2
+    assert found["levels"]["parent_threshold"] <= 1
+
+
+def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
+    """Logits three times as large as they should be: the temperature repairs that."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=(3000, 3))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    label = (rng.random((3000, 1)) > chances.cumsum(axis=1)[:, :2]).sum(axis=1)
+    cells = LabelledOutputs(3 * logits, logits, label)
+    found = calibrate(cells, cells, labels(), settings(config, toy, "energy"))
+    assert found["temperature"] == pytest.approx(3, rel=0.1)
+    assert found["validation_ece"] < 0.03
+    assert found["validation_ece_before"] > 0.1
+
+
+def test_a_type_far_from_the_others_would_be_noticed():
+    """Without B, its cells have two low logits; CD4 T cells without theirs pass as CD8 T."""
+    found = expected_novel_detection(outputs(), outputs(seed=1), NAMES, "energy", 0.05)
+    by_type = {entry["cell_type"]: entry for entry in found}
+    assert by_type["B"]["detected"] == by_type["B"]["auroc"] == 1
+    assert by_type["B"]["n"] == 40
+    assert by_type["CD4 T"]["detected"] < 0.3
+
+
+def test_expected_novel_detection_of_two_types_is_empty():
+    """One type would be left, and nothing to be unsure between."""
+    two = outputs().without_type(2)
+    assert expected_novel_detection(two, two, NAMES[:2], "energy", 0.05) == []
+
+
+def test_expected_novel_detection_leaves_out_a_type_without_validation_cells():
+    validation = outputs(seed=1)
+    rows = validation.label != 1
+    validation = LabelledOutputs(
+        validation.logits[rows], validation.vectors[rows], validation.label[rows]
+    )
+    found = expected_novel_detection(outputs(), validation, NAMES, "distance", 0.05)
+    assert [entry["cell_type"] for entry in found] == ["CD4 T", "B"]
