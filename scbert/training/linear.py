@@ -9,6 +9,7 @@ Shape letters: C cell types, V genes of the vocabulary.
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from scbert.cells.store import TokenStore
 from scbert.config import Compare
 from scbert.evidence.baselines import LabelledCells, fit_baseline
 
-METHOD = "logistic_regression_binned"
+METHOD: Final = "logistic_regression_binned"
 CELLS_AT_ONCE = 10_000
 
 
@@ -51,8 +52,9 @@ def bins_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
     """Return the bins of cells, float32, shape (cells, vocabulary)."""
     indptr = np.concatenate([[0], np.cumsum(np.diff(store.indptr)[rows])])
     tokens = [store.tokens(row) for row in rows]
-    genes = np.concatenate([gene for gene, _ in tokens] or [[]]).astype(np.int32)
-    bins = np.concatenate([bins for _, bins in tokens] or [[]]).astype(np.float32)
+    none = np.zeros(0)  # so that no rows are no error
+    genes = np.concatenate([none, *(gene for gene, _ in tokens)]).astype(np.int32)
+    bins = np.concatenate([none, *(bins for _, bins in tokens)]).astype(np.float32)
     return sparse.csr_matrix((bins, genes, indptr), shape=(len(rows), store.measured.shape[1]))
 
 
