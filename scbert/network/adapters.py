@@ -114,7 +114,7 @@ def _choose_linear(linear: nn.Linear, options: Finetune) -> None:
 def merge(model: nn.Module) -> None:
     """Write every addition into its weight."""
     for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            assert isinstance(module.parametrizations, nn.ModuleDict)
-            for name in list(module.parametrizations.keys()):
+        added = getattr(module, "parametrizations", None)
+        if isinstance(added, nn.ModuleDict):
+            for name in list(added):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)

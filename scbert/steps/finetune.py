@@ -202,7 +202,7 @@ def _loss(
     assert isinstance(model, CellTypeModel)
     label_B = torch.from_numpy(label[batch.rows]).to(batch.genes_BG.device)
     given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
-    if isinstance(model.head, HybridHead):
+    if isinstance(model, CellTypeModel) and isinstance(model.head, HybridHead):
         total = loss.of_halves(model.head.halves(model.encoder(*given), *given), label_B)
     else:
         total = loss(model(*given)[0], label_B)

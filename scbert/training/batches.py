@@ -84,6 +84,7 @@ class CellBatches:
         return np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
 
     def _count(self, cells: slice) -> np.ndarray:
+        assert self.genes is not None
         ends = self.store.indptr[cells.start : cells.stop + 1]
         assert self.genes is not None
         used = self.genes[self.store.gene[ends[0] : ends[-1]]]

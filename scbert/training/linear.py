@@ -52,8 +52,9 @@ def bins_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
     """Return the bins of cells, float32, shape (cells, vocabulary)."""
     indptr = np.concatenate([[0], np.cumsum(np.diff(store.indptr)[rows])])
     tokens = [store.tokens(row) for row in rows]
-    genes = np.concatenate([gene for gene, _ in tokens] or [np.zeros(0)]).astype(np.int32)
-    bins = np.concatenate([bins for _, bins in tokens] or [np.zeros(0)]).astype(np.float32)
+    none = np.zeros(0)  # so that no rows are no error
+    genes = np.concatenate([none, *(gene for gene, _ in tokens)]).astype(np.int32)
+    bins = np.concatenate([none, *(bins for _, bins in tokens)]).astype(np.float32)
     return sparse.csr_matrix((bins, genes, indptr), shape=(len(rows), store.measured.shape[1]))
 
 
