@@ -180,7 +180,7 @@ def halves(bundle: Bundle, store: TokenStore) -> dict[str, Any]:
     cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used)  # type: ignore
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = np.arange(len(store))
-    outputs = prediction.outputs(bundle.model.to(device), cells, rows, device)  # type: ignore[attr-defined]
+    outputs = prediction.outputs(bundle.model.to(device), cells, rows, device)  # type: ignore
     names = np.array([label["name"] for label in bundle.labels or []])
     return {
         f"scbert, {half} half": names[logits.argmax(axis=1)]
