@@ -114,6 +114,7 @@ def test_evaluate_of_one_error_in_24(tmp_path, split, test_cells):
     found = read_json(tmp_path / "metrics" / "evaluation.json")
     assert list(found) == [
         "dataset",
+        "parts",
         "classes",
         "n_test",
         "seeds",
@@ -327,6 +328,7 @@ def test_compare_puts_scbert_first_and_beside_it_every_method(tmp_path, split, t
     found = read_json(tmp_path / "comparison.json")
     assert list(found) == [
         "dataset",
+        "parts",
         "n_test",
         "n_train",
         "n_validation",
