@@ -58,6 +58,28 @@ def type_means(values_NV: np.ndarray, code_N: np.ndarray, n_types: int) -> np.nd
     return np.stack([values_NV[code_N == code].mean(axis=0) for code in range(n_types)])
 
 
+def means_where_given(
+    values_NV: np.ndarray, given_NV: np.ndarray, code_N: np.ndarray, n_types: int, neutral: float
+) -> np.ndarray:
+    """Return the mean over those cells of each type that have a value, shape (C, V).
+
+    Parameters
+    ----------
+    given_NV
+        Where there is a value: attention is for tokens only. Counting other cells as 0 would rank
+        genes by how many cells express them, whatever the attention.
+    neutral
+        What stands where no cell of the type has a value.
+    """
+    mean_CV = np.full((n_types, values_NV.shape[1]), neutral, dtype=np.float64)
+    for code in range(n_types):
+        own = code_N == code
+        n_V = given_NV[own].sum(axis=0)
+        total_V = np.where(given_NV[own], values_NV[own], 0).sum(axis=0, dtype=np.float64)
+        np.divide(total_V, n_V, out=mean_CV[code], where=n_V > 0)
+    return mean_CV
+
+
 def z_across_types(score_CV: np.ndarray) -> np.ndarray:
     """Return how far the score of a gene in a type is from its mean over the types, in deviations.
 

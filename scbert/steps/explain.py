@@ -19,7 +19,13 @@ from scbert.cells.tables import read_table
 from scbert.config import Explain
 from scbert.evidence.confidence import softmax
 from scbert.evidence.deletion import falls, halves, judge_deletions, plan_removals
-from scbert.evidence.explanations import Ranking, considered_genes, rank_types, type_means
+from scbert.evidence.explanations import (
+    Ranking,
+    considered_genes,
+    means_where_given,
+    rank_types,
+    type_means,
+)
 from scbert.network.model import CellTypeModel
 from scbert.steps.annotate import _tokenize
 from scbert.steps.explanation import Explanation, write_explanation
@@ -162,11 +168,7 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
         steps=settings.steps,
         device=question.device,
     )
-    values = {
-        "gradients": gradients,
-        "attention": attention_of_cells(question.model, cells, question.rows, question.device),
-        "expression": bins_NV.astype(np.float32),
-    }
+    attention = attention_of_cells(question.model, cells, question.rows, question.device)
     weights = _weights(question.bundle, present)
 
     def rank(of: np.ndarray) -> dict[str, Ranking]:
@@ -174,7 +176,11 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
         n_types = len(types)
         considered = considered_genes(bins_NV[of], code[of], n_types, settings.min_expressed)
         scores = {
-            method: type_means(found[of], code[of], n_types) for method, found in values.items()
+            "gradients": type_means(gradients[of], code[of], n_types),
+            "attention": means_where_given(
+                attention[of], attention[of] > 0, code[of], n_types, neutral=1.0
+            ),
+            "expression": type_means(bins_NV[of], code[of], n_types),
         }
         return {
             method: rank_types(method, score, considered)

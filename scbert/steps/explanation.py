@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 BEST_SETS = 10  # of each type and method, in gene_sets.tsv
 SOURCES = {
     "gradients": "Sundararajan et al. 2017, of the label's logit, from the mask; by z-score",
-    "attention": "Yang et al. 2022: column sums, mean of layers and heads; by z-score",
+    "attention": "Yang et al. 2022: column sums, where the gene is a token; by z-score",
     "expression": "mean bin of the type less the mean of the other types",
     "logistic_regression": "fitted on the same training cells and bins; by weight",
 }
