@@ -10,7 +10,15 @@ from rich.table import Table
 from scbert.cli.app import app, plain_errors
 from scbert.config import Explain
 
-DELETIONS = (1, 2, 5, 10, 20, 50)
+FIXED = {  # as in config/config.yaml, where they are explained
+    "tokens_per_batch": 4096,
+    "min_expressed": 0.2,
+    "heat_map_genes": 4,
+    "deletions": (1, 2, 5, 10, 20, 50),
+    "max_genes_per_set": 500,
+    "bootstrap_samples": 1000,
+    "confidence_level": 0.95,
+}
 
 
 @app.command()
@@ -51,22 +59,18 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     with plain_errors():
         from scbert.steps.explain import explain_file  # noqa: PLC0415  torch takes seconds to import
 
-        settings = Explain(
-            cells_per_type=cells_per_type,
-            steps=steps,
-            tokens_per_batch=4096,
-            min_expressed=0.2,
-            top_genes=top_genes,
-            heat_map_genes=4,
-            deletions=DELETIONS,
-            random_draws=random_draws,
-            gene_sets=tuple(map(str, gene_sets or ())),
-            max_genes_per_set=500,
-            markers=str(markers or ""),
-            marker_types=str(marker_types or ""),
-            bootstrap_samples=1000,
-            confidence_level=0.95,
-            seed=seed,
+        settings = Explain.model_validate(
+            FIXED
+            | {
+                "cells_per_type": cells_per_type,
+                "steps": steps,
+                "top_genes": top_genes,
+                "random_draws": random_draws,
+                "gene_sets": tuple(map(str, gene_sets or ())),
+                "markers": str(markers or ""),
+                "marker_types": str(marker_types or ""),
+                "seed": seed,
+            }
         )
         about = explain_file(
             query,

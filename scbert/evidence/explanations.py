@@ -176,6 +176,7 @@ def enrichment(
             rows.append((name, len(present), len(best), len(shared), " ".join(shared)))
     columns = ["gene_set", "set_genes", "top_genes", "overlap", "genes"]
     table = pd.DataFrame(rows, columns=columns)
+    table = table.astype({"set_genes": int, "top_genes": int, "overlap": int})  # also without rows
     table["p"] = hypergeom.sf(
         table.overlap - 1, len(among), table.set_genes, table.top_genes
     ).astype(float)

@@ -89,10 +89,10 @@ def explain_test_cells(
     explanation
         The folder to write.
     """
-    bundle, store = load_bundle(model), open_store(tokens)
+    bundle, store = _load(model), open_store(tokens)
     part = read_table(split, "cell", "part").set_index("cell").part
     rows = np.flatnonzero((part[store.cell_names()] == "test").to_numpy())
-    question = _ask(split.stem, bundle, model, store, rows, None, settings)
+    question = _ask(split.stem, bundle, store, rows, None, settings)
     known = read_known_genes(bundle, markers, marker_types, gene_sets, settings.max_genes_per_set)
     write_explanation(explanation, explain(question, known, settings))
 
@@ -133,7 +133,7 @@ def explain_file(
         raise ValueError(
             f"{out} exists and is no explanation, so it is not replaced. Give a new folder."
         )
-    bundle = load_bundle(model)
+    bundle = _load(model)
     adata = read_cells(query)
     check_names(adata, str(query))
     given = None
@@ -141,7 +141,7 @@ def explain_file(
         given = require_column(adata.obs, label_key, str(query)).astype(str).to_numpy()
     store = store_in_memory(_tokenize(adata, bundle, matrix, library_size_key, str(query))[0])
     rows = np.arange(len(store))
-    question = _ask(query.stem, bundle, model, store, rows, given, settings)
+    question = _ask(query.stem, bundle, store, rows, given, settings)
     known = read_known_genes(
         bundle,
         [Path(file) for file in [settings.markers] if file],
@@ -209,18 +209,24 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
     )
 
 
+def _load(model: Path) -> Bundle:
+    bundle = load_bundle(model)
+    if bundle.labels is None:
+        raise ValueError(f"{model} is pretrained only and knows no cell types. Fine-tune it first.")
+    return bundle
+
+
 def _ask(
     name: str,
     bundle: Bundle,
-    model: Path,
     store: TokenStore,
     rows: np.ndarray,
     given: np.ndarray | None,
     settings: Explain,
 ) -> Question:
     """Draw cells of each type, by the labels that are given or else by the model's."""
-    if bundle.labels is None or not isinstance(bundle.model, CellTypeModel):
-        raise ValueError(f"{model} is pretrained only and knows no cell types. Fine-tune it first.")
+    assert bundle.labels is not None
+    assert isinstance(bundle.model, CellTypeModel)
     names = [label["name"] for label in bundle.labels]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = bundle.model.to(device).eval()
