@@ -15,8 +15,9 @@ from scbert.cli import app
 from scbert.cli import explain as cli_explain
 from scbert.files import read_json
 from scbert.network.model import CellTypeModel
-from scbert.steps.explain import _ask, explain, explain_file, explain_test_cells
+from scbert.steps.explain import explain, explain_file, explain_test_cells
 from scbert.steps.known_genes import KnownGenes
+from scbert.steps.question import ask
 from scbert.training.bundle import load_bundle, new_encoder
 
 OPTIONS = ("cells_per_type", "steps", "top_genes", "random_draws", "seed")
@@ -69,7 +70,7 @@ def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, t
     types = pd.read_csv(toy_run.split, sep="\t").set_index("cell")
     given = types.cell_type[store.cell_names()].to_numpy(dtype=str)
     rows = pd.RangeIndex(len(store)).to_numpy()
-    question = _ask("toy", bundle, store, rows, given, settings)
+    question = ask("toy", bundle, store, rows, given, settings)
     found = explain(question, KnownGenes({}, {}, {}), settings)
     gradients = found.rankings[0]
     symbols = bundle.genes.symbol.to_numpy()
@@ -79,6 +80,17 @@ def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, t
     assert verdict.gradients == "yes"
     assert verdict.attention == "no"
     assert found.missed.max() < 1e-4  # a linear model: the values add up exactly
+
+
+def test_genes_that_the_model_does_not_take_are_never_removed(three_genes, toy_run, settings):
+    bundle, _ = three_genes
+    used = [number % 2 == 0 for number in range(len(bundle.genes))]
+    half = replace(bundle, genes=bundle.genes.assign(used=used))
+    store = open_store(toy_run.tokens)
+    question = ask("toy", half, store, pd.RangeIndex(30).to_numpy(), None, settings)
+    assert question.bins()[:, ::2].any()
+    assert not question.bins()[:, 1::2].any()
+    assert not question.store.measured[:, 1::2].any()
 
 
 def test_explain_test_cells_writes_tables_figures_and_a_page(toy_run, tmp_path, settings):

@@ -15,6 +15,7 @@ from scbert.evidence.deletion import sentence, verdicts
 from scbert.evidence.explanation_figures import draw_deletion, draw_heat_map
 from scbert.evidence.explanation_page import write_page
 from scbert.evidence.explanations import (
+    BY_Z,
     TITLES,
     Ranking,
     enrichment_of_types,
@@ -92,6 +93,13 @@ def _about(found: Explanation) -> dict[str, Any]:
         method: sentence(row, TITLES[method], settings.confidence_level)
         for method, row in judged.items()
     }
+    control = judged["expression"]["top"]
+    for method in verdict:
+        if method in BY_Z:
+            than = "more" if judged[method]["top"] > control else "LESS"
+            verdict[method] += (
+                f" That is {than} than the top genes of a control that asks no model: {control:.3f}."
+            )
     small = found.judged[(found.judged.cell_type == "all") & (found.judged.genes != "mean")]
     tested = small.groupby("genes").cells.max()
     notes = [
