@@ -98,7 +98,7 @@ def _about(found: Explanation) -> dict[str, Any]:
         if method in BY_Z:
             than = "more" if judged[method]["top"] > control else "LESS"
             verdict[method] += (
-                f" That is {than} than the top genes of a control that asks no model: {control:.3f}."
+                f" That is {than} than by a control that asks no model: {control:.3f}."
             )
     small = found.judged[(found.judged.cell_type == "all") & (found.judged.genes != "mean")]
     tested = small.groupby("genes").cells.max()
