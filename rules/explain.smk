@@ -5,9 +5,7 @@ rule explain:
     input:
         tokens="results/tokens/{dataset}",
         split="results/splits/{dataset}.tsv",
-        manifest=expand(
-            "results/models/{{dataset}}/seed{seed}/MANIFEST.sha256", seed=SEEDS[0]
-        ),
+        manifest=f"results/models/{{dataset}}/seed{SEEDS[0]}/MANIFEST.sha256",
         markers=[local_file(name) for name in MARKERS],
         marker_types=[found(file) for file in [CONFIG.explain.marker_types] if file],
         gene_sets=[local_file(name) for name in EXPLAIN_GENE_SETS],
@@ -34,7 +32,7 @@ rule explain:
         runtime=240,
     params:
         settings=CONFIG.explain.model_dump_json(),
-        model=subpath(input.manifest[0], parent=True),
+        model=subpath(input.manifest, parent=True),
         folder=subpath(output.explanation, parent=True),
         code=code("steps/explain.py"),
     shell:
