@@ -100,3 +100,14 @@ def dataset_figure(name, title):
         subcategory="{dataset}",
         labels={"figure": title},
     )
+
+
+def explanation_figure(name, title):
+    """A figure of an explanation, also for `snakemake --report`."""
+    return report(
+        f"results/explanations/{{dataset}}/{name}.svg",
+        caption=f"../report/{name}.rst",
+        category="Explanations",
+        subcategory="{dataset}",
+        labels={"figure": title},
+    )

@@ -27,6 +27,14 @@ rule report:
             "results/figures/{dataset}/{figure}.svg",
             dataset=DATASETS,
             figure=DATASET_FIGURES,
+        )
+        + expand(
+            "results/explanations/{dataset}/{figure}.svg",
+            dataset=DATASETS,
+            figure=EXPLANATION_FIGURES,
+        ),
+        explanations=expand(
+            "results/explanations/{dataset}/explanation.json", dataset=DATASETS
         ),
         corpus_figures=expand(
             "results/figures/corpus/{figure}.svg", figure=CORPUS_FIGURES
@@ -65,7 +73,8 @@ rule report:
         code=code("steps/report.py", "evidence/report.html.jinja"),
     shell:
         "python {input.script} --evaluations {input.evaluations} --comparisons {input.comparisons}"
-        " --dataset-figures {input.dataset_figures} --corpus-figures {input.corpus_figures}"
+        " --explanations {input.explanations} --dataset-figures {input.dataset_figures}"
+        " --corpus-figures {input.corpus_figures}"
         " --quality {input.quality} --overlaps {input.overlaps} --stores {params.stores}"
         " --gene2vec {input.gene2vec}/meta.json"
         " --gene2vec-quality {input.gene2vec_quality} --validation {input.pretrained}/validation.json"
@@ -79,7 +88,11 @@ use rule report as report_dataset with:
         comparisons="results/metrics/{dataset}/comparison.json",
         dataset_figures=expand(
             "results/figures/{{dataset}}/{figure}.svg", figure=DATASET_FIGURES
+        )
+        + expand(
+            "results/explanations/{{dataset}}/{figure}.svg", figure=EXPLANATION_FIGURES
         ),
+        explanations="results/explanations/{dataset}/explanation.json",
         corpus_figures=expand(
             "results/figures/corpus/{figure}.svg", figure=CORPUS_FIGURES
         ),

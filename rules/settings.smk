@@ -15,6 +15,10 @@ IMPORTED = ["gene_vectors"] if CONFIG.gene2vec.source == "import" else []
 GENE_SETS = {
     f"gene_sets{n}": file for n, file in enumerate(CONFIG.gene2vec_quality.gene_sets)
 }
+EXPLAIN_GENE_SETS = {
+    f"explain_gene_sets{n}": file for n, file in enumerate(CONFIG.explain.gene_sets)
+}
+MARKERS = {"markers": CONFIG.explain.markers} if CONFIG.explain.markers else {}
 LABELLED_PAIRS = {
     f"labelled_pairs_{part}_{kind}": CONFIG.gene2vec_quality.labelled_pairs.format(
         part=part, kind=kind
@@ -29,6 +33,8 @@ TABLES_OF_GENES = {
     **{name: CONFIG.gene2vec.file for name in IMPORTED},
     **GENE_SETS,
     **LABELLED_PAIRS,
+    **EXPLAIN_GENE_SETS,
+    **MARKERS,
 }
 CELLS = {name: line.file for name, line in {**SAMPLES, **DATASETS}.items()}
 RESERVED = {"corpus", CONFIG.corpus.name, *TABLES_OF_GENES}
@@ -57,6 +63,7 @@ DATASET_FIGURES = [
     "reliability",
     "unknown",
 ]
+EXPLANATION_FIGURES = ["heatmap", "deletion"]
 
 
 def read_settings(wildcards):

@@ -39,6 +39,17 @@ GENE2VEC = {
     "imported": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
 }
+TESTED = {"top": 0.311, "random": 0.012, "difference": 0.299, "low": 0.251, "high": 0.342}
+FAILED = {"top": 0.021, "random": 0.024, "difference": -0.003, "low": -0.017, "high": 0.013}
+EXPLANATION = {
+    "cells": {"CD19+ B": 10, "Dendritic": 7},
+    "methods": {
+        "gradients": TESTED | {"title": "integrated gradients", "faithful": "yes"},
+        "attention": FAILED | {"title": "attention sums", "faithful": "no"},
+    },
+    "settings": {"deletions": [1, 2, 5]},
+}
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt"><text>{}</text></svg>'
 BENCHMARK = (
     "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
     "{s}\t0:03:07\t{rss}\t0\t0\t0\t0\t0\t99.1\t12.0\n"
@@ -141,6 +152,10 @@ def add_dataset(results: Path, evaluation: dict, comparison: dict) -> None:
     metrics = results / "metrics" / name
     write_json(metrics / "evaluation.json", evaluation)
     write_json(metrics / "comparison.json", comparison)
+    explanation = results / "explanations" / name
+    write_json(explanation / "explanation.json", EXPLANATION)
+    for figure in ("heatmap", "deletion"):
+        (explanation / f"{figure}.svg").write_text(SVG.format(figure))
     models = [results / f"models/{name}/seed{seed}" for seed in evaluation["seeds"]]
     for seed, model in enumerate(models):
         write_lines(model / "history.jsonl", make_history(seed=seed))
@@ -157,7 +172,8 @@ def lay_out(results: Path) -> str:
     write_report(
         sorted(results.glob("metrics/*/evaluation.json")),
         sorted(results.glob("metrics/*/comparison.json")),
-        dataset_figures=sorted(results.glob("figures/*/*.svg")),
+        sorted(results.glob("explanations/*/explanation.json")),
+        dataset_figures=sorted(results.glob("*/*/*.svg")),
         corpus_figures=sorted(results.glob("figures/*.svg")),
         quality=results / "corpus/quality.tsv",
         overlaps=sorted(results.glob("expression/*.json")),
@@ -231,6 +247,26 @@ def test_write_report_holds_every_number_as_given(results):
         assert text in page
 
 
+def test_write_report_says_which_explanation_fails(results):
+    add_dataset(results, make_evaluation(), make_comparison())
+    rows = re.findall(
+        r"<tr><th>(integrated gradients|attention sums)</th>(.*)</tr>", lay_out(results)
+    )
+    assert [name for name, _ in rows] == ["integrated gradients", "attention sums"]
+    assert "0.251 to +0.342" in rows[0][1]
+    assert rows[0][1].endswith("<td>yes</td>")
+    assert rows[1][1].endswith("<td>no: fails the test</td>")
+
+
+def test_write_report_needs_the_explanation_of_each_dataset(results):
+    add_dataset(results, make_evaluation(), make_comparison())
+    (results / f"explanations/{make_evaluation()['dataset']}/explanation.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"has no explanation.json; there are explanations of none"
+    ):
+        lay_out(results)
+
+
 def test_write_report_says_where_attention_has_collapsed(results):
     assert "has collapsed" not in lay_out(results)
     first, second = VALIDATION["attention"]
@@ -276,7 +312,7 @@ def test_write_report_joins_datasets_without_clashing_ids(results, names):
     assert {url[5:-1] for url in re.findall(r"url\(#[^)]+\)", page)} <= set(found.ids)
     assert {load[1:] for load in found.loads if load.startswith("#")} <= set(found.ids)
     assert ("Macro F1 across datasets" in page) == (len(names) > 1)
-    assert found.tags.count("svg") == 4 + len(FIGURES) * len(names)
+    assert found.tags.count("svg") == 4 + (len(FIGURES) + 2) * len(names)
 
 
 def test_write_report_escapes_hostile_names(results):

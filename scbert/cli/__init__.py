@@ -8,6 +8,7 @@ from scbert.cli import (  # noqa: F401  they register themselves
     convert,
     embed,
     evaluate,
+    explain,
     finetune,
     inspect,
     models,

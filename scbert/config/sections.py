@@ -385,6 +385,26 @@ class Compare(Section):
     seed: Seed
 
 
+class Explain(Section):
+    """Which genes speak for each cell type, and whether that is true of the model."""
+
+    cells_per_type: int = Field(ge=2)  # at most, drawn at random; half of them rank, half test
+    steps: int = Field(ge=2)  # points from the mask to the cell, of integrated gradients
+    tokens_per_batch: Count  # padding included; memory as in training
+    min_expressed: Share  # of a type's cells that express a gene, for it to be ranked there
+    top_genes: Count  # of a type, that are held against markers and gene sets
+    heat_map_genes: Count  # of a type, in the figure
+    deletions: tuple[Count, ...] = Field(min_length=1)  # numbers of genes to remove
+    random_draws: Count  # of other genes for each removal
+    gene_sets: tuple[str, ...]  # GMT files; empty: none
+    max_genes_per_set: int = Field(ge=2)  # larger sets say little
+    markers: str  # PanglaoDB's list of markers; empty: none
+    marker_types: str  # table of labels and the list's cell types; empty: by name, or the best
+    bootstrap_samples: int = Field(ge=100)
+    confidence_level: Share
+    seed: Seed
+
+
 class Config(Section):
     """Everything that a run can be told."""
 
@@ -406,6 +426,7 @@ class Config(Section):
     annotate: Annotate
     evaluate: Evaluate
     compare: Compare
+    explain: Explain
 
     @model_validator(mode="after")
     def _vectors_fit(self) -> Self:

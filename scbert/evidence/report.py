@@ -36,6 +36,7 @@ class DatasetEvidence:
 
     evaluation: Json
     comparison: Json
+    explanation: Json
     figures: Mapping[str, str]  # name -> SVG
 
     @property

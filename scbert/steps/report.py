@@ -97,6 +97,7 @@ def draw_dataset_figures(
 def write_report(
     evaluations: Sequence[Path],
     comparisons: Sequence[Path],
+    explanations: Sequence[Path],
     *,
     dataset_figures: Sequence[Path],
     corpus_figures: Sequence[Path],
@@ -116,6 +117,8 @@ def write_report(
     ----------
     evaluations, comparisons
         JSON files of the evaluate and compare steps, one each for every dataset to show.
+    explanations
+        Files {dataset}/explanation.json of the explain step, one for each.
     dataset_figures
         SVG files {dataset}/{name}.svg.
     corpus_figures
@@ -145,7 +148,7 @@ def write_report(
         If a dataset lacks its comparison or one of its figures.
     """
     evidence = Evidence(
-        datasets=_join_datasets(evaluations, comparisons, dataset_figures),
+        datasets=_join_datasets(evaluations, comparisons, explanations, dataset_figures),
         figures={path.stem: path.read_text() for path in corpus_figures},
         quality=read_quality(quality),
         overlaps=[read_json(path) for path in overlaps],
@@ -162,9 +165,13 @@ def write_report(
 
 
 def _join_datasets(
-    evaluations: Sequence[Path], comparisons: Sequence[Path], figures: Sequence[Path]
+    evaluations: Sequence[Path],
+    comparisons: Sequence[Path],
+    explanations: Sequence[Path],
+    figures: Sequence[Path],
 ) -> list[DatasetEvidence]:
     compared = {found["dataset"]: found for found in map(read_json, comparisons)}
+    explained = {path.parent.name: read_json(path) for path in explanations}
     drawn: dict[str, dict[str, str]] = {}
     for path in figures:
         drawn.setdefault(path.parent.name, {})[path.stem] = path.read_text()
@@ -177,7 +184,13 @@ def _join_datasets(
                 f"{', '.join(compared) or 'none'}. Every score stands beside the baselines': pass "
                 f"the comparison of '{name}' too."
             )
-        datasets.append(DatasetEvidence(evaluation, compared[name], drawn.get(name, {})))
+        if name not in explained:
+            raise ValueError(
+                f"dataset '{name}' has no explanation.json; there are explanations of "
+                f"{', '.join(explained) or 'none'}. Run the explain step for '{name}'."
+            )
+        figures_of = drawn.get(name, {})
+        datasets.append(DatasetEvidence(evaluation, compared[name], explained[name], figures_of))
     return datasets
 
 

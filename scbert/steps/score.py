@@ -131,10 +131,9 @@ def predict_types(cells: ad.AnnData, bundle: Bundle, folder: Path) -> ad.AnnData
         if column in cells.obs:
             named.obs[column] = cells.obs[column].to_numpy(dtype=str)
     names = np.array(_names(bundle))
-    linear = getattr(bundle, "linear", None)
-    if linear is not None:
+    if bundle.linear is not None:
         store = tokens_of(cells, folder, bundle)
-        best = linear.logits(store, np.arange(len(store))).argmax(axis=1)
+        best = bundle.linear.logits(store, np.arange(len(store))).argmax(axis=1)
         named.obs["logistic_regression"] = names[best]
     per_type = bundle.config.get("cells_per_type")
     if per_type:

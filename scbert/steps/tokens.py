@@ -12,6 +12,7 @@ from scbert.cells.expression import cell_sums, denominators, normalize
 from scbert.cells.genes import GeneMatch, align, gene_names, match_genes
 from scbert.cells.query import Query
 from scbert.cells.scale import Scale, guess_scale_of_parts
+from scbert.cells.store import TokenStore, store_in_memory
 from scbert.cells.tokens import Sample, bin_expression
 from scbert.training.bundle import Bundle
 
@@ -62,6 +63,15 @@ class QueryTokens:
                 raise ValueError(
                     f"cells {start} to {last} of {self.query.name}: {error}"
                 ) from error
+
+    def store(self) -> TokenStore:
+        """Return the tokens of all cells, in memory."""
+        samples = [part.sample for part in self.each()]
+        bins = sparse.vstack([sample.bins for sample in samples], format="csr")
+        cells = [cell for sample in samples for cell in sample.cells]
+        below_one = sum(sample.below_one for sample in samples)
+        whole = Sample(self.query.name, cells, bins, self.match.measured, below_one)
+        return store_in_memory(whole)
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
         config, rows = self.bundle.config, slice(start, start + part.shape[0])

@@ -1,0 +1,42 @@
+# Which genes speak for each cell type: the test cells of each dataset, the model of the first seed.
+
+
+rule explain:
+    input:
+        tokens="results/tokens/{dataset}",
+        split="results/splits/{dataset}.tsv",
+        manifest=f"results/models/{{dataset}}/seed{SEEDS[0]}/MANIFEST.sha256",
+        markers=[local_file(name) for name in MARKERS],
+        marker_types=[found(file) for file in [CONFIG.explain.marker_types] if file],
+        gene_sets=[local_file(name) for name in EXPLAIN_GENE_SETS],
+        script=workflow.source_path("../scripts/explain.py"),
+    output:
+        explanation="results/explanations/{dataset}/explanation.json",
+        page="results/explanations/{dataset}/README.md",
+        genes="results/explanations/{dataset}/genes.tsv",
+        markers="results/explanations/{dataset}/markers.tsv",
+        gene_sets="results/explanations/{dataset}/gene_sets.tsv",
+        deletion="results/explanations/{dataset}/deletion.tsv",
+        heatmap=explanation_figure("heatmap", "Genes by integrated gradients"),
+        attention=explanation_figure("attention", "Genes by attention sums"),
+        deletion_figure=explanation_figure("deletion", "Deletion test"),
+    log:
+        "logs/explain/{dataset}.log",
+    benchmark:
+        "results/benchmarks/explain/{dataset}.tsv"
+    conda:
+        "../envs/explain.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=240,
+    params:
+        settings=CONFIG.explain.model_dump_json(),
+        model=subpath(input.manifest, parent=True),
+        folder=subpath(output.explanation, parent=True),
+        code=code("steps/explain.py"),
+    shell:
+        "python {input.script} --tokens {input.tokens} --split {input.split}"
+        " --model {params.model} --markers {input.markers} --marker-types {input.marker_types}"
+        " --gene-sets {input.gene_sets} --explanation {params.folder}"
+        " --settings {params.settings:q} > {log} 2>&1"

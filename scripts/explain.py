@@ -1,0 +1,10 @@
+"""Rule explain: test cells and a model -> genes that speak for each type, and whether they do."""
+
+from scbert.config import Explain, step_arguments
+from scbert.steps.explain import explain_test_cells
+
+lists = ("markers", "marker_types", "gene_sets")
+args = step_arguments(
+    __doc__, "tokens", "split", "model", "explanation", lists=lists, settings=Explain
+)
+explain_test_cells(**vars(args))

@@ -1,0 +1,48 @@
+import pandas as pd
+import pytest
+
+from scbert.cells.markers import in_vocabulary, read_marker_types, read_markers, types_by_name
+
+HEADER = "species\tofficial gene symbol\tcell type\torgan\n"
+
+
+@pytest.fixture
+def markers(tmp_path):
+    path = tmp_path / "markers.tsv"
+    lines = ["Mm Hs\tMS4A1\tB cells\tBlood", "Hs\tCD79A\tB cells\tBlood", "Mm\tMusOnly\tB cells\tx"]
+    path.write_text(HEADER + "\n".join([*lines, "Mm Hs\tNKG7\tNK cells\tBlood"]) + "\n")
+    return path
+
+
+def test_read_markers_takes_the_genes_of_man(markers):
+    assert read_markers(markers) == {"B cells": ["MS4A1", "CD79A"], "NK cells": ["NKG7"]}
+
+
+def test_read_markers_refuses_a_list_without_man(tmp_path):
+    path = tmp_path / "markers.tsv"
+    path.write_text(HEADER + "Mm\tMs4a1\tB cells\tBlood\n")
+    with pytest.raises(ValueError, match=r"no line with Hs \(man\) under species; there are Mm"):
+        read_markers(path)
+
+
+def test_types_by_name_sees_through_case_plural_and_the_word_cell():
+    found = types_by_name(["b cell", "NK", "CD4 T", "B"], ["B cells", "NK cells", "T cells"])
+    assert found == {"b cell": "B cells", "NK": "NK cells", "B": "B cells"}
+
+
+def test_read_marker_types_takes_the_users_word(tmp_path):
+    path = tmp_path / "types.tsv"
+    path.write_text("cell_type\tmarker_cell_type\nCD19+ B\tB cells\n")
+    assert read_marker_types(path, ["B cells"]) == {"CD19+ B": "B cells"}
+    with pytest.raises(ValueError, match="names the type 'B cells', which the list of markers"):
+        read_marker_types(path, ["T cells"])
+    path.write_text("cell_type\tmarker_cell_type\nB\tB cells\nB\tB cells\n")
+    with pytest.raises(ValueError, match="names 'B' twice"):
+        read_marker_types(path, ["B cells"])
+
+
+def test_in_vocabulary_knows_older_names():
+    vocabulary = pd.DataFrame(
+        {"symbol": ["JCHAIN", "MS4A1"], "gene_id": "", "aliases": ["IGJ", ""], "ambiguous": ""}
+    )
+    assert in_vocabulary({"B": ["IGJ", "MS4A1", "XYZ"]}, vocabulary) == {"B": ["JCHAIN", "MS4A1"]}
