@@ -99,6 +99,7 @@ class CellBatches:
         for row, (gene, bins) in enumerate(cells):
             genes[row, : len(gene)] = gene
             tokens[row, : len(bins)] = bins
+        self.store.release()
         real = tokens != padding_id(self.n_bins)
         return MiniBatch(rows, *(torch.from_numpy(array) for array in (genes, tokens, real)))
 
