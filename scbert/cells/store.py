@@ -52,12 +52,12 @@ class TokenStore:
         return self.gene[span], self.bin[span]
 
     def release(self) -> None:
-        """Let go of the pages of tokens that were read, which count as memory of this process.
+        """Let go of the pages of the files that were read, which count as memory of this process.
 
         They stay in the system's cache as long as there is room. A scheduler that adds up resident
         memory, as Slurm does by default, would otherwise see the process grow by the whole store.
         """
-        for array in (self.gene, self.bin):
+        for array in (self.gene, self.bin, self.sample):
             if isinstance(array.base, mmap.mmap):
                 array.base.madvise(mmap.MADV_DONTNEED)
 

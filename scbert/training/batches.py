@@ -15,6 +15,9 @@ from scbert.network.masking import padding_id
 
 MOST_PADDING = 0.08  # share of a batch
 ENOUGH_CELLS = 8  # in fewer, padding costs less than one more batch
+CELLS_TO_RELEASE = (
+    64  # from the store: the system maps about 64 kB around each array's part of a cell
+)
 POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled
 
 
@@ -72,7 +75,8 @@ class CellBatches:
 
     def plan(self, rows: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
         """Divide cells into batches: shuffled by `rng`, or, without one, from short to long."""
-        lengths = np.maximum(self.lengths(), 1)  # a cell without tokens is one position of padding
+        lengths = self.lengths().astype(np.int32)  # 4 bytes for each cell of the corpus
+        np.maximum(lengths, 1, out=lengths)  # a cell without tokens is one position of padding
         if rng is None:
             return _cut(
                 rows[np.argsort(lengths[rows], kind="stable")], lengths, self.tokens_per_batch
@@ -82,7 +86,7 @@ class CellBatches:
         batches = []
         for start in range(0, len(shuffled), POOL * per_batch):
             pool = shuffled[start : start + POOL * per_batch]
-            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            pool[:] = pool[np.argsort(lengths[pool], kind="stable")]
             batches += _cut(pool, lengths, self.tokens_per_batch)
         return [batches[number] for number in rng.permutation(len(batches))]
 
@@ -99,7 +103,8 @@ class CellBatches:
         for row, (gene, bins) in enumerate(cells):
             genes[row, : len(gene)] = gene
             tokens[row, : len(bins)] = bins
-        self.store.release()
+            if row % CELLS_TO_RELEASE == 0:
+                self.store.release()
         real = tokens != padding_id(self.n_bins)
         return MiniBatch(rows, *(torch.from_numpy(array) for array in (genes, tokens, real)))
 
@@ -129,10 +134,10 @@ class CellBatches:
 def _cut(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     """Cut cells, sorted by length, where the next one would exceed the budget or pad too much."""
     batches, start = [], 0
-    tokens = np.concatenate([[0], lengths[rows].cumsum()])
+    tokens = np.concatenate([[0], lengths[rows].cumsum(dtype=np.int64)])
     for stop in range(1, len(rows) + 1):
         if stop < len(rows):
-            positions = (stop + 1 - start) * lengths[rows[stop]]
+            positions = (stop + 1 - start) * int(lengths[rows[stop]])
             padding = positions - (tokens[stop + 1] - tokens[start])
             wasteful = stop - start >= ENOUGH_CELLS and padding > MOST_PADDING * positions
         if stop == len(rows) or positions > budget or wasteful:

@@ -33,7 +33,10 @@ def hold_out(store: TokenStore, options: Pretrain) -> tuple[np.ndarray, np.ndarr
             f"all {len(store)} cell(s) of the corpus are held out for validation, at least one of "
             "each sample, and none is left to train on. Add cells to the corpus."
         )
-    return np.setdiff1d(np.arange(len(store)), chosen), chosen
+    trained_on = np.ones(len(store), dtype=bool)
+    trained_on[chosen] = False
+    rows = np.arange(len(store), dtype=np.int32)  # an epoch holds them once more, shuffled
+    return rows[trained_on], chosen
 
 
 def studies_of(store: TokenStore) -> list[str]:
