@@ -123,6 +123,16 @@ def results_table(runs: list[PoolRun]) -> list[str]:
     return lines
 
 
+def collapse(run: PoolRun) -> str:
+    """Say in which layers attention has collapsed to a mean over genes, as measured by the run."""
+    attention = run.validation["attention"]
+    layers = ", ".join(str(layer["layer"]) for layer in attention if layer["collapsed"])
+    return (
+        f"\nAttention of `{run.name}` has collapsed to a mean over genes (docs/decisions.md) in "
+        f"{'layers ' + layers if layers else 'no layer'} of {len(attention)}."
+    )
+
+
 def speed_table(runs: list[PoolRun], flops: Flops) -> list[str]:
     """Return what the runs took, and the speed of their products."""
     lines = [
@@ -151,14 +161,14 @@ def full_run_table(networks: dict[str, Network], speed: float, epochs: int, shar
     """
     lines = [
         "| network | MFLOP per token | of these float32 | FLOP | here, one thread: days "
-        "| one H100: days |",
+        "| one H100, at least: hours |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, network in networks.items():
         flops = flops_per_token(network)
         n_tokens = CELLS * TOKENS * share * epochs
         at_peak = (flops.total - flops.float32) / H100_BF16 + flops.float32 / H100_FLOAT32
-        most, least = (n_tokens * at_peak / used / DAY for used in UTILISATION)
+        most, least = (n_tokens * at_peak / used / 3600 for used in UTILISATION)
         lines.append(
             f"| {name} | {flops.total / 1e6:.1f} | {flops.float32 / flops.total:.0%} "
             f"| {n_tokens * flops.total:.1e} | {n_tokens * flops.total / speed / DAY:,.0f} "
@@ -219,6 +229,7 @@ def page(runs: list[PoolRun]) -> str:
         f"{runs[0].validation['confidence_level']:.0%} bootstrap interval over held-out cells: "
         "it says nothing about other studies or other seeds, of which there is one. Kept visible: "
         "the tenth of the targets that the network sees; repeating them is easy.",
+        *(collapse(run) for run in runs),
         "\n![Loss by epoch](pretraining.svg)",
         "\nThe loss of training cells is over all targets, those kept visible included, and while "
         "the weights change; that of held-out cells is over hidden ones, after the epoch.",
@@ -239,8 +250,8 @@ def page(runs: list[PoolRun]) -> str:
         f"so they are set against {H100_FLOAT32 / 1e12:.0f} TFLOP/s, the others against "
         f"{H100_BF16 / 1e12:.0f} (dense bf16; both from NVIDIA's data sheet of the H100 SXM), with "
         f"{UTILISATION[0]:.0%} to {UTILISATION[1]:.0%} of these peaks reached, which is what large "
-        "language models reach in bf16; kernels this small may reach less. Validation is not "
-        "counted.",
+        "language models reach in bf16. Narrow layers, exponentials and memory traffic will take "
+        "more: a lower bound. Validation is not counted.",
     ]
     return "\n".join(lines) + "\n"
 
