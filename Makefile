@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate clean schema
+.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-training bench-pretraining clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -24,7 +24,7 @@ check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-bench: bench-network bench-corpus bench-explain  ## speed and memory beside peers
+bench: bench-network bench-corpus bench-explain bench-training bench-annotate  ## speed and memory beside peers
 
 bench-network: $(VENV)/.dev  ## time and memory of the network beside performer-pytorch: docs/results/network.*
 	$(BIN)/python benchmarks/network.py
@@ -43,6 +43,20 @@ bench-gene2vec: $(VENV)/.dev  ## pairs and gene vectors: time, memory, quality (
 
 bench-annotate: $(VENV)/.dev  ## speed at the paper's size, memory of a million cells (CELLS): docs/results/annotate.md
 	$(BIN)/python benchmarks/annotation_speed.py $(if $(CELLS),--cells $(CELLS))
+bench-training: $(VENV)/.dev  ## memory of the trainer by the size of the corpus, waiting for data: docs/results/training.md
+	$(BIN)/python benchmarks/training.py
+
+# POOL: cells of several studies, named in obs.batch. About an hour for each of the two runs; one that was stopped
+# continues. With the large study, fewer epochs take as long, and the share of the held-out cells stays 400 of them.
+POOL_STUDY := pbmc8k_10x_3pv2
+WITH := --config 'pretrain={"validation_fraction": 0.037, "optimizer": {"epochs": 3}}'
+POOL_RUN = $(WITH_VENV) snakemake --configfile benchmarks/pool.yaml --directory results/pool
+bench-pretraining: $(VENV)/.dev  ## pretraining on the cells of POOL, without and with one study: docs/results/pretraining.*
+	$(BIN)/python benchmarks/pool.py $(POOL) --drop $(POOL_STUDY) --out results/pool/without
+	$(BIN)/python benchmarks/pool.py $(POOL) --out results/pool/with
+	$(POOL_RUN)/without --cores 2 pretrain
+	$(POOL_RUN)/with $(WITH) --cores 2 pretrain
+	$(BIN)/python benchmarks/pool_report.py results/pool/without results/pool/with
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml

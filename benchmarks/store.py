@@ -19,19 +19,21 @@ from scbert.cells.tokens import Sample
 N_CELLS, N_GENES, TOKENS_PER_CELL = 20_000, 16_906, 900
 
 
-def synthetic_bins(rng: np.random.Generator) -> sparse.csr_matrix:
-    """Return bins 1 to 5 of about 900 genes per cell, shape (cells, genes)."""
-    lengths = rng.poisson(TOKENS_PER_CELL, N_CELLS)
-    genes = [np.sort(rng.choice(N_GENES, length, replace=False)) for length in lengths]
+def synthetic_bins(
+    rng: np.random.Generator, n_cells: int, n_genes: int, tokens_per_cell: int
+) -> sparse.csr_matrix:
+    """Return bins 1 to 5 of about so many genes per cell, shape (cells, genes)."""
+    lengths = rng.poisson(tokens_per_cell, n_cells)
+    genes = [np.sort(rng.choice(n_genes, length, replace=False)) for length in lengths]
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     bins = rng.integers(1, 6, indptr[-1]).astype(np.uint8)
-    return sparse.csr_matrix((bins, np.concatenate(genes), indptr), shape=(N_CELLS, N_GENES))
+    return sparse.csr_matrix((bins, np.concatenate(genes), indptr), shape=(n_cells, n_genes))
 
 
 def main() -> None:
     """Print cells per second of both, bytes per token, and what checking the store takes."""
     rng = np.random.default_rng(0)
-    bins = synthetic_bins(rng)
+    bins = synthetic_bins(rng, N_CELLS, N_GENES, TOKENS_PER_CELL)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         names = [f"cell{number}" for number in range(N_CELLS)]

@@ -29,8 +29,8 @@ def publish(path: Path) -> Iterator[Path]:
             path.rename(previous)
         try:
             unfinished.replace(path)
-        except OSError:
-            if previous.exists():
+        except BaseException:  # a signal, too, may come between the two
+            if previous.exists() and not path.exists():
                 previous.rename(path)
             raise
     finally:

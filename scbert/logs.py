@@ -1,8 +1,9 @@
-"""One way of talking: time, level, message, on standard error."""
+"""One way of talking: time, level, message, on standard error; and of ending."""
 
 import logging
+import signal
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 
 
 def start_logging() -> None:
@@ -28,3 +29,19 @@ def explain_user_errors() -> None:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = show
+
+
+def end_when_told() -> None:
+    """Let SIGTERM end a step as an error does: what it was writing is removed first.
+
+    The exit code is 143, as shells say it. The training loop listens by itself while it runs.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        logging.getLogger("scbert").warning(
+            "told to stop: nothing is left half-written; a training continues at its checkpoint"
+        )
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)

@@ -6,17 +6,15 @@ import torch
 from torch import nn
 
 from scbert.training.checkpoint import (
-    Checkpoint,
-    Sums,
     _delete_older,
-    append_line,
     differences,
     load_best,
     load_checkpoint,
     save_checkpoint,
     tidy,
-    truncate_lines,
 )
+from scbert.training.progress import append_line, truncate_lines
+from scbert.training.state import Checkpoint, Sums
 
 IDENTITY = {"seed": 1, "network": {"dim": 16, "hidden": [8]}}
 

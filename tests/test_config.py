@@ -274,6 +274,7 @@ def test_step_arguments_gives_paths_lists_and_settings(monkeypatch):
     monkeypatch.setattr(sys, "argv", [*command.split(), '{"n_bins": 5}'])
     monkeypatch.setattr(package.arguments, "start_logging", lambda: None)
     monkeypatch.setattr(package.arguments, "explain_user_errors", lambda: None)
+    monkeypatch.setattr(package.arguments, "end_when_told", lambda: None)
     found = step_arguments("doc", "counts", "gene_table", lists=("samples",), settings=Binning)
     assert vars(found) == {
         "counts": Path("a.h5ad"),

@@ -382,6 +382,7 @@ def test_scripts_run_their_steps(tmp_path, split, test_cells, monkeypatch):
     """In this process, without its logging and error hooks: a new one would import for seconds."""
     monkeypatch.setattr("scbert.logs.start_logging", lambda: None)
     monkeypatch.setattr("scbert.logs.explain_user_errors", lambda: None)
+    monkeypatch.setattr("scbert.config.arguments.end_when_told", lambda: None)
     path = write_prediction(tmp_path, test_cells, 1)
     controls = COMPARE.compare.model_copy(update={"methods": ("majority", "random")})
     settings = COMPARE.model_copy(update={"compare": controls})

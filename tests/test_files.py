@@ -1,4 +1,7 @@
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,47 @@ def test_only_one_says_where_there_are_no_locks(tmp_path, monkeypatch):
         only_one(tmp_path / "tokens"),
     ):
         pass
+
+
+WRITES = """
+import os, signal, sys
+from pathlib import Path
+from scbert.config import step_arguments
+from scbert.files import publish
+sys.argv[1:] = ["--out", "result"]
+with publish(step_arguments("doc", "out").out) as unfinished:
+    unfinished.write_text("half")
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_script_that_is_told_to_stop_leaves_nothing_half_written(tmp_path):
+    """Its exit code says why, and what stood there before is untouched."""
+    (tmp_path / "result").write_text("before")
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 143
+    assert "told to stop: nothing is left half-written" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+    assert (tmp_path / "result").read_text() == "before"
+
+
+def test_publish_puts_a_folder_back_when_it_is_interrupted_between_two_renames(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result/old").touch()
+
+    def interrupted(path, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), publish(tmp_path / "result") as unfinished:
+        unfinished.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["result", "old"]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from scbert.cells.store import open_store
 from scbert.files import read_json
-from scbert.training.held_out import hold_out
+from scbert.training.hold_out import hold_out
 from scbert.training.processes import add_up_gradients
 
 ROOT = Path(__file__).parents[1]

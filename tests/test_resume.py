@@ -78,12 +78,13 @@ def drive(folder):
     sys.path.insert(0, str(ROOT))
     import torch  # noqa: PLC0415  before the forks, with what it imports at the first step
 
-    from scbert.logs import start_logging  # noqa: PLC0415
+    from scbert.logs import end_when_told, start_logging  # noqa: PLC0415
     from scbert.steps import pretrain as _  # noqa: F401, PLC0415
     from tests.conftest import change, run_pretrain, small_config  # noqa: PLC0415
 
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
     start_logging()
+    end_when_told()  # as the script of the rule
     folder = Path(folder)
     paths = json.loads((folder / "paths.json").read_text())
     paths = SimpleNamespace(**{name: Path(path) for name, path in paths.items()})
@@ -99,6 +100,7 @@ def drive(folder):
     assert ended == 0
     moments = [Moment(function=name) for name in ("_moments", "_delete_older", "_score_batch")]
     moments.insert(1, Moment(function="_add_gradients", sent=signal.SIGTERM))
+    moments.insert(0, Moment(function="hold_out", sent=signal.SIGTERM))  # while it loads
     codes = [run("parts", moment)[0] for moment in moments]
     rng = np.random.default_rng(0)
     while codes.count(-signal.SIGKILL) < N_KILLS + 3:
@@ -106,6 +108,7 @@ def drive(folder):
         if codes[-1] == 0:  # it ended before its moment: begin anew
             require_equal(folder / "whole", folder / "parts")
             shutil.rmtree(folder / "parts")
+    codes.append(run("parts", Moment(function="skill", sent=signal.SIGTERM))[0])  # after the loop
     (folder / "codes.json").write_text(json.dumps(codes))
     assert run("parts", Moment())[0] == 0
 
@@ -131,10 +134,12 @@ def test_a_run_killed_at_ten_moments_and_while_writing_ends_with_the_same_bits(t
     said = (tmp_path / "parts.log").read_text() if (tmp_path / "parts.log").exists() else ""
     assert done.returncode == 0, done.stderr + said
     codes = json.loads((tmp_path / "codes.json").read_text())
-    assert codes[:4] == [-signal.SIGKILL, 143, -signal.SIGKILL, -signal.SIGKILL]
+    killed = -signal.SIGKILL
+    assert (codes[:5], codes[-1]) == ([143, killed, 143, killed, killed], 143)
     assert codes.count(-signal.SIGKILL) == N_KILLS + 3
     assert {*codes} <= {0, 143, -signal.SIGKILL}
     assert "told to stop: step" in said
+    assert said.count("told to stop: nothing is left half-written") == 2
     assert "was left locked by process" in said
     assert said.count("continuing after step") >= N_KILLS // 2  # some die before their first step
     require_equal(tmp_path / "whole", tmp_path / "parts")

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from scbert.config.sections import Section
-from scbert.logs import explain_user_errors, start_logging
+from scbert.logs import end_when_told, explain_user_errors, start_logging
 
 
 def step_arguments(
@@ -18,10 +18,12 @@ def step_arguments(
     """Parse the command line of a workflow script: named paths, lists of paths, and settings.
 
     `--settings` takes the section of the configuration as one JSON string. Logging starts here, and
-    from here on a user's error is shown without a traceback.
+    from here on a user's error is shown without a traceback, and SIGTERM leaves nothing
+    half-written.
     """
     start_logging()
     explain_user_errors()
+    end_when_told()
     parser = argparse.ArgumentParser(description=description)
     for name in paths:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)

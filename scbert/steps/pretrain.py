@@ -23,7 +23,8 @@ from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.bundle import gene_table, new_pretraining_model, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
-from scbert.training.held_out import HeldOut, hold_out
+from scbert.training.held_out import HeldOut
+from scbert.training.hold_out import hold_out
 from scbert.training.loop import UNIMPORTANT, Task, fit, make_accelerator
 
 log = logging.getLogger(__name__)

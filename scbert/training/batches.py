@@ -17,6 +17,8 @@ from scbert.network.masking import padding_id
 MOST_PADDING = 0.08  # share of a batch
 ENOUGH_CELLS = 8  # in fewer, padding costs less than one more batch
 CELLS_AT_ONCE = 10_000  # whose genes are looked at together, to count the used ones
+# From the store: the system maps about 64 kB around each array\'s part of a cell.
+CELLS_TO_RELEASE = 64
 POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled
 
 
@@ -86,13 +88,13 @@ class CellBatches:
     def _count(self, cells: slice) -> np.ndarray:
         assert self.genes is not None
         ends = self.store.indptr[cells.start : cells.stop + 1]
-        assert self.genes is not None
         used = self.genes[self.store.gene[ends[0] : ends[-1]]]
         return np.diff(np.concatenate([[0], used.cumsum()])[ends - ends[0]])
 
     def plan(self, rows: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
         """Divide cells into batches: shuffled by `rng`, or, without one, from short to long."""
-        lengths = np.maximum(self.lengths(), 1)  # a cell without tokens is one position of padding
+        lengths = self.lengths().astype(np.int32)  # 4 bytes for each cell of the corpus
+        np.maximum(lengths, 1, out=lengths)  # a cell without tokens is one position of padding
         if rng is None:
             return _cut(
                 rows[np.argsort(lengths[rows], kind="stable")], lengths, self.tokens_per_batch
@@ -102,7 +104,7 @@ class CellBatches:
         batches = []
         for start in range(0, len(shuffled), POOL * per_batch):
             pool = shuffled[start : start + POOL * per_batch]
-            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            pool[:] = pool[np.argsort(lengths[pool], kind="stable")]
             batches += _cut(pool, lengths, self.tokens_per_batch)
         return [batches[number] for number in rng.permutation(len(batches))]
 
@@ -119,6 +121,8 @@ class CellBatches:
         for row, (gene, bins) in enumerate(cells):
             genes[row, : len(gene)] = gene
             tokens[row, : len(bins)] = bins
+            if row % CELLS_TO_RELEASE == 0:
+                self.store.release()
         real = tokens != padding_id(self.n_bins)
         return MiniBatch(rows, *(torch.from_numpy(array) for array in (genes, tokens, real)))
 
@@ -155,10 +159,10 @@ class CellBatches:
 def _cut(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     """Cut cells, sorted by length, where the next one would exceed the budget or pad too much."""
     batches, start = [], 0
-    tokens = np.concatenate([[0], lengths[rows].cumsum()])
+    tokens = np.concatenate([[0], lengths[rows].cumsum(dtype=np.int64)])
     for stop in range(1, len(rows) + 1):
         if stop < len(rows):
-            positions = (stop + 1 - start) * lengths[rows[stop]]
+            positions = (stop + 1 - start) * int(lengths[rows[stop]])
             padding = positions - (tokens[stop + 1] - tokens[start])
             wasteful = stop - start >= ENOUGH_CELLS and padding > MOST_PADDING * positions
         if stop == len(rows) or positions > budget or wasteful:

@@ -1,103 +1,24 @@
 """Held-out cells of the corpus, with masks that never change, and what is asked of them.
 
-Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked genes, V visible genes,
-T bins 1 to n_bins.
+Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked genes, T bins 1 to
+n_bins.
 """
 
-import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
-from scbert.cells.store import TokenStore
 from scbert.config import Pretrain
-from scbert.evidence.bin_predictors import (
-    cell_part,
-    gene_part,
-    guess_by_counts,
-    guess_by_sum,
-    skill,
-)
+from scbert.evidence.bin_predictors import gene_part, skill
 from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens
-from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.batches import CellBatches
 from scbert.training.prefetch import Prefetched
 from scbert.training.processes import is_alone, sum_over_processes
+from scbert.training.rivals import PREDICTORS, Masked, bins_of_genes, guesses
 from scbert.training.stopping import StopRequest
-
-PREDICTORS = ("cell_mode", "gene_mode", "additive")
-STUDY = re.compile(r"(SRA\d+)_")  # PanglaoDB's samples are named by study and sample
-
-
-def hold_out(store: TokenStore, options: Pretrain) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the cells into training and held-out rows, both ascending.
-
-    By cell, a share of the cells of each sample is held out; by sample, whole studies are: samples
-    of one study share donors and batches, so cells of the one tell about the other. A sample whose
-    name does not begin with an SRA accession is a study of its own. Studies are looked at in random
-    order, and each that fits what is left of the share is held out; if none fits, the smallest is.
-
-    Raises
-    ------
-    ValueError
-        If no cell is left to train on, or there are fewer than two studies to choose from.
-    """
-    rng = np.random.default_rng(options.seed)
-    if options.validation_by == "sample":
-        chosen = _draw_studies(studies_of(store), options.validation_fraction, rng)
-    else:
-        chosen = _draw_cells(store.sample, options.validation_fraction, rng)
-    if len(chosen) == len(store):
-        raise ValueError(
-            f"all {len(store)} cell(s) of the corpus are held out for validation, at least one of "
-            "each sample, and none is left to train on. Add cells to the corpus."
-        )
-    return np.setdiff1d(np.arange(len(store)), chosen), chosen
-
-
-def studies_of(store: TokenStore) -> np.ndarray:
-    """Return the study of each cell, shape (cells,)."""
-    names = [source["sample"] for source in store.meta["sources"]]
-    studies = [found[1] if (found := STUDY.match(name)) else name for name in names]
-    return np.array(studies)[store.sample]
-
-
-def _draw_cells(sample: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    held_out = []
-    for number in np.unique(sample):
-        rows = rng.permutation(np.flatnonzero(sample == number))
-        held_out.append(rows[: max(1, round(len(rows) * fraction))])
-    return np.sort(np.concatenate(held_out))
-
-
-def _draw_studies(study: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    names, sizes = np.unique(study, return_counts=True)
-    if len(names) < 2:
-        raise ValueError(
-            f"the corpus has {len(names)} study ({names[0]}), but to hold one out two are needed. "
-            "Add samples of other studies, or set pretrain.validation_by to cell."
-        )
-    left = fraction * len(study)
-    held_out = []
-    for number in rng.permutation(len(names)):
-        if sizes[number] <= left:
-            held_out.append(names[number])
-            left -= sizes[number]
-    return np.flatnonzero(np.isin(study, held_out or [names[sizes.argmin()]]))
-
-
-@dataclass(frozen=True)
-class Masked:
-    """A mini-batch and its masks: `asked` genes are hidden, `kept` ones are targets in sight."""
-
-    batch: MiniBatch
-    seen_BG: Tensor
-    targets_BG: Tensor
-    asked_BG: Tensor
-    kept_BG: Tensor
 
 
 class HeldOut:
@@ -204,7 +125,7 @@ class HeldOut:
             if not len(cell_N):
                 continue
             np.add.at(asked_C, start + cell_N, 1)
-            for name, guess in zip(PREDICTORS, _guesses(masked, counts_GT, gene_GT), strict=True):
+            for name, guess in zip(PREDICTORS, guesses(masked, counts_GT, gene_GT), strict=True):
                 np.add.at(losses[name], start + cell_N, guess.loss_N)
                 hits[name] += int(guess.right_N.sum())
         if not asked_C.any():
@@ -213,26 +134,6 @@ class HeldOut:
                 "so nothing can be hidden from the network. Check the counts and the vocabulary."
             )
         return asked_C, {name: (losses[name], hits[name]) for name in PREDICTORS}
-
-
-def _guesses(masked: Masked, counts_GT: np.ndarray, gene_GT: np.ndarray) -> list:
-    """Return the guesses of the PREDICTORS about the hidden genes of a batch."""
-    n_bins = counts_GT.shape[1]
-    genes_BG, seen_BG = masked.batch.genes_BG.numpy(), masked.seen_BG.numpy()
-    asked_BG = masked.asked_BG.numpy()
-    cell_N, gene_N = np.nonzero(asked_BG)[0], genes_BG[asked_BG]
-    targets_N = masked.targets_BG.numpy()[asked_BG]
-    visible_BG = (seen_BG >= 1) & (seen_BG <= n_bins)
-    cell_V, bins_V = np.nonzero(visible_BG)[0], seen_BG[visible_BG]
-    visible_BT = np.zeros((len(seen_BG), n_bins), dtype=np.int64)
-    np.add.at(visible_BT, (cell_V, bins_V - 1), 1)
-    part_BT = cell_part(gene_GT[genes_BG[visible_BG]], bins_V, cell_V, len(seen_BG))
-    everywhere_T = counts_GT.sum(axis=0)
-    return [
-        guess_by_counts(visible_BT[cell_N], targets_N, everywhere_T),
-        guess_by_counts(counts_GT[gene_N], targets_N, everywhere_T),
-        guess_by_sum(gene_GT[gene_N], part_BT[cell_N], targets_N),
-    ]
 
 
 def _score_batch(model: nn.Module, masked: Masked, device: torch.device) -> np.ndarray:
@@ -255,12 +156,3 @@ def _rank() -> tuple[int, int]:
     if is_alone():
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
-def bins_of_genes(store: TokenStore, rows: np.ndarray, n_bins: int) -> np.ndarray:
-    """Count how often each gene is in each bin 1 to n_bins, shape (vocabulary, bins)."""
-    counts = np.zeros((store.measured.shape[1], n_bins), dtype=np.int64)
-    for row in rows:
-        gene, bins = store.tokens(row)
-        counts[gene, bins.astype(np.int64) - 1] += 1  # a gene occurs once in a cell
-    return counts

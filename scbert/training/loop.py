@@ -7,7 +7,6 @@ but for the order of sums.
 """
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -25,13 +24,10 @@ from tqdm import tqdm
 from scbert.config import Optimizer
 from scbert.training.batches import MiniBatch
 from scbert.training.checkpoint import (
-    Checkpoint,
-    append_line,
     load_best,
     load_checkpoint,
     save_checkpoint,
     tidy,
-    truncate_lines,
 )
 from scbert.training.lock import only_trainer
 from scbert.training.prefetch import Prefetched
@@ -40,14 +36,15 @@ from scbert.training.processes import (
     in_any_process,
     require_same_weights,
 )
+from scbert.training.progress import HISTORY, Progress, rates, require_finite, truncate_lines
 from scbert.training.readout import Readout, Step
 from scbert.training.schedule import learning_rate
+from scbert.training.state import Checkpoint
 from scbert.training.stopping import Stopping, StopRequest
 
 log = logging.getLogger(__name__)
 
 EXIT_STOPPED = 143  # 128 + SIGTERM, as shells say it
-HISTORY = "history.jsonl"
 UNIMPORTANT = {
     "optimizer": {"checkpoints", "log_steps", "explosion"}
 }  # for the weights: may change
@@ -159,7 +156,8 @@ class _Trainer:
         self.stop = StopRequest()
         self.readout = Readout(settings.explosion, folder, task.name_cells, task.least_first_loss)
         self.saved = time.monotonic()
-        self.began: tuple[float, float] | None = None  # share of the run that was done, and when
+        history = folder / HISTORY if accelerator.is_main_process else None
+        self.progress = Progress(history, settings.epochs)
 
     def run(self) -> None:
         """Train the epochs that are left."""
@@ -174,10 +172,10 @@ class _Trainer:
             with torch.no_grad():
                 record |= self.task.validate(self.stop)
             self.stop.agree()
-            _require_finite(record)
+            require_finite(record)
             self.state.add(record, self.task.better)
             self.save()
-            self._tell(record, epoch + 1)
+            self.progress.tell(record, epoch + 1)
 
     def _patience_is_over(self) -> bool:
         waited = self.state.epochs_since_best(self.task.better)
@@ -252,7 +250,9 @@ class _Trainer:
     def _after_step(self, epochs: float, due: bool) -> None:
         if self.state.step % self.settings.log_steps == 0:
             found = self.readout.read(self.state)
-            self._tell({"step": self.state.step, **(found or {}), **self._rates()}, epochs)
+            self.progress.tell(
+                {"step": self.state.step, **(found or {}), **rates(self.state.sums)}, epochs
+            )
         if due:
             self.save()
 
@@ -265,56 +265,18 @@ class _Trainer:
             save_checkpoint(self.folder, *state, keep)
         self.saved = time.monotonic()
 
-    def _rates(self) -> dict[str, float]:
-        """Return what this epoch has done per second so far."""
-        sums = self.state.sums
-        seconds = max(sums.seconds, 1e-9)
-        return {
-            "cells_per_second": round(sums.cells / seconds, 1),
-            "tokens_per_second": round(sums.tokens / seconds),
-            "waiting_share": round(sums.waited / seconds, 4),  # for data
-        }
-
     def _summary(self, epoch: int) -> dict[str, Any]:
         sums = self.state.sums
-        record = {
+        return {
             "epoch": epoch + 1,
             "step": self.state.step,
             "seconds": round(sums.seconds, 3),
             "learning_rate": self.state.learning_rate,
             "train_loss": sums.loss / max(sums.items, 1),
-            **self._rates(),
+            **rates(sums),
         }
-        return record
-
-    def _tell(self, record: dict[str, Any], epochs: float) -> None:
-        """Write a line of history, and log it with the time that is left."""
-        if not self.accelerator.is_main_process:
-            return
-        append_line(self.folder / HISTORY, record)
-        done, now = epochs / self.settings.epochs, time.monotonic()
-        if self.began is None:  # the first line: from here on, time per progress is known
-            self.began = (done, now)
-        done_before, then = self.began
-        left = (1 - done) * (now - then) / (done - done_before) if done > done_before else None
-        numbers = "  ".join(f"{key} {_short(value)}" for key, value in record.items())
-        log.info("%s  time left: %s", numbers, "unknown" if left is None else f"{left:.0f} s")
-
-
-def _short(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.5g}"
 
 
 def _cut(numbers: range, size: int) -> list[range]:
     """Cut numbers into ranges of `size`; the last may be shorter."""
     return [numbers[start : start + size] for start in range(0, len(numbers), size)]
-
-
-def _require_finite(record: dict[str, Any]) -> None:
-    for name, value in record.items():
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name} of epoch {record['epoch']} is {value}, so the weights are lost. Training "
-                "stopped; the checkpoint before it is kept. Lower learning_rate or clip_norm, "
-                "delete the checkpoint and start anew."
-            )

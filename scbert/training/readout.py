@@ -15,8 +15,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from scbert.files import write_json
-from scbert.training.checkpoint import Checkpoint
 from scbert.training.processes import is_alone, sum_over_processes
+from scbert.training.state import Checkpoint
 
 
 @dataclass

@@ -1,0 +1,65 @@
+"""What a training run knows, beside weights and optimizer: where it is, and how it went."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Sums:
+    """What an epoch adds up, over all processes."""
+
+    loss: float = 0.0
+    items: float = 0.0
+    cells: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0  # seconds of them without data
+
+
+@dataclass
+class Checkpoint:
+    """What a run knows, beside weights and optimizer: where it is, and how it went.
+
+    `batches_done` and `sums` are those of the epoch that is not complete; `history` has one record
+    for each that is. `first_loss` is that of the first step, which a later one is held against.
+    """
+
+    step: int = 0
+    learning_rate: float = 0.0
+    batches_done: int = 0
+    sums: Sums = field(default_factory=Sums)
+    first_loss: float | None = None
+    history: list[dict] = field(default_factory=list)
+    best_epoch: int = 0
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of complete epochs."""
+        return len(self.history)
+
+    @property
+    def name(self) -> str:
+        """The name of its folder; names ascend with time."""
+        end = f"-epoch{self.epochs_done:05d}" if self.history and not self.batches_done else ""
+        return f"step{self.step:09d}{end}"
+
+    @property
+    def best_name(self) -> str | None:
+        """The name of the folder with the best weights so far."""
+        if not self.best_epoch:
+            return None
+        record = self.history[self.best_epoch - 1]
+        return f"step{record['step']:09d}-epoch{record['epoch']:05d}"
+
+    def epochs_since_best(self, better: str | None) -> int:
+        """Return how many epochs ago the best one was."""
+        return self.epochs_done - self.best_epoch if better else 0
+
+    def add(self, record: dict, better: str | None) -> None:
+        """Complete an epoch; of equal ones the first is the best."""
+        self.history.append(record)
+        self.batches_done, self.sums = 0, Sums()
+        if better is None:
+            return
+        best = self.history[self.best_epoch - 1][better] if self.best_epoch else -float("inf")
+        if record[better] > best:
+            self.best_epoch = self.epochs_done

@@ -1,0 +1,68 @@
+import shutil
+
+import pytest
+
+from benchmarks.pool_report import count_flops, draw, flops_per_token, page, read_run
+from scbert.config import Network
+
+
+def small(config, **values):
+    given = {"dim": 8, "depth": 2, "heads": 2, "dim_head": 4, "n_features": 6, "ff_mult": 4}
+    return Network.model_validate(config.network.model_dump() | given | values)
+
+
+def products(network, n_tokens, again):
+    """The products of a training step, written out: forward, then backward."""
+    dim, width, features = network.dim, network.heads * network.dim_head, network.n_features
+    with_one = network.heads * features * (network.dim_head + 1)  # sums of [v, 1]
+    exponents = width * features
+    forward = 3 * dim * width + 2 * exponents + 2 * with_one + width * dim + 8 * dim**2
+    of_queries = 3 * dim * width + 2 * exponents + 2 * with_one
+    of_keys = 6 * dim * width + 3 * exponents + with_one
+    backward = of_queries + of_keys + 2 * width * dim + (16 + 4 * again) * dim**2
+    return 2 * n_tokens * (network.depth * (forward + backward) + 3 * dim * 6)
+
+
+@pytest.mark.parametrize(("n_cells", "again"), [(1, False), (2, True)])
+def test_count_flops_sees_our_backward_pass_and_what_is_computed_again(config, n_cells, again):
+    """From 1,024 tokens on, the first half of the feed-forward layer is computed again: torch stops
+    there, for nothing needs the result of the second."""
+    network = small(config)
+    counted = count_flops(network, n_cells, 900)
+    assert counted == pytest.approx(products(network, 900 * n_cells, again), rel=0.01)
+
+
+def test_flops_per_token_knows_what_is_float32(config):
+    """All that grows with the number of features."""
+    network = small(config)
+    found = flops_per_token(network)
+    none = products(network.model_copy(update={"n_features": 0}), 1, again=True)
+    assert found.total - found.float32 == pytest.approx(none, rel=0.01)
+
+
+@pytest.fixture
+def folders(toy_run, tmp_path):
+    """Folders of two runs."""
+    for name in ("without", "with"):
+        results = tmp_path / name / "results"
+        shutil.copytree(toy_run.pretrained, results / "pretrained")
+        (results / "benchmarks").mkdir()
+        row = "s\tmax_rss\tcpu_time\n3600\t900\t1800\n"
+        (results / "benchmarks/pretrain.tsv").write_text(row)
+    return tmp_path / "without", tmp_path / "with"
+
+
+def test_page_has_the_numbers_of_each_run(folders):
+    one, both = ([read_run(folder) for folder in some] for some in (folders[:1], folders))
+    said = page(both)
+    found = both[0].validation
+    assert said.count(f"| {found['loss']:.4f} | {found['accuracy']:.4f} |") == 2
+    assert "| without | 2 | 1.00 | 0.50 | 900 |" in said
+    assert "| with | 2 |" not in page(one)
+    assert draw(both).count("additive predictor") == 1
+    assert "<svg" in draw(one)
+
+
+def test_a_run_that_has_not_ended_is_refused(tmp_path):
+    with pytest.raises((FileNotFoundError, ValueError), match="pretrained"):
+        read_run(tmp_path)
