@@ -12,6 +12,7 @@ the encoder, few labelled cells, many draws of them. finetuned: the convolution 
 
 import argparse
 import json
+import multiprocessing
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ from scbert.cells.genes import read_vocabulary
 from scbert.cells.store import TokenStore, open_store
 from scbert.config import Config, load_config
 from scbert.evidence.bin_predictors import gene_part
+from scbert.files import write_json
 from scbert.network.masking import NOT_A_TARGET, mask_tokens
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.steps.gene2vec import read_vectors
@@ -58,9 +60,9 @@ from scbert.training.predict import predict
 
 VARIANTS = ("none", "bins", "residual", "cell", "thinned")
 LOWEST_SHARE = 0.3  # of a cell's molecules, in variant thinned
-GENES, DIM = 500, 32  # the most variable genes of the pool; width of the network
+GENES, DIM = 300, 32  # the most variable genes of the pool; width of the network
 LABELLED, HELD_OUT, TEST = 30, 80, 1500  # cells: per type to learn from and held out, of TEST
-DRAWS, FINETUNED_DRAWS = 20, 2  # of the labelled cells
+DRAWS, FINETUNED_DRAWS = 20, 3  # of the labelled cells
 DEVICE = torch.device("cpu")
 
 
@@ -112,7 +114,7 @@ def settings(epochs: int) -> Config:
         "tokens_per_batch": 4096,
         "learning_rate": 2e-3,
     }
-    values["finetune"]["optimizer"] |= {"epochs": 8}
+    values["finetune"]["optimizer"] |= {"epochs": 5}
     return load_config(values)
 
 
@@ -293,6 +295,14 @@ def run(variant: str, seed: int, corpus: Corpus, data: Downstream, config: Confi
     }
 
 
+def write_run(
+    path: Path, variant: str, seed: int, corpus: Corpus, data: Downstream, config: Config
+) -> None:
+    """Do one run and keep what it found."""
+    torch.set_num_threads(1)
+    write_json(path, run(variant, seed, corpus, data, config))
+
+
 def main() -> None:
     """Do the runs that are missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -304,19 +314,24 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--cells", type=int, default=4700, help="of the pool, to train on")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="runs at once, a thread each")
     options = parser.parse_args()
     config = settings(options.epochs)
     corpus = read_corpus(options.results, config, options.cells)
     data = read_downstream(options.train, options.test, options.label, corpus.genes, config)
     options.out.mkdir(parents=True, exist_ok=True)
-    for seed in options.seeds:
-        for variant in options.variants:
-            path = options.out / f"{variant}.{seed}.json"
-            if not path.exists():
-                found = run(variant, seed, corpus, data, config)
-                path.write_text(json.dumps(found))
-            print(summary(json.loads(path.read_text())), flush=True)
+    missing = [
+        (options.out / f"{variant}.{seed}.json", variant, seed)
+        for seed in options.seeds
+        for variant in options.variants
+        if not (options.out / f"{variant}.{seed}.json").exists()
+    ]
+    one = partial(write_run, corpus=corpus, data=data, config=config)
+    with multiprocessing.get_context("fork").Pool(options.processes) as pool:
+        pool.starmap(one, missing, chunksize=1)
+    for path in sorted(options.out.glob("*.json")):
+        print(summary(json.loads(path.read_text())))
     print_differences(options.out)
 
 
