@@ -118,7 +118,8 @@ def score_finetuned(
     learned = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     for draw in range(FINETUNED_DRAWS * seed, FINETUNED_DRAWS * (seed + 1)):
         model.encoder.load_state_dict(learned)
-        head = new_head(options, width, data.store.measured.shape[1], n_types, draw)
+        sizes = (data.store.measured.shape[1], n_types, config.binning.n_bins)
+        head = new_head(options, width, *sizes, draw)
         classifier = CellTypeModel(model.encoder, head)
         train_classifier(classifier, data, config, draw)
         cells = CellBatches(data.store, "expressed_genes", config.binning.n_bins, 16_384)

@@ -57,7 +57,8 @@ from scbert.steps.gene2vec import read_vectors
 from scbert.steps.pretrain import masked_loss
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.bundle import new_pretraining_model
-from scbert.training.held_out import HeldOut, bins_of_genes, hold_out
+from scbert.training.held_out import HeldOut, bins_of_genes
+from scbert.training.hold_out import hold_out
 from scbert.training.loop import Task, fit, make_accelerator
 
 VARIANTS = ("none", "bins", "residual", "cell", "thinned")
