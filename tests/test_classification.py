@@ -72,8 +72,9 @@ def test_label_smoothing_is_torchs(loss):
 def test_the_encoders_half_has_a_loss_of_its_own(config, toy):
     settings = {"loss": "cross_entropy", "class_balance": "none", "logit_adjustment": 0.0}
     halves = {"expression": LOGITS.flip(0), "encoder": LOGITS}
-    for weight in (0.0, 0.5):
-        options = toy.change(config.finetune, **settings, encoder_loss=weight)
+    for part in (0.0, 0.25, 1.0):
+        options = toy.change(config.finetune, **settings, encoder_loss=part)
         loss = TypeLoss(LABEL, options)
-        expected = loss(LOGITS + LOGITS.flip(0), GIVEN) + weight * loss(LOGITS, GIVEN)
+        of_sum = loss(LOGITS + LOGITS.flip(0), GIVEN)
+        expected = (1 - part) * of_sum + part * loss(LOGITS, GIVEN)
         torch.testing.assert_close(loss.of_halves(halves, GIVEN), expected)

@@ -4,8 +4,10 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from scbert.evidence.confidence import (
+    SHARES,
     change_temperature,
     expected_calibration_error,
+    fit_share,
     fit_temperature,
     novelty_threshold,
     reliability,
@@ -145,3 +147,22 @@ def test_errors_name_what_is_wrong():
         softmax(logits, 0)
     with pytest.raises(ValueError, match="no validation cell"):
         novelty_threshold(np.array([]), 0.05)
+
+
+def test_fit_share_takes_nothing_from_noise_and_much_from_the_better_model():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 100)
+    right = 4 * np.eye(3)[labels]
+    good, poor = right + rng.normal(size=(300, 3)), right / 8 + rng.normal(size=(300, 3))
+    noise = rng.normal(size=(300, 3))
+    assert fit_share(good, noise, labels) < 0.2
+    assert fit_share(noise, good, labels) == max(SHARES)
+    assert 0 < fit_share(good, poor, labels) < fit_share(poor, good, labels)
+
+
+def test_fit_share_weighs_each_type_the_same():
+    """The second model knows only the rare type, which is one cell in 100."""
+    labels = np.array([0] * 99 + [1])
+    first = np.tile([1.0, 0.0], (100, 1))
+    second = np.where(labels[:, None] == 1, [0.0, 3.0], 0.0)
+    assert fit_share(first, second, labels) == max(SHARES)

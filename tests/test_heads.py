@@ -28,8 +28,9 @@ def cell():
     return x, genes, tokens, tokens != PADDING
 
 
-def test_hybrid_head_starts_exactly_at_the_linear_model(head):
-    """5/5 x 1, 2/5 x 10, and the bias; the encoder's half is zero whatever x is."""
+def test_with_share_zero_a_hybrid_head_is_the_linear_model(head):
+    """5/5 x 1, 2/5 x 10, and the bias, whatever x is."""
+    head.share.zero_()
     logits, vectors = head(*cell())
     assert logits.tolist() == [[1.0, 4.0, 0.5]]
     assert vectors.shape == (1, DIM)
@@ -38,18 +39,23 @@ def test_hybrid_head_starts_exactly_at_the_linear_model(head):
 
 def test_hybrid_head_counts_masked_genes_and_padding_as_silent(head):
     with torch.no_grad():
+        head.share.zero_()
         head.linear.weight[:, 0] = 1e6
     assert head(*cell())[0].tolist() == [[1.0, 4.0, 0.5]]
 
 
-def test_the_halves_add_up_to_the_logits(head):
-    with torch.no_grad():
-        head.branch.classify[-1].weight.fill_(0.3)
+def test_logits_are_the_linear_half_and_a_share_of_the_encoders(head):
+    head.share.fill_(0.3)
     logits, _ = head(*cell())
     halves = head.halves(*cell())
     assert set(halves) == {"expression", "encoder"}
     assert halves["encoder"].abs().max() > 0.01
-    torch.testing.assert_close(halves["expression"] + halves["encoder"], logits)
+    torch.testing.assert_close(halves["expression"] + 0.3 * halves["encoder"], logits)
+
+
+def test_the_share_is_kept_with_the_weights_and_is_not_trained(head):
+    assert "share" in head.state_dict()
+    assert "share" not in dict(head.named_parameters())
 
 
 def test_both_halves_are_trained(head):

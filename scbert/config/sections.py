@@ -328,7 +328,7 @@ class Finetune(Head):
     # network.gene_identity says if train is all, else frozen
     linear: Literal["frozen", "trainable"]  # the linear half of the hybrid head
     linear_rate: float = Field(gt=0, le=1)  # its learning rate / that of the rest
-    encoder_loss: float = Field(ge=0)  # weight of the loss of the hybrid head's other half alone
+    encoder_loss: float = Field(ge=0, le=1)  # part of the hybrid's loss that is its encoder half's
     variable_genes: Count | None  # genes that may be tokens, chosen on training cells; null: all
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0)  # used if loss is focal

@@ -14,6 +14,7 @@ from scipy.special import softmax as scipy_softmax
 # If all validation cells are right, the likelihood rises as the temperature falls, without end: all
 # confidences would become 1, and novelty could not be seen any more.
 LOG_TEMPERATURE_BOUNDS = (np.log(0.2), np.log(20.0))
+SHARES = (0.0, *np.logspace(-2, 1, 13).tolist())  # of the logits of a second model
 
 
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -68,15 +69,47 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             f"labels run from {labels.min()} to {labels.max()}, but the logits have "
             f"{logits.shape[1]} columns. Number the cell types as the model does."
         )
+    return _least_loss(logits, labels, np.ones(len(labels)))[1]
+
+
+def _least_loss(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Return the lowest mean cross-entropy over temperatures, and the temperature that has it."""
 
     def loss(log_temperature: float) -> float:
         log_probability = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -log_probability[np.arange(len(labels)), labels].mean()
+        of_label = log_probability[np.arange(len(labels)), labels]
+        return -float(np.average(of_label, weights=weights))
 
     found = minimize_scalar(
         loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(found.x))
+    return float(found.fun), float(np.exp(found.x))
+
+
+def fit_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
+    """Find how much of a second model's logits to add to those of a first.
+
+    Each type weighs the same, as in macro F1; each share is judged at the temperature that suits
+    it, because the two models need not be equally sure of themselves.
+
+    Parameters
+    ----------
+    first, second
+        Logits, shape (cells, cell types), of validation cells.
+    labels
+        Shape (cells,), the column of each cell's true type.
+
+    Returns
+    -------
+    One of SHARES; 0: the first model is best alone.
+    """
+    weights = 1 / np.bincount(labels, minlength=first.shape[1])[labels]
+
+    def loss(share: float) -> float:
+        mixed = np.asarray(first, dtype=np.float64) + share * second
+        return _least_loss(mixed, labels, weights)[0]
+
+    return min(SHARES, key=loss)
 
 
 def change_temperature(probabilities: np.ndarray, old: float, new: float) -> np.ndarray:

@@ -69,12 +69,14 @@ class ConvHead(nn.Module):
 
 
 class HybridHead(nn.Module):
-    """A linear model of expression, and what the encoder adds to its logits.
+    """A linear model of expression, and a head on the encoder: logits = linear + share x encoder.
 
     The linear half is the logistic regression that was fitted before, on bin / n_bins of each gene
-    of the vocabulary; the last layer of the other half, a head of its own, starts at zero. So
-    training starts exactly at the logistic regression. The cell vector is that head's.
+    of the vocabulary. The share is no weight that training changes: validation cells choose it,
+    and may choose 0. The cell vector is the encoder half's.
     """
+
+    share: Tensor
 
     def __init__(
         self, branch: PooledHead | ConvHead, n_genes: int, n_types: int, n_bins: int
@@ -83,8 +85,7 @@ class HybridHead(nn.Module):
         self.n_genes, self.n_bins = n_genes, n_bins
         self.linear = nn.Linear(n_genes, n_types)
         self.branch = branch
-        for weight in branch.classify[-1].parameters():
-            nn.init.zeros_(weight)
+        self.register_buffer("share", torch.ones(()))
 
     def start_at(self, weight_CV: Tensor, bias_C: Tensor) -> None:
         """Take over a linear model of the vocabulary; a token that is no gene keeps weight zero."""
@@ -96,7 +97,7 @@ class HybridHead(nn.Module):
     def halves(
         self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
     ) -> dict[str, Tensor]:
-        """Return the logits_BC of each half; they add up to those of the head."""
+        """Return the logits_BC of each half, the encoder's not yet multiplied by the share."""
         encoder_BC, _ = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
         return {"expression": self._linear(genes_BG, tokens_BG, real_BG), "encoder": encoder_BC}
 
@@ -105,7 +106,8 @@ class HybridHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return logits_BC and the cell vectors."""
         encoder_BC, vectors_BD = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
-        return self._linear(genes_BG, tokens_BG, real_BG) + encoder_BC, vectors_BD
+        linear_BC = self._linear(genes_BG, tokens_BG, real_BG)
+        return linear_BC + self.share * encoder_BC, vectors_BD
 
     @torch.no_grad()
     def contributions(

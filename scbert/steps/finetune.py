@@ -15,7 +15,7 @@ from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
 from scbert.cells.tables import read_table
 from scbert.config import FinetuneSettings
-from scbert.evidence.confidence import softmax
+from scbert.evidence.confidence import fit_share, softmax
 from scbert.evidence.novelty import LabelledOutputs
 from scbert.files import sha256_of
 from scbert.network.adapters import choose_trained, merge
@@ -219,17 +219,24 @@ def _validate(
     rows = data.rows("validation")
     label = data.label[rows]
     found = outputs(model, cells, rows, device, lambda _: stop.check())
-    probability = softmax(found.logits, 1.0)[np.arange(len(rows)), label]
-    named = {"": found.logits} | {f"_{half}": logits for half, logits in found.halves.items()}
+    logits, more = found.logits, {}
+    if isinstance(model.head, HybridHead):
+        expression, encoder = found.halves["expression"], found.halves["encoder"]
+        share = fit_share(expression, encoder, label)
+        model.head.share.fill_(share)
+        logits, more = expression + share * encoder, {"encoder_share": share}
+    probability = softmax(logits, 1.0)[np.arange(len(rows)), label]
+    named = {"": logits} | {f"_{half}": own for half, own in found.halves.items()}
     return {
         "validation_loss": float(-np.log(np.maximum(probability, 1e-12)).mean()),
-        "validation_accuracy": float(accuracy_score(label, found.logits.argmax(axis=1))),
+        "validation_accuracy": float(accuracy_score(label, logits.argmax(axis=1))),
         **{
             f"validation_macro_f1{half}": float(
-                f1_score(label, logits.argmax(axis=1), average="macro", zero_division=0)
+                f1_score(label, own.argmax(axis=1), average="macro", zero_division=0)
             )
-            for half, logits in named.items()
+            for half, own in named.items()
         },
+        **more,
     }
 
 

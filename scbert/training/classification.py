@@ -46,13 +46,16 @@ class TypeLoss(nn.Module):
         return (self.weight_C.to(logits_BC.device)[label_B] * loss_B).sum()
 
     def of_halves(self, halves: dict[str, Tensor], label_B: Tensor) -> Tensor:
-        """Return the loss of a hybrid head: of its sum, and of the encoder's half alone.
+        """Return the loss of a hybrid head: of the encoder's half alone, of the sum, or of both.
 
         The linear half fits the training cells almost perfectly, so the loss of the sum alone
         teaches the encoder nothing (docs/decisions.md).
         """
+        alone = self.encoder_loss * self(halves["encoder"], label_B)
+        if self.encoder_loss == 1:
+            return alone
         of_sum = self(halves["expression"] + halves["encoder"], label_B)
-        return of_sum + self.encoder_loss * self(halves["encoder"], label_B)
+        return (1 - self.encoder_loss) * of_sum + alone
 
 
 def _weights(n_C: np.ndarray, options: Finetune) -> np.ndarray:
