@@ -68,5 +68,5 @@ def test_page_has_the_numbers_of_each_run(folders, monkeypatch):
 
 
 def test_a_run_that_has_not_ended_is_refused(tmp_path):
-    with pytest.raises((FileNotFoundError, ValueError), match="pretrained"):
+    with pytest.raises(FileNotFoundError, match="pretrained does not exist"):
         read_run(tmp_path)
