@@ -62,6 +62,8 @@ class PoolRun:
 def read_run(folder: Path) -> PoolRun:
     """Read what a run left; raises FileNotFoundError if it has not ended."""
     bundle = folder / "results/pretrained"
+    if not bundle.is_dir():
+        raise FileNotFoundError(f"{bundle} does not exist: the run has not ended.")
     return PoolRun(
         folder.name,
         pd.read_json(bundle / "history.jsonl", lines=True),
