@@ -197,7 +197,7 @@ def _loss(
     batch: MiniBatch,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Return the sum of the loss over the cells of a batch, and their number."""
+    """Return the weighted sum of the loss over the cells of a batch, and that of the weights."""
     del generator  # nothing but dropout is random here
     assert isinstance(model, CellTypeModel)
     label_B = torch.from_numpy(label[batch.rows]).to(batch.genes_BG.device)
@@ -206,7 +206,7 @@ def _loss(
         total = loss.of_halves(model.head.halves(model.encoder(*given), *given), label_B)
     else:
         total = loss(model(*given)[0], label_B)
-    return total, torch.tensor(len(batch.rows), device=label_B.device)
+    return total, loss.weight(label_B)
 
 
 def _validate(

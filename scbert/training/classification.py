@@ -35,7 +35,7 @@ class TypeLoss(nn.Module):
         self.encoder_loss = options.encoder_loss
 
     def forward(self, logits_BC: Tensor, label_B: Tensor) -> Tensor:
-        """Return the sum over the cells."""
+        """Return the weighted sum over the cells."""
         adjusted_BC = logits_BC.float() + self.adjustment_C.to(logits_BC.device)
         loss_B = functional.cross_entropy(
             adjusted_BC, label_B, reduction="none", label_smoothing=self.smoothing
@@ -44,6 +44,13 @@ class TypeLoss(nn.Module):
             of_label_B = adjusted_BC.log_softmax(-1).gather(1, label_B[:, None]).squeeze(1)
             loss_B = (-torch.expm1(of_label_B)).clamp_min(1e-6) ** self.gamma * loss_B
         return (self.weight_C.to(logits_BC.device)[label_B] * loss_B).sum()
+
+    def weight(self, label_B: Tensor) -> Tensor:
+        """Return the sum of the weights of the cells, which makes the loss of a step a mean.
+
+        Divided by the number of cells instead, a single rare cell would look like an explosion.
+        """
+        return self.weight_C.to(label_B.device)[label_B].sum()
 
     def of_halves(self, halves: dict[str, Tensor], label_B: Tensor) -> Tensor:
         """Return the loss of a hybrid head: of the encoder's half alone, of the sum, or of both.
