@@ -156,7 +156,7 @@ def test_fit_share_takes_nothing_from_noise_and_much_from_the_better_model():
     good, poor = right + rng.normal(size=(300, 3)), right / 8 + rng.normal(size=(300, 3))
     noise = rng.normal(size=(300, 3))
     assert fit_share(good, noise, labels) < 0.2
-    assert fit_share(noise, good, labels) == max(SHARES)
+    assert fit_share(noise, good, labels) > 1
     assert 0 < fit_share(good, poor, labels) < fit_share(poor, good, labels)
 
 

@@ -328,7 +328,6 @@ def test_compare_puts_scbert_first_and_beside_it_every_method(tmp_path, split, t
     found = read_json(tmp_path / "comparison.json")
     assert list(found) == [
         "dataset",
-        "parts",
         "n_test",
         "n_train",
         "n_validation",

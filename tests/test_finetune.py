@@ -240,9 +240,11 @@ def test_the_hybrid_is_the_logistic_regression_and_what_the_encoder_adds(
     rows = np.arange(20)
     found = outputs(bundle.model, cells, rows, torch.device("cpu"))
     assert np.abs(found.halves["expression"] - bundle.linear.logits(store, rows)).max() < 1e-4
-    total = found.halves["expression"] + found.halves["encoder"]
+    total = found.halves["expression"] + bundle.model.head.share.item() * found.halves["encoder"]
     assert np.abs(total - found.logits).max() < 1e-5
-    assert found.halves["encoder"].any()  # little: the first epoch is as good as the later ones
+    assert found.halves["encoder"].any()
+    best = max(history_of(path), key=lambda record: record["validation_macro_f1"])
+    assert bundle.model.head.share.item() == pytest.approx(best["encoder_share"])
     scores = [
         (record["validation_macro_f1_expression"], record["validation_macro_f1_encoder"])
         for record in history_of(path)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 Json = dict[str, Any]
 
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
-KINDS = ("model", "baseline", "control")
+KINDS = ("model", "half", "baseline", "control")
 NOTHING = "\N{EN DASH}"
 
 

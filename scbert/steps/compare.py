@@ -1,5 +1,6 @@
 """Rule compare: expression and predictions -> scBERT beside baselines, on the same test cells."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,29 +50,23 @@ def compare(
     table = read_split(split)
     cells = _labelled_parts(expression, table)
     test, seeds = cells["test"], read_predictions(predictions, table.query("part == 'test'").index)
-    ours, classes = [seed.predicted for seed in seeds], all_classes(seeds, table["cell_type"])
-    found = metrics.bootstrap_scores(test.cell_types, ours, classes, settings.evaluate)
-    methods = [
-        _describe_scbert(seeds) | _without_seeds(found) | _f1(test.cell_types, ours, classes)
-    ]
+    judge = _Judge(test.cell_types, all_classes(seeds, table["cell_type"]), settings.evaluate)
+    ours = [seed.predicted for seed in seeds]
+    methods = [_describe_scbert(seeds) | judge.scores(ours)]
     differences: list[dict[str, Any]] = []
+    for half in seeds[0].halves:
+        theirs = [seed.halves[half] for seed in seeds]
+        methods.append(_describe_half(half) | judge.scores(theirs))
+        differences += judge.differences(f"scbert_{half}", ours, theirs)
     for method in settings.compare.methods:
         baseline = fit_baseline(
             method, cells["train"], cells["validation"], settings.compare, settings.binning.n_bins
         )
         theirs = [baseline.predict(test.expression)]
-        found = metrics.bootstrap_scores(test.cell_types, theirs, classes, settings.evaluate)
-        methods.append(
-            _describe(baseline) | _without_seeds(found) | _f1(test.cell_types, theirs, classes)
-        )
-        difference = metrics.paired_difference(
-            test.cell_types, ours, theirs, classes, settings.evaluate
-        )
-        differences += [
-            {"method": method, "metric": metric, **difference[metric]}
-            for metric in ("macro_f1", "accuracy")
-        ]
-        log_scores(baseline.title, found, baseline.setting)
+        methods.append(_describe(baseline) | judge.scores(theirs))
+        differences += judge.differences(method, ours, theirs)
+    for row in methods:
+        log_scores(row["title"], {name: row[name] for name in metrics.METRICS}, row["setting"])
     content = {
         "dataset": split.stem,
         **{f"n_{part}": len(cells[part].cell_types) for part in ("test", "train", "validation")},
@@ -81,6 +76,27 @@ def compare(
         "differences": differences,
     }
     write_json(comparison, content)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """The true types of the test cells, all types, and how to score."""
+
+    true: np.ndarray
+    classes: list[str]
+    settings: Evaluate
+
+    def scores(self, predictions: list[np.ndarray]) -> dict[str, Any]:
+        """Return the scores of a method, with intervals, and F1 of each type."""
+        found = metrics.bootstrap_scores(self.true, predictions, self.classes, self.settings)
+        return _without_seeds(found) | _f1(self.true, predictions, self.classes)
+
+    def differences(
+        self, method: str, ours: list[np.ndarray], theirs: list[np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """Return how far scBERT is ahead of a method, on the same resamples."""
+        found = metrics.paired_difference(self.true, ours, theirs, self.classes, self.settings)
+        return [{"method": method, "metric": key, **found[key]} for key in ("macro_f1", "accuracy")]
 
 
 def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, LabelledCells]:
@@ -107,6 +123,16 @@ def _describe_scbert(seeds: list[Prediction]) -> dict[str, Any]:
         "kind": "model",
         "setting": setting,
         "validation_macro_f1": None,  # it stands in the history of each model
+    }
+
+
+def _describe_half(half: str) -> dict[str, Any]:
+    return {
+        "method": f"scbert_{half}",
+        "title": f"scBERT, {half} half alone",
+        "kind": "half",
+        "setting": f"The {half} half of the same models' hybrid head.",
+        "validation_macro_f1": None,
     }
 
 

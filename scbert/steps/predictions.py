@@ -38,6 +38,16 @@ class Prediction:
         """The predicted cell type of each test cell."""
         return self.obs["scbert_label"].to_numpy(dtype=str)
 
+    @property
+    def halves(self) -> dict[str, np.ndarray]:
+        """What each half of a hybrid head alone predicts; empty for other heads."""
+        columns = {half: f"scbert_label_{half}" for half in ("expression", "encoder")}
+        return {
+            half: self.obs[column].to_numpy(dtype=str)
+            for half, column in columns.items()
+            if column in self.obs
+        }
+
 
 def read_split(path: Path) -> pd.DataFrame:
     """Read the parts of a dataset, indexed by cell.

@@ -56,7 +56,7 @@ class Bundle:
     @property
     def used(self) -> np.ndarray | None:
         """Which genes of the vocabulary may be tokens, shape (V,); None: all."""
-        return (self.genes.used == "True").to_numpy() if "used" in self.genes else None
+        return (self.genes.used.astype(str) == "True").to_numpy() if "used" in self.genes else None
 
 
 def gene_table(gene_vectors_VD: Tensor, sequence: str) -> Tensor:
