@@ -253,8 +253,9 @@ def test_the_hybrid_is_the_logistic_regression_and_what_the_encoder_adds(
     assert all(0 <= encoder <= 1 for _, encoder in scores)
 
 
-def test_a_head_without_halves_has_none(toy_run):
-    bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
+def test_a_head_without_halves_has_none(toy, toy_run, short, train):
+    bundle = load_bundle(train("conv", changed(toy, short, head="conv")))
+    store = open_store(toy_run.tokens)
     cells = CellBatches(store, "expressed_genes", 5, 4096)
     assert outputs(bundle.model, cells, np.arange(3), torch.device("cpu")).halves == {}
 
