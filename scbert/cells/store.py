@@ -43,8 +43,9 @@ class TokenStore:
         return len(self.indptr) - 1
 
     def lengths(self) -> np.ndarray:
-        """Return the number of tokens of each cell, shape (cells,)."""
-        return np.diff(self.indptr)
+        """Return the number of tokens of each cell, int32, shape (cells,)."""
+        ends = self.indptr[1:], self.indptr[:-1]
+        return np.subtract(*ends, dtype=np.int32, casting="unsafe")  # half the memory, no copy
 
     def tokens(self, cell: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the genes (ascending) and bins of a cell."""

@@ -93,7 +93,7 @@ class CellBatches:
 
     def plan(self, rows: np.ndarray, rng: np.random.Generator | None) -> list[np.ndarray]:
         """Divide cells into batches: shuffled by `rng`, or, without one, from short to long."""
-        lengths = self.lengths().astype(np.int32)  # 4 bytes for each cell of the corpus
+        lengths = self.lengths().astype(np.int32, copy=False)  # 4 bytes for each cell
         np.maximum(lengths, 1, out=lengths)  # a cell without tokens is one position of padding
         if rng is None:
             return _cut(
