@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-training bench-pretraining clean schema
+.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -57,6 +57,12 @@ bench-pretraining: $(VENV)/.dev  ## pretraining on the cells of POOL, without an
 	$(POOL_RUN)/without --cores 2 pretrain
 	$(POOL_RUN)/with $(WITH) --cores 2 pretrain
 	$(BIN)/python benchmarks/pool_report.py results/pool/without results/pool/with
+
+# DATA: folder of labelled files (benchmarks/annotation_tasks.py); PRETRAINED: benchmarks/pool_small.yaml says how it is made.
+ANNOTATION = $(BIN)/python benchmarks/annotation.py $(DATA) --pretrained $(PRETRAINED)
+bench-annotation: $(VENV)/.dev  ## accuracy beside baselines, by folds, donors and studies: hours; docs/results/annotation.md
+	$(ANNOTATION) --config benchmarks/annotation.yaml --out results/annotation --tasks pbmc3k pbmc3k_to_pbmc8k panc8
+	$(ANNOTATION) --config benchmarks/annotation_kang.yaml --out results/annotation_kang --tasks kang
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml
