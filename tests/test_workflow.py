@@ -241,7 +241,8 @@ def test_run_scores_exactly_the_test_cells(finished):
         assert read_json(results / f"metrics/{dataset}/evaluation.json")["n_test"] == len(test)
         comparison = read_json(results / f"metrics/{dataset}/comparison.json")
         methods = [row["method"] for row in comparison["methods"]]
-        assert methods == ["scbert", "majority", "logistic_regression"]
+        halves = ["scbert_expression", "scbert_encoder"]
+    assert methods == ["scbert", *halves, "majority", "logistic_regression"]
 
 
 def test_run_keeps_test_cells_and_other_datasets_out_of_the_corpus(finished):
