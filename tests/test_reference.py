@@ -79,7 +79,8 @@ def test_finetune_makes_a_model_with_its_card_and_leaves_nothing_else(made):
 def test_finetune_scores_the_model_and_the_baselines_on_the_same_held_out_cells(made):
     assert made.scores["n_test"] == 30
     methods = {entry["method"]: entry for entry in made.scores["methods"]}
-    assert list(methods) == ["scbert", "majority", "logistic_regression_binned"]
+    halves = ["scbert_expression", "scbert_encoder"]
+    assert list(methods) == ["scbert", *halves, "majority", "logistic_regression_binned"]
     assert methods["logistic_regression_binned"]["macro_f1"]["mean"] > 0.9
     assert methods["majority"]["accuracy"]["mean"] < 0.5
     history = (made.out / "history.jsonl").read_text().splitlines()

@@ -325,6 +325,7 @@ def test_a_changed_value_runs_again_what_depends_on_it(finished, changed, rerun,
             {
                 "draw_corpus_figures": 1,
                 "draw_dataset_figures": 2,
+                "explain": 2,
                 "report": 1,
                 "report_dataset": 2,
             },
