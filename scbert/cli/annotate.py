@@ -9,24 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors, require_h5ad
+from scbert.cli.options import LibrarySizeKey, Matrix, Query
 
 
 @app.command()
 def annotate(
-    query: Annotated[
-        Path,
-        typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
-    ],
+    query: Query,
     model: Annotated[Path, typer.Option(help="Folder of a fine-tuned model.")],
     out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
-    matrix: Annotated[
-        str,
-        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
-    ] = "auto",
-    library_size_key: Annotated[
-        str,
-        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
-    ] = "",
+    matrix: Matrix = "auto",
+    library_size_key: LibrarySizeKey = "",
     cluster_key: Annotated[
         str, typer.Option(help="Column of obs with clusters, for a majority vote in each.")
     ] = "",

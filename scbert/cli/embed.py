@@ -6,24 +6,16 @@ from typing import Annotated
 import typer
 
 from scbert.cli.app import app, plain_errors, require_h5ad
+from scbert.cli.options import LibrarySizeKey, Matrix, Query
 
 
 @app.command()
 def embed(
-    query: Annotated[
-        Path,
-        typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
-    ],
+    query: Query,
     model: Annotated[Path, typer.Option(help="Folder of a model, also of a pretrained one.")],
     out: Annotated[Path, typer.Option(help="Where to write the .h5ad with obsm['X_scbert'].")],
-    matrix: Annotated[
-        str,
-        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
-    ] = "auto",
-    library_size_key: Annotated[
-        str,
-        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
-    ] = "",
+    matrix: Matrix = "auto",
+    library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Give each cell of QUERY a vector, for neighbours, clusters and maps.
 

@@ -8,15 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
+from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix
 
 
 @app.command()
 def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model.")],
-    test: Annotated[
-        Path,
-        typer.Argument(help="Cells x genes with known types: .h5ad, .h5 or folder of 10x, .csv."),
-    ],
+    test: LabelledCells,
     label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
     batch_key: Annotated[
         str, typer.Option(help="Column of obs with donors or studies, to score each apart.")
@@ -24,14 +22,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     out: Annotated[
         Path | None, typer.Option(help="Folder to write evaluation.json to.", file_okay=False)
     ] = None,
-    matrix: Annotated[
-        str,
-        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
-    ] = "auto",
-    library_size_key: Annotated[
-        str,
-        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
-    ] = "",
+    matrix: Matrix = "auto",
+    library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Name the cells of TEST without their labels, and score the names.
 

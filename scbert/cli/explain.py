@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
+from scbert.cli.options import LibrarySizeKey, Matrix
 from scbert.config import Explain
 
 FIXED = {  # as in config/config.yaml, where they are explained
@@ -37,14 +38,8 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     label_key: Annotated[
         str, typer.Option(help="Column of obs with labels; else the model's own.")
     ] = "",
-    matrix: Annotated[
-        str,
-        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
-    ] = "auto",
-    library_size_key: Annotated[
-        str,
-        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
-    ] = "",
+    matrix: Matrix = "auto",
+    library_size_key: LibrarySizeKey = "",
     cells_per_type: Annotated[int, typer.Option(help="Cells drawn from each type.")] = 10,
     steps: Annotated[int, typer.Option(help="Points of the integrated gradients.")] = 32,
     top_genes: Annotated[int, typer.Option(help="Genes of a type held against sets.")] = 50,

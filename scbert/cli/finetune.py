@@ -8,14 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
+from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix
 
 
 @app.command()
 def finetune(  # noqa: PLR0913, PLR0917  one for each option
-    reference: Annotated[
-        Path,
-        typer.Argument(help="Cells x genes with known types: .h5ad, .h5 or folder of 10x, .csv."),
-    ],
+    reference: LabelledCells,
     pretrained: Annotated[Path, typer.Option(help="Folder of a pretrained model.")],
     label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
     out: Annotated[Path, typer.Option(help="Folder of the new model; it must not exist.")],
@@ -31,14 +29,8 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
         int | None,
         typer.Option(help="Of training; otherwise the first of finetune.seeds.", min=0),
     ] = None,
-    matrix: Annotated[
-        str,
-        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
-    ] = "auto",
-    library_size_key: Annotated[
-        str,
-        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
-    ] = "",
+    matrix: Matrix = "auto",
+    library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
 

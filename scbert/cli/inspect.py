@@ -9,25 +9,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
+from scbert.cli.options import LibrarySizeKey, Matrix, Query
 
 
 @app.command()
 def inspect(
-    query: Annotated[
-        Path,
-        typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
-    ],
+    query: Query,
     model: Annotated[
         Path | None, typer.Option(help="Folder of a model; none: only the file is looked at.")
     ] = None,
-    matrix: Annotated[
-        str,
-        typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
-    ] = "auto",
-    library_size_key: Annotated[
-        str,
-        typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
-    ] = "",
+    matrix: Matrix = "auto",
+    library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Say what annotate would make of QUERY, without running the network.
 

@@ -24,12 +24,13 @@ from scbert.evidence.explanations import (
     rank_types,
     type_means,
 )
+from scbert.steps.annotate import finetuned
 from scbert.steps.explanation import Explanation, write_explanation
 from scbert.steps.known_genes import KnownGenes, read_known_genes
 from scbert.steps.question import Question, ask
 from scbert.steps.tokens import tokens_for
 from scbert.training.attributions import attention_of_cells, gradients_of_cells, store_without
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def explain_test_cells(
     explanation
         The folder to write.
     """
-    bundle, store = _load(model), open_store(tokens)
+    bundle, store = finetuned(model), open_store(tokens)
     part = read_table(split, "cell", "part").set_index("cell").part
     rows = np.flatnonzero((part[store.cell_names()] == "test").to_numpy())
     question = ask(split.stem, bundle, store, rows, None, settings)
@@ -99,7 +100,7 @@ def explain_file(
         raise ValueError(
             f"{out} exists and is no explanation, so it is not replaced. Give a new folder."
         )
-    bundle = _load(model)
+    bundle = finetuned(model)
     adata = read_cells(query)
     given = None
     if label_key:
@@ -174,13 +175,6 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
         settings=settings,
         notes=question.notes,
     )
-
-
-def _load(model: Path) -> Bundle:
-    bundle = load_bundle(model)
-    if bundle.labels is None:
-        raise ValueError(f"{model} is pretrained only and knows no cell types. Fine-tune it first.")
-    return bundle
 
 
 def _weights(bundle: Bundle, present: np.ndarray) -> dict[str, np.ndarray]:
