@@ -30,14 +30,16 @@ from scipy import sparse
 from scbert.cells.counts import read_cells
 from scbert.cells.genes import gene_names
 from scbert.config import Head, Network
+from scbert.evidence.novelty import LabelledOutputs, fit_novelty
 from scbert.network.model import CellTypeModel
 from scbert.steps.annotate import annotate_file
 from scbert.training.bundle import new_encoder, new_head, save_bundle
 
 EMBEDDED = Path(importlib.util.find_spec("scanpy").origin).parent  # type: ignore[union-attr,arg-type]
 CELLS = EMBEDDED / "datasets/10x_pbmc68k_reduced.h5ad"
-HEAD = Head(head="pooled", hidden=(128,), dropout=0)
+HEAD = Head(head="hybrid_conv", hidden=(64,), dropout=0)  # the default
 N_BINS, N_TYPES, SEED = 5, 10, 0
+N_KNOWN = 1_000  # random cells that the novelty score is fitted on
 TINY = {"dim": 64, "depth": 1, "heads": 1, "dim_head": 8, "n_features": 8, "ff_mult": 1}
 GENES_OF_LARGE = 2_000
 GENES_PER_CELL = 20  # of the synthetic file: time, not memory, grows with them
@@ -61,8 +63,14 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
         "annotate": {"tokens_per_batch": 65_536, "min_gene_overlap": 0.0},
     }
     labels = [{"name": f"type{n}", "ontology_term_id": "unknown"} for n in range(N_TYPES)]
+    rng = np.random.default_rng(SEED)
+    known = LabelledOutputs(
+        rng.normal(size=(N_KNOWN, N_TYPES)),
+        rng.normal(size=(N_KNOWN, HEAD.hidden[-1])),
+        np.arange(N_KNOWN) % N_TYPES,
+    )
     calibration = {
-        "temperature": 1.0,
+        **fit_novelty(known, known, temperature=1.0, score="distance"),
         "novelty_threshold": 1.0,
         "false_unknown_rate": 0.0,
         "validation_cells": 1,
