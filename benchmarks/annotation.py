@@ -34,6 +34,7 @@ from sklearn.svm import LinearSVC
 
 from scbert.cells.counts import write_cells
 from scbert.cells.expression import cell_sums, normalize
+from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore
 from scbert.cells.tables import read_table, write_table
 from scbert.config import Config, FinetuneSettings, settings_for
@@ -141,7 +142,7 @@ def prepare(inputs: Path, name: str, fold: str, config: Config) -> None:
         learn = (part != "test") & keep
         write_cells(folder / "cells.h5ad", select(task, learn))
         reading = reading_of(
-            dataset_of(Path(f"{name}.h5ad"), "cell_type", "batch", "X", ""), config
+            dataset_of(Path(f"{name}.h5ad"), "cell_type", "batch", "X", task.scale, ""), config
         )
         counts, expression = folder / "counts.h5ad", folder / "expression.h5ad"
         read_counts(folder / "cells.h5ad", counts, folder / "quality.json", reading)
@@ -164,7 +165,7 @@ def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
         (tokens,) = (inputs / "tokens").iterdir()
         checkpoint = inputs / "checkpoints" / str(seed)
         finetune(tokens, inputs / "split.tsv", options.pretrained, [], model, checkpoint, settings)
-    dataset = dataset_of(inputs / "test.h5ad", "cell_type", "batch", "X", "")
+    dataset = dataset_of(inputs / "test.h5ad", "cell_type", "batch", "X", EXPECTED_COUNTS, "")
     cells, _ = read_labelled(inputs / "test.h5ad", dataset, config)
     bundle = load_bundle(model)
     obs = predict_types(cells, bundle, model).obs

@@ -147,6 +147,19 @@ def test_log_normalised_expression_gives_the_same_calls(query, expected, model, 
     assert_same_calls(found, expected)
 
 
+def test_expected_counts_are_taken_if_they_are_called_so(query, expected, model):
+    """Reads that fit two genes are divided; a fraction of 0.001 of a read moves no bin."""
+    estimated = query.copy()
+    estimated.X = estimated.X + (estimated.X > 0).astype(np.float32) * np.float32(0.001)
+    with pytest.raises(ValueError, match="say that the scale is expected_counts"):
+        annotate(estimated, model)
+    found = annotate(estimated, model, scale="expected_counts")
+    assert found.uns["scbert"]["scale"] == "expected counts"
+    assert (found.obs.scbert_label == expected.obs.scbert_label).all()
+    with pytest.raises(ValueError, match="said to hold log1p, but it holds raw counts"):
+        annotate(query, model, scale="log1p")
+
+
 @pytest.mark.parametrize("place", ["layers/counts", "raw.X", "layers/mine"])
 def test_counts_are_found_wherever_they_stand(query, expected, model, place):
     scaled = ad.AnnData(np.full(query.shape, -1.5), obs=query.obs, var=query.var)

@@ -14,10 +14,8 @@ from scbert.cells.counts import (
     library_sizes,
     read_cells,
     require_column,
-    require_scale,
     select_matrix,
 )
-from scbert.cells.scale import Scale
 
 PACKAGES = Path(importlib.util.find_spec("scanpy").origin).parents[1]
 CELLTYPIST = PACKAGES / "celltypist/data/samples/sample_cell_by_gene.csv"
@@ -107,16 +105,6 @@ def test_select_matrix_names_the_matrices_that_exist():
         select_matrix(adata, "raw.X", "q")
     with pytest.raises(ValueError, match="no matrix 'X'; it has none"):
         select_matrix(ad.AnnData(obs=adata.obs, var=adata.var), "auto", "q")
-
-
-@pytest.mark.parametrize("expected", ["auto", "counts"])
-def test_require_scale_accepts_what_is_there(expected):
-    assert require_scale(cells().X, expected, "X of q") == Scale("counts", np.e, None)
-
-
-def test_require_scale_refuses_another():
-    with pytest.raises(ValueError, match=r"X of q is said to hold log1p, but it holds raw counts"):
-        require_scale(cells().X, "log1p", "X of q")
 
 
 @pytest.mark.parametrize("values", [[10, 20], ["10", "20"], pd.Categorical([10, 20])])

@@ -136,7 +136,7 @@ def query(toy, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_explanation(query, toy_run, tmp_path, settings):
-    options = {"label_key": "", "matrix": "auto", "library_size_key": "", "settings": settings}
+    options = {"label_key": "", "matrix": "auto", "scale": "auto", "library_size_key": "", "settings": settings}
     for name in ("one", "two"):
         explain_file(query, toy_run.model, tmp_path / name, **options)
     for file in sorted((tmp_path / "one").iterdir()):
@@ -192,7 +192,7 @@ def test_a_pretrained_model_is_refused(query, toy_run, tmp_path):
 def test_cells_of_one_type_are_refused(toy, toy_run, tmp_path, settings):
     cells = toy.draw_cells(18, seed=5)
     cells[cells.obs.cell_type == "B cell"].copy().write_h5ad(tmp_path / "b.h5ad")
-    options = {"label_key": "cell_type", "matrix": "auto", "library_size_key": ""}
+    options = {"label_key": "cell_type", "matrix": "auto", "scale": "auto", "library_size_key": ""}
     with pytest.raises(ValueError, match="two or more cells of B cell only"):
         explain_file(
             *(tmp_path / "b.h5ad", toy_run.model, tmp_path / "out"), **options, settings=settings

@@ -176,6 +176,50 @@ def test_guess_scale_refuses_counts_that_are_not_integers(x):
         guess_scale(csr(x), "X")
 
 
+@pytest.mark.parametrize("said", ["auto", "counts", "expected_counts"])
+def test_guess_scale_accepts_counts_by_each_name(said):
+    assert guess_scale(csr(draw_counts()), "X", said) == Scale("counts", np.e, None)
+
+
+def test_guess_scale_refuses_what_is_not_what_was_said():
+    with pytest.raises(ValueError, match=r"X of q is said to hold log1p, but it holds raw counts"):
+        guess_scale(csr(draw_counts()), "X of q", "log1p")
+    with pytest.raises(ValueError, match="said to be 'tpm', but it is one of auto, counts, expec"):
+        guess_scale(csr(draw_counts()), "X", "tpm")
+
+
+def expected_counts(depth=1500):
+    """A tenth of the counts got a share of a read, as RSEM gives to genes that it fits both."""
+    counts = draw_counts(depth=depth)
+    return spoil(counts, 0.1, 0.37)
+
+
+@pytest.mark.parametrize("depth", [60, 1500])
+def test_guess_scale_takes_expected_counts_only_if_they_are_called_so(depth):
+    x = csr(expected_counts(depth))
+    with pytest.raises(ValueError, match="say that the scale is expected_counts"):
+        guess_scale(x, "X")
+    with pytest.raises(ValueError, match="Give raw counts"):
+        guess_scale(x, "X", "counts")
+    scale = guess_scale(x, "X", "expected_counts")
+    assert scale == Scale("expected_counts", np.e, None)
+    assert str(scale) == "expected counts"
+
+
+def test_guess_scale_takes_corrected_molecules_for_expected_counts():
+    """Of 4^4 barcodes k were seen: -256 ln(1 - k / 256) molecules (Gruen et al. 2014)."""
+    seen = np.minimum(draw_counts(), 200)
+    assert guess_scale(csr(-256 * np.log1p(-seen / 256)), "X", "expected_counts").kind != "counts"
+
+
+def test_guess_scale_refuses_expected_counts_that_were_logged_or_normalised():
+    counts = expected_counts()
+    with pytest.raises(ValueError, match=r"end at .* near an integer, as after a logarithm"):
+        guess_scale(csr(log1p(per_cell(counts, 1e4))), "X", "expected_counts")
+    with pytest.raises(ValueError, match=r"add up to the same number, 10,000, in each cell"):
+        guess_scale(csr(per_cell(counts, 1e4)), "X", "expected_counts")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -296,10 +340,11 @@ def test_real_counts_are_counts_and_come_back_from_log1p(shared_file, name):
 
 
 def test_real_data_of_mixed_scale_are_refused(shared_file):
-    """Some laboratories of panc8 gave counts, others normalised values."""
+    """Some laboratories of panc8 gave counts, others RSEM's estimates or corrected molecules."""
     x = sparse.csr_matrix(ad.read_h5ad(shared_file("panc8_small500_labelled.h5ad")).X)
     with pytest.raises(ValueError, match="Give raw counts"):
         guess_scale(x, "panc8")
+    assert guess_scale(x, "panc8", "expected_counts").kind == "expected_counts"  # all of them
 
 
 def test_recover_counts_refuses_a_library_that_was_not_divided_by():

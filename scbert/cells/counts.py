@@ -11,7 +11,6 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.parts import Parts, parts_in_memory
-from scbert.cells.scale import Scale, guess_scale
 from scbert.cells.tenx import read_10x_folder, read_10x_h5
 from scbert.files import publish
 
@@ -163,23 +162,6 @@ def choose_matrix(present: list[str], choice: str, name: str) -> str:
     if found not in present:
         raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
     return found
-
-
-def require_scale(matrix: sparse.csr_matrix, expected: str, name: str) -> Scale:
-    """Return what the matrix holds, and refuse it if that is not what the user said.
-
-    Raises
-    ------
-    ValueError
-        If `expected` is not auto and differs from what is found.
-    """
-    scale = guess_scale(matrix, name)
-    if expected not in ("auto", scale.kind):
-        raise ValueError(
-            f"{name} is said to hold {expected}, but it holds {scale}. Correct 'scale' "
-            f"(to {scale.kind}), or give the matrix that holds {expected}."
-        )
-    return scale
 
 
 def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:

@@ -15,12 +15,12 @@ from scbert.cells.counts import (
     library_sizes,
     read_cells,
     require_column,
-    require_scale,
     select_matrix,
 )
 from scbert.cells.expression import cell_sums
 from scbert.cells.genes import gene_names
 from scbert.cells.recover import recover_counts
+from scbert.cells.scale import guess_scale
 from scbert.config import Dataset, ReadSettings
 
 UNKNOWN_SUM = (
@@ -89,9 +89,9 @@ def read_sample(path: Path, settings: ReadSettings) -> Reading:
     adata = read_cells(path)
     check_names(adata, name)
     matrix, genes, found = select_matrix(adata, settings.matrix, name)
-    scale = require_scale(matrix, settings.scale, f"{found} of {name}")
+    scale = guess_scale(matrix, f"{found} of {name}", settings.scale)
     library = library_sizes(adata.obs, dataset.library_size_key if dataset else "", name)
-    known = scale.kind == "counts" or bool(scale.target_sum) or library is not None
+    known = scale.kind != "log1p" or bool(scale.target_sum) or library is not None
     notes = [] if known else [UNKNOWN_SUM.format(settings.normalization.target_sum)]
     if scale.kind == "log1p":
         matrix, library = recover_counts(matrix, scale, library, settings.normalization.target_sum)
@@ -104,7 +104,7 @@ def read_sample(path: Path, settings: ReadSettings) -> Reading:
         obs = obs.join(_labels(adata.obs, dataset, name))
     var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
     cells = ad.AnnData(matrix.astype(np.float32), obs=obs, var=var)
-    taken_back = "" if scale.kind == "counts" else ", taken back to counts"
+    taken_back = ", taken back to counts" if scale.kind == "log1p" else ""
     return Reading(cells, found, f"{scale}{taken_back}", notes)
 
 

@@ -1,13 +1,15 @@
 """What a matrix holds: counts, log-normalised expression, or something that cannot be used.
 
-Counts are integers. After log1p of counts per S, the values of a cell, taken back by b^x - 1, are
-integer multiples of the smallest one, for the right base b only: one count is one step. Over all
-genes they also add up to S in each cell. Where this does not single out one base, the matrix is
-refused: a wrong base would go unnoticed until the scores are bad.
+Counts are integers. Estimates of counts (RSEM, Salmon, corrected molecules, ambient RNA removed)
+are not, and nothing in them says that they are not something else: they are taken as
+`expected_counts` where the user says so. After log1p of counts per S, the values of a cell, taken
+back by b^x - 1, are integer multiples of the smallest one, for the right base b only: one count is
+one step. Over all genes they also add up to S in each cell. Where this does not single out one
+base, the matrix is refused: a wrong base would go unnoticed until the scores are bad.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from scipy import sparse
@@ -19,6 +21,9 @@ NOT_LOGGED = 0.0  # stands for a base where the values themselves are looked at
 N_CELLS_TO_LOOK_AT = 200
 LARGEST_LOG = 25.0  # no log1p of counts per million comes near
 STEPS_TO_LOOK_AT = 20  # larger multiples cannot be told from their neighbours in float32
+CLOSE, SHARE_OF_INTEGERS = 0.02, 0.5  # logged values are so near to an integer in 4 of 100
+EXPECTED_COUNTS: Final = "expected_counts"
+SAID = ("auto", "counts", EXPECTED_COUNTS, "log1p")
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,15 @@ class Scale:
     in a subset of the genes.
     """
 
-    kind: Literal["counts", "log1p"]
+    kind: Literal["counts", "expected_counts", "log1p"]
     base: float
     target_sum: float | None
 
     def __str__(self) -> str:
         if self.kind == "counts":
             return "raw counts"
+        if self.kind == EXPECTED_COUNTS:
+            return "expected counts"
         name = next(name for name, base in BASES.items() if base == self.base)
         total = f"{self.target_sum:,.0f}" if self.target_sum else "an unknown number of"
         return f"log1p to base {name} of {total} counts per cell"
@@ -64,25 +71,40 @@ def check_values(matrix: sparse.csr_matrix, name: str) -> None:
         )
 
 
-def guess_scale(matrix: sparse.csr_matrix, name: str) -> Scale:
-    """Find out what a matrix in memory holds, see `guess_scale_of_parts`."""
-    return guess_scale_of_parts(parts_in_memory(matrix, name))
+def guess_scale(matrix: sparse.csr_matrix, name: str, said: str = "auto") -> Scale:
+    """Find out what a matrix in memory holds, see `scale_of_parts`."""
+    return scale_of_parts(parts_in_memory(matrix, name), said)
 
 
-def guess_scale_of_parts(parts: Parts) -> Scale:
+def scale_of_parts(parts: Parts, said: str) -> Scale:
     """Find out what a matrix holds: integers from all of it, a base from up to 200 of its cells.
 
     Parameters
     ----------
     parts
         Shape (cells, genes). Each part is read once, and the 200 cells again.
+    said
+        What the user says of it: auto, counts, expected_counts or log1p. Integers are counts also
+        where expected counts were announced.
 
     Raises
     ------
     ValueError
         If the matrix holds NaN or negative values, or neither counts nor log-normalised expression,
-        or log-normalised expression whose base cannot be told.
+        or log-normalised expression whose base cannot be told; or something else than was said.
     """
+    if said not in SAID:
+        raise ValueError(f"the scale is said to be '{said}', but it is one of {', '.join(SAID)}.")
+    scale = _scale_of_parts(parts, said)
+    if said not in ("auto", scale.kind) and (said, scale.kind) != (EXPECTED_COUNTS, "counts"):
+        raise ValueError(
+            f"{parts.name} is said to hold {said}, but it holds {scale}. Correct 'scale' "
+            f"(to {scale.kind}), or give the matrix that holds {said}."
+        )
+    return scale
+
+
+def _scale_of_parts(parts: Parts, said: str) -> Scale:
     integers, highest, filled = True, 0.0, [np.zeros(0, dtype=np.int64)]
     for start, part in parts.each():
         check_values(part, parts.name)
@@ -92,7 +114,30 @@ def guess_scale_of_parts(parts: Parts) -> Scale:
     cells = _some_cells(parts, np.concatenate(filled))
     if not cells:
         raise ValueError(f"{parts.name} holds only zeros. Give the matrix that holds the counts.")
-    return Scale("counts", np.e, None) if integers else _scale_of_log(cells, highest, parts.name)
+    if integers:
+        return Scale("counts", np.e, None)
+    if said == EXPECTED_COUNTS:
+        _check_expected_counts(cells, highest, parts.name)
+        return Scale(EXPECTED_COUNTS, np.e, None)
+    return _scale_of_log(cells, highest, parts.name)
+
+
+def _check_expected_counts(cells: list[np.ndarray], highest: float, name: str) -> None:
+    """Refuse what was certainly normalised or logged: most estimates of low counts are integers."""
+    values = np.concatenate(cells)
+    near = float(np.mean(np.abs(values - np.round(values)) < CLOSE))
+    if highest <= LARGEST_LOG and near < SHARE_OF_INTEGERS:
+        raise ValueError(
+            f"{name} is said to hold expected_counts, but its values end at {highest:.4g} and only "
+            f"{near:.0%} are near an integer, as after a logarithm. Give counts that were not "
+            "logged, or scale auto."
+        )
+    if _common_sums({NOT_LOGGED: cells}):
+        raise ValueError(
+            f"{name} is said to hold expected_counts, but they add up to the same number, "
+            f"{cells[0].sum():,.6g}, in each cell: they were normalised. Give counts from before, "
+            "or log1p of counts per 10,000."
+        )
 
 
 def _scale_of_log(cells: list[np.ndarray], highest: float, name: str) -> Scale:
@@ -183,5 +228,7 @@ def _why_refused(highest: float, name: str, fitting: list[float]) -> str:
         )
     return (
         f"{name} holds values up to {highest:.4g} that are {why}. scBERT needs to know "
-        "what one count is. Give raw counts, or log1p of counts per 10,000."
+        "what one count is. Give raw counts, or log1p of counts per 10,000; if these are estimates "
+        "of counts (RSEM, Salmon, corrected molecules, ambient RNA removed), say that the scale is "
+        "expected_counts."
     )

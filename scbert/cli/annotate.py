@@ -9,15 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors, require_h5ad
-from scbert.cli.options import LibrarySizeKey, Matrix, Query
+from scbert.cli.options import LibrarySizeKey, Matrix, Query, Scale
 
 
 @app.command()
-def annotate(
+def annotate(  # noqa: PLR0913, PLR0917  one for each option
     query: Query,
     model: Annotated[Path, typer.Option(help="Folder of a fine-tuned model.")],
     out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
     matrix: Matrix = "auto",
+    scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
     cluster_key: Annotated[
         str, typer.Option(help="Column of obs with clusters, for a majority vote in each.")
@@ -37,6 +38,7 @@ def annotate(
             model,
             out,
             matrix=matrix,
+            scale=scale,
             library_size_key=library_size_key,
             cluster_key=cluster_key,
         )

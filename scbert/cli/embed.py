@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scbert.cli.app import app, plain_errors, require_h5ad
-from scbert.cli.options import LibrarySizeKey, Matrix, Query
+from scbert.cli.options import LibrarySizeKey, Matrix, Query, Scale
 
 
 @app.command()
@@ -15,6 +15,7 @@ def embed(
     model: Annotated[Path, typer.Option(help="Folder of a model, also of a pretrained one.")],
     out: Annotated[Path, typer.Option(help="Where to write the .h5ad with obsm['X_scbert'].")],
     matrix: Matrix = "auto",
+    scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Give each cell of QUERY a vector, for neighbours, clusters and maps.
@@ -26,6 +27,8 @@ def embed(
         from scbert.steps.embed import embed_file  # noqa: PLC0415  torch takes seconds to import
 
         require_h5ad(out)
-        found = embed_file(query, model, out, matrix=matrix, library_size_key=library_size_key)
+        found = embed_file(
+            query, model, out, matrix=matrix, scale=scale, library_size_key=library_size_key
+        )
     n_cells, width = found.obsm["X_scbert"].shape
     typer.echo(f"{out}: {n_cells} cells x {width}, {found.uns['scbert_embedding']['vector']}")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix
+from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
 
 
 @app.command()
@@ -23,6 +23,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
         Path | None, typer.Option(help="Folder to write evaluation.json to.", file_okay=False)
     ] = None,
     matrix: Matrix = "auto",
+    scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Name the cells of TEST without their labels, and score the names.
@@ -40,6 +41,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
             batch_key=batch_key,
             out=out,
             matrix=matrix,
+            scale=scale,
             library_size_key=library_size_key,
         )
     for table in (_scores(found), _batches(found)):

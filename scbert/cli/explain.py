@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LibrarySizeKey, Matrix
+from scbert.cli.options import LibrarySizeKey, Matrix, Scale
 from scbert.config import Explain
 
 FIXED = {  # as in config/config.yaml, where they are explained
@@ -39,6 +39,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
         str, typer.Option(help="Column of obs with labels; else the model's own.")
     ] = "",
     matrix: Matrix = "auto",
+    scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
     cells_per_type: Annotated[int, typer.Option(help="Cells drawn from each type.")] = 10,
     steps: Annotated[int, typer.Option(help="Points of the integrated gradients.")] = 32,
@@ -73,6 +74,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             out,
             label_key=label_key,
             matrix=matrix,
+            scale=scale,
             library_size_key=library_size_key,
             settings=settings,
         )

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix
+from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
 
 
 @app.command()
@@ -30,6 +30,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
         typer.Option(help="Of training; otherwise the first of finetune.seeds.", min=0),
     ] = None,
     matrix: Matrix = "auto",
+    scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
@@ -49,6 +50,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             config=config,
             seed=seed,
             matrix=matrix,
+            scale=scale,
             library_size_key=library_size_key,
         )
     title = f"{out.name}: {scores['n_test']} test cells"

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LibrarySizeKey, Matrix, Query
+from scbert.cli.options import LibrarySizeKey, Matrix, Query, Scale
 
 
 @app.command()
@@ -19,6 +19,7 @@ def inspect(
         Path | None, typer.Option(help="Folder of a model; none: only the file is looked at.")
     ] = None,
     matrix: Matrix = "auto",
+    scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Say what annotate would make of QUERY, without running the network.
@@ -28,7 +29,9 @@ def inspect(
     with plain_errors():
         from scbert.steps.inspect_query import inspect_query  # noqa: PLC0415  torch takes seconds
 
-        found = inspect_query(query, model, matrix=matrix, library_size_key=library_size_key)
+        found = inspect_query(
+            query, model, matrix=matrix, scale=scale, library_size_key=library_size_key
+        )
         table = Table("what", "found", title=escape(str(query)))
         for what, value in found.rows:
             table.add_row(what, escape(value))

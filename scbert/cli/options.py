@@ -17,6 +17,13 @@ Matrix = Annotated[
     str,
     typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
 ]
+Scale = Annotated[
+    str,
+    typer.Option(
+        help="auto, counts, log1p; expected_counts: estimates that are not integers (RSEM, Salmon, "
+        "corrected molecules)."
+    ),
+]
 LibrarySizeKey = Annotated[
     str,
     typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),

@@ -444,7 +444,7 @@ class CorpusSample(Section):
     sample: Name
     file: Source  # a path, package:NAME/FILE, or http(s)://
     matrix: str  # auto, X, raw.X or layers/NAME
-    scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
+    scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
     sha256: Sha256  # of the file; empty: not known beforehand
 
 
@@ -454,7 +454,7 @@ class Dataset(Section):
     dataset: Name
     file: Source  # .h5ad, .h5 or folder of 10x, .csv, .RData; as path, package:NAME/FILE or http(s)://
     matrix: str  # auto, X, raw.X or layers/NAME
-    scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
+    scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
     label_key: str  # column of obs: the cell type
     batch_key: str  # column of obs: donor, laboratory, ...; empty: split cells, not batches
     library_size_key: str  # column of obs: all counts of the cell; empty: the sum over the matrix

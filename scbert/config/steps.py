@@ -42,7 +42,7 @@ class ReadSettings(Section):
     counts: Counts
     normalization: Normalization
     matrix: str  # auto, X, raw.X or layers/NAME
-    scale: Literal["auto", "counts", "log1p"]  # what the matrix must hold
+    scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
     dataset: Dataset | None  # None: unlabelled cells of the corpus
     leave_out: bool  # unusable content: write no cells and the reason (PanglaoDB); else an error
 

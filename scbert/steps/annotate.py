@@ -14,6 +14,7 @@ from scbert import __version__
 from scbert.cells.counts import write_cells
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.query import Query, query_in_memory
+from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.splits import unlabelled_part
 from scbert.cells.store import store_in_memory
 from scbert.cells.tables import read_table
@@ -37,6 +38,7 @@ def annotate(
     model: str | Path | Bundle,
     *,
     matrix: str = "auto",
+    scale: str = "auto",
     library_size_key: str = "",
     cluster_key: str = "",
     name: str = "adata",
@@ -52,6 +54,9 @@ def annotate(
         The folder of a fine-tuned model, or one that `load_bundle` has read.
     matrix
         X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+    scale
+        What it holds: counts, log1p, expected_counts (estimates that need not be integers), or
+        auto: the first two are told apart by themselves.
     library_size_key
         Column of obs with all counts of each cell, if the matrix holds counts of some genes only.
     cluster_key
@@ -75,7 +80,7 @@ def annotate(
     bundle = finetuned(model)
     columns = [key for key in (library_size_key, cluster_key) if key]
     query = query_in_memory(adata, matrix, columns, name)
-    found = call(query, bundle, library_size_key, cluster_key)
+    found = call(query, bundle, scale, library_size_key, cluster_key)
     return joined(adata, found, [VOTE])
 
 
@@ -85,6 +90,7 @@ def annotate_file(
     out: Path,
     *,
     matrix: str = "auto",
+    scale: str = "auto",
     library_size_key: str = "",
     cluster_key: str = "",
 ) -> ad.AnnData:
@@ -101,7 +107,7 @@ def annotate_file(
     columns = [key for key in (library_size_key, cluster_key) if key]
 
     def make(opened: Query) -> ad.AnnData:
-        return call(opened, bundle, library_size_key, cluster_key)
+        return call(opened, bundle, scale, library_size_key, cluster_key)
 
     return write_result(query, out, matrix, columns, make, [VOTE])
 
@@ -109,7 +115,13 @@ def annotate_file(
 def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
     test = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
-    result = annotate(test, model, matrix="X", library_size_key="library_size", name=str(counts))
+    result = annotate(
+        *(test, model),
+        matrix="X",
+        scale=EXPECTED_COUNTS,  # they were checked when they were read
+        library_size_key="library_size",
+        name=str(counts),
+    )
     write_cells(predictions, result)
 
 
@@ -127,9 +139,11 @@ def finetuned(model: str | Path | Bundle) -> Bundle:
     return bundle
 
 
-def call(query: Query, bundle: Bundle, library_size_key: str, cluster_key: str) -> ad.AnnData:
+def call(
+    query: Query, bundle: Bundle, scale: str, library_size_key: str, cluster_key: str
+) -> ad.AnnData:
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
-    tokens = tokens_for(query, bundle, library_size_key)
+    tokens = tokens_for(query, bundle, library_size_key, scale)
     assert isinstance(bundle.model, CellTypeModel)
     found = run(bundle.model, tokens)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))

@@ -24,6 +24,7 @@ def embed(
     model: str | Path | Bundle,
     *,
     matrix: str = "auto",
+    scale: str = "auto",
     library_size_key: str = "",
     name: str = "adata",
 ) -> ad.AnnData:
@@ -31,7 +32,7 @@ def embed(
 
     Parameters
     ----------
-    adata, matrix, library_size_key, name
+    adata, matrix, scale, library_size_key, name
         See `scbert.steps.annotate.annotate`.
     model
         The folder of a model, fine-tuned or only pretrained, or one that `load_bundle` has read.
@@ -49,18 +50,24 @@ def embed(
     """
     columns = [library_size_key] if library_size_key else []
     query = query_in_memory(adata, matrix, columns, name)
-    return joined(adata, _vectors(query, _loaded(model), library_size_key), [])
+    return joined(adata, _vectors(query, _loaded(model), scale, library_size_key), [])
 
 
 def embed_file(
-    query: Path, model: Path, out: Path, *, matrix: str = "auto", library_size_key: str = ""
+    query: Path,
+    model: Path,
+    out: Path,
+    *,
+    matrix: str = "auto",
+    scale: str = "auto",
+    library_size_key: str = "",
 ) -> ad.AnnData:
     """Embed the cells of a file and write the result, as `annotate_file` does."""
     bundle = _loaded(model)
     columns = [library_size_key] if library_size_key else []
 
     def make(opened: Query) -> ad.AnnData:
-        return _vectors(opened, bundle, library_size_key)
+        return _vectors(opened, bundle, scale, library_size_key)
 
     return write_result(query, out, matrix, columns, make, [])
 
@@ -69,8 +76,8 @@ def _loaded(model: str | Path | Bundle) -> Bundle:
     return model if isinstance(model, Bundle) else load_bundle(Path(model))
 
 
-def _vectors(query: Query, bundle: Bundle, library_size_key: str) -> ad.AnnData:
-    tokens = tokens_for(query, bundle, library_size_key)
+def _vectors(query: Query, bundle: Bundle, scale: str, library_size_key: str) -> ad.AnnData:
+    tokens = tokens_for(query, bundle, library_size_key, scale)
     finetuned = bundle.labels is not None
     network = bundle.model if finetuned else MeanOfGenes(bundle.model.encoder)
     vectors = run(network, tokens).vectors

@@ -71,6 +71,7 @@ def explain_file(
     *,
     label_key: str,
     matrix: str,
+    scale: str,
     library_size_key: str,
     settings: Explain,
 ) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def explain_file(
         given = require_column(adata.obs, label_key, str(query)).astype(str).to_numpy()
     columns = [library_size_key] if library_size_key else []
     cells = query_in_memory(adata, matrix, columns, str(query))
-    store = tokens_for(cells, bundle, library_size_key).store()
+    store = tokens_for(cells, bundle, library_size_key, scale).store()
     rows = np.arange(len(store))
     question = ask(query.stem, bundle, store, rows, given, settings)
     known = read_known_genes(

@@ -10,7 +10,7 @@ import numpy as np
 
 from scbert.cells.genes import GeneMatch, gene_names
 from scbert.cells.query import Query, open_query
-from scbert.cells.scale import guess_scale_of_parts
+from scbert.cells.scale import scale_of_parts
 from scbert.steps.tokens import QueryTokens, match_query, overlap, tokens_for
 from scbert.training.bundle import Bundle, load_bundle
 
@@ -33,7 +33,12 @@ class Inspection:
 
 
 def inspect_query(
-    query: Path, model: Path | None, *, matrix: str = "auto", library_size_key: str = ""
+    query: Path,
+    model: Path | None,
+    *,
+    matrix: str = "auto",
+    scale: str = "auto",
+    library_size_key: str = "",
 ) -> Inspection:
     """Find out what `annotate` would make of a file, by the functions that it would use.
 
@@ -41,7 +46,7 @@ def inspect_query(
     ----------
     model
         The folder of a model; without one, only the file itself is looked at.
-    matrix, library_size_key
+    matrix, scale, library_size_key
         See `scbert.steps.annotate.annotate`.
 
     Raises
@@ -57,7 +62,7 @@ def inspect_query(
     found = Inspection()
     try:
         with _opened(query, matrix, library_size_key) as opened:
-            _inspect(opened, bundle, library_size_key, found)
+            _inspect(opened, bundle, scale, library_size_key, found)
     except ValueError as error:
         found.refusal = str(error)
     return found
@@ -73,17 +78,17 @@ def _opened(query: Path, matrix: str, library_size_key: str) -> Iterator[Query]:
         yield opened
 
 
-def _inspect(query: Query, bundle: Bundle | None, key: str, found: Inspection) -> None:
+def _inspect(query: Query, bundle: Bundle | None, scale: str, key: str, found: Inspection) -> None:
     found.add("cells", f"{len(query):,}")
     found.add("matrix", f"{query.found}, {query.parts.shape[1]:,} genes")
     names = gene_names(query.genes)
     ids = int((names.gene_id != "").sum())
     found.add("genes with an Ensembl id", f"{ids:,} of {len(names):,}")
     if bundle is None:
-        found.add("scale", str(guess_scale_of_parts(query.parts)))
+        found.add("scale", str(scale_of_parts(query.parts, scale)))
         return
     _add_genes(match_query(query, bundle), bundle, found)
-    tokens = tokens_for(query, bundle, key)
+    tokens = tokens_for(query, bundle, key, scale)
     found.add("scale", str(tokens.scale))
     _add_tokens(tokens, found)
     if bundle.labels is None:

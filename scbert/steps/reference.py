@@ -49,6 +49,7 @@ def finetune_reference(
     config: str | Path | None = None,
     seed: int | None = None,
     matrix: str = "auto",
+    scale: str = "auto",
     library_size_key: str = "",
 ) -> dict[str, Any]:
     """Train a model that names the cell types of a labelled file, and score it on held-out cells.
@@ -71,7 +72,7 @@ def finetune_reference(
         YAML file with the values that differ from the embedded configuration.
     seed
         Of training; otherwise the first of the configuration's finetune.seeds.
-    matrix, library_size_key
+    matrix, scale, library_size_key
         As for `annotate`.
 
     Returns
@@ -88,7 +89,7 @@ def finetune_reference(
     if out.exists():
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
     chosen = settings_of(encoder, config, seed)
-    dataset = dataset_of(reference, label_key, batch_key, matrix, library_size_key)
+    dataset = dataset_of(reference, label_key, batch_key, matrix, scale, library_size_key)
     seed = chosen.finetune.seeds[0]
     with only_one(out):
         work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed, out.name)
@@ -142,19 +143,21 @@ class Work:
 
 
 def dataset_of(
-    file: Path, label_key: str, batch_key: str, matrix: str, library_size_key: str
+    file: Path, label_key: str, batch_key: str, matrix: str, scale: str, library_size_key: str
 ) -> Dataset:
     """Describe a labelled file as a line of the table of datasets does."""
-    return Dataset(
-        dataset=re.sub(r"[^A-Za-z0-9_-]", "_", file.stem),
-        file=file.name,
-        matrix=matrix,
-        scale="auto",
-        label_key=label_key,
-        batch_key=batch_key,
-        library_size_key=library_size_key,
-        in_corpus="no",
-        ontology="",
+    return Dataset.model_validate(
+        {
+            "dataset": re.sub(r"[^A-Za-z0-9_-]", "_", file.stem),
+            "file": file.name,
+            "matrix": matrix,
+            "scale": scale,
+            "label_key": label_key,
+            "batch_key": batch_key,
+            "library_size_key": library_size_key,
+            "in_corpus": "no",
+            "ontology": "",
+        }
     )
 
 

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from scbert import __version__
 from scbert.cells.counts import write_cells
 from scbert.cells.samples import read_sample
+from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore, store_in_memory
 from scbert.config import Config, Dataset, Evaluate, Normalization
 from scbert.evidence import metrics
@@ -45,6 +46,7 @@ def evaluate_model(
     batch_key: str = "",
     out: str | Path | None = None,
     matrix: str = "auto",
+    scale: str = "auto",
     library_size_key: str = "",
 ) -> dict[str, Any]:
     """Name the cells of a labelled file without its labels, and score the names.
@@ -64,7 +66,7 @@ def evaluate_model(
         each apart. Cells without a type or without counts are left out.
     out
         Folder for evaluation.json; None: nothing is written.
-    matrix, library_size_key
+    matrix, scale, library_size_key
         As for `annotate`.
 
     Returns
@@ -78,7 +80,7 @@ def evaluate_model(
     """
     folder, file, bundle = Path(model), Path(test), load_bundle(Path(model))
     settings = settings_of(bundle, None, None)
-    dataset = dataset_of(file, label_key, batch_key, matrix, library_size_key)
+    dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
     cells, left_out = read_labelled(file, dataset, settings)
     named = predict_types(cells, bundle, folder)
     content = {
@@ -125,7 +127,11 @@ def predict_types(cells: ad.AnnData, bundle: Bundle, folder: Path) -> ad.AnnData
     """
     unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
     named = annotate(
-        unlabelled, bundle, matrix="X", library_size_key="library_size", name="the test cells"
+        *(unlabelled, bundle),
+        matrix="X",
+        scale=EXPECTED_COUNTS,  # they were checked when they were read
+        library_size_key="library_size",
+        name="the test cells",
     )
     for column in ("cell_type", "batch"):
         if column in cells.obs:

@@ -11,7 +11,7 @@ from scbert.cells.counts import library_sizes
 from scbert.cells.expression import cell_sums, denominators, normalize
 from scbert.cells.genes import GeneMatch, align, gene_names, match_genes
 from scbert.cells.query import Query
-from scbert.cells.scale import Scale, guess_scale_of_parts
+from scbert.cells.scale import Scale, scale_of_parts
 from scbert.cells.store import TokenStore, store_in_memory
 from scbert.cells.tokens import Sample, bin_expression
 from scbert.training.bundle import Bundle
@@ -92,7 +92,7 @@ class QueryTokens:
         return TokenPart(start, sample, float(aligned.sum()), float(linear.sum()))
 
 
-def tokens_for(query: Query, bundle: Bundle, library_size_key: str) -> QueryTokens:
+def tokens_for(query: Query, bundle: Bundle, library_size_key: str, scale: str) -> QueryTokens:
     """Find out what the matrix holds and which of its genes the model knows.
 
     All of the matrix is read once: what cannot be used is refused before hours are spent on it.
@@ -101,6 +101,8 @@ def tokens_for(query: Query, bundle: Bundle, library_size_key: str) -> QueryToke
     ----------
     library_size_key
         Column of obs with all counts of each cell; empty: none.
+    scale
+        What the matrix holds: auto, counts, expected_counts or log1p.
 
     Raises
     ------
@@ -110,16 +112,16 @@ def tokens_for(query: Query, bundle: Bundle, library_size_key: str) -> QueryToke
     match = match_query(query, bundle)
     require_overlap(match, bundle, query.name)
     library = library_sizes(query.obs, library_size_key, query.name)
-    scale = guess_scale_of_parts(query.parts)
-    if scale.kind == "log1p" and library_size_key:
-        log.warning("%s holds %s: obs['%s'] is not used", query.name, scale, library_size_key)
+    found = scale_of_parts(query.parts, scale)
+    if found.kind == "log1p" and library_size_key:
+        log.warning("%s holds %s: obs['%s'] is not used", query.name, found, library_size_key)
     log.info(
         "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
         "%d by an older name or alias)",
-        *(query.name, query.found, scale, match.matched, len(match.index)),
+        *(query.name, query.found, found, match.matched, len(match.index)),
         *(match.by_id, match.by_symbol, match.by_alias),
     )
-    return QueryTokens(query, bundle, match, scale, library)
+    return QueryTokens(query, bundle, match, found, library)
 
 
 def match_query(query: Query, bundle: Bundle) -> GeneMatch:
