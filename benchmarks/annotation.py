@@ -24,34 +24,31 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
+from annotation_inputs import SPLIT_SEED, write_inputs
 from annotation_table import write_tables
-from annotation_tasks import TASKS, fewer, parts_of, select
+from annotation_tasks import TASKS
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.svm import LinearSVC
 
-from scbert.cells.counts import write_cells
 from scbert.cells.expression import cell_sums, normalize
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore
 from scbert.cells.tables import read_table, write_table
 from scbert.config import Config, FinetuneSettings, settings_for
-from scbert.files import publish, sha256_of
+from scbert.files import sha256_of
 from scbert.logs import start_logging
 from scbert.network.model import CellTypeModel
 from scbert.steps.finetune import finetune
-from scbert.steps.read import read_counts
-from scbert.steps.reference import dataset_of, reading_of, settings_of
+from scbert.steps.reference import dataset_of, settings_of
 from scbert.steps.score import predict_types, read_labelled, tokens_of
-from scbert.steps.tokenize import bin_expression, normalize_counts
 from scbert.training import predict as prediction
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle, load_bundle
 
 BASELINES = "baselines"  # stands where a seed does
-SPLIT_SEED = 2021  # of folds, validation cells and fewer cells: the same for all seeds
 OF_OBS = {"scbert_label": "scbert", "logistic_regression": "logistic_regression_binned"}
 
 
@@ -111,7 +108,10 @@ def do(job: tuple[str, str, str], run: str) -> None:
     config = settings_of(encoder, options.config, None if seed == BASELINES else int(seed))
     inputs = options.out / "work" / run / f"{task}-{fold}".replace("/", "_")
     if not inputs.exists():
-        prepare(inputs, task, fold, config)
+        made = TASKS[task](options.data, SPLIT_SEED)
+        write_inputs(
+            inputs, (task, made, fold), options.pretrained, config, options.max_train_cells
+        )
     began = time.time()
     predicted = baselines(inputs) if seed == BASELINES else trained(inputs, config, int(seed))
     file = Path("predictions") / f"{run}-{task}-{fold}-{seed}.tsv".replace("/", "_")
@@ -129,31 +129,6 @@ def do(job: tuple[str, str, str], run: str) -> None:
     }
     with (options.out / "results.jsonl").open("a") as handle:
         handle.write(json.dumps(line) + "\n")
-
-
-def prepare(inputs: Path, name: str, fold: str, config: Config) -> None:
-    """Write the cells to learn from, their parts and tokens, and apart from them the test cells."""
-    task, split = TASKS[name](options.data, SPLIT_SEED), config.split
-    part = parts_of(task, fold, split.validation_fraction, split.validation_by, SPLIT_SEED)
-    keep = fewer(part, task.cell_type, options.max_train_cells, SPLIT_SEED)
-    with publish(inputs) as folder:
-        folder.mkdir()
-        write_cells(folder / "test.h5ad", select(task, part == "test"))
-        learn = (part != "test") & keep
-        write_cells(folder / "cells.h5ad", select(task, learn))
-        reading = reading_of(
-            dataset_of(Path(f"{name}.h5ad"), "cell_type", "batch", "X", task.scale, ""), config
-        )
-        counts, expression = folder / "counts.h5ad", folder / "expression.h5ad"
-        read_counts(folder / "cells.h5ad", counts, folder / "quality.json", reading)
-        read = ad.read_h5ad(counts, backed="r").obs
-        table = pd.DataFrame({"cell": ad.read_h5ad(folder / "cells.h5ad").obs_names})
-        table = table.assign(cell_type=task.cell_type[learn], part=part[learn])
-        write_table(folder / "split.tsv", table[table.cell.isin(read.index)])
-        genes = options.pretrained / "genes.tsv"
-        overlap = folder / "overlap.json"
-        normalize_counts(counts, genes, expression, overlap, config.normalization)
-        bin_expression([expression], genes, folder / "tokens" / name, config.binning)
 
 
 def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
