@@ -5,7 +5,7 @@ Run: python benchmarks/finetuning.py DATA --pretrained MODEL [--out FOLDER] [--t
 
 One fold of each task, at most --max-train-cells cells of it. A test cell is never read: the score
 is the macro F1 of the validation cells at the epoch that they chose, which is optimistic for all
-variants alike. What FOLDER/results.jsonl has is not done again. Written: docs/results/finetuning.md.
+variants alike. What FOLDER/results.jsonl has is not done again. Writes docs/results/finetuning.md.
 """
 
 import argparse
