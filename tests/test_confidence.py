@@ -4,6 +4,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from scbert.evidence.confidence import (
+    balanced_loss,
     change_temperature,
     expected_calibration_error,
     fit_share,
@@ -166,3 +167,17 @@ def test_fit_share_weighs_each_type_the_same():
     second = np.where(labels[:, None] == 1, [0.0, 2.0], 0.0)
     second[:20] = [0.0, 2.0]
     assert fit_share(first, second, labels) > 0.5
+
+
+def test_balanced_loss_weighs_each_type_the_same_at_the_best_temperature():
+    """Type 0 is told by 3 of 4 cells, type 1 by its only one: the logits' size does not matter."""
+    logits = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1], [0, 1]])
+    labels = np.array([0, 0, 0, 0, 1])
+
+    def loss(size):
+        right, wrong = np.log1p(np.exp(-size)), np.log1p(np.exp(size))
+        return ((3 * right + wrong) / 4 + right) / 2
+
+    best = min(loss(size) for size in np.linspace(0.05, 5, 2000))
+    for scale in (0.5, 1, 3):
+        assert balanced_loss(scale * logits, labels) == pytest.approx(best, abs=1e-4)

@@ -136,7 +136,13 @@ def query(toy, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_explanation(query, toy_run, tmp_path, settings):
-    options = {"label_key": "", "matrix": "auto", "scale": "auto", "library_size_key": "", "settings": settings}
+    options = {
+        "label_key": "",
+        "matrix": "auto",
+        "scale": "auto",
+        "library_size_key": "",
+        "settings": settings,
+    }
     for name in ("one", "two"):
         explain_file(query, toy_run.model, tmp_path / name, **options)
     for file in sorted((tmp_path / "one").iterdir()):
