@@ -10,7 +10,8 @@ import torch
 from scbert.cells.genes import read_vocabulary
 from scbert.files import read_json, sha256_of, write_json
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
-from scbert.training.bundle import load_bundle, new_encoder, new_head, save_bundle
+from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.new_models import new_encoder, new_head
 
 FILES = [
     "weights.safetensors",

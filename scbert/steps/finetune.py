@@ -21,12 +21,13 @@ from scbert.provenance import provenance
 from scbert.steps.calibration import calibrate
 from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import LINEAR, Bundle, load_bundle, new_head, save_bundle, seeded
+from scbert.training.bundle import LINEAR, Bundle, load_bundle, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, macro_f1
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
 from scbert.training.loop import UNIMPORTANT, Task, fit, make_accelerator
+from scbert.training.new_models import new_head, seeded
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scbert.steps.tokens import used_genes
-from scbert.training.bundle import MANIFEST, Bundle, load_bundle
+from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle_files import MANIFEST
 
 
 @dataclass(frozen=True)
