@@ -26,8 +26,9 @@ from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, macro_f1
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
-from scbert.training.loop import UNIMPORTANT, Task, fit, make_accelerator
+from scbert.training.loop import fit, make_accelerator
 from scbert.training.new_models import new_head, seeded
+from scbert.training.task import UNIMPORTANT, Task
 
 log = logging.getLogger(__name__)
 
