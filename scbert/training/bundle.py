@@ -51,7 +51,26 @@ class Bundle:
     @property
     def used(self) -> np.ndarray | None:
         """Which genes of the vocabulary may be tokens, shape (V,); None: all."""
-        return (self.genes.used.astype(str) == "True").to_numpy() if "used" in self.genes else None
+        return self._where("used")
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Which genes of the vocabulary the model has learned from, shape (V,).
+
+        Those that may be tokens and were measured in fine-tuning. The vocabulary is the corpus's;
+        the cells from which the types were learned may have been measured with far fewer genes.
+        """
+        learned = np.ones(len(self.genes), dtype=bool)
+        for column in ("used", "measured"):  # a bundle without them learned from all genes
+            found = self._where(column)
+            learned &= True if found is None else found
+        return learned
+
+    def _where(self, column: str) -> np.ndarray | None:
+        """Return where a column of genes.tsv, which holds text, says True; None: no such column."""
+        if column not in self.genes:
+            return None
+        return (self.genes[column].astype(str) == "True").to_numpy()
 
 
 def save_bundle(
