@@ -33,7 +33,8 @@ from scbert.config import Head, Network
 from scbert.evidence.novelty import LabelledOutputs, fit_novelty
 from scbert.network.model import CellTypeModel
 from scbert.steps.annotate import annotate_file
-from scbert.training.bundle import new_encoder, new_head, save_bundle
+from scbert.training.bundle import save_bundle
+from scbert.training.new_models import new_encoder, new_head
 
 EMBEDDED = Path(importlib.util.find_spec("scanpy").origin).parent  # type: ignore[union-attr,arg-type]
 CELLS = EMBEDDED / "datasets/10x_pbmc68k_reduced.h5ad"

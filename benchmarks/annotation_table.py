@@ -9,6 +9,7 @@ from annotation_tasks import TASKS
 
 from scbert.cells.tables import read_table
 from scbert.config import Evaluate
+from scbert.evidence.intervals import with_interval
 from scbert.evidence.metrics import bootstrap_scores, paired_difference
 
 RIVALS = ("logistic_regression", "logistic_regression_binned")
@@ -84,18 +85,15 @@ def _row(
     settings: Evaluate,
 ) -> tuple[str, ...]:
     scores = bootstrap_scores(true, predicted[name], classes, settings)
-    row = [name, *(_interval(scores[key], "") for key in ("accuracy", "macro_f1"))]
+    own = (scores[key] for key in ("accuracy", "macro_f1"))
+    row = [name, *(with_interval(score["mean"], score) for score in own)]
     for rival in RIVALS:
         if rival not in predicted or rival == name or name not in predicted:
             row.append("")
             continue
         found = paired_difference(true, predicted[name], predicted[rival], classes, settings)
-        row.append(_interval(found["macro_f1"], "+"))
+        row.append(with_interval(found["macro_f1"]["mean"], found["macro_f1"], "+"))
     return tuple(row)
-
-
-def _interval(score: dict[str, float], sign: str) -> str:
-    return f"{score['mean']:{sign}.3f} ({score['low']:{sign}.3f} to {score['high']:{sign}.3f})"
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -36,7 +36,8 @@ from scbert.evidence.refusal import coverage_accuracy, novelty_auroc, refusal_sc
 from scbert.network.heads import ConvHead
 from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import Bundle, load_bundle, new_head
+from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.new_models import new_head
 
 NOBODY = "(none)"  # left out: the head knows all types
 CANDIDATES = [*SCORES, "combined"]

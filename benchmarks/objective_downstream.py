@@ -24,9 +24,10 @@ from scbert.cells.store import TokenStore
 from scbert.config import Config
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.bundle import new_head
-from scbert.training.loop import Task, fit, make_accelerator
+from scbert.training.loop import fit, make_accelerator
+from scbert.training.new_models import new_head
 from scbert.training.predict import predict
+from scbert.training.task import Task
 
 LABELLED, HELD_OUT, TEST = 30, 80, 1500  # cells: per type to learn from and held out, of TEST
 DRAWS, FINETUNED_DRAWS = 20, 3  # of the labelled cells

@@ -28,7 +28,7 @@ from scbert.evidence.figures import (
     svg_figure,
 )
 from scbert.files import read_json
-from scbert.training.bundle import new_pretraining_model
+from scbert.training.new_models import new_pretraining_model
 
 ROOT = Path(__file__).parents[1]
 TOKENS, CELLS = 900, 1_000_000  # of a cell of PanglaoDB; of its human samples

@@ -6,7 +6,8 @@ import torch
 from scbert.network.attribution import integrated_gradients
 from scbert.network.masking import mask_id
 from scbert.network.model import CellTypeModel
-from scbert.training.bundle import load_bundle, new_encoder, new_head
+from scbert.training.bundle import load_bundle
+from scbert.training.new_models import new_encoder, new_head
 
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
 

@@ -4,13 +4,15 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from scbert.cells.genes import read_vocabulary
 from scbert.files import read_json, sha256_of, write_json
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
-from scbert.training.bundle import load_bundle, new_encoder, new_head, save_bundle
+from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.new_models import new_encoder, new_head
 
 FILES = [
     "weights.safetensors",
@@ -285,3 +287,13 @@ def test_history_is_one_json_record_per_epoch(toy_run, config):
     epochs = [json.loads(line)["epoch"] for line in lines]
     assert epochs == list(range(1, len(lines) + 1))
     assert config.finetune.patience < len(lines) <= config.finetune.optimizer.epochs
+
+
+def test_a_model_has_learned_from_the_tokens_measured_in_finetuning(toy_run):
+    """The vocabulary is the corpus's: a narrow dataset must not refuse its own cells."""
+    bundle = load_bundle(toy_run.model)
+    assert bundle.genes.measured.astype(str).eq("True").all()
+    assert bundle.learned.all()
+    bundle.genes["measured"] = ["True"] * 20 + ["False"] * 60
+    bundle.genes["used"] = ["False"] * 5 + ["True"] * 75
+    assert np.flatnonzero(bundle.learned).tolist() == list(range(5, 20))

@@ -16,7 +16,6 @@ from scbert.steps.annotate import annotate, annotate_file
 from scbert.steps.embed import HEAD, MEAN, embed, embed_file
 from scbert.steps.inspect_query import inspect_query
 from scbert.steps.models import list_models
-from scbert.steps.tokens import used_genes
 from scbert.training.bundle import load_bundle
 
 
@@ -191,13 +190,3 @@ def test_models_of_a_folder_without_any(tmp_path):
     with pytest.raises(ValueError, match="there is no model at or below"):
         list_models(tmp_path)
     assert invoke("models", tmp_path / "nowhere").exit_code == 1
-
-
-def test_used_genes_are_those_measured_in_finetuning(toy_run):
-    """The vocabulary is the corpus's: a narrow dataset must not refuse its own cells."""
-    bundle = load_bundle(toy_run.model)
-    assert bundle.genes.measured.astype(str).eq("True").all()
-    assert used_genes(bundle).all()
-    bundle.genes["measured"] = ["True"] * 20 + ["False"] * 60
-    bundle.genes["used"] = ["False"] * 5 + ["True"] * 75
-    assert np.flatnonzero(used_genes(bundle)).tolist() == list(range(5, 20))

@@ -18,7 +18,8 @@ from scbert.network.model import CellTypeModel
 from scbert.steps.explain import explain, explain_file, explain_test_cells
 from scbert.steps.known_genes import KnownGenes
 from scbert.steps.question import ask
-from scbert.training.bundle import load_bundle, new_encoder
+from scbert.training.bundle import load_bundle
+from scbert.training.new_models import new_encoder
 
 OPTIONS = ("cells_per_type", "steps", "top_genes", "random_draws", "seed")
 

@@ -10,9 +10,10 @@ from torch import nn
 
 from scbert.files import read_json
 from scbert.training.batches import MiniBatch
-from scbert.training.loop import Task, fit, make_accelerator
+from scbert.training.loop import fit, make_accelerator
 from scbert.training.readout import Readout
 from scbert.training.schedule import cosine
+from scbert.training.task import Task
 
 N_CELLS, WIDTH = 24, 4
 TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}

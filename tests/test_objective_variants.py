@@ -16,7 +16,7 @@ from benchmarks.objective_variants import (
 from scbert.evidence.bin_predictors import gene_part
 from scbert.network.masking import mask_tokens
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import new_pretraining_model
+from scbert.training.new_models import new_pretraining_model
 
 
 @pytest.fixture

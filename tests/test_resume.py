@@ -99,7 +99,7 @@ def drive(folder):
     ended, calls = run("whole", Moment())
     assert ended == 0
     moments = [Moment(function=name) for name in ("_moments", "_delete_older", "_score_batch")]
-    moments.insert(1, Moment(function="_add_gradients", sent=signal.SIGTERM))
+    moments.insert(1, Moment(function="add_gradients", sent=signal.SIGTERM))
     moments.insert(0, Moment(function="hold_out", sent=signal.SIGTERM))  # while it loads
     codes = [run("parts", moment)[0] for moment in moments]
     rng = np.random.default_rng(0)

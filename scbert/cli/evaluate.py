@@ -9,6 +9,7 @@ from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
 from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
+from scbert.evidence.intervals import with_interval
 
 
 @app.command()
@@ -58,7 +59,7 @@ def _scores(found: dict[str, Any]) -> Table:
         intervals = (entry[key] for key in ("macro_f1", "accuracy", "balanced_accuracy"))
         table.add_row(
             entry["title"],
-            *("{mean:.3f} ({low:.3f}-{high:.3f})".format(**interval) for interval in intervals),
+            *(with_interval(interval["mean"], interval) for interval in intervals),
         )
     return table
 

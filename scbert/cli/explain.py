@@ -10,6 +10,7 @@ from rich.table import Table
 from scbert.cli.app import app, plain_errors
 from scbert.cli.options import LibrarySizeKey, Matrix, Scale
 from scbert.config import Explain
+from scbert.evidence.intervals import with_interval
 
 FIXED = {  # as in config/config.yaml, where they are explained
     "tokens_per_batch": 4096,
@@ -84,7 +85,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             found["title"],
             f"{found['top']:.3f}",
             f"{found['random']:.3f}",
-            f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})",
+            with_interval(found["difference"], found, "+"),
             found["faithful"],
         )
     Console().print(table)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
 from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
+from scbert.evidence.intervals import with_interval
 
 
 @app.command()
@@ -61,7 +62,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             entry["title"],
             "" if chosen is None else f"{chosen:.3f}",
             *(
-                "{mean:.3f} ({low:.3f}-{high:.3f})".format(**entry[metric])
+                with_interval(entry[metric]["mean"], entry[metric])
                 for metric in ("macro_f1", "accuracy")
             ),
         )

@@ -3,41 +3,33 @@
 from scbert.config.arguments import (
     step_arguments,
 )
+from scbert.config.base import Section
+from scbert.config.cells import (
+    Binning,
+    Counts,
+    Gene2vec,
+    Gene2vecQuality,
+    Normalization,
+    Pairs,
+    Split,
+    Vocabulary,
+)
+from scbert.config.evidence import Annotate, Compare, Evaluate, Explain
+from scbert.config.inputs import (
+    Corpus,
+    CorpusSample,
+    Dataset,
+    Download,
+    PanglaoDB,
+    PanglaoDBAddresses,
+)
 from scbert.config.load import (
     default_config_file,
     load_config,
     load_datasets,
     load_samples,
 )
-from scbert.config.sections import (
-    Annotate,
-    Binning,
-    Checkpoints,
-    Compare,
-    Config,
-    Corpus,
-    CorpusSample,
-    Counts,
-    Dataset,
-    Download,
-    Evaluate,
-    Explain,
-    Finetune,
-    Gene2vec,
-    Gene2vecQuality,
-    Head,
-    Network,
-    Normalization,
-    Optimizer,
-    Pairs,
-    PanglaoDB,
-    PanglaoDBAddresses,
-    Pretrain,
-    Restarts,
-    Section,
-    Split,
-    Vocabulary,
-)
+from scbert.config.sections import Config
 from scbert.config.steps import (
     CompareSettings,
     FinetuneSettings,
@@ -47,6 +39,15 @@ from scbert.config.steps import (
     SampleSettings,
     SourceSettings,
     settings_for,
+)
+from scbert.config.training import (
+    Checkpoints,
+    Finetune,
+    Head,
+    Network,
+    Optimizer,
+    Pretrain,
+    Restarts,
 )
 
 __all__ = [

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from scbert.config.sections import Section
+from scbert.config.base import Section
 from scbert.logs import end_when_told, explain_user_errors, start_logging
 
 

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from scbert.config.sections import Config, CorpusSample, Dataset
+from scbert.config.inputs import CorpusSample, Dataset
+from scbert.config.sections import Config
 
 EXAMPLES = {"dataset": "config/datasets.tsv", "sample": "config/corpus.tsv"}
 Line = TypeVar("Line", Dataset, CorpusSample)

@@ -2,26 +2,12 @@
 
 from typing import Literal
 
-from scbert.config.sections import (
-    Annotate,
-    Binning,
-    Compare,
-    Config,
-    Counts,
-    Dataset,
-    Download,
-    Evaluate,
-    Finetune,
-    Name,
-    Network,
-    Normalization,
-    PanglaoDB,
-    Pretrain,
-    Section,
-    Seed,
-    Sequence,
-    Sha256,
-)
+from scbert.config.base import Name, Section, Seed, Sequence
+from scbert.config.cells import Binning, Counts, Normalization
+from scbert.config.evidence import Annotate, Compare, Evaluate
+from scbert.config.inputs import Dataset, Download, PanglaoDB, Sha256
+from scbert.config.sections import Config
+from scbert.config.training import Finetune, Network, Pretrain
 
 
 class PretrainSettings(Section):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from scbert import __version__
 from scbert.cells.counts import write_cells
-from scbert.cells.genes import vocabulary_sha256
+from scbert.cells.genes import GeneMatch, vocabulary_sha256
 from scbert.cells.query import Query, query_in_memory
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.splits import unlabelled_part
@@ -152,7 +152,7 @@ def call(
         result.obs[f"scbert_label_{half}"] = _names(logits, bundle)
     if cluster_key:
         result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
-    result.uns["scbert"] = _provenance(tokens)
+    result.uns["scbert"] = made_by(tokens) | _called_by(bundle, tokens.match)
     return result
 
 
@@ -217,22 +217,26 @@ def _vote(labels: pd.Series, clusters: pd.Series) -> pd.Series:
     return clusters.map(winner).astype("category")
 
 
-def _provenance(tokens: QueryTokens) -> dict[str, Any]:
-    bundle, match = tokens.bundle, tokens.match
-    assert bundle.labels is not None
-    assert bundle.calibration is not None
-    overlap = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
+def made_by(tokens: QueryTokens) -> dict[str, Any]:
+    """Say which program and model made a result, and of what."""
     return {
         "version": __version__,
-        "model_sha256": bundle.sha256,
-        "vocabulary_sha256": vocabulary_sha256(bundle.genes),
-        "labels": [label["name"] for label in bundle.labels],
-        **{
-            key: bundle.calibration[key]
-            for key in ("temperature", "novelty_score", "novelty_threshold", "false_unknown_rate")
-        },
-        "calibrated": bundle.calibration["validation_cells"] > 0,
+        "model_sha256": tokens.bundle.sha256,
+        "vocabulary_sha256": vocabulary_sha256(tokens.bundle.genes),
         "matrix": tokens.query.found,
         "scale": str(tokens.scale),
-        "genes": overlap,
+    }
+
+
+def _called_by(bundle: Bundle, match: GeneMatch) -> dict[str, Any]:
+    """Say what the calls rest on: types, calibration, genes."""
+    assert bundle.labels is not None
+    assert bundle.calibration is not None
+    fitted = ("temperature", "novelty_score", "novelty_threshold", "false_unknown_rate")
+    genes = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
+    return {
+        "labels": [label["name"] for label in bundle.labels],
+        **{key: bundle.calibration[key] for key in fitted},
+        "calibrated": bundle.calibration["validation_cells"] > 0,
+        "genes": genes,
     }

@@ -16,7 +16,8 @@ from scbert.config import Head, Network
 from scbert.files import publish, sha256_of
 from scbert.network.original import OriginalSizes, read_sizes, rename_weights
 from scbert.provenance import provenance
-from scbert.training.bundle import empty_model, save_bundle
+from scbert.training.bundle import save_bundle
+from scbert.training.new_models import empty_model
 
 log = logging.getLogger(__name__)
 

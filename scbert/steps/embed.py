@@ -1,18 +1,15 @@
 """Cells + a model -> a vector for each cell."""
 
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import pandas as pd
 
-from scbert import __version__
-from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.query import Query, query_in_memory
 from scbert.network.mean import MeanOfGenes
-from scbert.steps.annotate import run
+from scbert.steps.annotate import made_by, run
 from scbert.steps.results import joined, write_result
-from scbert.steps.tokens import QueryTokens, tokens_for
+from scbert.steps.tokens import tokens_for
 from scbert.training.bundle import Bundle, load_bundle
 
 HEAD = "cell vector of the fine-tuned head"
@@ -83,16 +80,5 @@ def _vectors(query: Query, bundle: Bundle, scale: str, library_size_key: str) ->
     vectors = run(network, tokens).vectors
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     result.obsm["X_scbert"] = vectors
-    result.uns["scbert_embedding"] = _provenance(tokens, HEAD if finetuned else MEAN)
+    result.uns["scbert_embedding"] = made_by(tokens) | {"vector": HEAD if finetuned else MEAN}
     return result
-
-
-def _provenance(tokens: QueryTokens, what: str) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "model_sha256": tokens.bundle.sha256,
-        "vocabulary_sha256": vocabulary_sha256(tokens.bundle.genes),
-        "vector": what,
-        "matrix": tokens.query.found,
-        "scale": str(tokens.scale),
-    }

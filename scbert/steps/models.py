@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scbert.steps.tokens import used_genes
-from scbert.training.bundle import MANIFEST, Bundle, load_bundle
+from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle_files import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,12 @@ def _listed(folder: Path) -> Listed:
         bundle = load_bundle(folder)
     except (ValueError, OSError) as error:
         return Listed(folder, problem=str(error))
-    used = int(used_genes(bundle).sum())
     return Listed(
         folder=folder,
         kind=str(bundle.config["kind"]),
         dataset=str(bundle.config.get("dataset", "")),
         types=tuple(label["name"] for label in bundle.labels or ()),
-        genes=f"{used:,} of {len(bundle.genes):,}",
+        genes=f"{bundle.learned.sum():,} of {len(bundle.genes):,}",
         sequence=bundle.config["sequence"],
         calibration=_calibration(bundle),
         scores=_scores(folder),

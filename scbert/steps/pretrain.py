@@ -21,11 +21,13 @@ from scbert.network.performer import redraw_projections
 from scbert.provenance import provenance
 from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.bundle import gene_table, new_pretraining_model, save_bundle
+from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out
-from scbert.training.loop import UNIMPORTANT, Task, fit, make_accelerator
+from scbert.training.loop import fit, make_accelerator
+from scbert.training.new_models import gene_table, new_pretraining_model
+from scbert.training.task import UNIMPORTANT, Task
 
 log = logging.getLogger(__name__)
 

@@ -129,23 +129,10 @@ def match_query(query: Query, bundle: Bundle) -> GeneMatch:
     return match_genes(gene_names(query.genes), bundle.genes)
 
 
-def used_genes(bundle: Bundle) -> np.ndarray:
-    """Return which genes of its vocabulary a model uses, bool (vocabulary,).
-
-    The vocabulary is the corpus's; the cells from which the types were learned may have been
-    measured with far fewer genes.
-    """
-    used = np.ones(len(bundle.genes), dtype=bool)
-    for column in ("used", "measured"):  # in fine-tuning; a bundle without them used all genes
-        if column in bundle.genes:
-            used &= (bundle.genes[column].astype(str) == "True").to_numpy()
-    return used
-
-
 def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
     """Return how many genes the query has of those that the model uses, and how many these are."""
-    used = used_genes(bundle)
-    return int(used[match.measured].sum()), int(used.sum())
+    learned = bundle.learned
+    return int(learned[match.measured].sum()), int(learned.sum())
 
 
 def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:

@@ -7,33 +7,28 @@ against the manifest.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from scbert.cells.genes import read_vocabulary
 from scbert.cells.tables import write_table
-from scbert.config import Head, Network
 from scbert.files import publish, read_json, sha256_of, write_json
-from scbert.network.heads import build_head
-from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel
+from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.training.bundle_files import MANIFEST, require_size, verify_files, write_manifest
 from scbert.training.linear import LinearModel, load_linear, save_linear
+from scbert.training.new_models import empty_model
 
 FORMAT = 3  # 2 had no logistic regression, and all genes of the vocabulary as tokens
 READABLE = (2, 3)
 LINEAR = "logistic_regression"
-MANIFEST = "MANIFEST.sha256"
-MOST_BYTES = {".json": 2**24, ".tsv": 2**28, ".sha256": 2**20}  # of a file that is read as a whole
 
 
 @dataclass(frozen=True)
@@ -56,45 +51,26 @@ class Bundle:
     @property
     def used(self) -> np.ndarray | None:
         """Which genes of the vocabulary may be tokens, shape (V,); None: all."""
-        return (self.genes.used.astype(str) == "True").to_numpy() if "used" in self.genes else None
+        return self._where("used")
 
+    @property
+    def learned(self) -> np.ndarray:
+        """Which genes of the vocabulary the model has learned from, shape (V,).
 
-def gene_table(gene_vectors_VD: Tensor, sequence: str) -> Tensor:
-    """Return the gene vectors, in sequence `paper` with one of zeros for the appended token."""
-    if sequence == "paper":
-        return torch.cat([gene_vectors_VD, torch.zeros_like(gene_vectors_VD[:1])])
-    return gene_vectors_VD
+        Those that may be tokens and were measured in fine-tuning. The vocabulary is the corpus's;
+        the cells from which the types were learned may have been measured with far fewer genes.
+        """
+        learned = np.ones(len(self.genes), dtype=bool)
+        for column in ("used", "measured"):  # a bundle without them learned from all genes
+            found = self._where(column)
+            learned &= True if found is None else found
+        return learned
 
-
-def new_encoder(network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int) -> Encoder:
-    """Build an encoder whose weights follow from the seed."""
-    with seeded(seed):
-        return Encoder(network, n_bins, gene_vectors_VD, seed)
-
-
-def new_pretraining_model(
-    network: Network, n_bins: int, gene_vectors_VD: Tensor, seed: int
-) -> MaskedExpressionModel:
-    """Build an encoder and the layer that predicts bins; their weights follow from the seed."""
-    with seeded(seed):
-        encoder = Encoder(network, n_bins, gene_vectors_VD, seed)
-        return MaskedExpressionModel(encoder, network.dim, n_bins)
-
-
-def new_head(
-    settings: Head, dim: int, n_genes: int, n_types: int, n_bins: int, seed: int
-) -> nn.Module:
-    """Build a head whose weights follow from the seed."""
-    with seeded(seed):
-        return build_head(settings, dim, n_genes, n_types, n_bins)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from the seed inside, and leave torch's generator as it was."""
-    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
-        torch.manual_seed(seed)
-        yield
+    def _where(self, column: str) -> np.ndarray | None:
+        """Return where a column of genes.tsv, which holds text, says True; None: no such column."""
+        if column not in self.genes:
+            return None
+        return (self.genes[column].astype(str) == "True").to_numpy()
 
 
 def save_bundle(
@@ -125,8 +101,7 @@ def save_bundle(
                 save_linear(unfinished / f"{name}.safetensors", content)
             else:
                 write_json(unfinished / f"{name}.json", content)
-        sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(unfinished.iterdir())]
-        (unfinished / MANIFEST).write_text("".join(sums))
+        write_manifest(unfinished)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -137,23 +112,15 @@ def load_bundle(folder: Path) -> Bundle:
     ValueError
         If a file is missing or altered, or the bundle is of another format.
     """
-    verified = _verify(folder)
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder}/config.json holds no keys and values. Copy the folder again.")
-    if config.get("format") not in READABLE:
-        raise ValueError(
-            f"{folder} has bundle format {config.get('format')}, but this version reads "
-            f"{' and '.join(map(str, READABLE))}. Use the version of scbert that config.json "
-            "names, or train the model again."
-        )
+    verified = verify_files(folder)
+    config = _read_config(folder)
     genes = read_vocabulary(folder / "genes.tsv")
     labels, calibration = (
         read_json(folder / name) if name in verified else None
         for name in ("labels.json", "calibration.json")
     )
     try:
-        _require_size(folder, config, len(genes))
+        require_size(folder, config, len(genes))
         model = empty_model(config, len(genes), None if labels is None else len(labels))
     except (KeyError, TypeError, ValidationError) as error:
         raise ValueError(
@@ -172,6 +139,19 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(model.eval(), config, genes, labels, calibration, linear, sha256)
 
 
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder}/config.json holds no keys and values. Copy the folder again.")
+    if config.get("format") not in READABLE:
+        raise ValueError(
+            f"{folder} has bundle format {config.get('format')}, but this version reads "
+            f"{' and '.join(map(str, READABLE))}. Use the version of scbert that config.json "
+            "names, or train the model again."
+        )
+    return config
+
+
 def _load_linear(
     folder: Path, verified: set[str], labels: list[dict[str, str]] | None, n_genes: int
 ) -> LinearModel | None:
@@ -179,80 +159,3 @@ def _load_linear(
     if labels is None or name not in verified:
         return None
     return load_linear(folder / name, len(labels), n_genes)
-
-
-def _verify(folder: Path) -> set[str]:
-    manifest = folder / MANIFEST
-    _require_plain(manifest)
-    if not manifest.is_file():
-        raise ValueError(
-            f"{folder} is not a model: it has no {MANIFEST}. Give the folder of a model, such as "
-            "results/models/DATASET/seed2021."
-        )
-    names = set()
-    for line in manifest.read_text().splitlines():
-        expected, _, name = line.partition("  ")
-        path = folder / name
-        _require_plain(path)
-        if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
-            raise ValueError(
-                f"{folder}: '{name}' is missing or is not what was saved with the model (its "
-                "SHA-256 differs). Copy the folder again from where it was made."
-            )
-        names.add(name)
-    missing = {"weights.safetensors", "config.json", "genes.tsv"} - names
-    if missing:
-        raise ValueError(
-            f"{manifest} does not list {', '.join(sorted(missing))}: the model is not complete."
-        )
-    return names
-
-
-def _require_plain(path: Path) -> None:
-    """Refuse a link, which could lead anywhere, and a file too large to be what it is called."""
-    if path.is_symlink():
-        raise ValueError(
-            f"{path} is a link, but a model consists of plain files. Copy the folder with what the "
-            "links lead to (cp -rL)."
-        )
-    most = MOST_BYTES.get(path.suffix)
-    if most is not None and path.is_file() and path.stat().st_size > most:
-        raise ValueError(
-            f"{path} has {path.stat().st_size:,} bytes, but no model needs more than {most:,} "
-            "there. Copy the folder again from where it was made."
-        )
-
-
-def _require_size(folder: Path, config: dict[str, Any], n_genes: int) -> None:
-    """Refuse a network whose largest layers are larger than the file that holds all weights."""
-    network = Network.model_validate(config["network"])
-    layers = {
-        "dim": network.dim * n_genes,
-        "heads x dim_head": network.depth * network.heads * network.dim_head * network.dim,
-        "ff_mult": network.depth * network.ff_mult * network.dim**2,
-        "n_features": network.n_features * network.dim_head,
-        "n_bins": config["n_bins"] * network.dim,
-        "hidden": max(config.get("finetune", {}).get("hidden", [0])) * network.dim,
-    }
-    size = (folder / "weights.safetensors").stat().st_size
-    for name, numbers in layers.items():
-        if numbers > size:
-            raise ValueError(
-                f"{folder}/config.json describes a network whose {name} needs {numbers:,} numbers, "
-                f"but all its weights are {size:,} bytes: it is not the network of these weights. "
-                "Copy the folder again from where it was made."
-            )
-
-
-def empty_model(
-    config: dict[str, Any], n_genes: int, n_types: int | None
-) -> MaskedExpressionModel | CellTypeModel:
-    """Build the model that a bundle's config.json describes; its weights are still to be loaded."""
-    network = Network.model_validate(config["network"])
-    vectors_VD = gene_table(torch.zeros(n_genes, network.dim), config["sequence"])
-    if n_types is None:
-        return new_pretraining_model(network, config["n_bins"], vectors_VD, seed=0)
-    encoder = new_encoder(network, config["n_bins"], vectors_VD, seed=0)
-    head = Head.model_validate({key: config["finetune"][key] for key in Head.model_fields})
-    sizes = (network.dim, len(vectors_VD), n_types, config["n_bins"])
-    return CellTypeModel(encoder, new_head(head, *sizes, seed=0))

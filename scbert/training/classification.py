@@ -1,14 +1,25 @@
-"""The loss of a classifier of cell types, with what can be done for rare ones.
+"""How a classifier of cell types is trained and judged; its loss, with what helps rare types.
 
 Shape letters: B cells in a mini-batch, C cell types.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.config import Finetune
+from scbert.evidence.confidence import fit_share, softmax
+from scbert.evidence.novelty import LabelledOutputs
+from scbert.network.heads import HybridHead
+from scbert.network.model import CellTypeModel
+from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.labelled_rows import LabelledRows
+from scbert.training.predict import outputs, predict
+from scbert.training.stopping import StopRequest
 
 
 class TypeLoss(nn.Module):
@@ -63,6 +74,65 @@ class TypeLoss(nn.Module):
             return alone
         of_sum = self(halves["expression"] + halves["encoder"], label_B)
         return (1 - self.encoder_loss) * of_sum + alone
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A model, the cells that it learns from, and the loss."""
+
+    model: CellTypeModel
+    cells: CellBatches
+    labelled: LabelledRows
+    type_loss: TypeLoss
+    device: torch.device
+
+    def loss(
+        self, model: nn.Module, batch: MiniBatch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the weighted sum of the loss over the cells of a batch, and the weights' sum."""
+        del generator  # nothing but dropout is random here
+        assert isinstance(model, CellTypeModel)
+        label_B = torch.from_numpy(self.labelled.label[batch.rows]).to(batch.genes_BG.device)
+        given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
+        if isinstance(model.head, HybridHead):
+            halves = model.head.halves(model.encoder(*given), *given)
+            total = self.type_loss.of_halves(halves, label_B)
+        else:
+            total = self.type_loss(model(*given)[0], label_B)
+        return total, self.type_loss.weight(label_B)
+
+    def validate(self, stop: StopRequest) -> dict[str, float]:
+        """Score the validation cells; a hybrid head's encoder gets the share that suits them."""
+        rows, label = self.labelled.of("validation")
+        found = outputs(self.model, self.cells, rows, self.device, lambda _: stop.check())
+        logits, more = found.logits, {}
+        if isinstance(self.model.head, HybridHead):
+            expression, encoder = found.halves["expression"], found.halves["encoder"]
+            share = fit_share(expression, encoder, label)
+            self.model.head.share.fill_(share)
+            logits, more = expression + share * encoder, {"encoder_share": share}
+        named = {"": logits} | {f"_{half}": own for half, own in found.halves.items()}
+        return {
+            "validation_loss": _mean_loss(logits, label),
+            "validation_accuracy": float(accuracy_score(label, logits.argmax(axis=1))),
+            **{f"validation_macro_f1{half}": macro_f1(own, label) for half, own in named.items()},
+            **more,
+        }
+
+    def outputs(self, part: str) -> LabelledOutputs:
+        """Return what the model says of the cells of a part."""
+        rows, label = self.labelled.of(part)
+        return LabelledOutputs(*predict(self.model, self.cells, rows, self.device), label)
+
+
+def macro_f1(logits: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean over types of the F1 of the largest logit."""
+    return float(f1_score(label, logits.argmax(axis=1), average="macro", zero_division=0))
+
+
+def _mean_loss(logits: np.ndarray, label: np.ndarray) -> float:
+    probability = softmax(logits, 1.0)[np.arange(len(label)), label]
+    return float(-np.log(np.maximum(probability, 1e-12)).mean())
 
 
 def _weights(n_C: np.ndarray, options: Finetune) -> np.ndarray:

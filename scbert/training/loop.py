@@ -1,4 +1,4 @@
-"""The training loop: epochs, optimizer steps, checkpoints, history.
+"""The training loop: epochs, checkpoints, history.
 
 Plain torch, with accelerate for device, precision and processes. Everything random follows from the
 seed, the number of the epoch and the number of the batch in it. So a run that was stopped after any
@@ -9,72 +9,32 @@ but for the order of sums.
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from scbert.config import Optimizer
-from scbert.training.batches import MiniBatch
-from scbert.training.checkpoint import (
-    load_best,
-    load_checkpoint,
-    save_checkpoint,
-    tidy,
-)
+from scbert.training.checkpoint import load_best, load_checkpoint, save_checkpoint, tidy
+from scbert.training.descent import Descent
 from scbert.training.lock import only_trainer
 from scbert.training.prefetch import Prefetched
-from scbert.training.processes import (
-    add_up_gradients,
-    in_any_process,
-    require_same_weights,
-)
+from scbert.training.processes import in_any_process, require_same_weights
 from scbert.training.progress import HISTORY, Progress, rates, require_finite, truncate_lines
 from scbert.training.readout import Readout, Step
 from scbert.training.schedule import learning_rate
 from scbert.training.state import Checkpoint
 from scbert.training.stopping import Stopping, StopRequest
+from scbert.training.task import Task
 
 log = logging.getLogger(__name__)
 
 EXIT_STOPPED = 143  # 128 + SIGTERM, as shells say it
-UNIMPORTANT = {
-    "optimizer": {"checkpoints", "log_steps", "explosion"}
-}  # for the weights: may change
-
-
-@dataclass
-class Task:
-    """What to train, told to the loop by functions.
-
-    `plan(epoch)` gives the cells of each mini-batch of an epoch, `make(rows)` one of them;
-    `loss(model, batch, generator)` the sum of the loss and what it is a sum of (masked genes,
-    cells), with random numbers from the generator; `validate(stop)` the numbers of an epoch's
-    validation, which ends early if `stop.received`. `better` names the validation number that
-    chooses the best epoch: higher is better; None keeps the last one. `after_step(step)` is called
-    after each optimizer step; `name_cells(rows)` names the cells of a batch that broke the run.
-    A loss explodes against that of the first step, or `least_first_loss` if that is more: a model
-    that begins well has a small one.
-    """
-
-    model: nn.Module
-    plan: Callable[[int], Sequence[np.ndarray]]
-    make: Callable[[np.ndarray], MiniBatch]
-    loss: Callable[[nn.Module, MiniBatch, torch.Generator], tuple[Tensor, Tensor]]
-    validate: Callable[[StopRequest], dict[str, float]]
-    name_cells: Callable[[np.ndarray], list[str]]
-    better: str | None = None
-    patience: int | None = None
-    after_step: Callable[[int], None] = lambda step: None
-    identity: dict[str, Any] = field(default_factory=dict)
-    least_first_loss: float = 0.0
 
 
 def make_accelerator(settings: Optimizer) -> Accelerator:
@@ -133,21 +93,18 @@ def fit(
 
 
 class _Trainer:
-    """A task on its way: model, optimizer, and the state that a checkpoint holds."""
+    """A task on its way: the descent, and the state that a checkpoint holds."""
 
     def __init__(
         self, task: Task, settings: Optimizer, seed: int, accelerator: Accelerator, folder: Path
     ) -> None:
-        self.task, self.settings, self.seed = task, settings, seed
+        self.task, self.settings = task, settings
         self.accelerator, self.folder = accelerator, folder
-        self.model = task.model.to(accelerator.device)
-        self.trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        self.descent = Descent(task, settings, seed, accelerator)
         self.batches_per_step = settings.accumulation * accelerator.num_processes
         self.identity = {**task.identity, "batches_per_step": self.batches_per_step}
-        found = load_checkpoint(folder, self.model, self.optimizer, self.identity)
+        model, optimizer = self.descent.model, self.descent.optimizer
+        found = load_checkpoint(folder, model, optimizer, self.identity)
         self.state = found or Checkpoint()
         if found is not None:
             log.info("continuing after step %d, epoch %d", found.step, found.epochs_done + 1)
@@ -167,8 +124,8 @@ class _Trainer:
                 break
             self._train(epoch, self.task.plan(epoch))
             record = self._summary(epoch)
-            require_same_weights(self.model)
-            self.model.eval()
+            require_same_weights(self.descent.model)
+            self.descent.model.eval()
             with torch.no_grad():
                 record |= self.task.validate(self.stop)
             self.stop.agree()
@@ -182,12 +139,8 @@ class _Trainer:
         return self.task.patience is not None and waited >= self.task.patience
 
     def _train(self, epoch: int, plan: Sequence[np.ndarray]) -> None:
-        """Do the optimizer steps of an epoch that are left; each process takes its share of each.
-
-        The gradients of a step are sums over its batches and over processes, divided once by the
-        number of items of all of them: no mean of means, whatever the batches hold.
-        """
-        self.model.train()
+        """Do the optimizer steps of an epoch that are left; each process does its share of each."""
+        self.descent.model.train()
         steps = _cut(range(self.state.batches_done, len(plan)), self.batches_per_step)
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
         own = [plan[number] for step in steps for number in step[rank::n_processes]]
@@ -197,13 +150,14 @@ class _Trainer:
                 rate = learning_rate(self.settings, epoch, step[0] / len(plan))
                 done = Step(self.state.step + 1, epoch, rate)
                 for number, batch in zip(step[rank::n_processes], batches, strict=False):
-                    self._add_gradients(done, number, batch)
+                    self.descent.add_gradients(done, number, batch)
                     if self.stop.received:
                         break  # before the optimizer's step: it is done again after a restart
                 told, due = in_any_process(self.stop.received, self._is_due())
                 if told:
                     raise Stopping
-                self._step(done)
+                self.descent.take(done)
+                self._record(done)
                 self.state.batches_done = step[-1] + 1
                 self.state.sums.seconds += time.perf_counter() - started
                 self.state.sums.waited += batches.waited - waited
@@ -215,27 +169,7 @@ class _Trainer:
         silent = None if self.accelerator.is_main_process else True  # None: not on a terminal
         return tqdm(total=n_steps, leave=False, disable=silent)
 
-    def _add_gradients(self, step: Step, number: int, batch: MiniBatch) -> None:
-        """Add the gradients of a batch to those of the step; its loss stays on the device."""
-        draws = np.random.SeedSequence([self.seed, step.epoch, number]).generate_state(2, np.uint64)
-        torch.manual_seed(int(draws[0]))  # dropout
-        generator = torch.Generator().manual_seed(int(draws[1]))
-        with self.accelerator.autocast():
-            batch_here = batch.to(self.accelerator.device)
-            loss, n_items = self.task.loss(self.model, batch_here, generator)
-        loss.backward()
-        step.rows.append(batch.rows)
-        step.losses.append(torch.stack([loss.detach().float(), n_items.float()]))
-        step.tokens += int(batch.real_BG.sum())
-
-    def _step(self, step: Step) -> None:
-        items = torch.stack([torch.zeros(2, device=self.accelerator.device), *step.losses])
-        add_up_gradients(self.trained, items.sum(dim=0)[1])
-        step.norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = step.learning_rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+    def _record(self, step: Step) -> None:
         self.readout.unread.append(step)
         self.state.step, self.state.learning_rate = step.number, step.learning_rate
         self.task.after_step(step.number)
@@ -261,8 +195,8 @@ class _Trainer:
         self.readout.read(self.state)
         if self.accelerator.is_main_process:
             keep = self.settings.checkpoints.keep
-            state = (self.state, self.model, self.optimizer, self.identity)
-            save_checkpoint(self.folder, *state, keep)
+            tensors = (self.descent.model, self.descent.optimizer)
+            save_checkpoint(self.folder, self.state, *tensors, self.identity, keep)
         self.saved = time.monotonic()
 
     def _summary(self, epoch: int) -> dict[str, Any]:

@@ -1,0 +1,17 @@
+"""What every part of the configuration is made of: the section, and types that several use."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+Sequence = Literal["expressed_genes", "all_genes", "paper"]  # see training.batches.CellBatches
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,68 @@
+"""What a model says of cells, and how that is judged."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from scbert.config.base import Count, Section, Seed, Share
+
+
+class Annotate(Section):
+    """Annotation of new cells."""
+
+    tokens_per_batch: Count
+    novelty_score: Literal["max_probability", "energy", "distance", "cosine", "combined"]
+    false_unknown_rate: Share  # share of validation cells that the novelty threshold may refuse
+    label_error_rate: Share  # of validation cells, that a label of either level may have
+    min_gene_overlap: float = Field(ge=0, le=1)  # share of the model's genes in the query
+
+
+class Evaluate(Section):
+    """Scores and their intervals."""
+
+    bootstrap_samples: int = Field(ge=100)
+    confidence_level: Share
+    reliability_bins: int = Field(ge=2)
+    seed: Seed
+
+
+class Compare(Section):
+    """Baselines and controls, tuned on validation cells."""
+
+    methods: tuple[
+        Literal[
+            "majority",
+            "random",
+            "logistic_regression",
+            "logistic_regression_binned",
+            "linear_svm",
+            "nearest_neighbours",
+        ],
+        ...,
+    ]
+    c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty
+    class_weights: tuple[Literal["none", "balanced"], ...] = Field(
+        min_length=1
+    )  # of linear methods
+    neighbours_grid: tuple[Count, ...] = Field(min_length=1)
+    seed: Seed
+
+
+class Explain(Section):
+    """Which genes speak for each cell type, and whether that is true of the model."""
+
+    cells_per_type: int = Field(ge=2)  # at most, drawn at random; half of them rank, half test
+    steps: int = Field(ge=2)  # points from the mask to the cell, of integrated gradients
+    tokens_per_batch: Count  # padding included; memory as in training
+    min_expressed: Share  # of a type's cells that express a gene, for it to be ranked there
+    top_genes: Count  # of a type, that are held against markers and gene sets
+    heat_map_genes: Count  # of a type, in the figure
+    deletions: tuple[Count, ...] = Field(min_length=1)  # numbers of genes to remove
+    random_draws: Count  # of other genes for each removal
+    gene_sets: tuple[str, ...]  # GMT files; empty: none
+    max_genes_per_set: int = Field(ge=2)  # larger sets say little
+    markers: str  # PanglaoDB's list of markers; empty: none
+    marker_types: str  # table of labels and the list's cell types; empty: by name, or the best
+    bootstrap_samples: int = Field(ge=100)
+    confidence_level: Share
+    seed: Seed

@@ -1,0 +1,113 @@
+"""Where cells come from: the network, PanglaoDB, and the tables of the user."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
+
+from scbert.config.base import Count, Name, Section
+from scbert.config.sources import WEB, fetched_suffix, is_fetched
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$")]
+
+
+def _known_source(file: str) -> str:
+    if is_fetched(file):
+        fetched_suffix(file)
+    return file
+
+
+Source = Annotated[str, AfterValidator(_known_source)]
+Addresses = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Download(Section):
+    """How files are fetched from the network."""
+
+    user_agent: str  # sites answer 403 to scripts
+    attempts: Count  # at a file, each over all its addresses
+    wait: float = Field(ge=0)  # seconds before the second attempt; doubles each time, with jitter
+    max_wait: float = Field(ge=0)  # seconds
+    timeout: float = Field(gt=0)  # seconds without a byte
+    max_gb: float = Field(gt=0)  # 10^9 bytes of a file, also after decompression
+    drop_in: str  # folder in which the user puts files obtained elsewhere; empty: none
+    checksums: str  # table: the SHA-256 of each file when it came first
+
+
+class PanglaoDBAddresses(Section):
+    """Where PanglaoDB's files are: mirrors of each, in the order in which they are tried.
+
+    {sra} and {srs} are the accessions of a sample, {sample} is how PanglaoDB names its files:
+    {sra}_{srs}, or {sra} if it has no SRS accession (srs is then notused).
+    """
+
+    metadata: Addresses  # samples
+    cluster_sizes: Addresses  # cells of each cluster
+    cell_types: Addresses  # of each cluster
+    markers: Addresses  # genes of each cell type
+    counts: Addresses  # of one sample
+    clusters: Addresses  # of the cells of one sample
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_filled_in(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            if not address.startswith(WEB):
+                raise ValueError(f"{address!r} must start with {' or '.join(WEB)}")
+            try:
+                address.format(sra="SRA1", srs="SRS1", sample="SRA1_SRS1")
+            except (KeyError, IndexError, ValueError) as error:
+                raise ValueError(
+                    f"{address!r} can hold {{sra}}, {{srs}} and {{sample}}, nothing else in braces"
+                ) from error
+        return addresses
+
+
+class PanglaoDB(Section):
+    """Which PanglaoDB samples become the corpus."""
+
+    urls: PanglaoDBAddresses
+    species: str
+    protocols: tuple[str, ...]  # as PanglaoDB spells them
+    tissues: tuple[str, ...]  # as PanglaoDB spells them; empty: all
+    exclude_tissues: tuple[str, ...]
+    include_tumour: bool
+    include_cell_line: bool
+    exclusions: str  # table of accessions that must not enter, with the reason
+
+
+class Corpus(Section):
+    """The unlabelled cells for vocabulary, gene2vec and pretraining."""
+
+    name: Name
+    source: Literal["samples", "panglaodb"]
+    samples: str  # table of files, see class CorpusSample; used if source is samples
+    panglaodb: PanglaoDB
+
+
+class CorpusSample(Section):
+    """A line of the table of the corpus: a file of unlabelled cells."""
+
+    sample: Name
+    file: Source  # a path, package:NAME/FILE, or http(s)://
+    matrix: str  # auto, X, raw.X or layers/NAME
+    scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
+    sha256: Sha256  # of the file; empty: not known beforehand
+
+
+class Dataset(Section):
+    """A line of the table of datasets."""
+
+    dataset: Name
+    file: Source  # .h5ad, .h5 or folder of 10x, .csv, .RData; as path, package:NAME/FILE or http(s)://
+    matrix: str  # auto, X, raw.X or layers/NAME
+    scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
+    label_key: str  # column of obs: the cell type
+    batch_key: str  # column of obs: donor, laboratory, ...; empty: split cells, not batches
+    library_size_key: str  # column of obs: all counts of the cell; empty: the sum over the matrix
+    in_corpus: Literal["yes", "no"]  # do the training cells, without labels, join the corpus?
+    ontology: str  # table cell_type -> Cell Ontology id; empty: none
+
+    @property
+    def joins_corpus(self) -> bool:
+        """Whether the training cells join the corpus."""
+        return self.in_corpus == "yes"

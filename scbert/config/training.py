@@ -1,0 +1,132 @@
+"""The network, and how it is trained."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from scbert.config.base import Count, Section, Seed, Share
+
+
+class Network(Section):
+    """The Performer encoder."""
+
+    dim: Count  # width of a gene
+    depth: Count  # layers
+    heads: Count
+    dim_head: Count  # width of a head
+    n_features: Count  # random features of FAVOR+
+    ff_mult: Count  # hidden width of the feed-forward layer / dim
+    attention: Literal["performer", "exact"]  # FAVOR+, or softmax attention
+    stabilizer: Literal["head", "cell"]  # the maximum taken from key features: over a head, or all
+    qk_rms: float | None = Field(gt=0)  # of each query and key of a head; null: as they come
+    dropout: float = Field(ge=0, lt=1)
+    gene_identity: Literal["frozen", "trainable"]  # gene2vec vectors
+
+    @model_validator(mode="after")
+    def _dim_divides(self) -> Self:
+        if self.dim % self.heads or self.dim % 4:
+            raise ValueError(
+                f"dim is {self.dim}, but it must be a multiple of heads ({self.heads}) and of 4 "
+                "(the heads of the pooling): choose another dim or number of heads"
+            )
+        return self
+
+
+class Restarts(Section):
+    """The original's learning rate: one value per epoch, in cycles of warm-up and cosine."""
+
+    first_cycle: Count  # epochs
+    warmup: int = Field(ge=0)  # epochs, of each cycle
+    cycle_factor: float = Field(ge=1)  # a cycle's epochs after warm-up / those of the one before
+    peak_factor: float = Field(gt=0, le=1)  # a cycle's peak / that of the one before
+    minimum: float = Field(ge=0)  # learning rate
+
+    @model_validator(mode="after")
+    def _cycles_fall(self) -> Self:
+        if self.first_cycle <= self.warmup:
+            raise ValueError(
+                f"first_cycle is {self.first_cycle} and warmup {self.warmup}, but a cycle must be "
+                "longer than its warm-up: choose a longer first_cycle"
+            )
+        return self
+
+
+class Checkpoints(Section):
+    """When the state of a training is written; at the end of each epoch it always is."""
+
+    steps: int = Field(ge=0)  # optimizer steps from one to the next; 0: not by steps
+    minutes: float = Field(ge=0)  # from one to the next; 0: not by time
+    keep: Count  # the newest so many, and the best
+
+
+class Optimizer(Section):
+    """AdamW; per step a linear warm-up, then a cosine to zero, or per epoch `restarts`."""
+
+    epochs: Count
+    learning_rate: float = Field(gt=0)  # peak
+    warmup: float = Field(ge=0, lt=1)  # share of all steps; not used with restarts
+    restarts: Restarts | None
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(gt=0)
+    tokens_per_batch: Count  # padding included
+    accumulation: Count  # batches per optimizer step, of each process
+    precision: Literal["no", "bf16"]  # of accelerate's autocast
+    explosion: float = Field(gt=1)  # a step's loss / that of the first step, that stops the run
+    log_steps: Count  # optimizer steps from one line of progress to the next
+    checkpoints: Checkpoints
+
+
+class Pretrain(Section):
+    """Masked-expression pretraining."""
+
+    mask_prob: Share  # share of the expressed genes of a cell
+    replace_prob: float = Field(gt=0, le=1)  # share of those that the network sees as MASK
+    validation_by: Literal["cell", "sample"]  # hold out cells of each sample, or whole studies
+    validation_fraction: Share  # of the cells
+    bootstrap_samples: int = Field(ge=100)  # of the held-out cells, for the interval of the skill
+    confidence_level: Share
+    redraw_interval: int = Field(ge=0)  # optimizer steps between new projections; 0: never
+    optimizer: Optimizer
+    seed: Seed
+
+
+class Head(Section):
+    """What names the cell types: all that is needed to build it again."""
+
+    head: Literal["pooled", "conv", "hybrid", "hybrid_conv"]  # attention pooling; the paper's; a
+    # linear model of expression and one of these
+    hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Lora(Section):
+    """Low-rank additions to the encoder's weights (Hu et al. 2022)."""
+
+    rank: Count
+    alpha: float = Field(gt=0)  # the addition is multiplied by alpha / rank
+
+
+class Finetune(Head):
+    """Supervised fine-tuning."""
+
+    train: Literal["all", "last", "head", "lora", "original"]  # of the encoder, beside the head
+    last_layers: Count  # used if train is last
+    lora: Lora  # used if train is lora
+    gene_identity: Literal["keep", "frozen", "trainable", "residual"]  # the gene vectors; keep: as
+    # network.gene_identity says if train is all, else frozen
+    linear: Literal["frozen", "trainable"]  # the linear half of the hybrid head
+    linear_rate: float = Field(gt=0, le=1)  # its learning rate / that of the rest
+    encoder_loss: float = Field(ge=0, le=1)  # part of the hybrid's loss that is its encoder half's
+    variable_genes: Count | None  # genes that may be tokens, chosen on training cells; null: all
+    loss: Literal["cross_entropy", "focal"]
+    focal_gamma: float = Field(ge=0)  # used if loss is focal
+    class_balance: Literal["none", "balanced", "effective"]  # weights of the cells by their type
+    effective_beta: Share  # used if class_balance is effective
+    logit_adjustment: float = Field(ge=0)  # tau of Menon et al. 2021; 0: none
+    label_smoothing: float = Field(ge=0, lt=1)
+    c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty of
+    # the logistic regression that is fitted beside the model
+    class_weights: tuple[Literal["none", "balanced"], ...] = Field(min_length=1)  # of its types
+    optimizer: Optimizer
+    patience: Count  # epochs without a better validation macro F1
+    seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each

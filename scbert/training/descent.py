@@ -1,0 +1,57 @@
+"""Optimizer steps: the gradients of mini-batches are added up, over processes too, and applied."""
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from scbert.config import Optimizer
+from scbert.training.batches import MiniBatch
+from scbert.training.processes import add_up_gradients
+from scbert.training.readout import Step
+from scbert.training.task import Task
+
+
+class Descent:
+    """A task's model and AdamW on those of its weights that are trained.
+
+    Every draw follows from the seed, the number of the epoch and the number of the batch in it.
+    """
+
+    def __init__(
+        self, task: Task, settings: Optimizer, seed: int, accelerator: Accelerator
+    ) -> None:
+        self.task, self.settings, self.seed = task, settings, seed
+        self.accelerator = accelerator
+        self.model = task.model.to(accelerator.device)
+        self.trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+
+    def add_gradients(self, step: Step, number: int, batch: MiniBatch) -> None:
+        """Add the gradients of a batch to those of the step; its loss stays on the device."""
+        draws = np.random.SeedSequence([self.seed, step.epoch, number]).generate_state(2, np.uint64)
+        torch.manual_seed(int(draws[0]))  # dropout
+        generator = torch.Generator().manual_seed(int(draws[1]))
+        with self.accelerator.autocast():
+            batch_here = batch.to(self.accelerator.device)
+            loss, n_items = self.task.loss(self.model, batch_here, generator)
+        loss.backward()
+        step.rows.append(batch.rows)
+        step.losses.append(torch.stack([loss.detach().float(), n_items.float()]))
+        step.tokens += int(batch.real_BG.sum())
+
+    def take(self, step: Step) -> None:
+        """Move the weights by the gradients; all processes must call this together.
+
+        Gradients are sums over batches and over processes, divided once by the number of items of
+        all of them: no mean of means, whatever the batches hold.
+        """
+        items = torch.stack([torch.zeros(2, device=self.accelerator.device), *step.losses])
+        add_up_gradients(self.trained, items.sum(dim=0)[1])
+        step.norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = step.learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()

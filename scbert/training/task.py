@@ -1,0 +1,42 @@
+"""What the training loop is told: a model, its cells, its loss and how an epoch is judged."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scbert.training.batches import MiniBatch
+from scbert.training.stopping import StopRequest
+
+# Settings that a run may continue with other values of: the weights do not depend on them.
+UNIMPORTANT = {"optimizer": {"checkpoints", "log_steps", "explosion"}}
+
+
+@dataclass
+class Task:
+    """What to train, told to the loop by functions.
+
+    `plan(epoch)` gives the cells of each mini-batch of an epoch, `make(rows)` one of them;
+    `loss(model, batch, generator)` the sum of the loss and what it is a sum of (masked genes,
+    cells), with random numbers from the generator; `validate(stop)` the numbers of an epoch's
+    validation, which ends early if `stop.received`. `better` names the validation number that
+    chooses the best epoch: higher is better; None keeps the last one. `after_step(step)` is called
+    after each optimizer step; `name_cells(rows)` names the cells of a batch that broke the run.
+    A loss explodes against that of the first step, or `least_first_loss` if that is more: a model
+    that begins well has a small one.
+    """
+
+    model: nn.Module
+    plan: Callable[[int], Sequence[np.ndarray]]
+    make: Callable[[np.ndarray], MiniBatch]
+    loss: Callable[[nn.Module, MiniBatch, torch.Generator], tuple[Tensor, Tensor]]
+    validate: Callable[[StopRequest], dict[str, float]]
+    name_cells: Callable[[np.ndarray], list[str]]
+    better: str | None = None
+    patience: int | None = None
+    after_step: Callable[[int], None] = lambda step: None
+    identity: dict[str, Any] = field(default_factory=dict)
+    least_first_loss: float = 0.0
