@@ -61,8 +61,9 @@ bench-pretraining: $(VENV)/.dev  ## pretraining on the cells of POOL, without an
 # DATA: folder of labelled files (benchmarks/annotation_tasks.py); PRETRAINED: benchmarks/pool_small.yaml says how it is made.
 ANNOTATION = $(BIN)/python benchmarks/annotation.py $(DATA) --pretrained $(PRETRAINED)
 bench-annotation: $(VENV)/.dev  ## accuracy beside baselines, by folds, donors and studies: hours; docs/results/annotation.md
-	$(ANNOTATION) --config benchmarks/annotation.yaml --out results/annotation --tasks pbmc3k pbmc3k_to_pbmc8k panc8
+	$(ANNOTATION) --config benchmarks/annotation.yaml --out results/annotation --tasks pbmc3k pbmc3k_to_pbmc8k
 	$(ANNOTATION) --config benchmarks/annotation_kang.yaml --out results/annotation_kang --tasks kang
+	$(ANNOTATION) --config benchmarks/annotation_panc8.yaml --out results/annotation_panc8 --tasks panc8
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml
