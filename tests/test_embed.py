@@ -16,6 +16,7 @@ from scbert.steps.annotate import annotate, annotate_file
 from scbert.steps.embed import HEAD, MEAN, embed, embed_file
 from scbert.steps.inspect_query import inspect_query
 from scbert.steps.models import list_models
+from scbert.steps.tokens import LEAST_OVERLAP
 from scbert.training.bundle import load_bundle
 
 
@@ -190,3 +191,15 @@ def test_models_of_a_folder_without_any(tmp_path):
     with pytest.raises(ValueError, match="there is no model at or below"):
         list_models(tmp_path)
     assert invoke("models", tmp_path / "nowhere").exit_code == 1
+
+
+def test_embed_by_a_pretrained_model_needs_as_many_genes_as_annotate(query, toy_run, config):
+    """A mean over three genes of eighty would be a vector of what was measured, not of the cell."""
+    assert config.annotate.min_gene_overlap == LEAST_OVERLAP
+    known = load_bundle(toy_run.pretrained).genes.symbol
+    few = query[:, query.var_names.isin(known[:3])].copy()
+    few = few[np.asarray(few.X.sum(axis=1)).ravel() > 0].copy()
+    with pytest.raises(
+        ValueError, match=r"only 3 of the 80 genes that the model uses \(3.8%\), 5%"
+    ):
+        embed(few, toy_run.pretrained)

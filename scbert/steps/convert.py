@@ -16,6 +16,7 @@ from scbert.config import Head, Network
 from scbert.files import publish, sha256_of
 from scbert.network.original import OriginalSizes, read_sizes, rename_weights
 from scbert.provenance import provenance
+from scbert.steps.tokens import LEAST_OVERLAP
 from scbert.training.bundle import save_bundle
 from scbert.training.new_models import empty_model
 
@@ -28,7 +29,7 @@ NORMALIZATION = {"target_sum": 10_000, "denominator": "vocabulary"}  # preproces
 ANNOTATE = {  # of our own: the original compares no genes and annotates cell by cell
     "tokens_per_batch": 65_536,
     "false_unknown_rate": 0.0,
-    "min_gene_overlap": 0.05,
+    "min_gene_overlap": LEAST_OVERLAP,
 }
 # Nobody calibrated it: confidence is the plain softmax, and no cell is refused, for the novelty
 # score never exceeds 1. Annotation knows it by the number of validation cells, and says so.

@@ -11,7 +11,7 @@ import numpy as np
 from scbert.cells.genes import GeneMatch, gene_names
 from scbert.cells.query import Query, open_query
 from scbert.cells.scale import scale_of_parts
-from scbert.steps.tokens import QueryTokens, match_query, overlap, tokens_for
+from scbert.steps.tokens import QueryTokens, least_overlap, match_query, overlap, tokens_for
 from scbert.training.bundle import Bundle, load_bundle
 
 Row = tuple[str, str]
@@ -108,7 +108,7 @@ def _add_genes(match: GeneMatch, bundle: Bundle, found: Inspection) -> None:
         "vocabulary genes not in the file", _with_examples(bundle.genes.symbol[missing].tolist())
     )
     n, of = overlap(match, bundle)
-    needed = bundle.config.get("annotate", {}).get("min_gene_overlap", 0)
+    needed = least_overlap(bundle)
     found.add("genes that the model uses", f"{n:,} of {of:,} ({n / of:.1%}; {needed:.0%} needed)")
 
 

@@ -18,6 +18,8 @@ from scbert.training.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
+LEAST_OVERLAP = 0.05  # as annotate.min_gene_overlap in config/config.yaml, where a model names none
+
 
 @dataclass(frozen=True)
 class TokenPart:
@@ -135,6 +137,11 @@ def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
     return int(learned[match.measured].sum()), int(learned.sum())
 
 
+def least_overlap(bundle: Bundle) -> float:
+    """Return the share of its genes that a model needs; one that is only pretrained names none."""
+    return bundle.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
+
+
 def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
     """Refuse cells of which too few of the model's genes were measured.
 
@@ -143,7 +150,7 @@ def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
     ValueError
         With both numbers, and examples of genes that the model does not know.
     """
-    needed = bundle.config.get("annotate", {}).get("min_gene_overlap", 0)  # pretrained only: none
+    needed = least_overlap(bundle)
     found, n_used = overlap(match, bundle)
     if found < needed * n_used or found == 0:
         unknown = ", ".join(match.unmatched[:3])
