@@ -92,6 +92,18 @@ def fit_baseline(
     ValueError
         If the training cells have only one type, or the method is unknown.
     """
+    candidates = fit_candidates(method, train, settings, n_bins)
+    better = minus_loss if method in LINEAR else macro_f1
+    best = max(candidates, key=lambda setting: better(candidates[setting], validation))  # the first
+    kind = "control" if method in CONTROLS else "baseline"
+    score = macro_f1(candidates[best], validation)
+    return Baseline(method, TITLES[method], kind, best, score, candidates[best])
+
+
+def fit_candidates(
+    method: str, train: LabelledCells, settings: Compare, n_bins: int
+) -> dict[str, Any]:
+    """Fit a method with each setting of its grid; return the estimators by setting."""
     types = np.unique(train.cell_types)
     if len(types) < 2:
         raise ValueError(
@@ -99,25 +111,25 @@ def fit_baseline(
             "classifier needs at least two to tell apart. Check the labels of the dataset."
         )
     grid = _grid(method, settings, len(train.cell_types))
-    fitted = [
-        _estimator(method, candidate, settings.seed, n_bins).fit(train.expression, train.cell_types)
+    return {
+        _describe(method, candidate, grid, settings.seed): _estimator(
+            method, candidate, settings.seed, n_bins
+        ).fit(train.expression, train.cell_types)
         for candidate in grid
-    ]
-    better = _minus_loss if method in LINEAR else _macro_f1
-    best = int(np.argmax([better(estimator, validation) for estimator in fitted]))  # the first
-    kind = "control" if method in CONTROLS else "baseline"
-    setting = _describe(method, grid[best], grid, settings.seed)
-    score = _macro_f1(fitted[best], validation)
-    return Baseline(method, TITLES[method], kind, setting, score, fitted[best])
+    }
 
 
-def _macro_f1(estimator: Any, cells: LabelledCells) -> float:
+def macro_f1(estimator: Any, cells: LabelledCells) -> float:
+    """Return the macro F1 of what an estimator says of cells."""
     classes = sorted({*estimator.classes_, *cells.cell_types})
     return scores(cells.cell_types, estimator.predict(cells.expression), classes)["macro_f1"]
 
 
-def _minus_loss(estimator: Any, cells: LabelledCells) -> float:
-    """Judge by the margins; cells of types that were not trained tell no candidate from another."""
+def minus_loss(estimator: Any, cells: LabelledCells) -> float:
+    """Return minus the balanced loss of a linear estimator's margins.
+
+    Cells of types that it was not trained on are left out: they tell no candidate from another.
+    """
     known = np.isin(cells.cell_types, estimator.classes_)
     if not known.any():
         return 0.0
