@@ -1,6 +1,5 @@
 """Files of Cell Ranger, read here and by `scbert annotate`."""
 
-import builtins
 import gzip
 import logging
 
@@ -73,24 +72,9 @@ def test_read_cells_of_a_10x_folder_of_version_2(tmp_path, zipped):
     check(read_cells(write_folder(tmp_path / "10x", "genes.tsv", zipped, columns=2)), n_genes=3)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # scanpy imports what others deprecate
 @pytest.mark.parametrize("version", [2, 3])
 def test_read_cells_of_a_10x_h5_file(tmp_path, version):
     check(read_cells(write_h5(tmp_path / "a.h5", version)), n_genes=2 if version == 3 else 3)
-
-
-def test_read_cells_of_h5_without_scanpy_says_how_to_get_it(tmp_path, monkeypatch):
-    original = builtins.__import__
-
-    def without(name, *more, **kwargs):
-        if name == "scanpy":
-            raise ImportError(name)
-        return original(name, *more, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=r"pip install 'scbert-end-to-end\[workflow\]'"):
-        read_cells(write_h5(tmp_path / "a.h5"))
-    check(read_cells(write_folder(tmp_path / "10x")))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from scipy import sparse
 
 from scbert.cells.parts import Parts, parts_in_memory
 from scbert.cells.scale import Scale, guess_scale
-from scbert.cells.tenx import read_10x_folder, read_10x_h5
+from scbert.cells.tenx import read_10x_folder
+from scbert.cells.tenx_h5 import read_10x_h5
 from scbert.files import publish
 
 log = logging.getLogger(__name__)
