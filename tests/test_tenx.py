@@ -101,6 +101,18 @@ def test_a_matrix_that_declares_another_size_is_refused_before_it_is_read(tmp_pa
         read_cells(folder)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("end", ["", "\n\n", " ", "\t", "x", " 7"])
+def test_a_last_line_that_does_not_end_is_read(tmp_path, zipped, end):
+    """scipy's mmread dies of such a line (a segmentation fault) if anything follows its number."""
+    folder = write_folder(tmp_path / "10x", zipped=zipped)
+    path = folder / ("matrix.mtx" + ".gz" * zipped)
+    text = (gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()).rstrip()
+    text += end.encode()
+    path.write_bytes(gzip.compress(text, mtime=0) if zipped else text)
+    check(read_cells(folder))
+
+
 def test_files_without_genes_and_of_other_kinds_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.test_tenx.KINDS", ["Antibody Capture"] * 3)
     with pytest.raises(ValueError, match="no features of type 'Gene Expression'"):

@@ -3,7 +3,9 @@
 Only features of type 'Gene Expression' are kept: antibodies and guides are no genes.
 """
 
+import gzip
 import logging
+from io import BufferedIOBase
 from pathlib import Path
 
 import anndata as ad
@@ -41,7 +43,8 @@ def read_10x_folder(folder: Path) -> ad.AnnData:
                 f"{matrix.name} declares {rows} x {columns}, but there are {len(features)} "
                 f"features and {len(barcodes)} barcodes"
             )
-        counts = sparse.csr_matrix(mmread(matrix).T)
+        with _Ended(matrix) as text:
+            counts = sparse.csr_matrix(mmread(text).T)
     except Exception as error:
         raise ValueError(
             f"{folder} cannot be read as a folder of Cell Ranger ({error!r}). Give a complete one."
@@ -52,6 +55,25 @@ def read_10x_folder(folder: Path) -> ad.AnnData:
     kept = which_are_genes(kinds.to_numpy(), folder)
     matrix = sparse.csr_matrix(counts, dtype=np.float32)[:, kept]
     return ad.AnnData(matrix, obs=pd.DataFrame(index=barcodes), var=genes[kept])
+
+
+class _Ended(BufferedIOBase):
+    """A text that ends its last line: of one that does not, mmread reads beyond the memory."""
+
+    def __init__(self, path: Path) -> None:
+        packed = path.suffix == ".gz"
+        self.text = gzip.open(path) if packed else path.open("rb")  # noqa: SIM115  see close
+        self.ended = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        some = self.text.read(size)
+        if not some and not self.ended:
+            self.ended, some = True, b"\n"
+        return some
+
+    def close(self) -> None:
+        self.text.close()
+        super().close()
 
 
 def _find(folder: Path, *names: str) -> Path:
