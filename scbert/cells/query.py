@@ -111,10 +111,16 @@ def open_query(
 
 def read_whole(path: Path) -> ad.AnnData:
     """Read a file that cannot be read in parts, and warn if it is large; see `read_cells`."""
-    files = path.iterdir() if path.is_dir() else [path] if path.exists() else []
+    if path.exists():
+        _say_that_it_is_whole(path)
+    return read_cells(path)
+
+
+def _say_that_it_is_whole(path: Path) -> None:
+    files = path.iterdir() if path.is_dir() else [path]
     gb = sum(file.stat().st_size for file in files) / 1e9
     log.info(
-        "%s is read as a whole: only .h5ad (of anndata 0.8 or newer) and 10x .h5 are not", path
+        "%s (%.2f GB) is no .h5ad of anndata 0.8 or newer and no 10x .h5: read whole", path, gb
     )
     if gb > LARGE_GB:
         log.warning(
@@ -123,7 +129,6 @@ def read_whole(path: Path) -> ad.AnnData:
             "write it as .h5ad with anndata 0.8 or newer: these are read a part at a time.",
             *(path, gb),
         )
-    return read_cells(path)
 
 
 def _check(cells: pd.Index, columns: list[str], needed: list[str], name: str) -> None:

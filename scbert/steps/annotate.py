@@ -108,8 +108,13 @@ def annotate_file(
 
 def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
-    test = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
-    result = annotate(test, model, matrix="X", library_size_key="library_size", name=str(counts))
+    annotate_part("test", counts, split, model, predictions)
+
+
+def annotate_part(part: str, counts: Path, split: Path, model: Path, predictions: Path) -> None:
+    """Annotate the cells of a part of a dataset, without letting the model see a label."""
+    cells = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), part)
+    result = annotate(cells, model, matrix="X", library_size_key="library_size", name=str(counts))
     write_cells(predictions, result)
 
 
