@@ -21,10 +21,8 @@ from annotation_speed import PAPER, TINY, write_model
 from network import peak_gb
 
 from scbert.cells.counts import read_cells, write_cells
-from scbert.cells.query import query_in_memory
 from scbert.config import Network
-from scbert.steps.annotate import annotate_file, call, finetuned
-from scbert.steps.results import joined
+from scbert.steps.annotate import annotate, annotate_file
 
 GENES, GENES_KNOWN = 2_000, 100
 CELLS_AT_ONCE = 20_000
@@ -60,9 +58,7 @@ def annotate_here(way: str, query: Path, model: Path, out: Path) -> None:
     if way == "in parts":
         annotate_file(query, model, out)
     else:
-        cells = read_cells(query)
-        found = call(query_in_memory(cells, "X", [], str(query)), finetuned(model), "", "")
-        write_cells(out, joined(cells, found, []))
+        write_cells(out, annotate(read_cells(query), model, name=str(query)))
     seconds = time.perf_counter() - started
     gb = {"peak_gb": round(peak_gb(), 2), "imports_gb": round(imported, 2)}
     print(json.dumps({"way": way, "seconds": round(seconds, 1), **gb}))

@@ -198,10 +198,12 @@ def test_scores_without_test_are_named_as_those_of_the_validation_cells(untested
 
 def test_the_card_without_test_says_that_nothing_was_held_out(untested):
     card = (untested.out / "README.md").read_text()
-    assert "## Nothing was held out\n" + NO_TEST in card
+    assert "## Nothing was held out\n\n" + NO_TEST in card
     assert "scbert evaluate ALL TEST.h5ad --label-key KEY" in card
     assert "## Scores on the validation cells, no test scores\n" in card
     assert "| method | accuracy, validation | macro F1, validation | balanced" in card
+    assert "| B cell | 20 | 10 |" in card
+    assert "- Logistic regression on bins: Bins as scBERT sees them." in card
     assert "No batch is in both parts: train donor" in card
     assert "was not measured" in card
     assert "test cells" not in card

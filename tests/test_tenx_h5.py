@@ -14,12 +14,10 @@ from scbert.cells import hdf5, parts, query
 from scbert.cells.counts import read_cells, write_cells
 from scbert.cells.hdf5 import list_in, read_names
 from scbert.cells.parts import Parts
-from scbert.cells.query import query_in_memory
 from scbert.steps import annotate as step
-from scbert.steps.annotate import annotate_file, call, finetuned
+from scbert.steps.annotate import annotate, annotate_file
 from scbert.steps.embed import embed, embed_file
 from scbert.steps.inspect_query import inspect_query
-from scbert.steps.results import joined
 from tests.test_query import everything
 
 NUMBERS = {"data": np.int32, "indices": np.int64, "indptr": np.int64}  # as Cell Ranger has them
@@ -106,9 +104,8 @@ def test_annotate_file_of_10x_in_parts_writes_what_it_writes_in_memory(
     cells, toy_run, tmp_path, monkeypatch, version, at_once
 ):
     path = write_10x(tmp_path / "q.h5", cells, version)
-    whole, model = read_cells(path), finetuned(toy_run.model)
-    new = call(query_in_memory(whole, "X", [], str(path)), model, "", "")
-    write_cells(tmp_path / "memory.h5ad", joined(whole, new, []))
+    whole = annotate(read_cells(path), toy_run.model, name=str(path))
+    write_cells(tmp_path / "memory.h5ad", whole)
     monkeypatch.setattr(parts, "CELLS_AT_ONCE", at_once)
     annotate_file(path, toy_run.model, tmp_path / "parts.h5ad")
     expected, found = (everything(tmp_path / f"{name}.h5ad") for name in ("memory", "parts"))

@@ -12,16 +12,13 @@ tags: [single-cell, cell-type-annotation, scbert]
 ---
 """
 LIMITS = """## Limits
-- {scores}
+- The scores hold for cells like the test cells: same tissue, technology and labelling. A new study
+  can be harder.
 - Types that are not listed above cannot be named. Cells whose novelty score exceeds the threshold
   are flagged as unknown; the threshold refuses {rate:.0%} of known cells and was not tuned to find
   new types.
 - Human genes only.
 """
-TESTED = """\
-The scores hold for cells like the test cells: same tissue, technology and labelling. A new study
-  can be harder."""
-UNTESTED = "How well the model names cells that it has not seen was not measured."
 
 
 def write_model_card(
@@ -40,7 +37,7 @@ def write_model_card(
             _methods(rivals),
             _types(scores, rivals),
             _calibration(calibration, scores),
-            LIMITS.format(scores=TESTED, rate=calibration["false_unknown_rate"]),
+            LIMITS.format(rate=calibration["false_unknown_rate"]),
             _use(model),
         ]
     )
@@ -58,18 +55,12 @@ def _interval(score: dict[str, Any]) -> str:
 
 
 def _data(data: dict[str, Any], config: dict[str, Any], scores: dict[str, Any]) -> str:
-    cells = config["cells"]
+    network, cells = config["network"], config["cells"]
     return (
         f"Trained on {cells['train']} cells of {data['source']} (sha256 {data['sha256']}); epoch "
         "and "
         f"calibration chosen on {cells['validation']} others, scored once on {scores['n_test']} "
-        f"test cells.\n{_network(config)}"
-    )
-
-
-def _network(config: dict[str, Any]) -> str:
-    network = config["network"]
-    return (
+        f"test cells.\n"
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.\n"
         f"Commit {config['provenance']['commit'] or 'not recorded'}.\n"
@@ -131,63 +122,3 @@ def _calibration(calibration: dict[str, Any], evaluation: dict[str, Any]) -> str
 
 def _use(model: Path) -> str:
     return f"## Use\n```\nscbert annotate QUERY.h5ad --model {model.name} --out OUT.h5ad\n```\n"
-
-
-def write_card_without_test(model: Path, comparison: Path, quality: Path, card: Path) -> None:
-    """Write the card of a model of which no cell was held out: it has no test scores, and says so.
-
-    Parameters
-    ----------
-    comparison
-        As `compare_on_validation` writes it.
-    """
-    config, scores = read_json(model / "config.json"), read_json(comparison)
-    calibration, data = read_json(model / "calibration.json"), read_json(quality)
-    text = "\n".join(
-        [
-            FRONT_MATTER,
-            f"# scBERT for {config['dataset']}, seed {config['seed']}\n",
-            f"Trained on {config['cells']['train']} cells of {data['source']} (sha256 "
-            f"{data['sha256']}); epoch and calibration chosen on {config['cells']['validation']} "
-            f"others.\n{_network(config)}",
-            f"## Nothing was held out\n{scores['caution']} Judge the model by labelled cells that "
-            "it has not seen, best of another study:\n"
-            f"```\nscbert evaluate {model.name} TEST.h5ad --label-key KEY\n```\n",
-            _split_without_test(scores["parts"]),
-            _methods_on_validation(scores),
-            f"## Calibration\nTemperature {calibration['temperature']:.2f}, fitted on "
-            f"{calibration['validation_cells']} validation cells. The calibration error of other "
-            "cells was not measured.\n",
-            LIMITS.format(scores=UNTESTED, rate=calibration["false_unknown_rate"]),
-            _use(model),
-        ]
-    )
-    with publish(card) as unfinished:
-        unfinished.write_text(text)
-
-
-def _split_without_test(parts: dict[str, Any]) -> str:
-    train, validation = parts["train"], parts["validation"]
-    shared = set(train["batches"]) & set(validation["batches"])
-    if shared or not train["batches"]:
-        how = "The cells of each type were divided at random."
-    else:
-        listed = [f"{part} {', '.join(parts[part]['batches'])}" for part in parts]
-        how = f"No batch is in both parts: {'; '.join(listed)}."
-    rows = [
-        (name, *(str(part["cell_types"].get(name, 0)) for part in (train, validation)))
-        for name in sorted({*train["cell_types"], *validation["cell_types"]})
-    ]
-    header = ("cell type", "training cells", "validation cells")
-    return f"## Split\n{how}\n\n{_table(header, rows)}"
-
-
-def _methods_on_validation(comparison: dict[str, Any]) -> str:
-    metrics = ("accuracy", "macro_f1", "balanced_accuracy")
-    rows = [
-        (entry["title"], *(f"{entry[f'validation_{metric}']:.3f}" for metric in metrics))
-        for entry in comparison["methods"]
-    ]
-    titles = ("accuracy", "macro F1", "balanced accuracy")
-    header = ("method", *(f"{title}, validation" for title in titles))
-    return f"## Scores on the validation cells, no test scores\n{_table(header, rows)}"

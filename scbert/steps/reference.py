@@ -28,12 +28,13 @@ from scbert.config import (
 )
 from scbert.files import only_one, publish, read_json, sha256_of, write_json
 from scbert.steps.annotate import annotate_part, annotate_test_cells
-from scbert.steps.card import write_card_without_test, write_model_card
+from scbert.steps.card import write_model_card
 from scbert.steps.compare import compare, compare_on_validation
 from scbert.steps.evaluate import evaluate_scores
 from scbert.steps.finetune import finetune
 from scbert.steps.read import read_counts, split_cells
 from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.steps.untested_card import write_untested_card
 from scbert.training.bundle import Bundle, load_bundle
 
 log = logging.getLogger(__name__)
@@ -294,5 +295,5 @@ def _judge_without_test(work: Work, config: Config) -> dict[str, Any]:
     settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
     compare_on_validation(expression, work.split, work.predictions, work.comparison, settings)
     quality, card = work.data / "quality.json", work.model / "README.md"
-    write_card_without_test(work.model, work.comparison, quality, card)
+    write_untested_card(work.model, work.comparison, quality, card)
     return read_json(work.comparison)
