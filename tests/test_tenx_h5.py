@@ -1,6 +1,7 @@
 """Files .h5 of Cell Ranger: what scanpy reads, a part at a time, and what is refused."""
 
 import logging
+import sys
 from pathlib import Path
 
 import anndata as ad
@@ -88,6 +89,12 @@ def test_read_10x_h5_is_what_scanpy_reads(cells, tmp_path, version):
     assert found.var_names.tolist() == expected.var.gene_ids.tolist()
     assert found.var.gene_symbols.tolist() == expected.var_names.tolist()
     assert found.n_vars == 80
+
+
+def test_read_10x_h5_needs_no_scanpy(cells, tmp_path, monkeypatch):
+    """A plain pip install has none."""
+    monkeypatch.setitem(sys.modules, "scanpy", None)
+    assert read_cells(write_10x(tmp_path / "q.h5", cells)).shape == (45, 80)
 
 
 def test_read_10x_h5_takes_text_of_any_length(cells, tmp_path, monkeypatch):
