@@ -164,6 +164,22 @@ def test_finetune_and_evaluate_show_scores_beside_the_control(invoke, query, toy
     assert (tmp_path / "evaluation.json").exists()
 
 
+def test_finetune_without_test_shows_no_test_score(invoke, query, toy_run, tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    made = ["--pretrained", toy_run.pretrained, "--config", tmp_path / "small.yaml", "--seed", 3]
+    model = tmp_path / "MODEL"
+    result = invoke(
+        "finetune", query, "--label-key", "cell_type", *made, "--no-test", "--out", model
+    )
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stdout.split())
+    assert "MODEL: no test cells; 6 validation cells" in said
+    assert "macro F1, validation" in said
+    assert ", test" not in said
+    assert "No cell was held out, so there is no test score." in said
+    assert f"scbert evaluate {model} TEST.h5ad --label-key cell_type" in said
+
+
 @pytest.mark.parametrize("command", ["finetune", "evaluate"])
 def test_a_wrong_column_ends_with_a_plain_error(invoke, query, toy_run, tmp_path, command):
     places = {

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scbert.cells.folds import divide, fold_parts, name_folds, split_batch_folds, split_folds
+from scbert.cells.folds import (
+    divide,
+    divide_without_test,
+    fold_parts,
+    name_folds,
+    split_batch_folds,
+    split_folds,
+)
 from scbert.cells.splits import PARTS, split_batches, split_cells
 
 TYPES = np.array(["B"] * 10 + ["T"] * 7 + ["DC"] * 3)
@@ -126,3 +133,40 @@ def test_a_type_with_two_cells_has_no_folds():
         ValueError, match=r"2 of type 'DC', are too few for 3 folds.*merge the type"
     ):
         split_folds(TYPES[:-1], 3, rng())
+
+
+def test_divide_without_test_divides_the_cells_of_each_type(split):
+    """Of 10, 7 and 3 cells a fifth, and one at least, is validation; a type of one cell is not."""
+    part = divide_without_test(TYPES, None, split(validation_fraction=0.2))
+    assert set(part) == {"train", "validation"}
+    assert Counter(TYPES[part == "validation"]) == {"B": 2, "T": 1, "DC": 1}
+    alone = np.append(TYPES, "rare")
+    assert divide_without_test(alone, None, split())[-1] == "train"
+
+
+@pytest.mark.parametrize("by", ["batch", "cell"])
+def test_divide_without_test_keeps_batches_whole_if_the_settings_say_so(split, by):
+    part = divide_without_test(TYPES, DONORS, split(validation_by=by, validation_fraction=0.2))
+    shared = set(DONORS[part == "train"]) & set(DONORS[part == "validation"])
+    assert bool(shared) == (by == "cell")
+    assert (part == "validation").sum() == 4
+
+
+def test_divide_without_test_is_the_same_again_and_other_with_another_seed(split):
+    first, again, other = (
+        divide_without_test(TYPES, DONORS, split(validation_by="cell", seed=seed))
+        for seed in (1, 1, 2)
+    )
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+def test_divide_without_test_says_that_a_fold_is_not_used(split, caplog):
+    divide_without_test(TYPES, DONORS, split(method="leave_one_out", fold="b"))
+    assert "split.method leave_one_out is not used: no cell is held out" in caplog.text
+
+
+def test_divide_without_test_refuses_what_cannot_be_divided(split):
+    with pytest.raises(ValueError, match=r"1 batch\(es\) cannot be divided.*validation_by to cell"):
+        divide_without_test(TYPES, np.full(20, "a"), split(validation_by="batch"))
+    with pytest.raises(ValueError, match="2 cells cannot be divided into training and validation"):
+        divide_without_test(np.array(["B", "T"]), None, split())

@@ -177,6 +177,11 @@ def damage(path, how):
             file["X/indptr"] = values
         elif how == "cells repeat":
             file["obs/_index"][1] = file["obs/_index"][0]
+        elif how == "external storage":
+            n = len(file["obs/depth"])
+            del file["obs/depth"]
+            where = [(path.with_name("secret"), 0, 8 * n)]
+            file["obs"].create_dataset("depth", (n,), np.float64, external=where)
         elif how == "another file":
             with h5py.File(path.with_name("other.h5ad"), "w") as other:
                 other.create_group("obsm")
@@ -192,6 +197,7 @@ def damage(path, how):
         ("indptr descends", "X of .*q.h5ad is a damaged matrix.*ascend"),
         ("short indptr", "X of .*q.h5ad is a damaged matrix.*46 numbers"),
         ("cells repeat", r"1 cell ids that occur more than once \(cell0\)"),
+        ("external storage", "'obs/depth' of .*q.h5ad is a link into another file"),
         ("another file", "'obsm' of .*q.h5ad is a link into another file"),
     ],
 )

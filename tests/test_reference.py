@@ -149,6 +149,86 @@ def test_what_cannot_be_used_is_refused_and_nothing_stays(given, tmp_path, chang
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+NO_TEST = "No cell was held out, so there is no test score"
+
+
+@pytest.fixture(scope="module")
+def untested(given, tmp_path_factory):
+    """A model of all cells of the file, validated on a donor."""
+    out = tmp_path_factory.mktemp("untested") / "ALL"
+    options = {"label_key": "cell_type", "batch_key": "who", "config": given.small, "seed": 7}
+    scores = finetune_reference(given.file, given.pretrained, out, **options, test=False)
+    return SimpleNamespace(out=out, scores=scores)
+
+
+def test_finetune_without_test_uses_every_cell_with_a_type(untested):
+    """89 of 90 cells have a type; of three donors one is for validation."""
+    assert [path.name for path in untested.out.parent.iterdir()] == ["ALL"]
+    cells, scores = load_bundle(untested.out).config["cells"], untested.scores
+    assert sum(cells.values()) == 89
+    assert cells["validation"] in (29, 30)
+    assert (scores["n_test"], scores["n_train"] + scores["n_validation"]) == (0, 89)
+    donors = [scores["parts"][part]["batches"] for part in ("train", "validation")]
+    assert (len(donors[0]), len(donors[1])) == (2, 1)
+    assert set(scores["parts"]) == {"train", "validation"}
+
+
+def test_scores_without_test_are_named_as_those_of_the_validation_cells(untested, given):
+    scores, cells = untested.scores, ad.read_h5ad(given.file)
+    assert read_json(untested.out / "comparison.json") == scores
+    assert scores["scored_on"] == "validation"
+    assert scores["caution"].startswith(NO_TEST)
+    methods = {entry["method"]: entry for entry in scores["methods"]}
+    halves = ["scbert_expression", "scbert_encoder"]
+    assert list(methods) == ["scbert", *halves, "majority", "logistic_regression_binned"]
+    named = {"method", "title", "kind", "setting"}
+    metrics = {f"validation_{name}" for name in ("accuracy", "macro_f1", "balanced_accuracy")}
+    assert all(set(entry) == named | metrics for entry in scores["methods"])
+    (donor,) = scores["parts"]["validation"]["batches"]
+    cells = cells[(cells.obs.who == donor) & cells.obs.cell_type.notna()].copy()
+    said = scbert.annotate(cells, untested.out).obs.scbert_label.astype(str)
+    right = (said == cells.obs.cell_type.astype(str)).mean()
+    assert methods["scbert"]["validation_accuracy"] == pytest.approx(right)
+    history = (untested.out / "history.jsonl").read_text().splitlines()
+    best = max(json.loads(line)["validation_macro_f1"] for line in history)
+    assert methods["scbert"]["validation_macro_f1"] == pytest.approx(best)
+    assert methods["logistic_regression_binned"]["validation_macro_f1"] > 0.9
+    assert methods["majority"]["validation_accuracy"] < 0.5
+
+
+def test_the_card_without_test_says_that_nothing_was_held_out(untested):
+    card = (untested.out / "README.md").read_text()
+    assert "## Nothing was held out\n\n" + NO_TEST in card
+    assert "scbert evaluate ALL TEST.h5ad --label-key KEY" in card
+    assert "## Scores on the validation cells, no test scores\n" in card
+    assert "| method | accuracy, validation | macro F1, validation | balanced" in card
+    assert "| B cell | 20 | 10 |" in card
+    assert "- Logistic regression on bins: Bins as scBERT sees them." in card
+    assert "No batch is in both parts: train donor" in card
+    assert "was not measured" in card
+    assert "test cells" not in card
+    assert "scbert annotate QUERY.h5ad --model ALL --out" in card
+
+
+def test_a_model_without_test_can_be_judged_by_other_cells(untested, test_file):
+    found = evaluate_model(untested.out, test_file, label_key="cell_type")
+    assert found["n_test"] == 39
+    assert found["methods"][0]["accuracy"]["mean"] > 0.7
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
+    given, stop_at_epoch, tmp_path, first
+):
+    arguments = (given.file, given.pretrained, tmp_path / "MODEL")
+    options = {"label_key": "cell_type", "config": given.small, "seed": 7}
+    with stop_at_epoch(1):
+        finetune_reference(*arguments, **options, test=first)
+    with pytest.raises(ValueError, match=r"unfinished run with another test part\. Give the same"):
+        finetune_reference(*arguments, **options, test=not first)
+    assert finetune_reference(*arguments, **options, test=first)["n_test"] == (18 if first else 0)
+
+
 def test_an_existing_model_is_not_overwritten(given, made):
     before = sha256_of(made.out)
     with pytest.raises(ValueError, match="MODEL exists already and would be overwritten"):

@@ -1,1 +1,1 @@
-"""Cells: from files to tokens. numpy, scipy, pandas, anndata, scanpy; never torch."""
+"""Cells: from files to tokens. numpy, scipy, pandas, anndata; never torch."""

@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.parts import Parts, parts_in_memory
-from scbert.cells.tenx import read_10x_folder, read_10x_h5
+from scbert.cells.tenx import read_10x_folder
+from scbert.cells.tenx_h5 import read_10x_h5
 from scbert.files import publish
 
 log = logging.getLogger(__name__)

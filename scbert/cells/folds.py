@@ -1,10 +1,14 @@
 """Splits as the settings say: one holdout, or one of several folds, each with other test cells."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 
 from scbert.cells.splits import split_batches, split_cells
 from scbert.config import Split
+
+log = logging.getLogger(__name__)
 
 
 def divide(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> np.ndarray:
@@ -39,6 +43,40 @@ def divide(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> 
     if kept_whole is not None:
         return part
     return fold_parts(part, "test", cell_type, None, fractions[1], rng)
+
+
+def divide_without_test(
+    cell_type: np.ndarray, batch: np.ndarray | None, settings: Split
+) -> np.ndarray:
+    """Divide all cells into train and validation, for a model that other cells will judge.
+
+    Parameters
+    ----------
+    cell_type, batch
+        As for `divide`. Of the settings, those of validation count.
+
+    Returns
+    -------
+    Shape (cells,): train or validation.
+
+    Raises
+    ------
+    ValueError
+        If there are too few cells or batches.
+    """
+    if settings.method != "holdout":
+        log.warning("split.method %s is not used: no cell is held out as a test", settings.method)
+    rng = np.random.default_rng(settings.seed)
+    kept_whole = batch if settings.validation_by == "batch" else None
+    part = np.full(len(cell_type), "train", dtype=object)
+    _choose_validation(part, cell_type, kept_whole, settings.validation_fraction, rng)
+    if not (part == "validation").any():
+        found = f"{len(part)} cells" if kept_whole is None else f"{len(set(kept_whole))} batch(es)"
+        raise ValueError(
+            f"{found} cannot be divided into training and validation, which each need one of each "
+            "kind at least. Add cells, or, for batches, set split.validation_by to cell."
+        )
+    return part
 
 
 def name_folds(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> np.ndarray:
@@ -146,21 +184,32 @@ def fold_parts(
             "one of them."
         )
     part = np.where(fold == test_fold, "test", "train").astype(object)
-    rest = np.flatnonzero(fold != test_fold)
-    if batch is None:
-        groups = [rest[cell_type[rest] == name] for name in np.unique(cell_type[rest])]
-        for cells in groups:
-            part[_some(rng.permutation(cells), validation_fraction)] = "validation"
-    else:
-        batches = rng.permutation(np.unique(batch[rest]))
-        part[rest[np.isin(batch[rest], _some(batches, validation_fraction))]] = "validation"
+    _choose_validation(part, cell_type, batch, validation_fraction, rng)
     if not (part == "validation").any():
         raise ValueError(
             f"beside fold '{test_fold}' nothing is left for both training and validation: "
-            f"{len(rest)} cells, {len(names) - 1} folds. Add cells, or set split.validation_by to "
-            "cell."
+            f"{np.sum(fold != test_fold)} cells, {len(names) - 1} folds. Add cells, or set "
+            "split.validation_by to cell."
         )
     return part
+
+
+def _choose_validation(
+    part: np.ndarray,
+    cell_type: np.ndarray,
+    batch: np.ndarray | None,
+    fraction: float,
+    rng: np.random.Generator,
+) -> None:
+    """Make a share of the cells of each type, or of the batches, outside the test validation."""
+    rest = np.flatnonzero(part != "test")
+    if batch is None:
+        groups = [rest[cell_type[rest] == name] for name in np.unique(cell_type[rest])]
+        for cells in groups:
+            part[_some(rng.permutation(cells), fraction)] = "validation"
+    else:
+        batches = rng.permutation(np.unique(batch[rest]))
+        part[rest[np.isin(batch[rest], _some(batches, fraction))]] = "validation"
 
 
 def _some(items: np.ndarray, fraction: float) -> np.ndarray:

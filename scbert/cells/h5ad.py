@@ -10,10 +10,11 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem, write_elem
+from anndata.io import read_elem, sparse_dataset, write_elem
 
 from scbert.cells.columns import turn
 from scbert.cells.counts import UNIQUE_GENES, choose_matrix, require_unique
+from scbert.cells.hdf5 import read_ends, refuse_links
 from scbert.cells.parts import Parts, damaged, require_two_sides
 
 log = logging.getLogger(__name__)
@@ -67,22 +68,6 @@ def open_matrix(
         yield file, parts, genes, found
 
 
-def refuse_links(file: h5py.File, name: str) -> None:
-    """Refuse a file that takes something from another file, which would be read, or altered."""
-    outside: list[str] = []
-
-    def look(place: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            outside.append(place)
-
-    file.visititems_links(look)
-    if outside:
-        raise ValueError(
-            f"'{outside[0]}' of {name} is a link into another file. Files are read alone, so that "
-            "none can reach others: write it again as a whole."
-        )
-
-
 def _parts(element: Any, name: str, workspace: Path, opened: ExitStack) -> Parts:
     """Look at a matrix in a file; one stored gene by gene is written cell by cell first."""
     if isinstance(element, h5py.Dataset):
@@ -93,22 +78,13 @@ def _parts(element: Any, name: str, workspace: Path, opened: ExitStack) -> Parts
     if kind not in ("csr_matrix", "csc_matrix"):
         raise ValueError(f"its encoding is '{kind}', but csr_matrix, csc_matrix or array is needed")
     by_cell = kind == "csr_matrix"
-    ends = _ends(indptr, shape[0 if by_cell else 1], len(data), len(indices))
+    ends = read_ends(indptr, shape[0 if by_cell else 1], len(data), len(indices))
     if by_cell:
         return Parts(name, shape, data, indices, ends)
     gb = len(data) * (8 + data.dtype.itemsize) / 1e9
     log.info("%s is stored gene by gene: %.2f GB are written to %s to turn it", name, gb, workspace)
     to = opened.enter_context(h5py.File(workspace / "turned.h5", "w"))
     return Parts(name, shape, *turn(data, indices, ends, shape[0], to))
-
-
-def _ends(indptr: h5py.Dataset, n: int, *n_values: int) -> np.ndarray:
-    ends = indptr[:].astype(np.int64)
-    if len(ends) != n + 1 or ends[0] != 0 or (np.diff(ends) < 0).any():
-        raise ValueError(f"indptr must ascend from 0 and have {n + 1} numbers")
-    if set(n_values) != {int(ends[-1])}:
-        raise ValueError(f"indptr ends at {ends[-1]}, but there are {n_values} values and indices")
-    return ends
 
 
 def column_names(file: h5py.File) -> list[str]:
@@ -126,6 +102,25 @@ def read_columns(file: h5py.File, columns: list[str], name: str) -> pd.DataFrame
         raise ValueError(
             f"obs of {name} is damaged ({error}). Write or download the file again."
         ) from error
+
+
+def write_in_parts(path: Path, parts: Parts, obs: pd.DataFrame, var: pd.DataFrame) -> None:
+    """Write an .h5ad file with this X, as anndata would, of which only a part is in memory.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is damaged.
+    """
+    ad.AnnData(obs=obs, var=var).write_h5ad(path)
+    most = np.iinfo(np.int32).max
+    ends = {"indptr_dtype": np.int32 if len(parts.data) < most else np.int64}
+    with h5py.File(path, "r+") as file:
+        for start, part in parts.each():
+            if start == 0:
+                write_elem(file, "X", part, dataset_kwargs=ends)
+            else:
+                sparse_dataset(file["X"]).append(part)
 
 
 def add(path: Path, new: ad.AnnData, stale: list[str]) -> None:

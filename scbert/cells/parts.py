@@ -18,7 +18,8 @@ class Parts:
     """A matrix (cells, genes) of which a part is read at a time.
 
     `data`, `indices` and `indptr` are those of a CSR matrix, arrays or HDF5 datasets; of a dense
-    matrix there is only `data`. `name` is what to call it in errors, such as "X of query.h5ad".
+    matrix there is only `data`. `kept` says of each stored column whether it is one of the genes;
+    None: all are. `name` is what to call it in errors, such as "X of query.h5ad".
     """
 
     name: str
@@ -26,6 +27,7 @@ class Parts:
     data: Any
     indices: Any = None
     indptr: np.ndarray | None = None
+    kept: np.ndarray | None = None
 
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return a copy of these cells without stored zeros: what is stored is expressed.
@@ -38,6 +40,8 @@ class Parts:
         try:
             part = self._read(start, stop)
             require_intact(part)
+            if self.kept is not None:
+                part = part[:, self.kept]
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             raise damaged(self.name, error) from error
         part.sum_duplicates()
@@ -49,7 +53,7 @@ class Parts:
             return sparse.csr_matrix(np.asarray(self.data[start:stop]), copy=True)
         ends = self.indptr[start : stop + 1]
         span = slice(int(ends[0]), int(ends[-1]))
-        shape = (stop - start, self.shape[1])
+        shape = (stop - start, self.shape[1] if self.kept is None else len(self.kept))
         values, genes = np.array(self.data[span]), np.array(self.indices[span])
         return sparse.csr_matrix((values, genes, ends - ends[0]), shape)
 

@@ -1,5 +1,6 @@
 """Cells to be annotated, whose matrix is read a part at a time."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import pandas as pd
 
 from scbert.cells.counts import (
     UNIQUE_CELLS,
+    UNIQUE_GENES,
+    choose_matrix,
     matrix_parts,
     read_cells,
     require_known,
@@ -17,6 +20,11 @@ from scbert.cells.counts import (
 )
 from scbert.cells.h5ad import can_be_streamed, column_names, open_matrix, read_columns
 from scbert.cells.parts import Parts
+from scbert.cells.tenx_h5 import is_10x_h5, open_10x_h5
+
+log = logging.getLogger(__name__)
+
+LARGE_GB = 0.5  # of a file: as a whole in memory, text takes ten times as much
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ def query_in_memory(adata: ad.AnnData, choice: str, columns: list[str], name: st
 def open_query(
     path: Path, choice: str, columns: list[str], name: str, workspace: Path
 ) -> Iterator[Query]:
-    """Open a file of cells; of .h5ad files only the asked part is ever in memory.
+    """Open a file of cells; of .h5ad and 10x .h5 only the asked part is ever in memory.
 
     Parameters
     ----------
@@ -85,13 +93,42 @@ def open_query(
     FileNotFoundError, ValueError
         As `read_cells` and `query_in_memory`.
     """
+    if is_10x_h5(path):
+        with open_10x_h5(path) as (parts, obs, genes):
+            found = choose_matrix(["X"], choice, name)
+            _check(obs.index, [], columns, name)
+            require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
+            yield Query(name, found, parts, genes, obs)
+        return
     if not can_be_streamed(path):
-        yield query_in_memory(read_cells(path), choice, columns, name)
+        yield query_in_memory(read_whole(path), choice, columns, name)
         return
     with open_matrix(path, choice, name, workspace) as (file, parts, genes, found):
         obs = read_columns(file, [], name)
         _check(obs.index, column_names(file), columns, name)
         yield Query(name, found, parts, genes, read_columns(file, columns, name))
+
+
+def read_whole(path: Path) -> ad.AnnData:
+    """Read a file that cannot be read in parts, and warn if it is large; see `read_cells`."""
+    if path.exists():
+        _say_that_it_is_whole(path)
+    return read_cells(path)
+
+
+def _say_that_it_is_whole(path: Path) -> None:
+    files = path.iterdir() if path.is_dir() else [path]
+    gb = sum(file.stat().st_size for file in files) / 1e9
+    log.info(
+        "%s (%.2f GB) is no .h5ad of anndata 0.8 or newer and no 10x .h5: read whole", path, gb
+    )
+    if gb > LARGE_GB:
+        log.warning(
+            "%s has %.1f GB and is read as a whole, which may take ten times as much memory. If "
+            "that is too much, give the .h5 file that Cell Ranger writes beside the folder, or "
+            "write it as .h5ad with anndata 0.8 or newer: these are read a part at a time.",
+            *(path, gb),
+        )
 
 
 def _check(cells: pd.Index, columns: list[str], needed: list[str], name: str) -> None:

@@ -1,10 +1,11 @@
-"""Counts as 10x Genomics' Cell Ranger writes them: an HDF5 file, or a folder around matrix.mtx.
+"""Counts as 10x Genomics' Cell Ranger writes them into a folder around matrix.mtx.
 
 Only features of type 'Gene Expression' are kept: antibodies and guides are no genes.
 """
 
+import gzip
 import logging
-import warnings
+from io import BufferedIOBase
 from pathlib import Path
 
 import anndata as ad
@@ -13,46 +14,9 @@ import pandas as pd
 from scipy import sparse
 from scipy.io import mminfo, mmread
 
-from scbert.cells.matrices import require_intact
-
 log = logging.getLogger(__name__)
 
 GENE = "Gene Expression"
-
-
-def read_10x_h5(path: Path) -> ad.AnnData:
-    """Read Cell Ranger's filtered_feature_bc_matrix.h5, of version 2, 3 or later.
-
-    Returns
-    -------
-    Cells x genes; var_names are Ensembl ids, var has gene_symbols.
-
-    Raises
-    ------
-    ValueError
-        If scanpy is not installed, or the file is none of Cell Ranger's.
-    """
-    try:
-        import scanpy as sc  # noqa: PLC0415  seconds to import, and not needed to annotate .h5ad
-    except ImportError as error:
-        raise ValueError(
-            f"{path} is a file of Cell Ranger, for which scanpy is needed, and it is not "
-            "installed. Do: pip install 'scbert-end-to-end[workflow]'."
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Variable names are not unique")
-            adata = sc.read_10x_h5(path, gex_only=False)
-        require_intact(adata.X)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as an .h5 file of Cell Ranger ({error!r}). Give "
-            "filtered_feature_bc_matrix.h5, complete, or an .h5ad file."
-        ) from error
-    genes = pd.DataFrame({"gene_symbols": adata.var_names.astype(str)})
-    genes.index = adata.var.gene_ids.astype(str).to_numpy()
-    kinds = adata.var.get("feature_types", pd.Series(GENE, index=adata.var.index)).astype(str)
-    return _genes_only(adata.X, adata.obs_names.astype(str), genes, kinds.to_numpy(), path)
 
 
 def read_10x_folder(folder: Path) -> ad.AnnData:
@@ -79,7 +43,8 @@ def read_10x_folder(folder: Path) -> ad.AnnData:
                 f"{matrix.name} declares {rows} x {columns}, but there are {len(features)} "
                 f"features and {len(barcodes)} barcodes"
             )
-        counts = sparse.csr_matrix(mmread(matrix).T)
+        with _Ended(matrix) as text:
+            counts = sparse.csr_matrix(mmread(text).T)
     except Exception as error:
         raise ValueError(
             f"{folder} cannot be read as a folder of Cell Ranger ({error!r}). Give a complete one."
@@ -87,7 +52,28 @@ def read_10x_folder(folder: Path) -> ad.AnnData:
     genes = pd.DataFrame({"gene_symbols": features.iloc[:, min(1, features.shape[1] - 1)]})
     genes = genes.set_index(features[0].to_numpy(dtype=object))
     kinds = features[2] if features.shape[1] > 2 else pd.Series(GENE, index=features.index)
-    return _genes_only(counts, barcodes, genes, kinds.to_numpy(), folder)
+    kept = which_are_genes(kinds.to_numpy(), folder)
+    matrix = sparse.csr_matrix(counts, dtype=np.float32)[:, kept]
+    return ad.AnnData(matrix, obs=pd.DataFrame(index=barcodes), var=genes[kept])
+
+
+class _Ended(BufferedIOBase):
+    """A text that ends its last line: of one that does not, mmread reads beyond the memory."""
+
+    def __init__(self, path: Path) -> None:
+        packed = path.suffix == ".gz"
+        self.text = gzip.open(path) if packed else path.open("rb")  # noqa: SIM115  see close
+        self.ended = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        some = self.text.read(size)
+        if not some and not self.ended:
+            self.ended, some = True, b"\n"
+        return some
+
+    def close(self) -> None:
+        self.text.close()
+        super().close()
 
 
 def _find(folder: Path, *names: str) -> Path:
@@ -105,13 +91,14 @@ def _read_names(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
 
 
-def _genes_only(
-    counts: sparse.spmatrix,
-    barcodes: np.ndarray,
-    genes: pd.DataFrame,
-    kinds: np.ndarray,
-    path: Path,
-) -> ad.AnnData:
+def which_are_genes(kinds: np.ndarray, path: Path) -> np.ndarray:
+    """Return which features, by their types (features,), are genes, and log what the others are.
+
+    Raises
+    ------
+    ValueError
+        If none is.
+    """
     kept = kinds == GENE
     if not kept.all():
         others = pd.Series(kinds[~kept]).value_counts()
@@ -122,5 +109,4 @@ def _genes_only(
             f"{path} has no features of type '{GENE}', but cells are named by their genes. Give a "
             "file with gene expression."
         )
-    matrix = sparse.csr_matrix(counts, dtype=np.float32)[:, np.flatnonzero(kept)]
-    return ad.AnnData(matrix, obs=pd.DataFrame(index=barcodes), var=genes[kept])
+    return kept

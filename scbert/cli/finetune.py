@@ -1,7 +1,7 @@
 """scbert finetune."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -33,6 +33,14 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
     matrix: Matrix = "auto",
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
+    no_test: Annotated[
+        bool,
+        typer.Option(
+            "--no-test",
+            help="Hold out no test cells: all are for training and validation. Judge the model "
+            "with `scbert evaluate` and other cells.",
+        ),
+    ] = False,
 ) -> None:
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
 
@@ -53,7 +61,11 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             matrix=matrix,
             scale=scale,
             library_size_key=library_size_key,
+            test=not no_test,
         )
+    if no_test:
+        _show_without_test(out, label_key, scores)
+        return
     title = f"{out.name}: {scores['n_test']} test cells"
     table = Table("method", "macro F1, validation", "macro F1, test", "accuracy, test", title=title)
     for entry in scores["methods"]:
@@ -67,3 +79,14 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             ),
         )
     Console().print(table)
+
+
+def _show_without_test(out: Path, label_key: str, scores: dict[str, Any]) -> None:
+    title = f"{out.name}: no test cells; {scores['n_validation']} validation cells"
+    table = Table("method", "macro F1, validation", "accuracy, validation", title=title)
+    for entry in scores["methods"]:
+        values = (entry[f"validation_{metric}"] for metric in ("macro_f1", "accuracy"))
+        table.add_row(entry["title"], *(f"{value:.3f}" for value in values))
+    Console().print(table)
+    typer.echo(scores["caution"])
+    typer.echo(f"Judge it: scbert evaluate {out} TEST.h5ad --label-key {label_key}")

@@ -114,9 +114,14 @@ def annotate_file(
 
 def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
-    test = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
+    annotate_part("test", counts, split, model, predictions)
+
+
+def annotate_part(part: str, counts: Path, split: Path, model: Path, predictions: Path) -> None:
+    """Annotate the cells of a part of a dataset, without letting the model see a label."""
+    cells = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), part)
     result = annotate(
-        *(test, model),
+        *(cells, model),
         matrix="X",
         scale=EXPECTED_COUNTS,  # they were checked when they were read
         library_size_key="library_size",

@@ -13,12 +13,18 @@ from scbert.config import CompareSettings, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
 from scbert.files import write_json
+from scbert.steps.evaluate import describe_parts
 from scbert.steps.predictions import (
     Prediction,
     all_classes,
     log_scores,
     read_predictions,
     read_split,
+)
+
+NO_TEST = (
+    "No cell was held out, so there is no test score. Model, epoch, calibration and the baselines' "
+    "settings were chosen by the validation cells: scores on these are too high."
 )
 
 
@@ -76,6 +82,61 @@ def compare(
         "differences": differences,
     }
     write_json(comparison, content)
+
+
+def compare_on_validation(
+    expression: Path, split: Path, prediction: Path, comparison: Path, settings: CompareSettings
+) -> None:
+    """Score scBERT and the baselines on the cells that chose them: no test was held out.
+
+    Such scores are too high. They are named validation_macro_f1 and so on, and have no intervals,
+    so that nothing that looks for test scores takes them for some.
+
+    Parameters
+    ----------
+    split
+        As for `evaluate`, without test cells.
+    prediction
+        What one model says of the validation cells.
+    expression, comparison, settings
+        As for `compare`.
+
+    Raises
+    ------
+    ValueError
+        As for `compare`.
+    """
+    table = read_split(split, ("train", "validation"))
+    cells = _labelled_parts(expression, table)
+    train, chosen_on = cells["train"], cells["validation"]
+    seeds = read_predictions([prediction], table.query("part == 'validation'").index)
+    named = [(_describe_scbert(seeds), seeds[0].predicted)]
+    named += [(_describe_half(half), labels) for half, labels in seeds[0].halves.items()]
+    for method in settings.compare.methods:
+        n_bins = settings.binning.n_bins
+        baseline = fit_baseline(method, train, chosen_on, settings.compare, n_bins)
+        named.append((_describe(baseline), baseline.predict(chosen_on.expression)))
+    classes = all_classes(seeds, table["cell_type"])
+    content = {
+        "dataset": split.stem,
+        "scored_on": "validation",
+        "caution": NO_TEST,
+        "n_test": 0,
+        **{f"n_{part}": len(cells[part].cell_types) for part in ("train", "validation")},
+        "parts": describe_parts(table),
+        "methods": [
+            about | _validation_scores(chosen_on.cell_types, labels, classes)
+            for about, labels in named
+        ],
+    }
+    write_json(comparison, content)
+
+
+def _validation_scores(
+    true: np.ndarray, predicted: np.ndarray, classes: list[str]
+) -> dict[str, float]:
+    found = metrics.scores(true, predicted, classes)
+    return {f"validation_{metric}": value for metric, value in found.items()}
 
 
 @dataclass(frozen=True)

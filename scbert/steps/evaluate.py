@@ -55,7 +55,7 @@ def evaluate_scores(predictions: list[Path], split: Path, settings: Evaluate) ->
     true, seeds = test["cell_type"].to_numpy(dtype=str), read_predictions(predictions, test.index)
     return {
         "dataset": split.stem,
-        "parts": _parts(table),
+        "parts": describe_parts(table),
         **score_seeds(seeds, true, settings),
     }
 
@@ -79,7 +79,7 @@ def score_seeds(seeds: list[Prediction], true: np.ndarray, settings: Evaluate) -
     }
 
 
-def _parts(table: pd.DataFrame) -> dict[str, Any]:
+def describe_parts(table: pd.DataFrame) -> dict[str, Any]:
     """Return the cells of each type, and the batches, in each part."""
     return {
         str(part): {

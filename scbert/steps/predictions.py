@@ -49,13 +49,18 @@ class Prediction:
         }
 
 
-def read_split(path: Path) -> pd.DataFrame:
+def read_split(path: Path, parts: Iterable[str] = PARTS) -> pd.DataFrame:
     """Read the parts of a dataset, indexed by cell.
+
+    Parameters
+    ----------
+    parts
+        Those that must have cells.
 
     Raises
     ------
     ValueError
-        If a cell stands in it twice, or train, validation or test is empty.
+        If a cell stands in it twice, or a part is empty.
     """
     table = read_table(path, "cell", "cell_type", "part").set_index("cell")
     if not table.index.is_unique:
@@ -64,7 +69,7 @@ def read_split(path: Path) -> pd.DataFrame:
             f"{path} lists cell '{twice}' more than once, but a cell may be in one part only, or "
             "the test is not one. Make the split again."
         )
-    empty = [part for part in PARTS if part not in set(table["part"])]
+    empty = [part for part in parts if part not in set(table["part"])]
     if empty:
         raise ValueError(
             f"{path} has no cell in {', '.join(empty)}, but fitting, choosing and testing need "

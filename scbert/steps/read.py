@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.counts import write_cells
-from scbert.cells.folds import divide
+from scbert.cells.folds import divide, divide_without_test
 from scbert.cells.quality import UnusableSample, describe, require_usable
 from scbert.cells.samples import (
     Reading,
@@ -132,11 +132,12 @@ def _count(values: pd.Series) -> dict[str, int]:
     return {str(name): int(n) for name, n in values.value_counts().items()}
 
 
-def split_cells(counts: Path, split: Path, settings: Split) -> None:
-    """Divide a dataset into train, validation and test, by batch where it has batches."""
+def split_cells(counts: Path, split: Path, settings: Split, *, test: bool = True) -> None:
+    """Divide a dataset into train, validation and, if wanted, test; by batch where it has any."""
     obs = ad.read_h5ad(counts, backed="r").obs
     batch = obs.batch.to_numpy().astype(str) if "batch" in obs else None
-    part = divide(obs.cell_type.to_numpy().astype(str), batch, settings)
+    parts = divide if test else divide_without_test
+    part = parts(obs.cell_type.to_numpy().astype(str), batch, settings)
     table = pd.DataFrame({"cell": obs.index, "cell_type": obs.cell_type.to_numpy()})
     table["batch"] = obs.batch.to_numpy() if "batch" in obs else ""
     table["part"] = part

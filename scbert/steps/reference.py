@@ -27,13 +27,14 @@ from scbert.config import (
     settings_for,
 )
 from scbert.files import only_one, publish, read_json, sha256_of, write_json
-from scbert.steps.annotate import annotate_test_cells
+from scbert.steps.annotate import annotate_part, annotate_test_cells
 from scbert.steps.card import write_model_card
-from scbert.steps.compare import compare
+from scbert.steps.compare import compare, compare_on_validation
 from scbert.steps.evaluate import evaluate_scores
 from scbert.steps.finetune import finetune
 from scbert.steps.read import read_counts, split_cells
 from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.steps.untested_card import write_untested_card
 from scbert.training.bundle import Bundle, load_bundle
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def finetune_reference(
     matrix: str = "auto",
     scale: str = "auto",
     library_size_key: str = "",
+    test: bool = True,
 ) -> dict[str, Any]:
     """Train a model that names the cell types of a labelled file, and score it on held-out cells.
 
@@ -74,10 +76,14 @@ def finetune_reference(
         Of training; otherwise the first of the configuration's finetune.seeds.
     matrix, scale, library_size_key
         As for `annotate`.
+    test
+        False: no cell is held out, all are for training and validation. The model then has no test
+        scores; `scbert.evaluate` judges it by other cells.
 
     Returns
     -------
-    The scores on the test cells, the baselines' beside the model's, as in comparison.json.
+    The scores on the test cells, the baselines' beside the model's, as in comparison.json. Without
+    a test: those on the validation cells, which are too high, under names of their own.
 
     Raises
     ------
@@ -93,9 +99,9 @@ def finetune_reference(
     seed = chosen.finetune.seeds[0]
     with only_one(out):
         work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed, out.name)
-        _prepare(work, reference, Path(pretrained), dataset, chosen, encoder.sha256)
+        _prepare(work, reference, Path(pretrained), dataset, chosen, encoder.sha256, test)
         _train(work, Path(pretrained), chosen)
-        scores = _judge(work, chosen)
+        scores = (_judge if test else _judge_without_test)(work, chosen)
         work.model.rename(out)
         shutil.rmtree(work.folder)
     log.info("%s is complete; its card is README.md", out)
@@ -202,7 +208,13 @@ def _updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def _prepare(
-    work: Work, reference: Path, pretrained: Path, dataset: Dataset, config: Config, encoder: str
+    work: Work,
+    reference: Path,
+    pretrained: Path,
+    dataset: Dataset,
+    config: Config,
+    encoder: str,
+    test: bool,
 ) -> None:
     """Read, check, split and tokenize the file, or see that this was done for the same run."""
     run = {
@@ -211,6 +223,7 @@ def _prepare(
         "pretrained": encoder,
         "dataset": dataset.model_dump(),
         "config": config.model_dump(mode="json"),
+        "test part": test,
     }
     if work.data.exists():
         _require_same(run, read_json(work.data / "run.json"), work.folder)
@@ -223,7 +236,7 @@ def _prepare(
         counts, expression = data / "counts.h5ad", data / f"{dataset.dataset}.h5ad"
         genes = pretrained / "genes.tsv"  # checked with the encoder
         read_counts(reference, counts, data / "quality.json", reading)
-        split_cells(counts, data / work.split.name, config.split)
+        split_cells(counts, data / work.split.name, config.split, test=test)
         normalize_counts(counts, genes, expression, data / "overlap.json", config.normalization)
         bin_expression([expression], genes, data / "tokens" / dataset.dataset, config.binning)
 
@@ -276,3 +289,14 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     best = max(json.loads(line)["validation_macro_f1"] for line in lines)
     scores["methods"][0]["validation_macro_f1"] = best  # the epoch's that was kept
     return scores
+
+
+def _judge_without_test(work: Work, config: Config) -> dict[str, Any]:
+    """Score the model and the baselines on the cells that chose them, and say so in the card."""
+    counts, expression = work.data / "counts.h5ad", work.data / f"{work.dataset}.h5ad"
+    annotate_part("validation", counts, work.split, work.model, work.predictions)
+    settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
+    compare_on_validation(expression, work.split, work.predictions, work.comparison, settings)
+    quality, card = work.data / "quality.json", work.model / "README.md"
+    write_untested_card(work.model, work.comparison, quality, card)
+    return read_json(work.comparison)

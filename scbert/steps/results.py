@@ -1,18 +1,16 @@
 """What was found about cells, beside what was in their file or AnnData: nothing of that changes."""
 
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
 
-from scbert.cells.counts import read_cells, write_cells
-from scbert.cells.h5ad import add, can_be_streamed
-from scbert.cells.query import Query, open_query, query_in_memory
+from scbert.cells.counts import write_cells
+from scbert.cells.h5ad import add, can_be_streamed, write_in_parts
+from scbert.cells.query import Query, open_query, query_in_memory, read_whole
+from scbert.cells.tenx_h5 import is_10x_h5
 from scbert.files import publish
-
-log = logging.getLogger(__name__)
 
 
 def write_result(
@@ -32,18 +30,25 @@ def write_result(
     stale
         Columns of obs to leave out, of an earlier result.
     """
-    if not can_be_streamed(query):
-        cells = read_cells(query)
-        log.info("%s is not of anndata 0.8 or newer: all of it is in memory", query)
+    if not (can_be_streamed(query) or is_10x_h5(query)):
+        cells = read_whole(query)
         new = make(query_in_memory(cells, matrix, columns, str(query)))
         write_cells(out, joined(cells, new, stale))
         return new
     with publish(out) as copy:
-        shutil.copyfile(query, copy)  # first: what is annotated is what stands in the result
+        _copy(query, copy, matrix, columns)  # first: what is annotated is what stands in the result
         with open_query(copy, matrix, columns, str(query), copy.parent) as opened:
             new = make(opened)
         add(copy, new, stale)
     return new
+
+
+def _copy(query: Path, copy: Path, matrix: str, columns: list[str]) -> None:
+    if not is_10x_h5(query):
+        shutil.copyfile(query, copy)
+        return
+    with open_query(query, matrix, columns, str(query), copy.parent) as opened:
+        write_in_parts(copy, opened.parts, opened.obs, opened.genes)
 
 
 def joined(adata: ad.AnnData, found: ad.AnnData, stale: list[str]) -> ad.AnnData:

@@ -1,0 +1,105 @@
+"""HDF5 files from outside: what is refused before memory is taken for what they declare."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+MOST_PACKED = 1032  # deflate, HDF5's own compression, makes at most so many bytes of one
+LONGEST_NAME = 1024  # bytes; an Ensembl id has 15, Cell Ranger's barcodes have 18
+BYTES_AT_ONCE = 2**28  # of names
+
+
+def refuse_links(file: h5py.File, name: str) -> None:
+    """Refuse a file that takes something from another file, which would be read, or altered.
+
+    Raises
+    ------
+    ValueError
+        Naming the link, or because the file is damaged.
+    """
+    outside: list[str] = []
+
+    def look_at_link(place: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            outside.append(place)
+
+    def look_at_data(place: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
+            outside.append(place)
+
+    try:
+        file.visititems_links(look_at_link)
+        file.visititems(look_at_data)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(f"{name} is damaged ({error}). Write or download it again.") from error
+    if outside:
+        raise ValueError(
+            f"'{outside[0]}' of {name} is a link into another file. Files are read alone, so that "
+            "none can reach others: write it again as a whole."
+        )
+
+
+def list_in(group: h5py.Group, name: str, kinds: str) -> h5py.Dataset:
+    """Return a dataset of one dimension, not read.
+
+    Parameters
+    ----------
+    kinds
+        What it may hold, as numpy's letters: i, u, f; S and O for names.
+
+    Raises
+    ------
+    ValueError
+        If it is none, holds something else, or declares more than its bytes in the file can hold.
+    """
+    found = group[name]
+    if not isinstance(found, h5py.Dataset) or found.ndim != 1 or found.dtype.kind not in kinds:
+        raise ValueError(f"'{name}' is not a list of {'names' if 'S' in kinds else 'numbers'}")
+    stored = found.id.get_storage_size()
+    if found.nbytes > MOST_PACKED * stored:
+        raise ValueError(
+            f"'{name}' declares {found.nbytes:,} bytes, but holds {stored:,}, and compression "
+            f"makes one of {MOST_PACKED} at most"
+        )
+    return found
+
+
+def read_names(names: h5py.Dataset) -> np.ndarray:
+    """Read a list of names, (n,), str; no more of it at once than BYTES_AT_ONCE or one name.
+
+    Raises
+    ------
+    ValueError
+        If a name is too long, or is not UTF-8.
+    """
+    kind = h5py.check_string_dtype(names.dtype)
+    if kind is None:
+        raise ValueError(f"names are of type {names.dtype}, but text is needed")
+    longest = kind.length or Path(names.file.filename).stat().st_size  # many may share one place
+    at_once = max(1, BYTES_AT_ONCE // longest)
+    found: list[str] = []
+    for start in range(0, len(names), at_once):
+        some = names[start : start + at_once]
+        too_long = max(map(len, some))
+        if too_long > LONGEST_NAME:
+            raise ValueError(f"a name has {too_long} bytes, but {LONGEST_NAME} are the most")
+        found += [name.decode() for name in some]
+    return np.array(found, dtype=object)
+
+
+def read_ends(indptr: h5py.Dataset, n: int, *n_values: int) -> np.ndarray:
+    """Read where each row of a sparse matrix of n rows ends, (n + 1,), int64.
+
+    Raises
+    ------
+    ValueError
+        If it does not ascend from 0 to the number of values, which must be the same for all given.
+    """
+    ends = indptr[:].astype(np.int64) if len(indptr) == n + 1 else np.zeros(0, dtype=np.int64)
+    if not len(ends) or ends[0] != 0 or (np.diff(ends) < 0).any():
+        raise ValueError(f"indptr must ascend from 0 and have {n + 1} numbers")
+    if set(n_values) != {int(ends[-1])}:
+        raise ValueError(f"indptr ends at {ends[-1]}, but there are {n_values} values and indices")
+    return ends
