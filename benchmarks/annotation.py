@@ -24,7 +24,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from annotation_inputs import SPLIT_SEED, write_inputs
+from annotation_inputs import ENCODER, SPLIT_SEED, write_inputs
 from annotation_table import write_tables
 from annotation_tasks import TASKS
 from scipy import sparse
@@ -139,7 +139,9 @@ def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
         settings = FinetuneSettings.model_validate_json(given)
         (tokens,) = (inputs / "tokens").iterdir()
         checkpoint = inputs / "checkpoints" / str(seed)
-        finetune(tokens, inputs / "split.tsv", options.pretrained, [], model, checkpoint, settings)
+        own = inputs / ENCODER
+        encoder = own if own.exists() else options.pretrained
+        finetune(tokens, inputs / "split.tsv", encoder, [], model, checkpoint, settings)
     dataset = dataset_of(inputs / "test.h5ad", "cell_type", "batch", "X", EXPECTED_COUNTS, "")
     cells, _ = read_labelled(inputs / "test.h5ad", dataset, config)
     bundle = load_bundle(model)

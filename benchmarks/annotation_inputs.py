@@ -10,10 +10,12 @@ from scbert.cells.counts import write_cells
 from scbert.cells.tables import write_table
 from scbert.config import Config
 from scbert.files import publish
+from scbert.steps.new_genes import extend_vocabulary
 from scbert.steps.read import read_counts
 from scbert.steps.reference import dataset_of, reading_of
 from scbert.steps.tokenize import bin_expression, normalize_counts
 
+ENCODER = "encoder"  # with the genes that only these cells have, if the task has it so
 SPLIT_SEED = 2021  # of folds, validation cells and fewer cells: the same for all seeds
 
 
@@ -50,6 +52,11 @@ def write_inputs(
         table = pd.DataFrame({"cell": ad.read_h5ad(folder / "cells.h5ad").obs_names})
         table = table.assign(cell_type=task.cell_type[learn], part=part[learn])
         write_table(folder / "split.tsv", table[table.cell.isin(read.index)])
+        if task.add_genes:
+            at_least = {"min_cells": config.vocabulary.min_cells, "seed": SPLIT_SEED}
+            extended = folder / ENCODER
+            extend_vocabulary(pretrained, counts, folder / "split.tsv", extended, **at_least)
+            pretrained = extended
         genes, overlap = pretrained / "genes.tsv", folder / "overlap.json"
         normalize_counts(counts, genes, expression, overlap, config.normalization)
         bin_expression([expression], genes, folder / "tokens" / name, config.binning)

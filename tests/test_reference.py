@@ -149,6 +149,29 @@ def test_what_cannot_be_used_is_refused_and_nothing_stays(given, tmp_path, chang
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_finetune_learns_from_genes_that_the_encoder_does_not_know(given, toy_run, tmp_path):
+    """Half of the markers get names that no vocabulary has."""
+    cells = ad.read_h5ad(given.file)
+    cells.var_names = [f"NEW{n}" if n % 2 else name for n, name in enumerate(cells.var_names)]
+    cells.write_h5ad(tmp_path / "new.h5ad")
+    options = {"label_key": "cell_type", "config": given.small, "seed": 7}
+    before, added = load_bundle(given.pretrained), {}
+    for add_genes in (False, True):
+        out = tmp_path / f"add{add_genes}"
+        finetune_reference(
+            tmp_path / "new.h5ad", given.pretrained, out, **options, add_genes=add_genes
+        )
+        added[add_genes] = load_bundle(out)
+    assert len(added[False].genes) == len(before.genes)
+    new = added[True].genes.iloc[len(before.genes) :]
+    assert new.symbol.str.startswith("NEW").all()
+    assert len(new) == sum(name.startswith("NEW") for name in cells.var_names)
+    assert added[True].config["pretrained"]["added_genes"] == len(new)
+    assert np.abs(added[True].linear.weight_CV[:, len(before.genes) :]).max() > 0
+    found = evaluate_model(tmp_path / "addTrue", tmp_path / "new.h5ad", label_key="cell_type")
+    assert found["scores"]["macro_f1"]["mean"] > 0.9
+
+
 NO_TEST = "No cell was held out, so there is no test score"
 
 

@@ -41,6 +41,14 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             "with `scbert evaluate` and other cells.",
         ),
     ] = False,
+    add_genes: Annotated[
+        bool,
+        typer.Option(
+            "--add-genes",
+            help="Add the genes of REFERENCE that the pretrained model does not know, such as "
+            "markers of another tissue.",
+        ),
+    ] = False,
 ) -> None:
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
 
@@ -62,6 +70,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             scale=scale,
             library_size_key=library_size_key,
             test=not no_test,
+            add_genes=add_genes,
         )
     if no_test:
         _show_without_test(out, label_key, scores)

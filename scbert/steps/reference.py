@@ -32,6 +32,7 @@ from scbert.steps.card import write_model_card
 from scbert.steps.compare import compare, compare_on_validation
 from scbert.steps.evaluate import evaluate_scores
 from scbert.steps.finetune import finetune
+from scbert.steps.new_genes import extend_vocabulary, warn_of_unknown_genes
 from scbert.steps.read import read_counts, split_cells
 from scbert.steps.tokenize import bin_expression, normalize_counts
 from scbert.steps.untested_card import write_untested_card
@@ -53,6 +54,7 @@ def finetune_reference(
     scale: str = "auto",
     library_size_key: str = "",
     test: bool = True,
+    add_genes: bool = False,
 ) -> dict[str, Any]:
     """Train a model that names the cell types of a labelled file, and score it on held-out cells.
 
@@ -79,6 +81,8 @@ def finetune_reference(
     test
         False: no cell is held out, all are for training and validation. The model then has no test
         scores; `scbert.evaluate` judges it by other cells.
+    add_genes
+        Add the genes that only the reference has to the encoder, see `extend_vocabulary`.
 
     Returns
     -------
@@ -99,8 +103,17 @@ def finetune_reference(
     seed = chosen.finetune.seeds[0]
     with only_one(out):
         work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed, out.name)
-        _prepare(work, reference, Path(pretrained), dataset, chosen, encoder.sha256, test)
-        _train(work, Path(pretrained), chosen)
+        run = {
+            "version": __version__,
+            "reference": sha256_of(reference) if reference.exists() else "",  # read_counts says it
+            "pretrained": encoder.sha256,
+            "dataset": dataset.model_dump(),
+            "config": chosen.model_dump(mode="json"),
+            "test part": test,
+            "new genes": add_genes,
+        }
+        _prepare(work, reference, Path(pretrained), dataset, chosen, run)
+        _train(work, work.encoder if add_genes else Path(pretrained), chosen)
         scores = (_judge if test else _judge_without_test)(work, chosen)
         work.model.rename(out)
         shutil.rmtree(work.folder)
@@ -131,6 +144,11 @@ class Work:
     def tokens(self) -> Path:
         """The token store; the model is told its name."""
         return self.data / "tokens" / self.dataset
+
+    @property
+    def encoder(self) -> Path:
+        """The pretrained model with the genes that only the reference has, if it is to."""
+        return self.data / "encoder"
 
     @property
     def predictions(self) -> Path:
@@ -213,18 +231,9 @@ def _prepare(
     pretrained: Path,
     dataset: Dataset,
     config: Config,
-    encoder: str,
-    test: bool,
+    run: dict[str, Any],
 ) -> None:
     """Read, check, split and tokenize the file, or see that this was done for the same run."""
-    run = {
-        "version": __version__,
-        "reference": sha256_of(reference) if reference.exists() else "",  # read_counts says it
-        "pretrained": encoder,
-        "dataset": dataset.model_dump(),
-        "config": config.model_dump(mode="json"),
-        "test part": test,
-    }
     if work.data.exists():
         _require_same(run, read_json(work.data / "run.json"), work.folder)
         log.info("going on with the unfinished run in %s", work.folder)
@@ -234,10 +243,16 @@ def _prepare(
         write_json(data / "run.json", run)
         reading = reading_of(dataset, config)
         counts, expression = data / "counts.h5ad", data / f"{dataset.dataset}.h5ad"
-        genes = pretrained / "genes.tsv"  # checked with the encoder
+        split, overlap = data / work.split.name, data / "overlap.json"
         read_counts(reference, counts, data / "quality.json", reading)
-        split_cells(counts, data / work.split.name, config.split, test=test)
-        normalize_counts(counts, genes, expression, data / "overlap.json", config.normalization)
+        split_cells(counts, split, config.split, test=run["test part"])
+        if run["new genes"]:
+            at_least = {"min_cells": config.vocabulary.min_cells, "seed": work.seed}
+            extend_vocabulary(pretrained, counts, split, data / work.encoder.name, **at_least)
+            pretrained = data / work.encoder.name
+        genes = pretrained / "genes.tsv"  # checked with the encoder
+        normalize_counts(counts, genes, expression, overlap, config.normalization)
+        warn_of_unknown_genes(read_json(overlap), dataset.file)
         bin_expression([expression], genes, data / "tokens" / dataset.dataset, config.binning)
 
 
