@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from scbert.config import Evaluate
 from scbert.evidence import confidence, metrics, refusal
