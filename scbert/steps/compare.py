@@ -13,18 +13,18 @@ from scbert.config import CompareSettings, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
 from scbert.files import write_json
-from scbert.steps.evaluate import describe_parts
 from scbert.steps.predictions import (
     Prediction,
     all_classes,
+    describe_parts,
     log_scores,
     read_predictions,
     read_split,
 )
 
 NO_TEST = (
-    "No cell was held out, so there is no test score. Model, epoch, calibration and the baselines' "
-    "settings were chosen by the validation cells: scores on these are too high."
+    "No cell was held out, so there is no test score. The epoch, the calibration and the settings "
+    "of all methods were chosen by the validation cells: scores on these are too high."
 )
 
 

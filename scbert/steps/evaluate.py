@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from scbert.config import Evaluate
 from scbert.evidence import confidence, metrics, refusal
@@ -13,6 +12,7 @@ from scbert.files import write_json
 from scbert.steps.predictions import (
     Prediction,
     all_classes,
+    describe_parts,
     log_scores,
     read_predictions,
     read_split,
@@ -76,17 +76,6 @@ def score_seeds(seeds: list[Prediction], true: np.ndarray, settings: Evaluate) -
         "per_type": metrics.per_type_scores(true, predicted, classes),
         "reliability": _reliability(seeds, true, settings.reliability_bins),
         "unknown": _unknown(seeds, true),
-    }
-
-
-def describe_parts(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the cells of each type, and the batches, in each part."""
-    return {
-        str(part): {
-            "cell_types": {str(k): int(n) for k, n in cells.cell_type.value_counts().items()},
-            "batches": sorted(set(cells.batch) - {""}) if "batch" in cells else [],
-        }
-        for part, cells in table.groupby("part")
     }
 
 

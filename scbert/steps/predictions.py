@@ -78,6 +78,17 @@ def read_split(path: Path, parts: Iterable[str] = PARTS) -> pd.DataFrame:
     return table
 
 
+def describe_parts(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the cells of each type, and the batches, in each part."""
+    return {
+        str(part): {
+            "cell_types": {str(k): int(n) for k, n in cells.cell_type.value_counts().items()},
+            "batches": sorted(set(cells.batch) - {""}) if "batch" in cells else [],
+        }
+        for part, cells in table.groupby("part")
+    }
+
+
 def read_predictions(paths: list[Path], cells: pd.Index) -> list[Prediction]:
     """Read what the model of each seed says about the test cells, by seed.
 
