@@ -119,3 +119,14 @@ def test_without_type_forgets_a_column_and_its_cells():
 def test_novelty_refuses_a_score_it_does_not_know():
     with pytest.raises(ValueError, match=r"novelty score is 'magic'.*max_probability"):
         novelty(np.zeros((1, 2)), np.zeros((1, 2)), {"novelty_score": "magic"})
+
+
+def test_distance_of_vectors_that_are_all_alike_within_their_class():
+    """A network that has learned little, or dead units: no variance, but still a distance."""
+    vectors = np.repeat(np.eye(3, 8, dtype=np.float32), 4, axis=0)
+    known = LabelledOutputs(np.eye(3)[np.repeat(range(3), 4)], vectors, np.repeat(range(3), 4))
+    fitted = fit_novelty(known, known, temperature=1.0, score="distance")
+    away = vectors[:1] + np.float32(0.1)
+    found = novelty(known.logits[:2], np.concatenate([vectors[:1], away]), fitted)
+    assert np.isfinite(found).all()
+    assert found[1] > found[0]

@@ -167,9 +167,12 @@ def _class_means(training: LabelledOutputs) -> np.ndarray:
 
 def _shared_cholesky(training: LabelledOutputs) -> np.ndarray:
     """Return the lower triangle of the covariance of vectors around the mean of their class."""
-    centred_ND = training.vectors - _class_means(training)[training.label]
+    vectors_ND = np.asarray(training.vectors, dtype=np.float64)
+    centred_ND = vectors_ND - _class_means(training)[training.label]
     covariance = LedoitWolf(assume_centered=True).fit(centred_ND).covariance_
-    return np.linalg.cholesky(covariance)
+    # Vectors that are all alike within their class have no variance but that of their last digit.
+    least = (np.finfo(np.float32).eps * max(1.0, np.abs(vectors_ND).max())) ** 2
+    return np.linalg.cholesky(covariance + least * np.eye(len(covariance)))
 
 
 def _evenly(scores: np.ndarray) -> list[float]:
