@@ -65,6 +65,7 @@ bench-annotation: $(VENV)/.dev  ## accuracy beside baselines, by folds, donors a
 	$(ANNOTATION) --config benchmarks/annotation_kang.yaml --out results/annotation_kang --tasks kang
 	$(ANNOTATION) --config benchmarks/annotation_panc8.yaml --out results/annotation_panc8 --tasks panc8
 	$(ANNOTATION) --out results/annotation_pbmc68k --tasks pbmc68k_reduced
+	$(BIN)/python benchmarks/annotation_page.py $(DATA) results/annotation results/annotation_*
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml
