@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from scbert.config import load_config
-from scbert.evidence import report
+from scbert.evidence import report, wording
 from scbert.files import write_json
 from scbert.steps.quality import summarize_quality
 from scbert.steps.report import draw_corpus_figures, draw_dataset_figures, write_report
@@ -386,31 +386,31 @@ def test_draw_dataset_figures_wants_a_model(results):
     ],
 )
 def test_judge_says_what_a_difference_means(mean, low, high, side, words):
-    found, sentence = report.judge({"mean": mean, "low": low, "high": high}, "kNN", 0.95)
+    found, sentence = wording.judge({"mean": mean, "low": low, "high": high}, "kNN", 0.95)
     assert found == side
     assert words in sentence
 
 
 def test_judge_pretraining_compares_with_the_best_predictor():
     """1 - 0.8912 / 0.9876 = 9.8 %."""
-    side, sentence = report.judge_pretraining(VALIDATION)
+    side, sentence = wording.judge_pretraining(VALIDATION)
     assert side == "ahead"
     assert "9.8\N{NO-BREAK SPACE}% below" in sentence
     assert "a part for the cell and a part for the gene" in sentence
     assert "+0.081 to +0.112" in sentence
     unclear = VALIDATION | {"skill": {"mean": 0.01, "low": -0.02, "high": 0.04}}
-    assert report.judge_pretraining(unclear)[0] == "unclear"
+    assert wording.judge_pretraining(unclear)[0] == "unclear"
     behind = VALIDATION | {"skill": {"mean": -0.3, "low": -0.4, "high": -0.2}}
-    assert report.judge_pretraining(behind)[0] == "behind"
-    assert "30\N{NO-BREAK SPACE}% above" in report.judge_pretraining(behind)[1]
+    assert wording.judge_pretraining(behind)[0] == "behind"
+    assert "30\N{NO-BREAK SPACE}% above" in wording.judge_pretraining(behind)[1]
 
 
 def test_number_formats():
-    assert report.signed(-0.03) == "\N{MINUS SIGN}0.030"
-    assert [report.percent(x) for x in (0.95, 0.0613)] == [
+    assert wording.signed(-0.03) == "\N{MINUS SIGN}0.030"
+    assert [wording.percent(x) for x in (0.95, 0.0613)] == [
         "95\N{NO-BREAK SPACE}%",
         "6.1\N{NO-BREAK SPACE}%",
     ]
-    assert [report.duration(s) for s in (2.34, 187, 7_260)] == ["2.3 s", "3 min 7 s", "2 h 1 min"]
-    assert [report.memory(m) for m in (523.4, 1523, None)] == ["523 MB", "1.5 GB", "\N{EN DASH}"]
-    assert (report.score(None), report.percent(None)) == ("\N{EN DASH}", "\N{EN DASH}")
+    assert [wording.duration(s) for s in (2.34, 187, 7_260)] == ["2.3 s", "3 min 7 s", "2 h 1 min"]
+    assert [wording.memory(m) for m in (523.4, 1523, None)] == ["523 MB", "1.5 GB", "\N{EN DASH}"]
+    assert (wording.score(None), wording.percent(None)) == ("\N{EN DASH}", "\N{EN DASH}")

@@ -4,6 +4,8 @@ from typing import Any
 
 import pandas as pd
 
+from scbert.evidence.markdown import plain
+
 Json = dict[str, Any]
 
 
@@ -60,7 +62,7 @@ def _table_of_types(about: Json, genes: pd.DataFrame) -> str:
         for method in methods:
             ranked = of_type[of_type[f"{method}_rank"].between(1, 8)]
             best.append(" ".join(ranked.sort_values(f"{method}_rank").gene))
-        lines.append(f"| {_cell(name)} | {about['cells'][name]} | " + " | ".join(best) + " |")
+        lines.append(f"| {plain(name)} | {about['cells'][name]} | " + " | ".join(best) + " |")
     return "\n".join(lines)
 
 
@@ -70,14 +72,8 @@ def _markers(markers: pd.DataFrame) -> str:
     lines = ["| cell type | method | held against | by | overlap | adjusted p | genes |"]
     lines.append("|---|---|---|---|---:|---:|---|")
     lines += [
-        f"| {_cell(row.cell_type)} | {row.method} | {_cell(row.gene_set)} | {row.matched_by} | "
+        f"| {plain(row.cell_type)} | {row.method} | {plain(row.gene_set)} | {row.matched_by} | "
         f"{row.overlap} of {row.set_genes} | {row.adjusted_p:.1e} | {row.genes} |"
         for row in markers.itertuples()
     ]
     return "\n".join(lines)
-
-
-def _cell(name: object) -> str:
-    """Write a name that cannot end a cell of the table, nor be read as HTML."""
-    text = " ".join(str(name).split()).replace("|", "\\|")
-    return text.replace("&", "&amp;").replace("<", "&lt;")
