@@ -48,7 +48,8 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
 ) -> None:
     """Say which genes speak for each cell type in QUERY, and whether removing them hurts.
 
-    A method whose genes matter to MODEL no more than random ones is reported as failing. Needs
+    A method whose genes matter to MODEL no more than random ones, or no more than those that a list
+    made without a model names, is reported as failing. Needs
     pip install 'scbert-end-to-end[explain]'.
     """
     with plain_errors():
@@ -76,13 +77,15 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             library_size_key=library_size_key,
             settings=settings,
         )
-    table = Table("method", "top genes", "random", "difference", "faithful", title=f"{out}")
+    table = Table(
+        *("method", "over random", "over control", "verdict"),
+        title=f"{out}: intervals of the fall of the label's probability",
+    )
     for found in about["methods"].values():
         table.add_row(
-            found["title"],
-            f"{found['top']:.3f}",
-            f"{found['random']:.3f}",
-            f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})",
-            found["faithful"],
+            found["title"].split(" (")[0],
+            f"{found['low']:+.3f} to {found['high']:+.3f}",
+            f"{found['over_control_low']:+.3f} to {found['over_control_high']:+.3f}",
+            found["verdict"],
         )
     Console().print(table)
