@@ -11,8 +11,9 @@ import yaml
 from scbert.config import load_config
 from scbert.evidence import report, wording
 from scbert.files import write_json
+from scbert.steps.figures import draw_corpus_figures, draw_dataset_figures
 from scbert.steps.quality import summarize_quality
-from scbert.steps.report import draw_corpus_figures, draw_dataset_figures, write_report
+from scbert.steps.report import write_report
 from tests.test_figures import (
     PBMC,
     VALIDATION,
@@ -39,13 +40,17 @@ GENE2VEC = {
     "imported": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
 }
+OVER_CONTROL = ("over_control", "over_control_low", "over_control_high")
 TESTED = {"top": 0.311, "random": 0.012, "difference": 0.299, "low": 0.251, "high": 0.342}
-FAILED = {"top": 0.021, "random": 0.024, "difference": -0.003, "low": -0.017, "high": 0.013}
+TESTED |= dict(zip(OVER_CONTROL, (0.173, 0.151, 0.196), strict=True))
+FAILED = {"top": 0.061, "random": 0.024, "difference": 0.037, "low": 0.017, "high": 0.053}
+FAILED |= dict(zip(OVER_CONTROL, (-0.077, -0.098, -0.056), strict=True))
 EXPLANATION = {
     "cells": {"CD19+ B": 10, "Dendritic": 7},
     "methods": {
-        "gradients": TESTED | {"title": "integrated gradients", "faithful": "yes"},
-        "attention": FAILED | {"title": "attention sums", "faithful": "no"},
+        "gradients": TESTED | {"title": "integrated gradients", "verdict": "passes"},
+        "attention": FAILED | {"title": "attention sums", "verdict": "fails"},
+        "expression": TESTED | {"title": "mean bin", "verdict": "control"},
     },
     "settings": {"deletions": [1, 2, 5]},
 }
@@ -249,13 +254,17 @@ def test_write_report_holds_every_number_as_given(results):
 
 def test_write_report_says_which_explanation_fails(results):
     add_dataset(results, make_evaluation(), make_comparison())
-    rows = re.findall(
-        r"<tr><th>(integrated gradients|attention sums)</th>(.*)</tr>", lay_out(results)
+    """Attention that beats random genes, but not a list made without the model, fails."""
+    found = re.findall(
+        r"<tr><th>(integrated gradients|attention sums|mean bin)</th>(.*)</tr>", lay_out(results)
     )
-    assert [name for name, _ in rows] == ["integrated gradients", "attention sums"]
-    assert "0.251 to +0.342" in rows[0][1]
-    assert rows[0][1].endswith("<td>yes</td>")
-    assert rows[1][1].endswith("<td>no: fails the test</td>")
+    rows = dict(found)
+    assert "0.251 to +0.342" in rows["integrated gradients"]
+    assert "+0.151 to +0.196" in rows["integrated gradients"]
+    assert rows["integrated gradients"].endswith("<td>passes</td>")
+    assert "\N{MINUS SIGN}0.098 to \N{MINUS SIGN}0.056" in rows["attention sums"]
+    assert rows["attention sums"].endswith("<td>fails</td>")
+    assert "0.151" not in rows["mean bin"]  # the control is not held against itself
 
 
 def test_write_report_needs_the_explanation_of_each_dataset(results):

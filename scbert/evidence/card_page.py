@@ -1,46 +1,26 @@
 """The model card: what made a model, how good it is beside simpler ones, and what it cannot do."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from scbert.evidence.markdown import plain, table
-from scbert.evidence.wording import NOTHING, judge, percent, score
+from scbert.evidence.card_scores import (
+    CardEvidence,
+    calibration,
+    interval,
+    scores_of_methods,
+    scores_of_types,
+    unknown,
+)
+from scbert.evidence.markdown import plain
+from scbert.evidence.wording import judge, percent
 
 Json = Mapping[str, Any]
 
 PARTS = ("train", "validation", "test")
-FEW_CELLS = 20  # one test cell more or less moves the recall of a type by 0.05
-# docs/results/novelty.md: what expected_novel_detection says, and what training again without the
-# type gives, mean over types; there without an encoder
-FORETOLD = "83 % where 46 % were found on pbmc3k, 80 % where 36 % were found on Kang"
 FRONT_MATTER = """---
 library_name: scbert-end-to-end
 tags: [single-cell, cell-type-annotation, scbert]
 ---"""
-
-
-@dataclass(frozen=True)
-class CardEvidence:
-    """What is known of one model; contents of the files of these names, but for `name`."""
-
-    name: str  # of the bundle's folder
-    config: Json
-    calibration: Json
-    history: Sequence[Json]
-    genes: Json  # numbers: vocabulary, measured, used
-    evaluation: Json
-    comparison: Json
-    quality: Json
-
-    @property
-    def kept(self) -> Json:
-        """The record of the epoch whose weights were kept: the first of the best."""
-        return max(self.history, key=lambda record: record["validation_macro_f1"])
-
-    def methods(self, kind: str) -> list[Json]:
-        """Return the methods of a kind that stand in the comparison."""
-        return [entry for entry in self.comparison["methods"] if entry["kind"] == kind]
 
 
 def write_card(about: CardEvidence) -> str:
@@ -59,13 +39,13 @@ def write_card(about: CardEvidence) -> str:
         "## Model",
         _model(about),
         "## Scores on the test cells",
-        _methods(about),
+        scores_of_methods(about),
         "## Scores per type",
-        _types(about),
+        scores_of_types(about),
         "## Calibration",
-        _calibration(about),
+        calibration(about),
         "## Cells called unknown",
-        _unknown(about),
+        unknown(about),
         "## Limits",
         "\n".join(f"- {line}" for line in _limits(about)),
         "## Use",
@@ -79,8 +59,8 @@ def _in_brief(about: CardEvidence) -> list[str]:
     """Hold the model against the best baseline and, if it has halves, against its linear one."""
     model = about.comparison["methods"][0]
     lines = [
-        f"On {about.evaluation['n_test']:,} test cells: accuracy {_interval(model['accuracy'])}, "
-        f"macro F1 {_interval(model['macro_f1'])}."
+        f"On {about.evaluation['n_test']:,} test cells: accuracy {interval(model['accuracy'])}, "
+        f"macro F1 {interval(model['macro_f1'])}."
     ]
     level = about.comparison["confidence_level"]
     differences = {
@@ -168,96 +148,6 @@ def _pretrained(pretrained: Json) -> str:
         f"Pretrained without labels on {pretrained['tokens']['cells']:,} cells of "
         f"{', '.join(map(plain, samples[:8]))}{more} (bundle {pretrained['sha256'][:12]}); whether "
         "test cells are among them, this card cannot tell."
-    )
-
-
-def _methods(about: CardEvidence) -> str:
-    comparison, metrics = about.comparison, ("accuracy", "macro_f1", "balanced_accuracy")
-    rows = [
-        (entry["title"], entry["kind"], *(_interval(entry[key]) for key in metrics))
-        for entry in comparison["methods"]
-    ]
-    header = ("method", "kind", "accuracy", "macro F1", "balanced accuracy")
-    settings = "\n".join(f"- {m['title']}: {m['setting']}" for m in comparison["methods"])
-    return (
-        f"{table(header, rows, 3)}\n\n"
-        "Controls know nothing of the genes; baselines were trained and set on the same cells as "
-        f"scBERT. Intervals: {comparison['interval']}\n\n{settings}\n\n"
-        f"This model is that of seed {about.config['seed']}."
-    )
-
-
-def _interval(found: Json) -> str:
-    return f"{found['mean']:.3f} ({found['low']:.3f}-{found['high']:.3f})"
-
-
-def _types(about: CardEvidence) -> str:
-    rivals, known = about.methods("baseline"), about.config["cells_per_type"]
-    rows = []
-    for entry in about.evaluation["per_type"]:
-        name, tested = entry["cell_type"], entry["support"] > 0
-        found = [entry[key] for key in ("precision", "recall", "f1")]
-        found += [rival["f1_of_type"][name] for rival in rivals]
-        shown = [f"{value:.2f}" if tested else NOTHING for value in found]
-        rows.append((plain(name), *shown, str(known.get(name, 0)), str(entry["support"])))
-    names = [f"F1, {rival['title'].lower()}" for rival in rivals]
-    header = ("cell type", "precision", "recall", "F1", *names, "training cells", "test cells")
-    few = [plain(e["cell_type"]) for e in about.evaluation["per_type"] if e["support"] < FEW_CELLS]
-    text = table(header, rows, len(header) - 1)
-    if few:
-        text += (
-            f"\n\nFewer than {FEW_CELLS} test cells, so a few cells make these scores: "
-            f"{', '.join(few)}."
-        )
-    return text
-
-
-def _calibration(about: CardEvidence) -> str:
-    calibration, reliability = about.calibration, about.evaluation["reliability"]
-    rows = [
-        (f"{found['confidence']:.2f}", f"{found['accuracy']:.2f}", f"{found['n']:,}")
-        for found in reliability["after"]["bins"]
-    ]
-    return (
-        f"Temperature {calibration['temperature']:.2f}, fitted on "
-        f"{calibration['validation_cells']:,} validation cells. Expected calibration error on the "
-        f"test cells: {reliability['before']['ece']:.3f} before, "
-        f"{reliability['after']['ece']:.3f} after. What a confidence is worth, on the test cells "
-        "of all seeds together:\n\n"
-        + table(("mean confidence", "share labelled correctly", "cells"), rows, 3)
-    )
-
-
-def _unknown(about: CardEvidence) -> str:
-    calibration, found = about.calibration, about.evaluation["unknown"]
-    refused = found["calibrated"]
-    text = (
-        f"A cell whose novelty score ({calibration['novelty_score']}) exceeds "
-        f"{calibration['novelty_threshold']:.3g} is called unknown. The threshold refuses "
-        f"{percent(calibration['false_unknown_rate'])} of the validation cells, all of known "
-        f"types; of the test cells of known types it refuses {percent(refused['false_unknown'])}"
-        f", and {percent(refused['accuracy_of_accepted'])} of the cells that it lets pass are "
-        "labelled correctly. "
-    )
-    if found["novel_cells"]:
-        text += (
-            f"{found['novel_cells']:,} test cells are of types that training lacked "
-            f"({', '.join(map(plain, found['novel_types']))}): "
-            f"{percent(refused['novel_detected'])} of them were noticed. "
-        )
-    expected = calibration["expected_novel_detection"]
-    if not expected:
-        return text + "With fewer than three types, nothing foretells whether new ones are noticed."
-    rows = [
-        (plain(row["cell_type"]), f"{row['detected']:.2f}", score(row["auroc"]), f"{row['n']:,}")
-        for row in expected
-    ]
-    header = ("if this type were new", "noticed, at most", "AUROC, at most", "validation cells")
-    return text + (
-        "If a type were new, how many of its cells would be noticed? Each type is taken out of the "
-        "calibration in turn, but the network was trained with it, so these are UPPER BOUNDS, not "
-        f"forecasts. Trained again without the type, far fewer are noticed: {FORETOLD} (mean over "
-        f"types, models without an encoder).\n\n{table(header, rows, 3)}"
     )
 
 
