@@ -85,7 +85,9 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
         table.add_row(
             found["title"].split(" (")[0],
             f"{found['low']:+.3f} to {found['high']:+.3f}",
-            f"{found['over_control_low']:+.3f} to {found['over_control_high']:+.3f}",
+            f"{found['over_control_low']:+.3f} to {found['over_control_high']:+.3f}"
+            if found["method"] != "expression"
+            else "",
             found["verdict"],
         )
     Console().print(table)
