@@ -1,7 +1,9 @@
+import json
 import re
 
 import pytest
 
+from scbert.cells.tables import read_table
 from scbert.files import read_json, write_json
 from scbert.steps.card import write_model_card
 
@@ -16,14 +18,31 @@ EVALUATION = {
         {"cell_type": "B cell", "precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 6},
         {"cell_type": "T cell", "precision": 0.75, "recall": 1.0, "f1": 0.8571, "support": 12},
     ],
-    "reliability": {"before": {"ece": 0.1234}, "after": {"ece": 0.0456}},
+    "reliability": {
+        "before": {"ece": 0.1234},
+        "after": {"ece": 0.0456, "bins": [{"confidence": 0.91, "accuracy": 0.8, "n": 18}]},
+    },
+    "unknown": {
+        "novel_cells": 0,
+        "novel_types": [],
+        "calibrated": {"false_unknown": 0.059, "accuracy_of_accepted": 0.94},
+    },
 }
 COMPARISON = {
     "confidence_level": 0.95,
+    "interval": "of the test cells.",
+    "differences": [
+        {"method": "Logistic regression", "metric": "macro_f1", "mean": -0.05}
+        | {"low": -0.12, "high": 0.01},
+        {"method": "scbert_expression", "metric": "macro_f1", "mean": 0.001}
+        | {"low": -0.005, "high": 0.006},
+    ],
     "methods": [
         {
+            "method": title,
             "title": title,
             "kind": kind,
+            "setting": f"How {title} was set.",
             "f1_of_type": {"B cell": mean, "T cell": 1.0},
             **{
                 key: {"mean": mean, "low": mean - 0.05, "high": mean + 0.05}
@@ -58,63 +77,141 @@ def card(toy_run, tmp_path):
     return write
 
 
+def read_history(model):
+    return [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
+
+
 def section(text, title):
     return re.search(rf"^## {title}[^\n]*\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)[1]
 
 
+def test_the_card_begins_with_the_best_baseline(card):
+    """Scores are of nothing without what a simpler method reaches on the same cells."""
+    head = card().split("## ")[0]
+    assert "On 18 test cells: accuracy 0.800 (0.750-0.850), macro F1 0.800" in head
+    assert "scBERT is behind Logistic regression by 0.050 macro F1" in head
+    assert "no clear difference" in head
+    assert "encoder" not in head  # the comparison has no halves
+    alone = COMPARISON | {"methods": COMPARISON["methods"][:2]}
+    assert "its scores stand alone" in card(comparison=alone, name="alone.md")
+
+
+def test_the_card_says_what_the_encoder_adds(card, toy_run):
+    """A hybrid head whose encoder half changes nothing must not pass for a good encoder."""
+    half = {**COMPARISON["methods"][0], "kind": "half", "method": "scbert_expression"}
+    text = card(comparison=COMPARISON | {"methods": [*COMPARISON["methods"], half]})
+    assert "linear model of the same genes: scBERT is ahead of its expression half by 0.001" in text
+    kept = max(read_history(toy_run.model), key=lambda record: record["validation_macro_f1"])
+    model = section(text, "Model")
+    assert f"plus {kept['encoder_share']:.2f} times those of the encoder's head" in model
+    assert f"epoch {kept['epoch']} of" in model
+
+
 def test_the_card_shows_the_baselines_beside_scbert(card):
-    assert section(card(), "Scores on the test cells").splitlines() == [
-        "| method | accuracy | macro F1 | balanced accuracy |",
-        "| --- | --- | --- | --- |",
-        "| scBERT" + " | 0.800 (0.750-0.850)" * 3 + " |",
-        "| Random type" + " | 0.400 (0.350-0.450)" * 3 + " |",
-        "| Logistic regression" + " | 0.850 (0.800-0.900)" * 3 + " |",
-        "",
+    lines = section(card(), "Scores on the test cells").splitlines()
+    assert lines[1:6] == [
+        "| method | kind | accuracy | macro F1 | balanced accuracy |",
+        "| --- | --- | ---: | ---: | ---: |",
+        "| scBERT | model" + " | 0.800 (0.750-0.850)" * 3 + " |",
+        "| Random type | control" + " | 0.400 (0.350-0.450)" * 3 + " |",
+        "| Logistic regression | baseline" + " | 0.850 (0.800-0.900)" * 3 + " |",
     ]
+    assert "- Logistic regression: How Logistic regression was set." in lines
+    assert "This model is that of seed 2021." in lines
 
 
 def test_the_card_scores_each_type_beside_the_baselines(card):
-    assert section(card(), "Scores per type").splitlines() == [
+    lines = section(card(), "Scores per type").splitlines()
+    assert lines[1:5] == [
         "| cell type | precision | recall | F1 | F1, logistic regression | training cells"
         " | test cells |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        "| B cell | 1.00 | 0.50 | 0.67 | 0.85 | 14 | 6 |",
-        "| T cell | 0.75 | 1.00 | 0.86 | 1.00 | 40 | 12 |",
-        "",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| B cell | 1.00 | 0.50 | 0.67 | 0.85 | 18 | 6 |",
+        "| T cell | 0.75 | 1.00 | 0.86 | 1.00 | 18 | 12 |",
     ]
+    assert "Fewer than 20 test cells, so a few cells make these scores: B cell, T cell." in lines
+
+
+def test_a_type_without_test_cells_has_no_score(card):
+    """0 / 0 counts as 0 in the evaluation, which here would read as always wrong."""
+    types = [EVALUATION["per_type"][0] | {"support": 0, "f1": 0.0}, EVALUATION["per_type"][1]]
+    lines = section(card(EVALUATION | {"per_type": types}), "Scores per type").splitlines()
+    assert lines[3] == "| B cell" + " | \N{EN DASH}" * 4 + " | 18 | 0 |"
+
+
+def test_names_of_types_cannot_break_the_tables(card):
+    types = [entry | {"cell_type": "B|<b>"} for entry in EVALUATION["per_type"][:1]]
+    methods = [entry | {"f1_of_type": {"B|<b>": 1.0}} for entry in COMPARISON["methods"]]
+    text = card(EVALUATION | {"per_type": types}, COMPARISON | {"methods": methods})
+    assert "| B\\|&lt;b> | 1.00 |" in text
 
 
 def test_the_card_says_how_the_cells_were_divided(card):
-    plain = section(card(), "Split")
-    assert "Cells: train 54, validation 18, test 18. The cells of each type were divided" in plain
+    at_random = section(card(), "Split")
+    assert "Cells: train 54, validation 18, test 18." in at_random
+    assert "says nothing of another donor, laboratory or study" in at_random
     parts = {
         part: own | {"batches": [f"donor {part}"]} for part, own in EVALUATION["parts"].items()
     }
     text = section(card(evaluation=EVALUATION | {"parts": parts}, name="batches.md"), "Split")
     assert "No batch of the test is in another part. Batches: train donor train; val" in text
+    assert "not chosen on a new one" not in text
+    parts["validation"] = parts["train"]  # split.validation_by: cell
+    text = section(card(evaluation=EVALUATION | {"parts": parts}, name="cells.md"), "Split")
+    assert "Training and validation share batches" in text
 
 
 def test_the_card_says_what_made_the_model(card, toy_run):
     text = card()
     quality = read_json(toy_run.quality)
+    config = read_json(toy_run.model / "config.json")
     assert text.startswith("---\nlibrary_name: scbert-end-to-end\n")
     assert "# scBERT for toy, seed 2021\n" in text
-    assert f"Trained on 54 cells of planted (sha256 {quality['sha256']})" in text
-    assert "calibration chosen on 18 others, scored once on 18 test cells" in text
-    assert "2 layers, width 16, 2 heads of 8, attention performer; tokens: expressed_genes" in text
+    assert f"Trained on 54 cells of planted (sha256 {quality['sha256']})" in section(text, "Data")
+    model = section(text, "Model")
+    assert "2 layers, width 16, 2 heads of 8, attention performer; tokens: expressed_genes" in model
+    pretrained = config["pretrained"]
+    assert f"without labels on {pretrained['tokens']['cells']} cells of" in model
+    assert f"bundle {pretrained['sha256'][:12]}" in model
+    genes = len(read_table(toy_run.model / "genes.tsv", "symbol"))
+    assert f"Genes: {genes} in the vocabulary, {genes} of them measured in the data" in model
     assert "scbert annotate QUERY.h5ad --model seed2021 --out OUT.h5ad" in text
 
 
-def test_the_card_tells_calibration_and_limits(card, toy_run):
-    text = card()
+def test_the_card_tells_what_a_confidence_is_worth(card, toy_run):
     temperature = read_json(toy_run.model / "calibration.json")["temperature"]
-    calibration = section(text, "Calibration")
+    calibration = section(card(), "Calibration")
     assert f"Temperature {temperature:.2f}, fitted on 18 validation cells" in calibration
     assert "0.123 before, 0.046 after" in calibration
-    limits = section(text, "Limits")
-    assert sum(line.startswith("- ") for line in limits.splitlines()) == 3
-    assert all(line.startswith(("- ", "  ")) for line in limits.splitlines() if line)
-    assert "refuses 5% of known cells" in limits
+    assert "| 0.91 | 0.80 | 18 |" in calibration
+
+
+def test_the_card_names_what_is_foretold_of_new_types_an_upper_bound(card, toy_run):
+    expected = read_json(toy_run.model / "calibration.json")["expected_novel_detection"]
+    unknown = section(card(), "Cells called unknown")
+    assert "UPPER BOUNDS" in unknown
+    assert "83 % where 46 % were found on pbmc3k" in unknown
+    assert {row["cell_type"] for row in expected} == {"B cell", "NK cell", "T cell"}
+    for row in expected:
+        assert f"| {row['cell_type']} | {row['detected']:.2f} | {row['auroc']:.3f} |" in unknown
+    assert "it refuses 5.9\N{NO-BREAK SPACE}%" in unknown
+
+
+def test_the_card_counts_new_types_in_the_test(card):
+    unknown = EVALUATION["unknown"]
+    novel = unknown | {"novel_cells": 7, "novel_types": ["mast"]}
+    novel["calibrated"] = unknown["calibrated"] | {"novel_detected": 0.25}
+    parts = EVALUATION["parts"]
+    test = {"cell_types": {"mast": 7}, "batches": []}
+    text = card(EVALUATION | {"unknown": novel, "parts": parts | {"test": test}})
+    assert "7 test cells are of types that training lacked (mast): 25" in text
+    assert "Not learnt, though test cells are of it: mast." in section(text, "Limits")
+
+
+def test_the_card_tells_the_limits(card):
+    limits = section(card(), "Limits")
+    assert sum(line.startswith("- ") for line in limits.splitlines()) == 4
+    assert "A file with fewer than 5\N{NO-BREAK SPACE}% of the model's genes is refused" in limits
 
 
 def test_the_card_leaves_the_bundle_alone_and_is_the_same_again(card, toy_run):

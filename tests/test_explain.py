@@ -77,9 +77,14 @@ def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, t
     symbols = bundle.genes.symbol.to_numpy()
     for number, expected in enumerate(names):
         assert set(symbols[gradients.top(number, 3)]) == set(expected)
-    verdict = found.judged[found.judged.faithful != ""].set_index("method").faithful
-    assert verdict.gradients == "yes"
-    assert verdict.attention == "no"
+    verdict = found.judged[found.judged.verdict != ""].set_index("method").verdict
+    assert verdict.to_dict() == {
+        "gradients": "passes",
+        "gradients_mean": "passes",
+        "attention": "fails",
+        "expression": "control",
+        "logistic_regression": "control",
+    }
     assert found.missed.max() < 1e-4  # a linear model: the values add up exactly
 
 
@@ -110,8 +115,9 @@ def test_explain_test_cells_writes_tables_figures_and_a_page(toy_run, tmp_path, 
     assert about["marker_types"] == {"B cell": "B cells", "T cell": "T cells"}
     judged = pd.read_csv(out / "deletion.tsv", sep="\t")
     for method, found in about["methods"].items():
-        row = judged[(judged.method == method) & judged.faithful.notna()].iloc[0]
-        assert row.faithful == found["faithful"]
+        row = judged[(judged.method == method) & judged.verdict.notna()].iloc[0]
+        assert row.verdict == found["verdict"]
+        assert row.over_control == pytest.approx(found["over_control"], rel=1e-4)
         assert row.difference == pytest.approx(found["difference"], rel=1e-4)
     genes = pd.read_csv(out / "genes.tsv", sep="\t")
     best = genes[(genes.cell_type == "B cell") & (genes.expression_rank <= 5)].gene
@@ -126,6 +132,9 @@ def test_explain_test_cells_writes_tables_figures_and_a_page(toy_run, tmp_path, 
         assert file in page
         assert (out / file).read_text().rstrip().endswith("</svg>")
     assert all(line in page for line in about["verdicts"])
+    found = {one["method"]: one for one in about["markers_found"]}
+    assert (found["expression"]["own"], found["expression"]["named"]) == (2, 2)
+    assert "| mean bin, less that of the other types (control: no model) | 2 of 2 |" in page
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from scbert.evidence.deletion import (
     falls,
     genes_to_remove,
     halves,
-    judge_deletions,
     matched_genes,
     plan_removals,
-    sentence,
-    verdicts,
 )
-from scbert.evidence.explanations import (
-    considered_genes,
+from scbert.evidence.enrichment import (
+    count_found,
     enrichment,
     enrichment_of_types,
     markers_of_types,
+)
+from scbert.evidence.explanations import (
+    considered_genes,
     means_where_given,
     rank_genes,
     rank_types,
@@ -28,6 +28,7 @@ from scbert.evidence.explanations import (
     type_means,
     z_across_types,
 )
+from scbert.evidence.faithfulness import judge_deletions, sentence, verdicts
 
 SYMBOLS = np.array([f"G{number}" for number in range(10)])
 
@@ -118,11 +119,45 @@ def test_markers_of_types_keeps_the_own_type_and_the_best():
             "cell_type": ["B", "B", "T", "T", "T"],
             "gene_set": ["B cells", "NK cells", "B cells", "T cells", "NK cells"],
             "p": [0.2, 0.1, 0.03, 0.5, 0.03],
+            "adjusted_p": [0.25, 0.2, 0.1, 0.5, 0.1],
         }
     )
-    found = markers_of_types(table, {"B": "B cells"})
+    found = markers_of_types(table, {"B": "B cells"}, 0.2)
     rows = found[["cell_type", "gene_set", "matched_by"]].to_numpy().tolist()
     assert rows == [["B", "B cells", "name"], ["B", "NK cells", "best"], ["T", "B cells", "best"]]
+
+
+def test_the_best_of_noise_is_no_finding():
+    """Something is always best; PanglaoDB's "Alpha cells" are one gene of a query's universe."""
+    table = pd.DataFrame(
+        {
+            "method": "attention",
+            "cell_type": ["NK", "NK"],
+            "gene_set": ["NK cells", "Alpha cells"],
+            "p": [0.4, 0.06],
+            "adjusted_p": [1.0, 1.0],
+        }
+    )
+    found = markers_of_types(table, {"NK": "NK cells"}, 0.05)
+    assert found.gene_set.tolist() == ["NK cells"]
+
+
+def test_count_found_counts_types_by_their_own_and_by_any_markers():
+    markers = pd.DataFrame(
+        [
+            ("gradients", "B", "B cells", "name", 1e-9),
+            ("gradients", "B", "B cells naive", "best", 1e-12),
+            ("gradients", "T", "T cells", "name", 0.3),
+            ("gradients", "T", "NK cells", "best", 0.01),
+            ("attention", "B", "B cells", "name", 0.9),
+            ("attention", "T", "T cells", "name", 1.0),
+        ],
+        columns=["method", "cell_type", "gene_set", "matched_by", "adjusted_p"],
+    )
+    assert count_found(markers, 3, 0.05).to_numpy().tolist() == [
+        ["gradients", 1, 2, 2, 3],
+        ["attention", 0, 2, 0, 3],
+    ]
 
 
 def test_table_of_genes_has_a_row_for_each_ranked_gene():
@@ -167,7 +202,12 @@ def make_cells():
 def judge(rank, matters, settings):
     """Judge a ranking of a model in which a cell loses 0.2 for each gene that matters to it."""
     cells, code = make_cells()
-    ranks = {("gradients", half): rank for half in (0, 1)}
+    control = np.array([np.array([3, 1, 2, *range(4, 11)]), np.array([*range(10, 3, -1), 2, 1, 3])])
+    ranks = {
+        (method, half): one
+        for method, one in (("gradients", rank), ("expression", control))
+        for half in (0, 1)
+    }
     plan = plan_removals(cells, code, halves(code), ranks, settings)
     fall = np.array(
         [0.2 * len(set(genes.tolist()) & matters[code[cell]]) for cell, genes in
@@ -176,16 +216,19 @@ def judge(rank, matters, settings):
     return plan, judge_deletions(falls(plan, fall, [f"T{number}" for number in code]), settings)
 
 
-def test_a_ranking_that_knows_what_matters_is_faithful(settings):
+def test_a_ranking_that_knows_what_matters_passes(settings):
+    """The control has one of the two genes that matter second, the other third."""
     rank = np.array([np.arange(1, 11), np.arange(10, 0, -1)])
     plan, judged = judge(rank, [{0, 1}, {8, 9}], settings)
-    assert len(plan) == 8 * 2 * (1 + 2)
+    assert len(plan) == 2 * 8 * 2 * (1 + 2)
     verdict = verdicts(judged)["gradients"]
-    assert verdict["faithful"] == "yes"
+    assert verdict["verdict"] == "passes"
+    assert verdict["over_control"] == pytest.approx(0.3 - 0.2)
     assert verdict["top"] == pytest.approx(0.3)  # 0.2 for one gene, 0.4 for two
     assert verdict["random"] < 0.1
     assert verdict["cells"] == 8
-    assert "faithful. On average" in sentence(verdict, "x", 0.95)
+    assert "x: passes. Removing" in sentence(verdict, "x", 0.95)
+    assert verdicts(judged)["expression"]["verdict"] == "control"
     assert set(judged.cell_type) == {"all", "T0", "T1"}
     assert set(judged.genes) == {"mean", "1", "2"}
 
@@ -194,15 +237,29 @@ def test_a_ranking_of_genes_that_do_not_matter_fails(settings):
     rank = np.array([np.arange(10, 0, -1), np.arange(1, 11)])
     _, judged = judge(rank, [{0, 1}, {8, 9}], settings)
     verdict = verdicts(judged)["gradients"]
-    assert verdict["faithful"] == "no"
+    assert verdict["verdict"] == "fails"
     assert verdict["difference"] <= 0
-    assert "FAILS the deletion test" in sentence(verdict, "x", 0.95)
+    assert "FAILS the deletion test, for random genes" in sentence(verdict, "x", 0.95)
+
+
+def test_better_than_random_but_no_better_than_the_control_fails(settings):
+    """What a list made without the model finds as well, the model need not be asked for."""
+    cells = {"cell": [0, 1, 2], "cell_type": "T", "k": 1, "random": 0.0}
+    drops = [
+        pd.DataFrame({"method": "attention", "top": [0.3, 0.2, 0.1]} | cells),
+        pd.DataFrame({"method": "expression", "top": [0.5, 0.2, 0.2]} | cells),
+    ]
+    verdict = verdicts(judge_deletions(pd.concat(drops), settings))["attention"]
+    assert verdict["low"] > 0
+    assert verdict["over_control"] == pytest.approx(-0.1)
+    assert (verdict["over_control_low"], verdict["over_control_high"]) == pytest.approx((-0.2, 0.0))
+    assert verdict["verdict"] == "fails"
+    assert "FAILS the deletion test, for a list made without" in sentence(verdict, "x", 0.95)
 
 
 def test_judge_deletions_compares_cell_by_cell(settings):
     drops = pd.DataFrame(
         {
-            "method": "attention",
             "cell": [0, 0, 1],
             "cell_type": "T",
             "k": [1, 2, 1],
@@ -210,11 +267,13 @@ def test_judge_deletions_compares_cell_by_cell(settings):
             "random": [0.1, 0.1, 0.1],
         }
     )
-    judged = judge_deletions(drops, settings)
+    both = [drops.assign(method=method) for method in ("attention", "expression")]
+    judged = judge_deletions(pd.concat(both), settings)
     mean = judged[(judged.cell_type == "all") & (judged.genes == "mean")].iloc[0]
     assert mean.difference == pytest.approx((0.5 + 0.0) / 2)
     assert (mean.low, mean.high) == pytest.approx((0.0, 0.5))
-    assert mean.faithful == "no"
+    assert mean.verdict == "fails"
+    assert (mean.over_control_low, mean.over_control_high) == (0, 0)
     assert judged[judged.genes == "1"].iloc[0].cells == 2
 
 

@@ -25,9 +25,33 @@ def test_read_markers_refuses_a_list_without_man(tmp_path):
         read_markers(path)
 
 
-def test_types_by_name_sees_through_case_plural_and_the_word_cell():
-    found = types_by_name(["b cell", "NK", "CD4 T", "B"], ["B cells", "NK cells", "T cells"])
-    assert found == {"b cell": "B cells", "NK": "NK cells", "B": "B cells"}
+KNOWN = [
+    *("B cells", "B cells memory", "NK cells", "T cells", "T regulatory cells", "Monocytes"),
+    *("Dendritic cells", "Plasmacytoid dendritic cells", "Gamma delta T cells"),
+]
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("b cell", "B cells"),
+        ("NK", "NK cells"),
+        ("memory B", "B cells memory"),  # another order
+        ("CD8 T", "T cells"),  # a kind of
+        ("Naive CD4 T", "T cells"),
+        ("gamma delta T", "Gamma delta T cells"),  # not the shorter T cells
+        ("CD14+ Mono", "Monocytes"),
+        ("DC", "Dendritic cells"),
+        ("pDC", "Plasmacytoid dendritic cells"),
+        ("CD4+/CD25 T Reg", "T regulatory cells"),
+    ],
+)
+def test_types_by_name_sees_what_a_label_means(label, expected):
+    assert types_by_name([label], KNOWN) == {label: expected}
+
+
+def test_types_by_name_leaves_out_what_names_no_type():
+    assert types_by_name(["Platelet", "CD34+", "T cell doublets", ""], KNOWN) == {}
 
 
 def test_read_marker_types_takes_the_users_word(tmp_path):

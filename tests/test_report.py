@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from scbert.config import load_config
-from scbert.evidence import report
+from scbert.evidence import report, wording
 from scbert.files import write_json
+from scbert.steps.figures import draw_corpus_figures, draw_dataset_figures
 from scbert.steps.quality import summarize_quality
-from scbert.steps.report import draw_corpus_figures, draw_dataset_figures, write_report
+from scbert.steps.report import write_report
 from tests.test_figures import (
     PBMC,
     VALIDATION,
@@ -39,13 +40,17 @@ GENE2VEC = {
     "imported": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
 }
+OVER_CONTROL = ("over_control", "over_control_low", "over_control_high")
 TESTED = {"top": 0.311, "random": 0.012, "difference": 0.299, "low": 0.251, "high": 0.342}
-FAILED = {"top": 0.021, "random": 0.024, "difference": -0.003, "low": -0.017, "high": 0.013}
+TESTED |= dict(zip(OVER_CONTROL, (0.173, 0.151, 0.196), strict=True))
+FAILED = {"top": 0.061, "random": 0.024, "difference": 0.037, "low": 0.017, "high": 0.053}
+FAILED |= dict(zip(OVER_CONTROL, (-0.077, -0.098, -0.056), strict=True))
 EXPLANATION = {
     "cells": {"CD19+ B": 10, "Dendritic": 7},
     "methods": {
-        "gradients": TESTED | {"title": "integrated gradients", "faithful": "yes"},
-        "attention": FAILED | {"title": "attention sums", "faithful": "no"},
+        "gradients": TESTED | {"title": "integrated gradients", "verdict": "passes"},
+        "attention": FAILED | {"title": "attention sums", "verdict": "fails"},
+        "expression": TESTED | {"title": "mean bin", "verdict": "control"},
     },
     "settings": {"deletions": [1, 2, 5]},
 }
@@ -249,13 +254,17 @@ def test_write_report_holds_every_number_as_given(results):
 
 def test_write_report_says_which_explanation_fails(results):
     add_dataset(results, make_evaluation(), make_comparison())
-    rows = re.findall(
-        r"<tr><th>(integrated gradients|attention sums)</th>(.*)</tr>", lay_out(results)
+    """Attention that beats random genes, but not a list made without the model, fails."""
+    found = re.findall(
+        r"<tr><th>(integrated gradients|attention sums|mean bin)</th>(.*)</tr>", lay_out(results)
     )
-    assert [name for name, _ in rows] == ["integrated gradients", "attention sums"]
-    assert "0.251 to +0.342" in rows[0][1]
-    assert rows[0][1].endswith("<td>yes</td>")
-    assert rows[1][1].endswith("<td>no: fails the test</td>")
+    rows = dict(found)
+    assert "0.251 to +0.342" in rows["integrated gradients"]
+    assert "+0.151 to +0.196" in rows["integrated gradients"]
+    assert rows["integrated gradients"].endswith("<td>passes</td>")
+    assert "\N{MINUS SIGN}0.098 to \N{MINUS SIGN}0.056" in rows["attention sums"]
+    assert rows["attention sums"].endswith("<td>fails</td>")
+    assert "0.151" not in rows["mean bin"]  # the control is not held against itself
 
 
 def test_write_report_needs_the_explanation_of_each_dataset(results):
@@ -386,31 +395,31 @@ def test_draw_dataset_figures_wants_a_model(results):
     ],
 )
 def test_judge_says_what_a_difference_means(mean, low, high, side, words):
-    found, sentence = report.judge({"mean": mean, "low": low, "high": high}, "kNN", 0.95)
+    found, sentence = wording.judge({"mean": mean, "low": low, "high": high}, "kNN", 0.95)
     assert found == side
     assert words in sentence
 
 
 def test_judge_pretraining_compares_with_the_best_predictor():
     """1 - 0.8912 / 0.9876 = 9.8 %."""
-    side, sentence = report.judge_pretraining(VALIDATION)
+    side, sentence = wording.judge_pretraining(VALIDATION)
     assert side == "ahead"
     assert "9.8\N{NO-BREAK SPACE}% below" in sentence
     assert "a part for the cell and a part for the gene" in sentence
     assert "+0.081 to +0.112" in sentence
     unclear = VALIDATION | {"skill": {"mean": 0.01, "low": -0.02, "high": 0.04}}
-    assert report.judge_pretraining(unclear)[0] == "unclear"
+    assert wording.judge_pretraining(unclear)[0] == "unclear"
     behind = VALIDATION | {"skill": {"mean": -0.3, "low": -0.4, "high": -0.2}}
-    assert report.judge_pretraining(behind)[0] == "behind"
-    assert "30\N{NO-BREAK SPACE}% above" in report.judge_pretraining(behind)[1]
+    assert wording.judge_pretraining(behind)[0] == "behind"
+    assert "30\N{NO-BREAK SPACE}% above" in wording.judge_pretraining(behind)[1]
 
 
 def test_number_formats():
-    assert report.signed(-0.03) == "\N{MINUS SIGN}0.030"
-    assert [report.percent(x) for x in (0.95, 0.0613)] == [
+    assert wording.signed(-0.03) == "\N{MINUS SIGN}0.030"
+    assert [wording.percent(x) for x in (0.95, 0.0613)] == [
         "95\N{NO-BREAK SPACE}%",
         "6.1\N{NO-BREAK SPACE}%",
     ]
-    assert [report.duration(s) for s in (2.34, 187, 7_260)] == ["2.3 s", "3 min 7 s", "2 h 1 min"]
-    assert [report.memory(m) for m in (523.4, 1523, None)] == ["523 MB", "1.5 GB", "\N{EN DASH}"]
-    assert (report.score(None), report.percent(None)) == ("\N{EN DASH}", "\N{EN DASH}")
+    assert [wording.duration(s) for s in (2.34, 187, 7_260)] == ["2.3 s", "3 min 7 s", "2 h 1 min"]
+    assert [wording.memory(m) for m in (523.4, 1523, None)] == ["523 MB", "1.5 GB", "\N{EN DASH}"]
+    assert (wording.score(None), wording.percent(None)) == ("\N{EN DASH}", "\N{EN DASH}")

@@ -8,6 +8,15 @@ import pandas as pd
 from scbert.cells.genes import match_genes
 from scbert.cells.tables import read_table
 
+ABBREVIATIONS = {  # of labels, in words of the list
+    "dc": "dendritic",
+    "mdc": "dendritic",
+    "pdc": "plasmacytoid dendritic",
+    "mono": "monocyte",
+    "mk": "megakaryocyte",
+    "reg": "regulatory",
+    "treg": "t regulatory",
+}
 SPECIES = "Hs"  # as PanglaoDB writes it; models know human genes
 
 
@@ -57,15 +66,28 @@ def read_marker_types(path: Path, marker_types: Iterable[str]) -> dict[str, str]
 def types_by_name(labels: Sequence[str], marker_types: Iterable[str]) -> dict[str, str]:
     """Return the type of the marker list that a label names, for the labels that name one.
 
-    Letters' case, a plural s and the word cell make no difference: "B cell" and "b" mean "B cells".
+    Letters' case, a plural s, the word cell and usual abbreviations make no difference: "B cell"
+    and "b" mean "B cells", "DC" means "Dendritic cells". Nor does the order of words: "memory B" is
+    "B cells memory". Else the last words count, as many as name a type: "CD8 T" is a kind of
+    "T cells".
     """
-    by_name = {_plain(name): name for name in marker_types}
-    return {label: by_name[_plain(label)] for label in labels if _plain(label) in by_name}
+    known = list(marker_types)
+    by_words = {frozenset(_words(name)): name for name in known}
+    by_name = {tuple(_words(name)): name for name in known}  # of two, the order decides
+    found = {}
+    for label in labels:
+        words = tuple(_words(label))
+        tails = [by_name[words[n:]] for n in range(len(words)) if words[n:] in by_name]
+        whole = by_name.get(words) or by_words.get(frozenset(words))
+        if whole or tails:
+            found[label] = whole or tails[0]
+    return found
 
 
-def _plain(name: str) -> str:
+def _words(name: str) -> list[str]:
     words = [word.removesuffix("s") for word in name.casefold().replace("_", " ").split()]
-    return " ".join(word for word in words if word != "cell")
+    long = " ".join(ABBREVIATIONS.get(word, word) for word in words if word != "cell")
+    return long.split()
 
 
 def in_vocabulary(

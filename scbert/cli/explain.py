@@ -10,7 +10,6 @@ from rich.table import Table
 from scbert.cli.app import app, plain_errors
 from scbert.cli.options import LibrarySizeKey, Matrix, Scale
 from scbert.config import Explain
-from scbert.evidence.intervals import with_interval
 
 FIXED = {  # as in config/config.yaml, where they are explained
     "tokens_per_batch": 4096,
@@ -50,7 +49,8 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
 ) -> None:
     """Say which genes speak for each cell type in QUERY, and whether removing them hurts.
 
-    A method whose genes matter to MODEL no more than random ones is reported as failing. Needs
+    A method whose genes matter to MODEL no more than random ones, or no more than those that a list
+    made without a model names, is reported as failing. Needs
     pip install 'scbert-end-to-end[explain]'.
     """
     with plain_errors():
@@ -79,13 +79,17 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             library_size_key=library_size_key,
             settings=settings,
         )
-    table = Table("method", "top genes", "random", "difference", "faithful", title=f"{out}")
+    table = Table(
+        *("method", "over random", "over control", "verdict"),
+        title=f"{out}: intervals of the fall of the label's probability",
+    )
     for found in about["methods"].values():
         table.add_row(
-            found["title"],
-            f"{found['top']:.3f}",
-            f"{found['random']:.3f}",
-            with_interval(found["difference"], found, "+"),
-            found["faithful"],
+            found["title"].split(" (")[0],
+            f"{found['low']:+.3f} to {found['high']:+.3f}",
+            f"{found['over_control_low']:+.3f} to {found['over_control_high']:+.3f}"
+            if found["method"] != "expression"
+            else "",
+            found["verdict"],
         )
     Console().print(table)

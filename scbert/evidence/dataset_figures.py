@@ -37,6 +37,7 @@ METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": 
 KIND_COLOURS = {"model": BLUE, "half": SKY, "baseline": INK, "control": MUTED}
 TYPE_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
 TYPE_SHAPES = ("o", "^", "s", "D", "v")  # 7 colours and 5 shapes: 35 different pairs
+LEGEND_MARKER = 8.5  # points
 RING: Json = {"markersize": 8.5, "color": INK, "markerfacecolor": "none"}
 
 
@@ -201,7 +202,9 @@ def draw_umap(evaluation: Json) -> Figure:
     )
     (rings,) = panels[1].plot(*wrong.T, "o", **RING, label="wrong label", rasterized=image)
     handles, _ = panels[0].get_legend_handles_labels()
-    figure.legend(handles=[*handles, rings], loc="outside right center")
+    legend = figure.legend(handles=[*handles, rings], loc="outside right center")
+    for handle in filter(None, legend.legend_handles):
+        handle.set(markersize=LEGEND_MARKER)  # those of many cells are too small to tell shapes
     return figure
 
 

@@ -9,14 +9,11 @@ has learned (pixel flipping); DeYoung et al. 2020, ERASER (comprehensiveness).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scbert.config import Explain
-
-ALL = "all"
 
 
 def halves(code: np.ndarray) -> np.ndarray:
@@ -114,66 +111,3 @@ def falls(plan: pd.DataFrame, fall: np.ndarray, types: Sequence[str]) -> pd.Data
     random = found[~found.top].groupby(by, sort=False).fall.mean().rename("random")
     table = pd.concat([top, random], axis=1).reset_index()
     return table.assign(cell_type=np.asarray(types, dtype=object)[table.cell])
-
-
-def judge_deletions(drops: pd.DataFrame, settings: Explain) -> pd.DataFrame:
-    """Compare the falls of probability, with intervals over cells.
-
-    Parameters
-    ----------
-    drops
-        A row for each method, cell and k: method, cell, cell_type, k, top and random: how far the
-        probability fell when the top genes were removed, and, a mean over draws, random ones.
-
-    Returns
-    -------
-    A row for each method, cell type ("all" first) and number of genes ("mean" first: the mean over
-    k of each cell): cells, top, random, difference (mean over cells), low, high and, in the row
-    of all cells and the mean, faithful: yes if the whole interval of the difference is above 0.
-    """
-    rows = []
-    for method, of_method in drops.groupby("method", sort=False):
-        for name, cells in [(ALL, of_method), *of_method.groupby("cell_type", sort=False)]:
-            means = cells.groupby("cell", sort=False)[["top", "random"]].mean()
-            by_size = [(str(k), found) for k, found in cells.groupby("k")]
-            for k, found in [("mean", means), *by_size]:
-                row: dict[str, Any] = {"method": method, "cell_type": name, "genes": k}
-                row |= _compare(found, settings)
-                verdict = "yes" if row["low"] > 0 else "no"
-                row["faithful"] = verdict if (name, k) == (ALL, "mean") else ""
-                rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _compare(found: pd.DataFrame, settings: Explain) -> dict[str, Any]:
-    difference = (found.top - found.random).to_numpy()
-    level, rng = settings.confidence_level, np.random.default_rng(settings.seed)
-    drawn = rng.integers(0, len(difference), (settings.bootstrap_samples, len(difference)))
-    ends = np.quantile(difference[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return {
-        "cells": len(found),
-        "top": float(found.top.mean()),
-        "random": float(found.random.mean()),
-        "difference": float(difference.mean()),
-        "low": float(ends[0]),
-        "high": float(ends[1]),
-    }
-
-
-def verdicts(judged: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return, for each method, the row of all cells and the mean over numbers of genes."""
-    rows = judged[judged.faithful != ""].to_dict("records")
-    return {row["method"]: {str(key): value for key, value in row.items()} for row in rows}
-
-
-def sentence(row: dict[str, Any], title: str, level: float) -> str:
-    """Say whether a method is faithful."""
-    what = (
-        f"removing its top genes lowers the probability of the label by {row['top']:.3f}, random "
-        f"expressed genes of the same bins by {row['random']:.3f}; difference "
-        f"{row['difference']:+.3f}, {level:.0%} interval {row['low']:+.3f} to {row['high']:+.3f}, "
-        f"{row['cells']} cells"
-    )
-    if row["faithful"] == "yes":
-        return f"{title}: faithful. On average {what}."
-    return f"{title}: FAILS the deletion test, so its genes do not explain the labels: {what}."

@@ -1,13 +1,12 @@
 """Figures of an explanation: which genes mark which type, and what removing them does."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scbert.evidence.deletion import ALL
 from scbert.evidence.explanations import Ranking
+from scbert.evidence.faithfulness import ALL, CONTROL
 from scbert.evidence.figures import (
     BLUE,
     FAINT,
@@ -20,6 +19,8 @@ from scbert.evidence.figures import (
     short_name,
     svg_figure,
 )
+
+COLOURS = {"passes": BLUE, "fails": VERMILION, "control": INK}
 
 
 @svg_figure
@@ -68,15 +69,18 @@ def draw_deletion(judged: pd.DataFrame, titles: dict[str, str], level: float) ->
     judged
         What `judge_deletions` returns.
     """
-    methods = judged.method.unique().tolist()
+    of_all = judged[judged.cell_type == ALL]
+    methods = of_all.method.unique().tolist()
     figure = Figure(figsize=(WIDTH, 2.9 * ((len(methods) + 1) // 2)), layout="constrained")
     panels = figure.subplots((len(methods) + 1) // 2, 2, sharey=True, squeeze=False).ravel()
     for axes, method in zip(panels, methods, strict=False):
-        found = judged[(judged.method == method) & (judged.cell_type == ALL)]
-        verdict = found[found.genes == "mean"].iloc[0].to_dict()
-        _draw_falls(axes, found[found.genes != "mean"], verdict)
-        word = "faithful" if verdict["faithful"] == "yes" else "fails"
-        axes.set_title(f"{titles[method]}: {word}", loc="left")
+        found = of_all[of_all.method == method]
+        verdict = found[found.genes == "mean"].verdict.iloc[0]
+        _draw_falls(axes, _ascending(found), COLOURS[verdict])
+        if method != CONTROL:
+            control = _ascending(of_all[of_all.method == CONTROL])
+            axes.plot(control.top, ":", color=INK, linewidth=1.4, label="control without a model")
+        axes.set_title(f"{titles[method]}: {verdict}", loc="left")
     for axes in panels[len(methods) :]:
         axes.set_axis_off()
     panels[0].set_ylabel("fall of the label's probability")
@@ -89,12 +93,14 @@ def draw_deletion(judged: pd.DataFrame, titles: dict[str, str], level: float) ->
     return figure
 
 
-def _draw_falls(axes: Axes, found: pd.DataFrame, verdict: dict[str, Any]) -> None:
-    sizes = found.genes.astype(int).to_numpy()
-    order = np.argsort(sizes)
-    found, places = found.iloc[order], np.arange(len(sizes))
-    colour = BLUE if verdict["faithful"] == "yes" else VERMILION
-    random = found.random.to_numpy()
+def _ascending(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of numbers of genes, the smallest first, numbered from 0."""
+    sizes = found[found.genes != "mean"]
+    return sizes.sort_values("genes", key=lambda genes: genes.astype(int), ignore_index=True)
+
+
+def _draw_falls(axes: Axes, found: pd.DataFrame, colour: str) -> None:
+    places, random = found.index.to_numpy(), found.random.to_numpy()
     axes.fill_between(
         places, random + found.low, random + found.high, color=colour, alpha=0.18, linewidth=0
     )
@@ -102,7 +108,7 @@ def _draw_falls(axes: Axes, found: pd.DataFrame, verdict: dict[str, Any]) -> Non
     axes.plot(places, random, "s--", color=MUTED, markersize=4, label="random genes, same bins")
     labels = [
         f"{size}\n({cells})" if cells != found.cells.max() else f"{size}"
-        for size, cells in zip(sizes[order], found.cells, strict=True)
+        for size, cells in zip(found.genes, found.cells, strict=True)
     ]
     axes.set_xticks(places, labels)
     axes.axhline(0, color=FAINT, linewidth=1, zorder=0)

@@ -6,20 +6,21 @@ attention matrix, z-scored across cell types, the 50 highest of a type sent to E
 Shape letters: N cells, C cell types, V genes of the vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control, hypergeom
 
 TITLES = {
-    "gradients": "integrated gradients",
-    "attention": "attention sums",
+    "gradients": "integrated gradients, by z-score",
+    "gradients_mean": "integrated gradients, by mean",
+    "attention": "attention sums, by z-score",
     "expression": "mean bin, less that of the other types (control: no model)",
     "logistic_regression": "weights of logistic regression (control: another model)",
 }
-BY_Z = ("gradients", "attention")  # the others are differences between types already
+CONTROLS = ("expression", "logistic_regression")  # the others ask the model that is explained
+BY_Z = ("gradients", "attention")
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def rank_types(method: str, score_CV: np.ndarray, considered_CV: np.ndarray) -> 
     Parameters
     ----------
     method
-        One of `TITLES`. Gradients and attention are ranked by z-score; the controls by the score,
-        of which expression takes the mean of the other types off first.
+        One of `TITLES`. Those of `BY_Z` are ranked by z-score; the others by the score, of which
+        expression takes the mean of the other types off first.
     score_CV
         Mean of the cells of each type, or weights.
     """
@@ -143,70 +144,6 @@ def _mean_of_others(score_CV: np.ndarray) -> np.ndarray:
     return (score_CV.sum(axis=0) - score_CV) / max(1, len(score_CV) - 1)
 
 
-def enrichment(
-    top: Sequence[int] | np.ndarray,
-    universe: Sequence[int] | np.ndarray,
-    symbols: np.ndarray,
-    sets: Mapping[str, Sequence[str]],
-) -> pd.DataFrame:
-    """Count the top genes in sets of genes, and how probable so many are by chance.
-
-    Parameters
-    ----------
-    top
-        Numbers of the genes at the top; all are in the universe.
-    universe
-        Numbers of the genes that could have been there: those that were ranked.
-    symbols
-        Shape (V,).
-
-    Returns
-    -------
-    A row for each set that has a gene of the universe: gene_set, set_genes (in the universe),
-    top_genes, overlap, genes (which, by rank), p: the hypergeometric probability of this overlap
-    or a larger one (Fisher's exact test, one-sided).
-    """
-    among = set(symbols[np.asarray(universe, dtype=int)])
-    best = symbols[np.asarray(top, dtype=int)].tolist()
-    rows = []
-    for name, genes in sets.items():
-        present = among.intersection(genes)
-        if present:
-            shared = [gene for gene in best if gene in present]
-            rows.append((name, len(present), len(best), len(shared), " ".join(shared)))
-    columns = ["gene_set", "set_genes", "top_genes", "overlap", "genes"]
-    table = pd.DataFrame(rows, columns=columns)
-    table = table.astype({"set_genes": int, "top_genes": int, "overlap": int})  # also without rows
-    table["p"] = hypergeom.sf(
-        table.overlap - 1, len(among), table.set_genes, table.top_genes
-    ).astype(float)
-    return table
-
-
-def enrichment_of_types(
-    ranking: Ranking,
-    types: Sequence[str],
-    symbols: np.ndarray,
-    sets: Mapping[str, Sequence[str]],
-    n_top: int,
-) -> pd.DataFrame:
-    """Return `enrichment` of the top genes of each type, with p adjusted over all rows.
-
-    Benjamini and Hochberg 1995: adjusted_p is the false discovery rate among rows at least as
-    small.
-    """
-    tables = [
-        enrichment(
-            ranking.top(number, n_top), np.flatnonzero(ranking.rank[number]), symbols, sets
-        ).assign(cell_type=name)
-        for number, name in enumerate(types)
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    table["adjusted_p"] = false_discovery_control(table.p) if len(table) else table.p
-    table.insert(0, "method", ranking.method)
-    return table
-
-
 def table_of_genes(
     rankings: Sequence[Ranking], types: Sequence[str], symbols: np.ndarray
 ) -> pd.DataFrame:
@@ -221,27 +158,3 @@ def table_of_genes(
             table[f"{one.method}_rank"] = one.rank[number, genes]
         tables.append(table.sort_values(f"{rankings[0].method}_rank", kind="stable"))
     return pd.concat(tables, ignore_index=True)
-
-
-def markers_of_types(table: pd.DataFrame, named: Mapping[str, str]) -> pd.DataFrame:
-    """Keep of each method and type the marker set of its own name, and the best of all.
-
-    Parameters
-    ----------
-    table
-        `enrichment_of_types` of the sets of markers.
-    named
-        The set that a type is named after, where one is known.
-
-    Returns
-    -------
-    The rows with a column matched_by: name, or best, the set with the smallest p. The best is a
-    finding: that it is the type at hand, nobody said.
-    """
-    is_named = table.cell_type.map(named).eq(table.gene_set)
-    best = table.p.eq(table.groupby(["method", "cell_type"]).p.transform("min"))
-    is_best = best & ~table[best].duplicated(["method", "cell_type"]).reindex(
-        table.index, fill_value=True
-    )
-    kept = table.assign(matched_by=np.where(is_named, "name", "best"))
-    return kept[is_named | is_best].reset_index(drop=True)

@@ -1,6 +1,6 @@
 """The report: one HTML page that holds every number, figure and setting, and computes none.
 
-The layout is report.html.jinja; here are the words and the number formats.
+The layout is report.html.jinja; verdicts and number formats are of wording.
 """
 
 import re
@@ -14,11 +14,21 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from scbert.evidence.wording import (
+    count,
+    duration,
+    judge,
+    judge_pretraining,
+    memory,
+    percent,
+    score,
+    signed,
+)
+
 Json = dict[str, Any]
 
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
 KINDS = ("model", "half", "baseline", "control")
-NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -135,48 +145,6 @@ def _largest(steps: Sequence[StepCost]) -> StepCost:
     return StepCost("largest", seconds or 1, megabytes or 1)
 
 
-def judge(difference: Json, rival: str, confidence_level: float) -> tuple[str, str]:
-    """Say in one sentence what a difference of macro F1, scBERT minus a rival, means."""
-    mean, low, high = difference["mean"], difference["low"], difference["high"]
-    side = "ahead" if mean > 0 else "behind"
-    place = "ahead of" if mean > 0 else side
-    found = f"scBERT is {place} {rival} by {abs(mean):.3f} macro F1"
-    if f"{abs(mean):.3f}" == "0.000":
-        found = f"scBERT and {rival} reach the same macro F1"
-    clear = low > 0 or high < 0
-    meaning = "a clear difference on these test cells" if clear else "no clear difference"
-    interval = f"{percent(confidence_level)} interval {signed(low)} to {signed(high)}"
-    return side if clear else "unclear", f"{found} ({interval}: {meaning})."
-
-
-def judge_pretraining(validation: Json) -> tuple[str, str]:
-    """Say what pretraining learnt: the skill over the best of the simple predictors."""
-    names = {
-        "cell_mode": "the cell's most common bin",
-        "gene_mode": "the gene's most common bin",
-        "additive": "the sum of a part for the cell and a part for the gene",
-    }
-    mean, low, high = (validation["skill"][key] for key in ("mean", "low", "high"))
-    where = (
-        f"On {count(validation['masked_tokens'])} masked genes of {count(validation['cells'])} "
-        f"held-out cells, the model's loss is {percent(abs(mean))} "
-        f"{'below' if mean > 0 else 'above'} that of the best simple predictor "
-        f"({names[validation['best_predictor']]}; {percent(validation['confidence_level'])} "
-        f"interval of the skill {signed(low)} to {signed(high)})"
-    )
-    if low > 0:
-        return (
-            "ahead",
-            f"{where}: the cell's other genes have told it what no simple predictor holds.",
-        )
-    if high < 0:
-        return (
-            "behind",
-            f"{where}: it has learnt nothing beyond that; pretrain longer or on more cells.",
-        )
-    return "unclear", f"{where}: these cells cannot tell the two apart."
-
-
 def inline_figure(figures: Mapping[str, str], name: str, place: str, description: str) -> Markup:
     """Return a figure as an SVG element for HTML.
 
@@ -212,43 +180,3 @@ def _with_prefix(key: str, value: str, prefix: str) -> str:
     if key == "href":
         return re.sub(r"^#", f"#{prefix}", value)
     return re.sub(r"url\(#", f"url(#{prefix}", value)
-
-
-def score(value: float | None) -> str:
-    """Write a score with three digits; a dash where there is none."""
-    return NOTHING if value is None else f"{value:.3f}"
-
-
-def signed(value: float) -> str:
-    """Write a difference with its sign."""
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def percent(share: float | None) -> str:
-    """Write a share in percent, whole where that loses nothing."""
-    return (
-        NOTHING
-        if share is None
-        else f"{100 * share:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
-    )
-
-
-def count(n: float) -> str:
-    """Write a number of things, with commas."""
-    return f"{n:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the two largest units that it fills."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def memory(megabytes: float | None) -> str:
-    """Write an amount of memory in MB or GB; a dash where it was not measured."""
-    if megabytes is None:
-        return NOTHING
-    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"

@@ -3,14 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from scbert.evidence.card_page import FRONT_MATTER
 from scbert.evidence.markdown import plain, table
 
 Json = Mapping[str, Any]
-
-FRONT_MATTER = """---
-library_name: scbert-end-to-end
-tags: [single-cell, cell-type-annotation, scbert]
----"""
 
 
 def untested_card(

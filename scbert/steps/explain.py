@@ -16,7 +16,7 @@ from scbert.cells.query import query_in_memory
 from scbert.cells.store import open_store
 from scbert.cells.tables import read_table
 from scbert.config import Explain
-from scbert.evidence.deletion import falls, halves, judge_deletions, plan_removals
+from scbert.evidence.deletion import falls, halves, plan_removals
 from scbert.evidence.explanations import (
     Ranking,
     considered_genes,
@@ -24,6 +24,7 @@ from scbert.evidence.explanations import (
     rank_types,
     type_means,
 )
+from scbert.evidence.faithfulness import judge_deletions
 from scbert.steps.annotate import finetuned
 from scbert.steps.explanation import Explanation, write_explanation
 from scbert.steps.known_genes import KnownGenes, read_known_genes
@@ -144,8 +145,10 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
         """Rank by a part of the cells."""
         n_types = len(types)
         considered = considered_genes(bins_NV[of], code[of], n_types, settings.min_expressed)
+        contribution = type_means(gradients[of], code[of], n_types)
         scores = {
-            "gradients": type_means(gradients[of], code[of], n_types),
+            "gradients": contribution,
+            "gradients_mean": contribution,
             "attention": means_where_given(
                 attention[of], attention[of] > 0, code[of], n_types, neutral=1.0
             ),

@@ -1,7 +1,7 @@
 """What step explain writes: tables, figures, explanation.json and a page."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,11 @@ import pandas as pd
 
 from scbert.cells.tables import write_table
 from scbert.config import Explain
-from scbert.evidence.deletion import sentence, verdicts
+from scbert.evidence.enrichment import count_found, enrichment_of_types, markers_of_types
 from scbert.evidence.explanation_figures import draw_deletion, draw_heat_map
 from scbert.evidence.explanation_page import write_page
-from scbert.evidence.explanations import (
-    BY_Z,
-    TITLES,
-    Ranking,
-    enrichment_of_types,
-    markers_of_types,
-    table_of_genes,
-)
+from scbert.evidence.explanations import TITLES, Ranking, table_of_genes
+from scbert.evidence.faithfulness import sentence, verdicts
 from scbert.files import publish, write_json
 from scbert.provenance import provenance
 from scbert.steps.known_genes import KnownGenes
@@ -32,6 +26,7 @@ log = logging.getLogger(__name__)
 BEST_SETS = 10  # of each type and method, in gene_sets.tsv
 SOURCES = {
     "gradients": "Sundararajan et al. 2017, of the label's logit, from the mask; by z-score",
+    "gradients_mean": "the same, by the mean of the type's cells: what the gene adds to the logit",
     "attention": "Yang et al. 2022: column sums, where the gene is a token; by z-score",
     "expression": "mean bin of the type less the mean of the other types",
     "logistic_regression": "fitted on the same training cells and bins; by weight",
@@ -60,15 +55,18 @@ class Explanation:
 
 def write_explanation(out: Path, found: Explanation) -> dict[str, Any]:
     """Write the folder and return the content of explanation.json."""
-    about = _about(found)
     symbols = found.bundle.genes.symbol.to_numpy()
+    limit = 1 - found.settings.confidence_level
+    markers = markers_of_types(
+        _enriched(found, found.known.markers, symbols), found.known.marker_types, limit
+    )
+    counted = count_found(markers, len(found.types), limit) if found.known.markers else None
+    about = _about(found, [] if counted is None else counted.to_dict("records"))
     sets = _enriched(found, found.known.gene_sets, symbols)
     by = ["method", "cell_type"]
     tables = {
         "genes": table_of_genes(found.rankings, found.types, symbols),
-        "markers": markers_of_types(
-            _enriched(found, found.known.markers, symbols), found.known.marker_types
-        ),
+        "markers": markers,
         "gene_sets": sets.sort_values("p", kind="stable").groupby(by).head(BEST_SETS),
         "deletion": found.judged,
     }
@@ -86,20 +84,13 @@ def write_explanation(out: Path, found: Explanation) -> dict[str, Any]:
     return about
 
 
-def _about(found: Explanation) -> dict[str, Any]:
+def _about(found: Explanation, markers_found: list[dict[Hashable, Any]]) -> dict[str, Any]:
     settings = found.settings
     judged = verdicts(found.judged)
     verdict = {
         method: sentence(row, TITLES[method], settings.confidence_level)
         for method, row in judged.items()
     }
-    control = judged["expression"]["top"]
-    for method in verdict:
-        if method in BY_Z:
-            than = "more" if judged[method]["top"] > control else "LESS"
-            verdict[method] += (
-                f" That is {than} than by a control that asks no model: {control:.3f}."
-            )
     small = found.judged[(found.judged.cell_type == "all") & (found.judged.genes != "mean")]
     tested = small.groupby("genes").cells.max()
     notes = [
@@ -128,6 +119,7 @@ def _about(found: Explanation) -> dict[str, Any]:
             "largest": float(found.missed.max()),
         },
         "markers": len(found.known.markers),
+        "markers_found": markers_found,
         "marker_types": found.known.marker_types,
         "gene_sets": len(found.known.gene_sets),
         "notes": [*found.notes, *notes],
@@ -146,10 +138,10 @@ def _enriched(
 
 def _figures(found: Explanation, about: dict[str, Any], symbols: np.ndarray) -> dict[str, str]:
     drawn = {}
-    for name, method in (("heatmap", "gradients"), ("attention", "attention")):
+    for name, method in (("heatmap", "gradients_mean"), ("attention", "attention")):
         ranking = next(one for one in found.rankings if one.method == method)
-        faithful = about["methods"][method]["faithful"] == "yes"
-        title = f"{TITLES[method].capitalize()} ({'faithful' if faithful else 'not faithful'})"
+        verdict = about["methods"][method]["verdict"]
+        title = f"{TITLES[method].capitalize()} ({verdict} the deletion test)"
         drawn[name] = draw_heat_map(
             ranking, found.types, symbols, found.settings.heat_map_genes, title
         )

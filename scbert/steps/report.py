@@ -1,15 +1,12 @@
-"""Rules draw_corpus_figures, draw_dataset_figures and report: results -> figures -> one page."""
+"""Rule report: results and figures -> one page."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from scbert.cells.quality import read_quality
 from scbert.cells.tables import read_table
 from scbert.config import load_config
-from scbert.evidence import corpus_figures, dataset_figures, gene2vec_figures, unknown_figures
 from scbert.evidence.report import DatasetEvidence, Evidence, StepCost, render_report
 from scbert.files import publish, read_json
 from scbert.provenance import provenance
@@ -17,81 +14,6 @@ from scbert.provenance import provenance
 log = logging.getLogger("scbert")
 
 NOT_MEASURED = ("-", "NA", "")  # what Snakemake writes for a step that was over too soon
-
-
-def draw_corpus_figures(
-    tokens: Path,
-    gene2vec: Path,
-    gene2vec_quality: Path,
-    pretrained: Path,
-    tokens_figure: Path,
-    gene2vec_figure: Path,
-    gene2vec_quality_figure: Path,
-    pretraining_figure: Path,
-) -> None:
-    """Draw the corpus: its bins, the map of its gene vectors, and pretraining.
-
-    Parameters
-    ----------
-    tokens
-        meta.json of the corpus's token store.
-    gene2vec, pretrained
-        Folders of the gene vectors and of the pretrained model.
-    gene2vec_quality
-        The JSON file of evaluate_gene2vec.
-    tokens_figure, gene2vec_figure, gene2vec_quality_figure, pretraining_figure
-        The SVG files to write.
-    """
-    gene_map = read_table(gene2vec / "map.tsv", "symbol", "x", "y")
-    gene_map = gene_map.astype({"x": float, "y": float})
-    history = _read_history(pretrained / "history.jsonl")
-    validation = read_json(pretrained / "validation.json")
-    _write(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
-    _write(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
-    judged = read_json(gene2vec_quality)
-    _write(gene2vec_quality_figure, gene2vec_figures.draw_gene2vec_quality(judged))
-    _write(pretraining_figure, corpus_figures.draw_pretraining(history, validation))
-
-
-def draw_dataset_figures(
-    evaluation: Path,
-    comparison: Path,
-    models: Sequence[Path],
-    *,
-    scores: Path,
-    confusion: Path,
-    per_type: Path,
-    finetuning: Path,
-    umap: Path,
-    reliability: Path,
-    unknown: Path,
-) -> None:
-    """Draw what is known about one labelled dataset.
-
-    Parameters
-    ----------
-    evaluation, comparison
-        The JSON files of the evaluate and compare steps.
-    models
-        One folder for each seed, with history.jsonl and calibration.json inside.
-    scores, confusion, per_type, finetuning, umap, reliability, unknown
-        The SVG files to write.
-    """
-    if not models:
-        raise ValueError(
-            "no model is given, but the figure of fine-tuning needs at least one. "
-            "Pass the folders results/models/{dataset}/seed*."
-        )
-    found = read_json(evaluation)
-    histories = [_read_history(model / "history.jsonl") for model in models]
-    _write(scores, dataset_figures.draw_scores(read_json(comparison)))
-    _write(confusion, dataset_figures.draw_confusion(found))
-    _write(per_type, dataset_figures.draw_per_type(found))
-    _write(finetuning, dataset_figures.draw_finetuning(histories))
-    _write(umap, dataset_figures.draw_umap(found))
-    _write(reliability, dataset_figures.draw_reliability(found))
-    calibrations = [read_json(model / "calibration.json") for model in models]
-    _write(unknown, unknown_figures.draw_unknown(found, calibrations))
 
 
 def write_report(
@@ -160,7 +82,9 @@ def write_report(
         config=load_config(read_json(config)).model_dump(mode="json"),
         provenance=provenance(),
     )
-    _write(report, render_report(evidence))
+    page = render_report(evidence)
+    with publish(report) as unfinished:
+        unfinished.write_text(page)
     log.info("%s: %d dataset(s), %.1f MB.", report, len(evaluations), report.stat().st_size / 1e6)
 
 
@@ -203,15 +127,3 @@ def _read_costs(folder: Path) -> list[StepCost]:
             memory = None if row["max_rss"] in NOT_MEASURED else float(row["max_rss"])
             costs.append(StepCost(name, float(row["s"]), memory))
     return costs
-
-
-def _read_history(path: Path) -> list[dict[str, Any]]:
-    history = [json.loads(line) for line in path.read_text().splitlines()]
-    if not history:
-        raise ValueError(f"{path} holds no epoch, so there is nothing to draw. Train again.")
-    return history
-
-
-def _write(path: Path, text: str) -> None:
-    with publish(path) as unfinished:
-        unfinished.write_text(text)
