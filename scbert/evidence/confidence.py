@@ -14,7 +14,6 @@ from scipy.special import softmax as scipy_softmax
 # If all validation cells are right, the likelihood rises as the temperature falls, without end: all
 # confidences would become 1, and novelty could not be seen any more.
 LOG_TEMPERATURE_BOUNDS = (np.log(0.2), np.log(20.0))
-ANY_LOG_TEMPERATURE = (np.log(1e-4), np.log(1e4))
 SHARES = (0.0, *np.logspace(-2, 1, 13).tolist())  # of the logits of a second model
 
 
@@ -70,12 +69,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             f"labels run from {labels.min()} to {labels.max()}, but the logits have "
             f"{logits.shape[1]} columns. Number the cell types as the model does."
         )
-    return _least_loss(logits, labels, np.ones(len(labels)), LOG_TEMPERATURE_BOUNDS)[1]
+    return _least_loss(logits, labels, np.ones(len(labels)))[1]
 
 
-def _least_loss(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, bounds: tuple[float, float]
-) -> tuple[float, float]:
+def _least_loss(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Return the lowest mean cross-entropy over temperatures, and the temperature that has it."""
 
     def loss(log_temperature: float) -> float:
@@ -83,7 +80,9 @@ def _least_loss(
         of_label = log_probability[np.arange(len(labels)), labels]
         return -float(np.average(of_label, weights=weights))
 
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(
+        loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}
+    )
     return float(found.fun), float(np.exp(found.x))
 
 
@@ -108,27 +107,26 @@ def fit_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> floa
 
     def loss(share: float) -> float:
         mixed = np.asarray(first, dtype=np.float64) + share * second
-        return _least_loss(mixed, labels, weights, LOG_TEMPERATURE_BOUNDS)[0]
+        return _least_loss(mixed, labels, weights)[0]
 
     return min(SHARES, key=loss)
 
 
 def balanced_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the cross-entropy in which each type weighs the same, at the best of all temperatures.
+    """Return the cross-entropy in which each type weighs the same.
 
-    It says which of several models to take: macro F1 rewards the same, but of few validation cells
-    it knows few values, and a rare type of one cell decides. The size of the logits does not matter
-    to it: it is 0, to six digits, for all models that name each cell right.
+    It tells models apart that macro F1 does not: of few validation cells that knows few values.
 
     Parameters
     ----------
     logits
-        Shape (cells, cell types), of at least one validation cell; margins will do.
+        Shape (cells, cell types), of at least one cell.
     labels
         Shape (cells,), the column of each cell's true type.
     """
-    weights, logits = _equal_types(logits, labels), np.asarray(logits, dtype=np.float64)
-    return round(_least_loss(logits, labels, weights, ANY_LOG_TEMPERATURE)[0], 6)
+    log_probability = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
+    of_label = log_probability[np.arange(len(labels)), labels]
+    return -float(np.average(of_label, weights=_equal_types(logits, labels)))
 
 
 def _equal_types(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

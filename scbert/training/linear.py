@@ -1,6 +1,6 @@
 """Logistic regression on bins: what a fine-tuned model is held against, and the hybrid's start.
 
-Fitted on the training cells only, its penalty chosen by the validation cells, as that of the
+Fitted on the training cells only, its penalty chosen by macro F1 of the validation cells, as the
 baseline of the comparison is; kept in the bundle, so that it can be scored wherever the model is.
 
 Shape letters: C cell types, V genes of the vocabulary.
