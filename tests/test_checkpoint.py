@@ -1,5 +1,6 @@
 import resource
 import shutil
+from operator import itemgetter
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def save_epochs(folder, n_epochs, keep=1, scores=None):
         take_step(model, optimizer)
         state.step += 1
         score = scores[epoch - 1] if scores else epoch
-        state.add({"epoch": epoch, "step": state.step, "f1": score}, "f1")
+        state.add({"epoch": epoch, "step": state.step, "f1": score}, itemgetter("f1"))
         save_checkpoint(folder, state, model, optimizer, IDENTITY, keep)
     return state, model, optimizer
 
@@ -55,8 +56,9 @@ def end_of(epoch):
 def test_add_keeps_the_first_of_the_best_epochs():
     state = Checkpoint()
     for epoch, score in enumerate([0.2, 0.7, 0.7, 0.1], start=1):
-        state.add({"epoch": epoch, "step": 10 * epoch, "f1": score}, "f1")
-    assert (state.best_epoch, state.epochs_done, state.epochs_since_best("f1")) == (2, 4, 2)
+        state.add({"epoch": epoch, "step": 10 * epoch, "f1": score}, itemgetter("f1"))
+    assert (state.best_epoch, state.epochs_done) == (2, 4)
+    assert state.epochs_since_best(itemgetter("f1")) == 2
     assert state.best_name == "step000000020-epoch00002"
 
 
@@ -192,7 +194,7 @@ def test_a_kill_at_any_moment_leaves_a_complete_epoch(tmp_path, monkeypatch, whe
     state, model, optimizer = save_epochs(folder, 2)
     take_step(model, optimizer)
     state.step = 3
-    state.add({"epoch": 3, "step": 3, "f1": 9.0}, "f1")
+    state.add({"epoch": 3, "step": 3, "f1": 9.0}, itemgetter("f1"))
 
     def killed(*_, **__):
         raise Killed

@@ -1,6 +1,7 @@
 import json
 import math
 import signal
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -75,7 +76,10 @@ class Toy:
         self.after(step)
 
     def fit(self, settings, folder, seed=3, **task):
-        given = {"better": "validation_score", "identity": {"settings": settings.model_dump()}}
+        given = {
+            "merit": itemgetter("validation_score"),
+            "identity": {"settings": settings.model_dump()},
+        }
         made = Task(
             self.model,
             self.plan,
@@ -139,7 +143,7 @@ def test_fit_is_a_hand_written_loop(settings, tmp_path):
     """AdamW, the schedule and clipping, written out for a model without dropout."""
     toy, twin = Toy(), Toy()
     toy.model[0].p = twin.model[0].p = 0.0
-    toy.fit(settings, tmp_path / "state", better=None)
+    toy.fit(settings, tmp_path / "state", merit=None)
     optimizer = torch.optim.AdamW(twin.model.parameters(), weight_decay=settings.weight_decay)
     for epoch in range(settings.epochs):
         for number, rows in enumerate(twin.plan(epoch)):
@@ -168,9 +172,9 @@ def test_accumulated_batches_are_one_large_batch(settings, tmp_path):
     toy, twin = Toy(), Toy()
     toy.model[0].p = twin.model[0].p = 0.0
     twin.plan = lambda epoch: setattr(twin, "epoch", epoch) or [np.arange(N_CELLS)]
-    toy.fit(options, tmp_path / "many", better=None)
+    toy.fit(options, tmp_path / "many", merit=None)
     flat = change(options, accumulation=1, warmup=0.0)
-    twin.fit(flat, tmp_path / "one", better=None)
+    twin.fit(flat, tmp_path / "one", merit=None)
     # Adam's first step is the sign of the gradient times the rate, so compare its moments.
     many, one = (
         first_moments(tmp_path / name / "step000000001-epoch00001" / "optimizer.safetensors")
@@ -276,7 +280,7 @@ def test_the_same_seed_gives_the_same_bits(settings, tmp_path):
     runs = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         toy = Toy()
-        toy.fit(settings, tmp_path / name, seed=seed, better=None)
+        toy.fit(settings, tmp_path / name, seed=seed, merit=None)
         runs.append(toy.bits())
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
@@ -308,7 +312,7 @@ def test_the_last_weights_are_kept_where_nothing_is_better(settings, tmp_path):
     seen = []
     original = toy.validate
     toy.validate = lambda stop: seen.append(toy.bits()) or original(stop)
-    toy.fit(settings, tmp_path / "state", better=None)
+    toy.fit(settings, tmp_path / "state", merit=None)
     assert toy.bits() == seen[-1]
 
 
@@ -378,7 +382,7 @@ def test_weights_that_need_no_gradient_stay(settings, tmp_path):
     toy = Toy()
     toy.model[1].bias.requires_grad_(requires_grad=False)
     before = toy.model[1].bias.clone()
-    toy.fit(settings, tmp_path / "state", better=None)
+    toy.fit(settings, tmp_path / "state", merit=None)
     assert torch.equal(toy.model[1].bias, before)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scbert.evidence.epochs import best_epoch
 from scbert.evidence.markdown import plain, table
 from scbert.evidence.wording import NOTHING, percent, score
 
@@ -31,7 +32,7 @@ class CardEvidence:
     @property
     def kept(self) -> Json:
         """The record of the epoch whose weights were kept: the first of the best."""
-        return max(self.history, key=lambda record: record["validation_macro_f1"])
+        return best_epoch(self.history)
 
     def methods(self, kind: str) -> list[Json]:
         """Return the methods of a kind that stand in the comparison."""

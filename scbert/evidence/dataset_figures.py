@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scbert.evidence.epochs import best_epoch
 from scbert.evidence.figures import (
     BLUE,
     FAINT,
@@ -157,7 +158,7 @@ def draw_finetuning(histories: Sequence[Sequence[Json]]) -> Figure:
     }
     last = _draw_seeds(scores, histories, "validation_macro_f1", BLUE)
     for history in histories:
-        best = max(history, key=lambda line: line["validation_macro_f1"])
+        best = best_epoch(history)
         scores.plot(best["epoch"], best["validation_macro_f1"], "o", color=BLUE, markersize=6)
     losses.set_ylim(bottom=0)
     scores.set_ylim(0, 1)

@@ -13,6 +13,7 @@ from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
 from scbert.config import FinetuneSettings
+from scbert.evidence.epochs import merit
 from scbert.files import sha256_of
 from scbert.network.adapters import choose_trained, merge
 from scbert.network.heads import HybridHead
@@ -138,7 +139,7 @@ def _task(
         loss=learning.loss,
         validate=learning.validate,
         name_cells=store.cell_names,
-        better="validation_macro_f1",
+        merit=merit,
         least_first_loss=float(np.log(len(labelled.types))),
         patience=settings.finetune.patience,
         identity={

@@ -120,7 +120,7 @@ class _Trainer:
         """Train the epochs that are left."""
         for epoch in range(self.state.epochs_done, self.settings.epochs):
             if self._patience_is_over():
-                log.info("no better %s for %d epochs", self.task.better, self.task.patience)
+                log.info("validation got no better for %d epochs", self.task.patience)
                 break
             self._train(epoch, self.task.plan(epoch))
             record = self._summary(epoch)
@@ -130,12 +130,12 @@ class _Trainer:
                 record |= self.task.validate(self.stop)
             self.stop.agree()
             require_finite(record)
-            self.state.add(record, self.task.better)
+            self.state.add(record, self.task.merit)
             self.save()
             self.progress.tell(record, epoch + 1)
 
     def _patience_is_over(self) -> bool:
-        waited = self.state.epochs_since_best(self.task.better)
+        waited = self.state.epochs_since_best(self.task.merit)
         return self.task.patience is not None and waited >= self.task.patience
 
     def _train(self, epoch: int, plan: Sequence[np.ndarray]) -> None:

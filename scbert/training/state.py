@@ -1,6 +1,10 @@
 """What a training run knows, beside weights and optimizer: where it is, and how it went."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+Merit = Callable[[dict], Any]  # of the record of an epoch: higher is better
 
 
 @dataclass
@@ -50,16 +54,15 @@ class Checkpoint:
         record = self.history[self.best_epoch - 1]
         return f"step{record['step']:09d}-epoch{record['epoch']:05d}"
 
-    def epochs_since_best(self, better: str | None) -> int:
+    def epochs_since_best(self, merit: Merit | None) -> int:
         """Return how many epochs ago the best one was."""
-        return self.epochs_done - self.best_epoch if better else 0
+        return self.epochs_done - self.best_epoch if merit else 0
 
-    def add(self, record: dict, better: str | None) -> None:
+    def add(self, record: dict, merit: Merit | None) -> None:
         """Complete an epoch; of equal ones the first is the best."""
         self.history.append(record)
         self.batches_done, self.sums = 0, Sums()
-        if better is None:
+        if merit is None:
             return
-        best = self.history[self.best_epoch - 1][better] if self.best_epoch else -float("inf")
-        if record[better] > best:
+        if not self.best_epoch or merit(record) > merit(self.history[self.best_epoch - 1]):
             self.best_epoch = self.epochs_done

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scbert.training.batches import MiniBatch
+from scbert.training.state import Merit
 from scbert.training.stopping import StopRequest
 
 # Settings that a run may continue with other values of: the weights do not depend on them.
@@ -22,8 +23,8 @@ class Task:
     `plan(epoch)` gives the cells of each mini-batch of an epoch, `make(rows)` one of them;
     `loss(model, batch, generator)` the sum of the loss and what it is a sum of (masked genes,
     cells), with random numbers from the generator; `validate(stop)` the numbers of an epoch's
-    validation, which ends early if `stop.received`. `better` names the validation number that
-    chooses the best epoch: higher is better; None keeps the last one. `after_step(step)` is called
+    validation, which ends early if `stop.received`. `merit(record)` of those numbers chooses the
+    best epoch: higher is better; None keeps the last one. `after_step(step)` is called
     after each optimizer step; `name_cells(rows)` names the cells of a batch that broke the run.
     A loss explodes against that of the first step, or `least_first_loss` if that is more: a model
     that begins well has a small one.
@@ -35,7 +36,7 @@ class Task:
     loss: Callable[[nn.Module, MiniBatch, torch.Generator], tuple[Tensor, Tensor]]
     validate: Callable[[StopRequest], dict[str, float]]
     name_cells: Callable[[np.ndarray], list[str]]
-    better: str | None = None
+    merit: Merit | None = None
     patience: int | None = None
     after_step: Callable[[int], None] = lambda step: None
     identity: dict[str, Any] = field(default_factory=dict)
