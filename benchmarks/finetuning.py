@@ -21,6 +21,7 @@ from annotation_inputs import write_inputs
 from annotation_tasks import TASKS
 
 from scbert.config import Config, FinetuneSettings, load_config, settings_for
+from scbert.evidence.epochs import best_epoch
 from scbert.logs import start_logging
 from scbert.steps.finetune import finetune
 from scbert.steps.reference import settings_of
@@ -116,7 +117,7 @@ def train(task: str, config: Config, options: argparse.Namespace) -> dict[str, A
         finetune(tokens, split, options.pretrained, [], model, checkpoint, settings)
         history = lines_of(model / "history.jsonl")
         cells = json.loads((model / "config.json").read_text())["cells"]
-    best = max(history, key=lambda line: line["validation_macro_f1"])
+    best = best_epoch(history)
     scores = {key: value for key, value in best.items() if key.startswith("validation_")}
     alone = [
         line.get("validation_macro_f1_encoder", line["validation_macro_f1"]) for line in history

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from scbert.cells.tables import read_table
+from scbert.evidence.epochs import best_epoch
 from scbert.files import read_json, write_json
 from scbert.steps.card import write_model_card
 
@@ -101,7 +102,7 @@ def test_the_card_says_what_the_encoder_adds(card, toy_run):
     half = {**COMPARISON["methods"][0], "kind": "half", "method": "scbert_expression"}
     text = card(comparison=COMPARISON | {"methods": [*COMPARISON["methods"], half]})
     assert "linear model of the same genes: scBERT is ahead of its expression half by 0.001" in text
-    kept = max(read_history(toy_run.model), key=lambda record: record["validation_macro_f1"])
+    kept = best_epoch(read_history(toy_run.model))
     model = section(text, "Model")
     assert f"plus {kept['encoder_share']:.2f} times those of the encoder's head" in model
     assert f"epoch {kept['epoch']} of" in model
