@@ -202,7 +202,7 @@ def test_the_table_of_datasets_of_the_project_is_right():
     [
         (
             [LINE | {"scale": "log2"}],
-            r"line 2: key 'scale' is 'log2': .*'auto', 'counts' or 'log1p'",
+            r"line 2: key 'scale' is 'log2': .*'auto', 'counts', 'expected_counts' or 'log1p'",
         ),
         ([LINE, LINE], "line 3: dataset 'toy' appears twice"),
         (
