@@ -175,3 +175,10 @@ def test_balanced_loss_weighs_each_type_the_same():
     right, wrong = np.log1p(np.exp(-1)), np.log1p(np.exp(1))
     expected = ((3 * right + wrong) / 4 + right) / 2
     assert balanced_loss(logits, np.array([0, 0, 0, 0, 1])) == pytest.approx(expected)
+
+
+def test_fit_share_of_two_models_that_are_always_right_is_that_of_the_first_alone():
+    """The second is surer of itself: that is no reason to follow it."""
+    labels = np.arange(12) % 3
+    sure = np.eye(3)[labels]
+    assert fit_share(sure, 50 * sure, labels) == 0

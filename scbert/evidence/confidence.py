@@ -14,6 +14,7 @@ from scipy.special import softmax as scipy_softmax
 # If all validation cells are right, the likelihood rises as the temperature falls, without end: all
 # confidences would become 1, and novelty could not be seen any more.
 LOG_TEMPERATURE_BOUNDS = (np.log(0.2), np.log(20.0))
+ANY_LOG_TEMPERATURE = (np.log(1e-4), np.log(1e4))
 SHARES = (0.0, *np.logspace(-2, 1, 13).tolist())  # of the logits of a second model
 
 
@@ -69,10 +70,12 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             f"labels run from {labels.min()} to {labels.max()}, but the logits have "
             f"{logits.shape[1]} columns. Number the cell types as the model does."
         )
-    return _least_loss(logits, labels, np.ones(len(labels)))[1]
+    return _least_loss(logits, labels, np.ones(len(labels)), LOG_TEMPERATURE_BOUNDS)[1]
 
 
-def _least_loss(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+def _least_loss(
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, bounds: tuple[float, float]
+) -> tuple[float, float]:
     """Return the lowest mean cross-entropy over temperatures, and the temperature that has it."""
 
     def loss(log_temperature: float) -> float:
@@ -80,9 +83,7 @@ def _least_loss(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> 
         of_label = log_probability[np.arange(len(labels)), labels]
         return -float(np.average(of_label, weights=weights))
 
-    found = minimize_scalar(
-        loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}
-    )
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(found.fun), float(np.exp(found.x))
 
 
@@ -90,7 +91,9 @@ def fit_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> floa
     """Find how much of a second model's logits to add to those of a first.
 
     Each type weighs the same, as in macro F1; each share is judged at the temperature that suits
-    it, because the two models need not be equally sure of themselves.
+    it, because the two models need not be equally sure of themselves. Where several shares name
+    every cell right, the loss of each is 0, to six digits, and the smallest is taken: the second
+    model has to show that it is needed.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ def fit_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> floa
 
     def loss(share: float) -> float:
         mixed = np.asarray(first, dtype=np.float64) + share * second
-        return _least_loss(mixed, labels, weights)[0]
+        return round(_least_loss(mixed, labels, weights, ANY_LOG_TEMPERATURE)[0], 6)
 
     return min(SHARES, key=loss)
 
