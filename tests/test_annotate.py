@@ -100,7 +100,7 @@ def test_confidence_is_calibrated(query, model):
         annotate(query, replace(model, calibration=model.calibration | {"temperature": t}))
         .obsm["scbert_probabilities"]
         .to_numpy()
-        for t in (0.1, 0.2)
+        for t in (5.0, 10.0)  # the toy is easy, and its logistic regression sure of itself
     )
     roots = np.sqrt(once)
     assert np.abs(twice - roots / roots.sum(axis=1, keepdims=True)).max() < 1e-5
@@ -216,8 +216,7 @@ def test_a_library_size_replaces_the_sum_over_the_matrix(query, expected, model)
     half = query[:, : query.n_vars // 2].copy()
     given = annotate(half, model, library_size_key="n_counts")
     summed = annotate(half, model)
-    difference = given.obsm["scbert_probabilities"] - summed.obsm["scbert_probabilities"]
-    assert np.abs(difference.to_numpy()).max() > 1e-3
+    assert np.abs(given.obsm["X_scbert"] - summed.obsm["X_scbert"]).max() > 1e-3
 
 
 def test_a_library_size_that_is_not_used_is_told(query, expected, model, caplog):
