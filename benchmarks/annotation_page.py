@@ -5,6 +5,7 @@ Run: python benchmarks/annotation_page.py DATA FOLDER ... (writes docs/results/a
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--note", default="", help="what else a reader must know of these runs")
     options = parser.parse_args()
     settings = load_config(yaml.safe_load(default_config_file().read_text())).evaluate
     found: list[TaskScores] = []
@@ -103,7 +105,8 @@ def main() -> None:
         found += score_tasks(folder, lines, options.data, settings)
     found.sort(key=lambda task: list(TITLES).index(task.task))
     head = HEAD.format(level=settings.confidence_level, samples=settings.bootstrap_samples)
-    parts = [INTRODUCTION, summary(found), head, *map(section, found)]
+    note = textwrap.fill(options.note, 100) + "\n"
+    parts = [INTRODUCTION, note, summary(found), head, *map(section, found)]
     (options.out / "annotation.md").write_text("\n".join(parts))
     (options.out / "annotation.svg").write_text(draw(found))
 
