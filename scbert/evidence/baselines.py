@@ -94,14 +94,13 @@ def fit_baseline(
     ValueError
         If the training cells have only one type, or the method is unknown.
     """
-    candidates = fit_candidates(method, train, settings, n_bins)
-    best = choose(candidates, validation)
+    candidates = _fit_candidates(method, train, settings, n_bins)
+    setting, score = _choose(candidates, validation)
     kind = "control" if method in CONTROLS else "baseline"
-    score = macro_f1(candidates[best], validation)
-    return Baseline(method, TITLES[method], kind, best, score, candidates[best])
+    return Baseline(method, TITLES[method], kind, setting, score, candidates[setting])
 
 
-def fit_candidates(
+def _fit_candidates(
     method: str, train: LabelledCells, settings: Compare, n_bins: int
 ) -> dict[str, Any]:
     """Fit a method with each setting of its grid; return the estimators by setting."""
@@ -120,16 +119,17 @@ def fit_candidates(
     }
 
 
-def choose(candidates: Mapping[str, Any], validation: LabelledCells) -> str:
-    """Return the setting whose estimator suits the validation cells best; of equals, the first."""
-    score = {name: macro_f1(one, validation) for name, one in candidates.items()}
-    best = [name for name, value in score.items() if value == max(score.values())]
-    if not hasattr(candidates[best[0]], "predict_proba"):
-        return best[0]
-    return min(best, key=lambda name: _balanced_loss(candidates[name], validation))
+def _choose(candidates: Mapping[str, Any], validation: LabelledCells) -> tuple[str, float]:
+    """Return the setting that suits the validation cells best, and its macro F1 on them."""
+    score = {name: _macro_f1(one, validation) for name, one in candidates.items()}
+    highest = max(score.values())
+    best = [name for name, value in score.items() if value == highest]
+    if len(best) > 1 and hasattr(candidates[best[0]], "predict_proba"):
+        return min(best, key=lambda name: _balanced_loss(candidates[name], validation)), highest
+    return best[0], highest
 
 
-def macro_f1(estimator: Any, cells: LabelledCells) -> float:
+def _macro_f1(estimator: Any, cells: LabelledCells) -> float:
     """Return the macro F1 of what an estimator says of cells."""
     classes = sorted({*estimator.classes_, *cells.cell_types})
     return scores(cells.cell_types, estimator.predict(cells.expression), classes)["macro_f1"]

@@ -79,9 +79,7 @@ def _least_loss(
     """Return the lowest mean cross-entropy over temperatures, and the temperature that has it."""
 
     def loss(log_temperature: float) -> float:
-        log_probability = log_softmax(logits / np.exp(log_temperature), axis=1)
-        of_label = log_probability[np.arange(len(labels)), labels]
-        return -float(np.average(of_label, weights=weights))
+        return _cross_entropy(logits / np.exp(log_temperature), labels, weights)
 
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(found.fun), float(np.exp(found.x))
@@ -127,9 +125,13 @@ def balanced_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     labels
         Shape (cells,), the column of each cell's true type.
     """
-    log_probability = log_softmax(np.asarray(logits, dtype=np.float64), axis=1)
-    of_label = log_probability[np.arange(len(labels)), labels]
-    return -float(np.average(of_label, weights=_equal_types(logits, labels)))
+    logits = np.asarray(logits, dtype=np.float64)
+    return _cross_entropy(logits, labels, _equal_types(logits, labels))
+
+
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    of_label = log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    return -float(np.average(of_label, weights=weights))
 
 
 def _equal_types(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
