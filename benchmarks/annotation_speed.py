@@ -33,7 +33,8 @@ from scbert.config import Head, Network
 from scbert.evidence.novelty import LabelledOutputs, fit_novelty
 from scbert.network.model import CellTypeModel
 from scbert.steps.annotate import annotate_file
-from scbert.training.bundle import save_bundle
+from scbert.training.bundle import COMPONENTS, save_bundle
+from scbert.training.components import N_COMPONENTS, Components
 from scbert.training.new_models import new_encoder, new_head
 
 EMBEDDED = Path(importlib.util.find_spec("scanpy").origin).parent  # type: ignore[union-attr,arg-type]
@@ -68,15 +69,18 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
     known = LabelledOutputs(
         rng.normal(size=(N_KNOWN, N_TYPES)),
         rng.normal(size=(N_KNOWN, HEAD.hidden[-1])),
+        rng.normal(size=(N_KNOWN, N_COMPONENTS)),
         np.arange(N_KNOWN) % N_TYPES,
     )
     calibration = {
-        **fit_novelty(known, known, temperature=1.0, score="distance"),
+        **fit_novelty(known, known, temperature=1.0, score="combined"),
         "novelty_threshold": 1.0,
         "false_unknown_rate": 0.0,
         "validation_cells": 1,
     }
-    extra = {"labels": labels, "calibration": calibration}
+    axes = rng.normal(size=(N_COMPONENTS, len(genes))).astype(np.float32)
+    components = Components(axes, np.zeros(len(genes), dtype=np.float32))
+    extra = {"labels": labels, "calibration": calibration, COMPONENTS: components}
     save_bundle(folder, CellTypeModel(encoder, head), config, genes, [], extra)
 
 

@@ -16,6 +16,8 @@ rule finetune:
         labels="results/models/{dataset}/seed{seed}/labels.json",
         calibration="results/models/{dataset}/seed{seed}/calibration.json",
         linear="results/models/{dataset}/seed{seed}/logistic_regression.safetensors",
+        components="results/models/{dataset}/seed{seed}/principal_components.safetensors",
+        seen="results/models/{dataset}/seed{seed}/training_cells.safetensors",
         history="results/models/{dataset}/seed{seed}/history.jsonl",
     log:
         "logs/finetune/{dataset}/seed{seed}.log",

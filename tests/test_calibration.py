@@ -16,7 +16,13 @@ def outputs(n_cells=120, seed=0):
     label = np.arange(n_cells) % 3
     centres = np.array([[4.0, 3.8, -4.0], [3.8, 4.0, -4.0], [-4.0, -4.0, 4.0]])
     logits = centres[label] + rng.normal(scale=0.5, size=(n_cells, 3))
-    return LabelledOutputs(logits, logits @ rng.normal(size=(3, 6)), label)
+    vectors, positions = (logits @ rng.normal(size=(3, width)) for width in (6, 4))
+    return LabelledOutputs(logits, vectors, positions, label)
+
+
+def same_places(training, validation):
+    """The components do not change where a type is left out."""
+    return lambda column: (training.positions, validation.positions)
 
 
 def settings(config, toy, score):
@@ -34,8 +40,9 @@ def labels(*parents):
 @pytest.mark.parametrize("score", [*SCORES, "combined"])
 def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy, score):
     validation = outputs(seed=1)
-    found = calibrate(outputs(), validation, labels(), settings(config, toy, score))
-    scores = novelty(validation.logits, validation.vectors, json.loads(json.dumps(found)))
+    places = same_places(outputs(), validation)
+    found = calibrate(outputs(), validation, labels(), settings(config, toy, score), places)
+    scores = novelty(validation, json.loads(json.dumps(found)))
     assert (scores > found["novelty_threshold"]).mean() <= config.annotate.false_unknown_rate
     assert found["novelty_score"] == score
     assert found["levels"] is None
@@ -43,9 +50,9 @@ def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy
 
 
 def test_calibrate_knows_both_levels(config, toy):
-    found = calibrate(
-        outputs(), outputs(seed=1), labels("T", "T", "B"), settings(config, toy, "energy")
-    )
+    cells = outputs(), outputs(seed=1)
+    both = settings(config, toy, "energy")
+    found = calibrate(*cells, labels("T", "T", "B"), both, same_places(*cells))
     assert found["levels"]["error_rate"] == 0.2
     assert found["levels"]["parent_threshold"] <= 1
 
@@ -56,8 +63,9 @@ def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
     logits = rng.normal(scale=2, size=(3000, 3))
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     label = (rng.random((3000, 1)) > chances.cumsum(axis=1)[:, :2]).sum(axis=1)
-    cells = LabelledOutputs(3 * logits, logits, label)
-    found = calibrate(cells, cells, labels(), settings(config, toy, "energy"))
+    cells = LabelledOutputs(3 * logits, logits, logits, label)
+    places = same_places(cells, cells)
+    found = calibrate(cells, cells, labels(), settings(config, toy, "energy"), places)
     assert found["temperature"] == pytest.approx(3, rel=0.1)
     assert found["validation_ece"] < 0.03
     assert found["validation_ece_before"] > 0.1
@@ -65,7 +73,8 @@ def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
 
 def test_a_type_far_from_the_others_would_be_noticed():
     """Without B, its cells have two low logits; CD4 T cells without theirs pass as CD8 T."""
-    found = expected_novel_detection(outputs(), outputs(seed=1), NAMES, "energy", 0.05)
+    cells = outputs(), outputs(seed=1)
+    found = expected_novel_detection(*cells, NAMES, "energy", 0.05, same_places(*cells))
     by_type = {entry["cell_type"]: entry for entry in found}
     assert by_type["B"]["detected"] == by_type["B"]["auroc"] == 1
     assert by_type["B"]["n"] == 40
@@ -75,14 +84,35 @@ def test_a_type_far_from_the_others_would_be_noticed():
 def test_expected_novel_detection_of_two_types_is_empty():
     """One type would be left, and nothing to be unsure between."""
     two = outputs().without_type(2)
-    assert expected_novel_detection(two, two, NAMES[:2], "energy", 0.05) == []
+    places = same_places(two, two)
+    assert expected_novel_detection(two, two, NAMES[:2], "energy", 0.05, places) == []
 
 
 def test_expected_novel_detection_leaves_out_a_type_without_validation_cells():
     validation = outputs(seed=1)
-    rows = validation.label != 1
-    validation = LabelledOutputs(
-        validation.logits[rows], validation.vectors[rows], validation.label[rows]
-    )
-    found = expected_novel_detection(outputs(), validation, NAMES, "distance", 0.05)
+    cells = outputs(), validation.of(validation.label != 1)
+    places = same_places(*cells)
+    found = expected_novel_detection(*cells, NAMES, "distance", 0.05, places)
     assert [entry["cell_type"] for entry in found] == ["CD4 T", "B"]
+
+
+def test_a_type_is_noticed_by_components_that_were_learned_without_it():
+    """Known with the type, all positions are alike; learned without it, B cells lie far off."""
+    training, validation = outputs(), outputs(seed=1)
+    asked = []
+
+    def places(column):
+        asked.append(column)
+        shift = 50.0 if column == NAMES.index("B") else 0.0
+        rng = np.random.default_rng(column)
+        made = (
+            rng.normal(size=(len(part.label), 4)) + shift * (part.label == column)[:, None]
+            for part in (training, validation)
+        )
+        return tuple(made)
+
+    given = (training, validation, NAMES, "expression_distance", 0.05, places)
+    found = {entry["cell_type"]: entry for entry in expected_novel_detection(*given)}
+    assert asked == [0, 1, 2]
+    assert found["B"]["detected"] == found["B"]["auroc"] == 1
+    assert found["CD4 T"]["detected"] < 0.3

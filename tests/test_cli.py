@@ -158,7 +158,8 @@ def test_finetune_and_evaluate_show_scores_beside_the_control(invoke, query, toy
     assert "Most frequent" in result.stdout
     result = invoke("evaluate", model, query, *given, "--batch-key", "leiden", "--out", tmp_path)
     assert result.exit_code == 0
-    assert "MODEL on query.h5ad: 30 cells of known types" in result.stdout
+    assert "MODEL on query.h5ad: 6 cells of known types" in result.stdout
+    assert "left out: 24 cells of the training" in result.stdout
     assert "macro F1 of each batch" in result.stdout
     assert "expected calibration error" in result.stdout
     assert (tmp_path / "evaluation.json").exists()

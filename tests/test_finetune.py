@@ -94,8 +94,9 @@ def test_calibration_is_complete(toy_run, config):
     assert set(found) == {
         "temperature",
         "novelty_score",
-        "class_means",
-        "covariance_cholesky",
+        "type_positions",
+        "position_cholesky",
+        "units",
         "novelty_threshold",
         "false_unknown_rate",
         "expected_novel_detection",

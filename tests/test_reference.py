@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import scbert
+from scbert.cells.tables import read_table
 from scbert.config import default_config_file, load_config
 from scbert.files import read_json, sha256_of
 from scbert.steps.reference import finetune_reference, settings_of
@@ -302,7 +303,7 @@ def test_evaluate_scores_known_types_and_reports_the_others_apart(toy_run, test_
     )
     assert (found["n_test"], found["novel"]["cells"]) == (39, 20)
     assert found["novel"]["cell_types"] == {"Platelet": 20}
-    assert found["left_out"] == {"without type": 1, "without counts": 0}
+    assert found["left_out"] == {"without type": 1, "without counts": 0, "of the training": 0}
     assert {entry["method"] for entry in found["methods"]} >= {"scbert", "majority"}
     scores = found["methods"][0]
     assert scores["accuracy"]["mean"] > 0.9
@@ -310,6 +311,35 @@ def test_evaluate_scores_known_types_and_reports_the_others_apart(toy_run, test_
     assert [batch["cells"] for batch in found["batches"]] == [19, 20]
     assert 0 <= found["reliability"]["after"]["ece"] <= 1
     assert read_json(tmp_path / "scores/evaluation.json") == json.loads(json.dumps(found))
+
+
+def test_evaluate_leaves_out_cells_that_the_model_has_learned_from(
+    toy_run, test_file, tmp_path, caplog
+):
+    """Renamed and among others, and with the genes in another order."""
+    training = ad.read_h5ad(toy_run.cells)
+    split = read_table(toy_run.split, "cell", "part").set_index("cell").part[training.obs_names]
+    training = training[(split != "test").to_numpy()].copy()
+    training.obs_names = [f"other{n}" for n in range(training.n_obs)]
+    assert training.n_obs == 72
+    both = ad.concat([ad.read_h5ad(test_file), training[:, ::-1]], join="outer", merge="first")
+    both.write_h5ad(tmp_path / "both.h5ad")
+    found = evaluate_model(toy_run.model, tmp_path / "both.h5ad", label_key="cell_type")
+    alone = evaluate_model(toy_run.model, test_file, label_key="cell_type")
+    assert found["left_out"]["of the training"] == 72
+    assert "72 of the 131 cells are left out" in caplog.text
+    assert found["methods"] == alone["methods"]
+    training.write_h5ad(tmp_path / "training.h5ad")
+    with pytest.raises(ValueError, match=r"trained on all 72 cells, .* scores of its own test"):
+        evaluate_model(toy_run.model, tmp_path / "training.h5ad", label_key="cell_type")
+
+
+def test_evaluate_scores_the_cells_that_a_model_was_tested_on(toy_run, tmp_path):
+    cells = ad.read_h5ad(toy_run.cells)
+    split = read_table(toy_run.split, "cell", "part").set_index("cell").part[cells.obs_names]
+    cells[(split == "test").to_numpy()].write_h5ad(tmp_path / "test.h5ad")
+    found = evaluate_model(toy_run.model, tmp_path / "test.h5ad", label_key="cell_type")
+    assert found["left_out"]["of the training"] == 0
 
 
 def test_evaluate_scores_what_annotate_says(toy_run, test_file):

@@ -82,5 +82,5 @@ def _notes(found: dict[str, Any]) -> list[str]:
             "called unknown (of known types {share_of_known_called_unknown:.1%}), AUROC "
             "{auroc:.3f}".format(**found["novel"])
         )
-    dropped = [f"{n} {why}" for why, n in found["left_out"].items() if n]
-    return lines + ([f"left out: {', '.join(dropped)} cells"] if dropped else [])
+    dropped = [f"{n} cells {why}" for why, n in found["left_out"].items() if n]
+    return lines + ([f"left out: {', '.join(dropped)}"] if dropped else [])

@@ -3,41 +3,61 @@
 Largest probability: Hendrycks & Gimpel 2017, ICLR. Energy: Liu et al. 2020, NeurIPS, "Energy-based
 out-of-distribution detection". Distance to class means with one covariance: Lee et al. 2018,
 NeurIPS; the covariance is shrunk as in Ledoit & Wolf 2004. Which one finds held-out cell types best
-is measured by benchmarks/novelty.py.
+is measured by benchmarks/novelty.py and benchmarks/novelty_finetuned.py.
 
-Shape letters: N cells, C cell types, D width of the cell vector.
+Shape letters: N cells, C cell types, D width of the cell vector, K principal components.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
 
-COMBINED = ("max_probability", "energy", "distance")
-KEPT_SCORES = 1000  # of validation cells, evenly spaced by rank: a rank is known to 0.1 %
+COMBINED = ("energy", "expression_distance")
 
 
 @dataclass(frozen=True)
-class LabelledOutputs:
-    """What a model says of labelled cells.
+class CellOutputs:
+    """What a model says of cells.
 
-    `logits` has shape (N, C), `vectors` (N, D) and `label` (N,), the column of the true type.
+    `logits` has shape (N, C) and `vectors` (N, D); `positions` (N, K) are the cells' places among
+    the principal components of the training cells' tokens, K = 0 for a model that has none.
     """
 
     logits: np.ndarray
     vectors: np.ndarray
+    positions: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabelledOutputs(CellOutputs):
+    """What a model says of labelled cells; `label`, shape (N,), is the column of the true type."""
+
     label: np.ndarray
 
-    def without_type(self, column: int) -> "LabelledOutputs":
+    def of(self, rows: np.ndarray) -> Self:
+        """Choose cells."""
+        return replace(
+            self,
+            logits=self.logits[rows],
+            vectors=self.vectors[rows],
+            positions=self.positions[rows],
+            label=self.label[rows],
+        )
+
+    def without_column(self, column: int) -> Self:
+        """Forget that there is a type; its cells get the label -1."""
+        label = np.where(self.label == column, -1, self.label - (self.label > column))
+        return replace(self, logits=np.delete(self.logits, column, axis=1), label=label)
+
+    def without_type(self, column: int) -> Self:
         """Forget one type: its column of the logits, and its cells."""
-        rows = self.label != column
-        label = self.label[rows]
-        logits = np.delete(self.logits[rows], column, axis=1)
-        return LabelledOutputs(logits, self.vectors[rows], label - (label > column))
+        found = self.without_column(column)
+        return found.of(found.label >= 0)
 
 
 def fit_novelty(
@@ -48,9 +68,9 @@ def fit_novelty(
     Parameters
     ----------
     training
-        Its vectors give the class means and the covariance.
+        Its vectors or positions give the class means and the covariance.
     validation
-        Its scores give the ranks of the combined score: training cells look too familiar.
+        Its scores give the units of the combined score: training cells look too familiar.
     temperature
         That the logits are divided by.
     score
@@ -63,26 +83,24 @@ def fit_novelty(
     fitted: dict[str, Any] = {"novelty_score": score, "temperature": temperature}
     parts = COMBINED if score == "combined" else (score,)
     if not {"distance", "cosine"}.isdisjoint(parts):
-        fitted["class_means"] = _class_means(training).tolist()
+        fitted["class_means"] = _class_means(training, training.vectors).tolist()
     if "distance" in parts:
-        fitted["covariance_cholesky"] = _shared_cholesky(training).tolist()
+        fitted["covariance_cholesky"] = _shared_cholesky(training, training.vectors).tolist()
+    if "expression_distance" in parts:
+        fitted["type_positions"] = _class_means(training, training.positions).tolist()
+        fitted["position_cholesky"] = _shared_cholesky(training, training.positions).tolist()
     if score == "combined":
-        fitted["validation_scores"] = {
-            part: _evenly(SCORES[part](validation.logits, validation.vectors, fitted))
-            for part in parts
-        }
+        fitted["units"] = {part: _unit_of(SCORES[part](validation, fitted)) for part in parts}
     return fitted
 
 
-def novelty(logits: np.ndarray, vectors: np.ndarray, calibration: dict[str, Any]) -> np.ndarray:
+def novelty(cells: CellOutputs, calibration: dict[str, Any]) -> np.ndarray:
     """Score how unlike the training cells each cell is; higher is more novel.
 
     Parameters
     ----------
-    logits
-        Shape (N, C).
-    vectors
-        Shape (N, D), the cell vectors of the same model.
+    cells
+        What the model says of them.
     calibration
         Of the model: it names the score and holds what that needs.
 
@@ -93,62 +111,75 @@ def novelty(logits: np.ndarray, vectors: np.ndarray, calibration: dict[str, Any]
     Raises
     ------
     ValueError
-        If the calibration names a score that does not exist.
+        If the calibration names a score that this version does not know.
     """
     name = calibration["novelty_score"]
-    if name == "combined":
-        ranks = [
-            np.searchsorted(known, SCORES[part](logits, vectors, calibration)) / len(known)
-            for part, known in calibration["validation_scores"].items()
-        ]
-        return np.mean(ranks, axis=0)
+    if name == "combined" and "units" in calibration:
+        return np.sum(
+            [
+                (SCORES[part](cells, calibration) - unit["mean"]) / unit["std"]
+                for part, unit in calibration["units"].items()
+            ],
+            axis=0,
+        )
     if name not in SCORES:
         raise ValueError(
-            f"the model's novelty score is '{name}', but this version knows {', '.join(SCORES)} "
-            "and combined. Use the version of scbert that made the model."
+            f"the model's novelty score is '{name}', made in a way that this version does not "
+            f"know: it knows {', '.join(SCORES)} and combined, of {' and '.join(COMBINED)}. Use "
+            "the version of scbert that made the model, or train it again."
         )
-    return SCORES[name](logits, vectors, calibration)
+    return SCORES[name](cells, calibration)
 
 
-def _max_probability(logits: np.ndarray, vectors: np.ndarray, fitted: dict) -> np.ndarray:
+def _max_probability(cells: CellOutputs, fitted: dict) -> np.ndarray:
     """One minus the largest probability."""
-    del vectors
-    scaled = np.asarray(logits, dtype=np.float64) / fitted["temperature"]
+    scaled = np.asarray(cells.logits, dtype=np.float64) / fitted["temperature"]
     return 1 - softmax(scaled, axis=1).max(axis=1)
 
 
-def _energy(logits: np.ndarray, vectors: np.ndarray, fitted: dict) -> np.ndarray:
+def _energy(cells: CellOutputs, fitted: dict) -> np.ndarray:
     """Minus the free energy: low if any logit is high."""
-    del vectors
     temperature = fitted["temperature"]
-    return -temperature * logsumexp(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+    scaled = np.asarray(cells.logits, dtype=np.float64) / temperature
+    return -temperature * logsumexp(scaled, axis=1)
 
 
-def _distance(logits: np.ndarray, vectors: np.ndarray, fitted: dict) -> np.ndarray:
-    """Mahalanobis distance to the nearest class mean."""
-    del logits
-    cholesky = np.array(fitted["covariance_cholesky"])
-    white_ND, white_CD = (
-        solve_triangular(cholesky, np.asarray(points, dtype=np.float64).T, lower=True).T
-        for points in (vectors, fitted["class_means"])
-    )
-    squared = [((white_ND - mean) ** 2).sum(axis=1) for mean in white_CD]
-    return np.sqrt(np.min(squared, axis=0))
+def _distance(cells: CellOutputs, fitted: dict) -> np.ndarray:
+    """Mahalanobis distance of the cell vector to the nearest class mean."""
+    return _mahalanobis(cells.vectors, fitted["class_means"], fitted["covariance_cholesky"])
 
 
-def _cosine(logits: np.ndarray, vectors: np.ndarray, fitted: dict) -> np.ndarray:
+def _expression_distance(cells: CellOutputs, fitted: dict) -> np.ndarray:
+    """Mahalanobis distance to the nearest class mean, among principal components of the tokens.
+
+    A network trained to tell its types apart keeps little of what a new one would be known by.
+    """
+    return _mahalanobis(cells.positions, fitted["type_positions"], fitted["position_cholesky"])
+
+
+def _cosine(cells: CellOutputs, fitted: dict) -> np.ndarray:
     """One minus the cosine to the nearest class mean; a vector of zeros is at 1."""
-    del logits
-    unit_ND, unit_CD = (_unit(points) for points in (vectors, fitted["class_means"]))
+    unit_ND, unit_CD = (_unit(points) for points in (cells.vectors, fitted["class_means"]))
     return 1 - (unit_ND @ unit_CD.T).max(axis=1)
 
 
-SCORES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {
+SCORES: dict[str, Callable[[CellOutputs, dict], np.ndarray]] = {
     "max_probability": _max_probability,
     "energy": _energy,
     "distance": _distance,
     "cosine": _cosine,
+    "expression_distance": _expression_distance,
 }
+
+
+def _mahalanobis(points: np.ndarray, means: list, cholesky: list) -> np.ndarray:
+    """Return the distance to the nearest mean in units of the covariance, shape (N,)."""
+    white_ND, white_CD = (
+        solve_triangular(np.array(cholesky), np.asarray(one, dtype=np.float64).T, lower=True).T
+        for one in (points, means)
+    )
+    squared = [((white_ND - mean) ** 2).sum(axis=1) for mean in white_CD]
+    return np.sqrt(np.min(squared, axis=0))
 
 
 def _unit(points: np.ndarray | list[list[float]]) -> np.ndarray:
@@ -157,26 +188,22 @@ def _unit(points: np.ndarray | list[list[float]]) -> np.ndarray:
     return np.divide(points, length, out=np.zeros_like(points), where=length > 0)
 
 
-def _class_means(training: LabelledOutputs) -> np.ndarray:
-    """Return shape (C, D); every type has training cells."""
+def _class_means(training: LabelledOutputs, points: np.ndarray) -> np.ndarray:
+    """Return the mean of the points of each type, shape (C, width); every type has some."""
     columns = range(training.logits.shape[1])
-    return np.stack(
-        [training.vectors[training.label == c].mean(axis=0, dtype=np.float64) for c in columns]
-    )
+    return np.stack([points[training.label == c].mean(axis=0, dtype=np.float64) for c in columns])
 
 
-def _shared_cholesky(training: LabelledOutputs) -> np.ndarray:
-    """Return the lower triangle of the covariance of vectors around the mean of their class."""
-    vectors_ND = np.asarray(training.vectors, dtype=np.float64)
-    centred_ND = vectors_ND - _class_means(training)[training.label]
-    covariance = LedoitWolf(assume_centered=True).fit(centred_ND).covariance_
-    # Vectors that are all alike within their class have no variance but that of their last digit.
-    least = (np.finfo(np.float32).eps * max(1.0, np.abs(vectors_ND).max())) ** 2
+def _shared_cholesky(training: LabelledOutputs, points: np.ndarray) -> np.ndarray:
+    """Return the lower triangle of the covariance of points around the mean of their class."""
+    points = np.asarray(points, dtype=np.float64)
+    centred = points - _class_means(training, points)[training.label]
+    covariance = LedoitWolf(assume_centered=True).fit(centred).covariance_
+    # Points that are all alike within their class have no variance but that of their last digit.
+    least = (np.finfo(np.float32).eps * max(1.0, np.abs(points).max())) ** 2
     return np.linalg.cholesky(covariance + least * np.eye(len(covariance)))
 
 
-def _evenly(scores: np.ndarray) -> list[float]:
-    """Return at most KEPT_SCORES of the scores, ascending and evenly spaced by rank."""
-    ascending = np.sort(scores)
-    kept = np.linspace(0, len(ascending) - 1, min(len(ascending), KEPT_SCORES))
-    return ascending[kept.round().astype(int)].tolist()
+def _unit_of(scores: np.ndarray) -> dict[str, float]:
+    """Return mean and standard deviation of scores; 1 if they are all the same."""
+    return {"mean": float(scores.mean()), "std": float(scores.std()) or 1.0}

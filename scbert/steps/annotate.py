@@ -153,7 +153,7 @@ def call(
     assert isinstance(bundle.model, CellTypeModel)
     found = run(bundle.model, tokens)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
-    _write_calls(result, found.logits, found.vectors, bundle)
+    _write_calls(result, found, bundle)
     for half, logits in found.halves.items():
         result.obs[f"scbert_label_{half}"] = _names(logits, bundle)
     if cluster_key:
@@ -174,7 +174,8 @@ def run(model: torch.nn.Module, tokens: QueryTokens) -> Outputs:
         for part in tokens.each():
             store = store_in_memory(part.sample)
             cells = CellBatches(store, *mode)
-            found.append(outputs(model, cells, np.arange(len(store)), device, bar.update))
+            rows, components = np.arange(len(store)), tokens.bundle.components
+            found.append(outputs(model, cells, rows, device, bar.update, components))
             known, counts = known + part.known_counts, counts + part.counts
     log.info(
         "%s: %.1f%% of the counts are of genes that the model knows",
@@ -183,18 +184,16 @@ def run(model: torch.nn.Module, tokens: QueryTokens) -> Outputs:
     return joined_outputs(found)
 
 
-def _write_calls(
-    result: ad.AnnData, logits: np.ndarray, vectors: np.ndarray, bundle: Bundle
-) -> None:
+def _write_calls(result: ad.AnnData, found: Outputs, bundle: Bundle) -> None:
     assert bundle.labels is not None
     assert bundle.calibration is not None
     names = [label["name"] for label in bundle.labels]
     terms = [label["ontology_term_id"] for label in bundle.labels]
-    probabilities = softmax(logits, bundle.calibration["temperature"])
+    probabilities = softmax(found.logits, bundle.calibration["temperature"])
     best = probabilities.argmax(axis=1)
-    scores = novelty(logits, vectors, bundle.calibration)
+    scores = novelty(found, bundle.calibration)
     calls = {
-        "scbert_label": _names(logits, bundle),
+        "scbert_label": _names(found.logits, bundle),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
         "scbert_confidence": probabilities.max(axis=1),
         "scbert_is_unknown": scores > bundle.calibration["novelty_threshold"],
@@ -203,7 +202,7 @@ def _write_calls(
     }
     for column, values in calls.items():
         result.obs[column] = values
-    result.obsm["X_scbert"] = vectors
+    result.obsm["X_scbert"] = found.vectors
     columns = [name.replace("/", "|") for name in names]  # .h5ad files cannot hold a slash in names
     result.obsm["scbert_probabilities"] = pd.DataFrame(
         probabilities, index=result.obs_names, columns=columns

@@ -14,7 +14,7 @@ from scbert.evidence.confidence import (
     reliability,
     softmax,
 )
-from scbert.evidence.held_out_types import expected_novel_detection
+from scbert.evidence.held_out_types import Positions, expected_novel_detection
 from scbert.evidence.hierarchy import fit_levels
 from scbert.evidence.novelty import LabelledOutputs, fit_novelty, novelty
 
@@ -28,6 +28,7 @@ def calibrate(
     validation: LabelledOutputs,
     labels: Sequence[dict[str, str]],
     settings: Annotate,
+    positions_without: Positions,
 ) -> dict[str, Any]:
     """Fit temperature, novelty score and thresholds; none of them sees a test cell.
 
@@ -39,6 +40,8 @@ def calibrate(
         Name, ontology id and perhaps parent of each type, in the order of the logits.
     settings
         The novelty score and the rates of error.
+    positions_without
+        See `expected_novel_detection`.
 
     Returns
     -------
@@ -48,9 +51,9 @@ def calibrate(
     names, score = [label["name"] for label in labels], settings.novelty_score
     rate = settings.false_unknown_rate
     fitted = fit_novelty(training, validation, temperature, score)
-    scores = novelty(validation.logits, validation.vectors, fitted)
+    scores = novelty(validation, fitted)
     probabilities = softmax(validation.logits, temperature)
-    expected = expected_novel_detection(training, validation, names, score, rate)
+    expected = expected_novel_detection(training, validation, names, score, rate, positions_without)
     log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
     return {
         **fitted,

@@ -14,6 +14,7 @@ from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
 from scbert.config import FinetuneSettings
 from scbert.evidence.epochs import merit
+from scbert.evidence.held_out_types import Positions
 from scbert.files import sha256_of
 from scbert.network.adapters import choose_trained, merge
 from scbert.network.heads import HybridHead
@@ -22,13 +23,15 @@ from scbert.provenance import provenance
 from scbert.steps.calibration import calibrate
 from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import LINEAR, Bundle, load_bundle, save_bundle
+from scbert.training.bundle import COMPONENTS, LINEAR, SEEN, Bundle, load_bundle, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, macro_f1
+from scbert.training.components import fit_components
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
 from scbert.training.loop import fit, make_accelerator
 from scbert.training.new_models import new_head, seeded
+from scbert.training.seen_cells import fingerprints
 from scbert.training.task import UNIMPORTANT, Task
 
 log = logging.getLogger(__name__)
@@ -75,10 +78,18 @@ def finetune(
     task = _task(learning, store, pretrained, bundle, settings)
     history = fit(task, settings.finetune.optimizer, settings.seed, accelerator, checkpoint)
     merge(classifier)
-    told = (learning.outputs("train"), learning.outputs("validation"))
-    calibration = calibrate(*told, labels, settings.annotate)
+    components = fit_components(store, labelled.rows("train"), used, settings.seed)
+    told = [learning.outputs(part, components) for part in ("train", "validation")]
+    without = _positions_without(store, labelled, settings)
+    calibration = calibrate(told[0], told[1], labels, settings.annotate, without)
     config = _config(bundle, tokens.name, store, labelled, settings)
-    extra = {"labels": labels, "calibration": calibration, LINEAR: linear}
+    extra = {
+        "labels": labels,
+        "calibration": calibration,
+        LINEAR: linear,
+        COMPONENTS: components,
+        SEEN: fingerprints(store, np.flatnonzero(labelled.label >= 0)),
+    }
     save_bundle(model, classifier, config, _genes(bundle, store, used), history, extra)
     remove_checkpoint(checkpoint)
 
@@ -150,6 +161,23 @@ def _task(
             **settings.model_dump(mode="json", exclude={"finetune": UNIMPORTANT}),
         },
     )
+
+
+def _positions_without(
+    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
+) -> Positions:
+    """Return what learns genes and components again without a type, and places all cells there."""
+    (rows, label), validation = labelled.of("train"), labelled.rows("validation")
+
+    def positions(column: int) -> tuple[np.ndarray, np.ndarray]:
+        others, used = label != column, None
+        if settings.finetune.variable_genes is not None:
+            given = (rows[others], label[others], settings.finetune.variable_genes)
+            used = choose_genes(store, *given)
+        components = fit_components(store, rows[others], used, settings.seed)
+        return components.positions(store, rows), components.positions(store, validation)
+
+    return positions
 
 
 def _config(

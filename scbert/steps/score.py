@@ -4,6 +4,7 @@ The model never sees a label. Beside it stand the logistic regression that is ke
 fitted on the same training cells, and the most frequent type of those.
 """
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from scbert.steps.reference import dataset_of, reading_of, settings_of
 from scbert.steps.tokenize import normalize_counts
 from scbert.steps.tokenize import read_sample as read_tokens
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.seen_cells import fingerprints
+
+log = logging.getLogger(__name__)
 
 COLUMNS = {  # of obs, by method
     "scbert": "scbert_label",
@@ -59,8 +63,8 @@ def evaluate_model(
     model
         Folder of a fine-tuned model.
     test
-        Cells x genes with known types, none of them used in training: .h5ad, .h5 or folder of 10x,
-        or .csv.
+        Cells x genes with known types: .h5ad, .h5 or folder of 10x, or .csv. Cells that the model
+        was trained on are left out, whatever they are called.
     label_key, batch_key
         Columns of obs: cell type, spelled as in the model; donor, laboratory or study, to score
         each apart. Cells without a type or without counts are left out.
@@ -76,12 +80,14 @@ def evaluate_model(
     Raises
     ------
     ValueError
-        If model or file cannot be used, or no cell is of a type that the model knows.
+        If model or file cannot be used, the model was trained on all cells, or no cell is of a type
+        that the model knows.
     """
     folder, file, bundle = Path(model), Path(test), load_bundle(Path(model))
     settings = settings_of(bundle, None, None)
     dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
     cells, left_out = read_labelled(file, dataset, settings)
+    cells, left_out["of the training"] = leave_out_seen(cells, bundle, folder)
     named = predict_types(cells, bundle, folder)
     content = {
         "version": __version__,
@@ -117,6 +123,32 @@ def read_labelled(
             "a count. Name the column with the cell types, or give other cells."
         )
     return cells[keep].copy(), left_out
+
+
+def leave_out_seen(cells: ad.AnnData, bundle: Bundle, folder: Path) -> tuple[ad.AnnData, int]:
+    """Leave out the cells that the model was trained on, and say how many there were.
+
+    Raises
+    ------
+    ValueError
+        If no other cell is there.
+    """
+    if bundle.seen is None:  # of a model that another program or version trained
+        return cells, 0
+    store = tokens_of(cells, folder, bundle)
+    seen = np.isin(fingerprints(store, np.arange(len(store))), bundle.seen)
+    if seen.all():
+        raise ValueError(
+            f"the model was trained on all {len(seen):,} cells, or chosen by them, so they say "
+            "nothing of others. Give cells that it has not seen; the scores of its own test cells "
+            "are in its README.md."
+        )
+    if seen.any():
+        log.warning(
+            "%s of the %s cells are left out: the model was trained on them, or chosen by them",
+            *(f"{seen.sum():,}", f"{len(seen):,}"),
+        )
+    return cells[~seen].copy(), int(seen.sum())
 
 
 def predict_types(cells: ad.AnnData, bundle: Bundle, folder: Path) -> ad.AnnData:

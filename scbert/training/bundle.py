@@ -1,9 +1,9 @@
 """A model as a folder that can be copied to another machine and annotates there.
 
-weights.safetensors · config.json · genes.tsv · labels.json, calibration.json and
-logistic_regression.safetensors (fine-tuned only) · history.jsonl · MANIFEST.sha256, and README.md,
-the model card, for people. Nothing is unpickled, only these names are read, and each is checked
-against the manifest.
+weights.safetensors · config.json · genes.tsv · labels.json, calibration.json,
+logistic_regression.safetensors, principal_components.safetensors and training_cells.safetensors
+(fine-tuned only) · history.jsonl · MANIFEST.sha256, and README.md, the model card, for people.
+Nothing is unpickled, only these names are read, and each is checked against the manifest.
 """
 
 import json
@@ -23,12 +23,18 @@ from scbert.cells.tables import write_table
 from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.training.bundle_files import MANIFEST, require_size, verify_files, write_manifest
+from scbert.training.components import Components, load_components, save_components
 from scbert.training.linear import LinearModel, load_linear, save_linear
 from scbert.training.new_models import empty_model
+from scbert.training.seen_cells import load_seen, save_seen
 
-FORMAT = 3  # 2 had no logistic regression, and all genes of the vocabulary as tokens
-READABLE = (2, 3)
+# 2 had no logistic regression, and all genes of the vocabulary as tokens; 3 no components, and no
+# training cells
+FORMAT = 4
+READABLE = (2, 3, 4)
 LINEAR = "logistic_regression"
+COMPONENTS = "principal_components"
+SEEN = "training_cells"
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,9 @@ class Bundle:
     """A model and all that it needs to be used.
 
     `labels` (names of the cell types, with Cell Ontology ids), `calibration` and `linear`, the
-    logistic regression of the same training cells, are None in a pretrained bundle; the last also
-    in one that another program trained.
+    logistic regression of the same training cells, `components`, their principal components, and
+    `seen`, the fingerprints of training and validation cells, are None in a pretrained bundle; the
+    last three also in one that another program trained.
     """
 
     model: MaskedExpressionModel | CellTypeModel
@@ -46,6 +53,8 @@ class Bundle:
     labels: list[dict[str, str]] | None
     calibration: dict[str, Any] | None
     linear: LinearModel | None
+    components: Components | None
+    seen: np.ndarray | None
     sha256: str
 
     @property
@@ -84,7 +93,7 @@ def save_bundle(
     """Write a bundle.
 
     `extra` are further files by name: labels, calibration and validation as JSON, the logistic
-    regression as safetensors.
+    regression, the components and fingerprints of cells as safetensors.
     """
     with publish(folder) as unfinished:
         unfinished.mkdir()
@@ -97,10 +106,15 @@ def save_bundle(
         lines = [json.dumps(record) + "\n" for record in history]
         (unfinished / "history.jsonl").write_text("".join(lines))
         for name, content in extra.items():
-            if isinstance(content, LinearModel):
-                save_linear(unfinished / f"{name}.safetensors", content)
-            else:
-                write_json(unfinished / f"{name}.json", content)
+            match content:
+                case LinearModel():
+                    save_linear(unfinished / f"{name}.safetensors", content)
+                case Components():
+                    save_components(unfinished / f"{name}.safetensors", content)
+                case np.ndarray():
+                    save_seen(unfinished / f"{name}.safetensors", content)
+                case _:
+                    write_json(unfinished / f"{name}.json", content)
         write_manifest(unfinished)
 
 
@@ -130,13 +144,18 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
         linear = _load_linear(folder, verified, labels, len(genes))
+        components = _load_components(folder, verified, len(genes))
+        seen = (
+            load_seen(folder / f"{SEEN}.safetensors") if f"{SEEN}.safetensors" in verified else None
+        )
     except (RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"the weights in {folder} cannot be read or do not fit its config.json. Copy the "
             f"folder again from where it was made. ({error})"
         ) from error
     sha256 = sha256_of(folder / MANIFEST)
-    return Bundle(model.eval(), config, genes, labels, calibration, linear, sha256)
+    more = (labels, calibration, linear, components, seen)
+    return Bundle(model.eval(), config, genes, *more, sha256)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -146,7 +165,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if config.get("format") not in READABLE:
         raise ValueError(
             f"{folder} has bundle format {config.get('format')}, but this version reads "
-            f"{' and '.join(map(str, READABLE))}. Use the version of scbert that config.json "
+            f"{', '.join(map(str, READABLE))}. Use the version of scbert that config.json "
             "names, or train the model again."
         )
     return config
@@ -159,3 +178,8 @@ def _load_linear(
     if labels is None or name not in verified:
         return None
     return load_linear(folder / name, len(labels), n_genes)
+
+
+def _load_components(folder: Path, verified: set[str], n_genes: int) -> Components | None:
+    name = f"{COMPONENTS}.safetensors"
+    return load_components(folder / name, n_genes) if name in verified else None

@@ -17,8 +17,9 @@ from scbert.evidence.novelty import LabelledOutputs
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.components import Components
 from scbert.training.labelled_rows import LabelledRows
-from scbert.training.predict import outputs, predict
+from scbert.training.predict import outputs
 from scbert.training.stopping import StopRequest
 
 
@@ -119,10 +120,11 @@ class Classification:
             **more,
         }
 
-    def outputs(self, part: str) -> LabelledOutputs:
-        """Return what the model says of the cells of a part."""
+    def outputs(self, part: str, components: Components) -> LabelledOutputs:
+        """Return what the model says of the cells of a part, and where they lie."""
         rows, label = self.labelled.of(part)
-        return LabelledOutputs(*predict(self.model, self.cells, rows, self.device), label)
+        found = outputs(self.model, self.cells, rows, self.device, components=components)
+        return LabelledOutputs(found.logits, found.vectors, found.positions, label)
 
 
 def macro_f1(logits: np.ndarray, label: np.ndarray) -> float:

@@ -7,21 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scbert.evidence.novelty import CellOutputs
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.components import Components
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Outputs(CellOutputs):
     """What a model says of cells, float32, in the order that was asked for.
 
-    `logits` (cells, types), `vectors` (cells, width of the head). `halves` has the logits of each
-    half of a hybrid head, expression and encoder, which add up to `logits`; else it is empty.
+    `halves` has the logits of each half of a hybrid head, expression and encoder, which add up to
+    `logits`; else it is empty.
     """
 
-    logits: np.ndarray
-    vectors: np.ndarray
     halves: dict[str, np.ndarray]
 
 
@@ -32,10 +32,11 @@ def outputs(
     rows: np.ndarray,
     device: torch.device,
     done: Callable[[int], object] = lambda n: None,
+    components: Components | None = None,
 ) -> Outputs:
     """Run a model, one that is called as CellTypeModel is, over cells.
 
-    `done` is told how many cells were finished, for a progress bar.
+    `done` is told how many cells were finished, for a progress bar; `components` give positions.
     """
     model.eval()
     order, parts = [], []
@@ -46,7 +47,10 @@ def outputs(
     made = np.concatenate(order)
     back = np.argsort(made)[np.searchsorted(np.sort(made), rows)]
     found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
-    return Outputs(found.pop("logits"), found.pop("vectors"), found)
+    positions = np.zeros((len(rows), 0), dtype=np.float32)
+    if components is not None:
+        positions = components.positions(cells.store, rows)
+    return Outputs(found.pop("logits"), found.pop("vectors"), positions, found)
 
 
 def joined_outputs(parts: list[Outputs]) -> Outputs:
@@ -54,6 +58,7 @@ def joined_outputs(parts: list[Outputs]) -> Outputs:
     return Outputs(
         np.concatenate([part.logits for part in parts]),
         np.concatenate([part.vectors for part in parts]),
+        np.concatenate([part.positions for part in parts]),
         {half: np.concatenate([part.halves[half] for part in parts]) for half in parts[0].halves},
     )
 
