@@ -6,7 +6,7 @@ Run: python benchmarks/novelty.py DATA --pretrained MODEL --config FILE.yaml --o
 For each seed, one model knows all types of a task's first fold, and for each type one is fine-tuned
 without any cell of it: the choice of genes, split, epochs, temperature, components and threshold
 never see it. Models that FOLDER has are not trained again. Scores each test cell by each novelty
-score: FOLDER/lines.tsv and foretold.tsv, for benchmarks/novelty_page.py.
+score: FOLDER/lines.tsv, foretold.tsv and calibration.tsv, for benchmarks/novelty_page.py.
 """
 
 import argparse
@@ -25,7 +25,13 @@ from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore, open_store
 from scbert.cells.tables import read_table, write_table
 from scbert.config import FinetuneSettings, settings_for
-from scbert.evidence.confidence import fit_temperature, novelty_threshold, softmax
+from scbert.evidence.confidence import (
+    expected_calibration_error,
+    fit_temperature,
+    novelty_threshold,
+    reliability,
+    softmax,
+)
 from scbert.evidence.novelty import SCORES, LabelledOutputs, fit_novelty, novelty
 from scbert.evidence.refusal import coverage_accuracy, novelty_auroc, refusal_scores
 from scbert.logs import start_logging
@@ -40,6 +46,7 @@ from scbert.training.bundle import Bundle, load_bundle
 NOBODY = "(none)"  # is left out: the model knows all types
 ACROSS = "pbmc3k_to_pbmc8k"  # all test cells are of another study
 PLAIN = "original: p < 0.5"
+N_BINS = 10  # of reliability
 
 
 def main(options: argparse.Namespace) -> None:
@@ -47,6 +54,7 @@ def main(options: argparse.Namespace) -> None:
     encoder = load_bundle(options.pretrained)
     lines: list[dict[str, Any]] = []
     foretold: list[dict[str, Any]] = []
+    calibrated: list[dict[str, Any]] = []
     for task in options.tasks:
         inputs = options.out / task / "inputs"
         if not inputs.exists():
@@ -69,9 +77,11 @@ def main(options: argparse.Namespace) -> None:
                     foretold += [about | entry for entry in found]
                 parts = outputs(bundle, inputs, split, left_out, task)
                 lines += [about | line for line in measure(parts)]
+                calibrated.append(about | calibration_of(parts))
                 print(about, flush=True)
     write_table(options.out / "lines.tsv", pd.DataFrame(lines))
     write_table(options.out / "foretold.tsv", pd.DataFrame(foretold))
+    write_table(options.out / "calibration.tsv", pd.DataFrame(calibrated))
 
 
 def trained(
@@ -154,6 +164,18 @@ def measure(parts: dict[str, LabelledOutputs]) -> Iterator[dict[str, Any]]:
         yield {"score": name} | _measures(score, refused, is_novel, correct)
     plain = 1 - softmax(test.logits, 1.0).max(axis=1)
     yield {"score": PLAIN} | _measures(plain, plain > 0.5, is_novel, correct)
+
+
+def calibration_of(parts: dict[str, LabelledOutputs]) -> dict[str, float]:
+    """Return the calibration error on the test cells of known types, before and after."""
+    validation, test = parts["validation"], parts["test"].of(parts["test"].label >= 0)
+    found = {"temperature": fit_temperature(validation.logits, validation.label)}
+    for name, temperature in (("ece_before", 1.0), ("ece", found["temperature"])):
+        probabilities = softmax(test.logits, temperature)
+        correct = probabilities.argmax(axis=1) == test.label
+        bins = reliability(probabilities.max(axis=1), correct, N_BINS)
+        found[name] = expected_calibration_error(bins)
+    return found
 
 
 def _measures(

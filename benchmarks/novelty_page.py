@@ -57,7 +57,9 @@ Mean over types and seeds, 95 % bootstrap interval over types.
 """
 
 
-def section(task: str, lines: pd.DataFrame, foretold: pd.DataFrame) -> str:
+def section(
+    task: str, lines: pd.DataFrame, foretold: pd.DataFrame, calibrated: pd.DataFrame
+) -> str:
     """Return the tables of one task."""
     left_out = lines[lines.cell_type != NOBODY]
     seeds = ", ".join(map(str, sorted(lines.seed.unique())))
@@ -71,7 +73,7 @@ def section(task: str, lines: pd.DataFrame, foretold: pd.DataFrame) -> str:
         parts.append(f"| {score} | {' | '.join(cells)} |")
     parts += ["\nAUROC and, in brackets, share noticed, by type; mean over seeds.\n"]
     parts += _by_type(left_out)
-    parts += ["", _foretold(left_out, foretold)]
+    parts += ["", _foretold(left_out, foretold), "", _calibration(calibrated)]
     return "\n".join(parts) + "\n"
 
 
@@ -112,6 +114,16 @@ def _foretold(left_out: pd.DataFrame, foretold: pd.DataFrame) -> str:
     )
 
 
+def _calibration(calibrated: pd.DataFrame) -> str:
+    """Say what the confidence of the same models is worth on test cells of known types."""
+    means, most = calibrated.mean(numeric_only=True), calibrated.max(numeric_only=True)
+    return (
+        f"Confidence on the test cells of known types, {len(calibrated)} models: expected "
+        f"calibration error {means.ece_before:.3f} before and {means.ece:.3f} after (at most "
+        f"{most.ece_before:.3f} and {most.ece:.3f})."
+    )
+
+
 @svg_figure
 def draw(lines: pd.DataFrame) -> Figure:
     """Draw AUROC and the share of cells noticed, a row for each type."""
@@ -148,11 +160,14 @@ def main() -> None:
     lines = pd.read_csv(
         options.folder / "lines.tsv", sep="\t", keep_default_na=False, na_values=[""]
     )
-    foretold = pd.read_csv(options.folder / "foretold.tsv", sep="\t")
+    foretold, calibrated = (
+        pd.read_csv(options.folder / f"{name}.tsv", sep="\t")
+        for name in ("foretold", "calibration")
+    )
     parts = [INTRODUCTION.format(plain=PLAIN)]
     for task in [task for task in TITLES if task in set(lines.task)]:
-        own = foretold[foretold.task == task]
-        parts.append(section(task, lines[lines.task == task], own))
+        own = (table[table.task == task] for table in (lines, foretold, calibrated))
+        parts.append(section(task, *own))
     (options.out / "novelty.md").write_text("\n".join(parts))
     (options.out / "novelty.svg").write_text(draw(lines))
 

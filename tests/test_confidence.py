@@ -42,10 +42,14 @@ def test_fit_temperature_finds_the_factor_that_logits_are_too_large(temperature)
 
 
 def test_fit_temperature_minimises_the_loss():
+    """With the targets of Platt: 301 / 302 for the label, the rest for the others."""
     logits, labels = cells(2.0, n_cells=300)
+    others = 1 / 302
+    target = np.full(logits.shape, others / (logits.shape[1] - 1))
+    target[np.arange(300), labels] = 1 - others
 
     def loss(temperature):
-        return -log_softmax(logits / temperature, axis=1)[np.arange(300), labels].mean()
+        return -(target * log_softmax(logits / temperature, axis=1)).sum()
 
     reference = minimize(lambda log: loss(np.exp(log[0])), x0=[0.0], method="Nelder-Mead")
     assert fit_temperature(logits, labels) == pytest.approx(np.exp(reference.x[0]), rel=1e-3)
@@ -59,11 +63,24 @@ def test_fit_temperature_does_not_depend_on_a_constant_per_cell_or_the_order():
     assert fit_temperature(logits, labels) == found
 
 
-def test_fit_temperature_stays_in_its_range():
-    """All right: the lower the better. All wrong: the higher the better."""
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("n_cells", [2, 8, 1000])
+def test_confidence_of_cells_that_are_all_right_says_how_few_they_are(n_cells, scale):
+    """Of n cells none is wrong: 1 in n + 2 may be, however large the logits are."""
+    labels = np.arange(n_cells) % 2
+    logits = 2 * scale * np.eye(2)[labels]
+    found = softmax(logits, fit_temperature(logits, labels)).max(axis=1)
+    assert found == pytest.approx((n_cells + 1) / (n_cells + 2), rel=1e-4)
+
+
+def test_confidence_of_cells_that_are_all_wrong_is_that_of_a_guess():
     logits = np.array([[2.0, 0], [0, 2.0]])
-    assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(0.2, rel=0.01)
-    assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(20, rel=0.01)
+    temperature = fit_temperature(logits, np.array([1, 0]))
+    assert softmax(logits, temperature).max(axis=1) == pytest.approx([0.5, 0.5], abs=1e-3)
+
+
+def test_fit_temperature_takes_a_model_of_one_type():
+    assert np.isfinite(fit_temperature(np.ones((3, 1)), np.zeros(3, dtype=int)))
 
 
 def test_fit_temperature_improves_the_calibration_error():

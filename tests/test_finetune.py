@@ -105,7 +105,7 @@ def test_calibration_is_complete(toy_run, config):
         "validation_ece_before",
         "validation_ece",
     }
-    assert 0.2 <= found["temperature"] <= 20
+    assert found["temperature"] > 0
     assert found["novelty_score"] == config.annotate.novelty_score
     assert [entry["n"] for entry in found["expected_novel_detection"]] == [6, 6, 6]
     assert 0 <= found["validation_ece"] <= 1

@@ -1,7 +1,8 @@
 """Confidence that means what it says: calibration, reliability and the threshold of novelty.
 
 Temperature scaling and the reliability diagram: Guo et al. 2017, ICML, "On calibration of modern
-neural networks".
+neural networks". Targets a little below 1: Platt 1999, "Probabilistic outputs for support vector
+machines", section 2.2.
 """
 
 from typing import Any
@@ -11,10 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
-# If all validation cells are right, the likelihood rises as the temperature falls, without end: all
-# confidences would become 1, and novelty could not be seen any more.
-LOG_TEMPERATURE_BOUNDS = (np.log(0.2), np.log(20.0))
-ANY_LOG_TEMPERATURE = (np.log(1e-4), np.log(1e4))
+LOG_TEMPERATURE_BOUNDS = (np.log(1e-4), np.log(1e4))
 SHARES = (0.0, *np.logspace(-2, 1, 13).tolist())  # of the logits of a second model
 
 
@@ -38,6 +36,10 @@ def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Find the temperature that makes the validation cells most likely.
 
+    As if one cell more had been seen with another label: of n cells, each counts 1 / (n + 2) for
+    the other types together. Else, if all validation cells are right, the likelihood would rise as
+    the temperature falls, without end, and all confidences would become 1.
+
     Parameters
     ----------
     logits
@@ -47,7 +49,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Returns
     -------
-    The temperature, between 0.2 and 20; above 1 the model was too confident.
+    The temperature; above 1 the model was too confident, below 1 not enough.
 
     Raises
     ------
@@ -70,18 +72,21 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             f"labels run from {labels.min()} to {labels.max()}, but the logits have "
             f"{logits.shape[1]} columns. Number the cell types as the model does."
         )
-    return _least_loss(logits, labels, np.ones(len(labels)), LOG_TEMPERATURE_BOUNDS)[1]
+    others = 1 / (len(labels) + 2)
+    return _least_loss(logits, labels, np.ones(len(labels)), others)[1]
 
 
 def _least_loss(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, bounds: tuple[float, float]
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, others: float = 0.0
 ) -> tuple[float, float]:
     """Return the lowest mean cross-entropy over temperatures, and the temperature that has it."""
 
     def loss(log_temperature: float) -> float:
-        return _cross_entropy(logits / np.exp(log_temperature), labels, weights)
+        return _cross_entropy(logits / np.exp(log_temperature), labels, weights, others)
 
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(
+        loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}
+    )
     return float(found.fun), float(np.exp(found.x))
 
 
@@ -108,7 +113,7 @@ def fit_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> floa
 
     def loss(share: float) -> float:
         mixed = np.asarray(first, dtype=np.float64) + share * second
-        return round(_least_loss(mixed, labels, weights, ANY_LOG_TEMPERATURE)[0], 6)
+        return round(_least_loss(mixed, labels, weights)[0], 6)
 
     return min(SHARES, key=loss)
 
@@ -129,9 +134,16 @@ def balanced_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return _cross_entropy(logits, labels, _equal_types(logits, labels))
 
 
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    of_label = log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
-    return -float(np.average(of_label, weights=weights))
+def _cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, others: float = 0.0
+) -> float:
+    """Return the mean over cells; `others` is the share of each that its other types have."""
+    log_p = log_softmax(logits, axis=1)
+    found = log_p[np.arange(len(labels)), labels]
+    if others and log_p.shape[1] > 1:
+        rest = (log_p.sum(axis=1) - found) / (log_p.shape[1] - 1)
+        found = (1 - others) * found + others * rest
+    return -float(np.average(found, weights=weights))
 
 
 def _equal_types(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
