@@ -25,15 +25,15 @@ from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore, open_store
 from scbert.cells.tables import read_table, write_table
 from scbert.config import FinetuneSettings, settings_for
-from scbert.evidence.confidence import (
-    expected_calibration_error,
-    fit_temperature,
-    novelty_threshold,
-    reliability,
-    softmax,
-)
+from scbert.evidence.confidence import fit_temperature, softmax
 from scbert.evidence.novelty import SCORES, LabelledOutputs, fit_novelty, novelty
-from scbert.evidence.refusal import coverage_accuracy, novelty_auroc, refusal_scores
+from scbert.evidence.refusal import (
+    coverage_accuracy,
+    novelty_auroc,
+    novelty_threshold,
+    refusal_scores,
+)
+from scbert.evidence.reliability import expected_calibration_error, reliability
 from scbert.logs import start_logging
 from scbert.network.model import CellTypeModel
 from scbert.steps.finetune import finetune

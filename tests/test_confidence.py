@@ -6,13 +6,12 @@ from scipy.special import log_softmax
 from scbert.evidence.confidence import (
     balanced_loss,
     change_temperature,
-    expected_calibration_error,
     fit_share,
     fit_temperature,
-    novelty_threshold,
-    reliability,
     softmax,
 )
+from scbert.evidence.refusal import novelty_threshold
+from scbert.evidence.reliability import expected_calibration_error, reliability
 
 
 def cells(temperature, n_cells=4000):

@@ -1,11 +1,8 @@
-"""Confidence that means what it says: calibration, reliability and the threshold of novelty.
+"""Confidence that means what it says: the temperature of logits, and the share of a second model's.
 
-Temperature scaling and the reliability diagram: Guo et al. 2017, ICML, "On calibration of modern
-neural networks". Targets a little below 1: Platt 1999, "Probabilistic outputs for support vector
-machines", section 2.2.
+Temperature scaling: Guo et al. 2017, ICML, "On calibration of modern neural networks". Targets a
+little below 1: Platt 1999, "Probabilistic outputs for support vector machines", section 2.2.
 """
-
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -171,79 +168,6 @@ def change_temperature(probabilities: np.ndarray, old: float, new: float) -> np.
     log_probabilities = np.full(probabilities.shape, -np.inf)
     np.log(probabilities, out=log_probabilities, where=probabilities > 0)
     return scipy_softmax(log_probabilities * (_positive(old) / _positive(new)), axis=1)
-
-
-def reliability(confidence: np.ndarray, correct: np.ndarray, n_bins: int) -> list[dict[str, Any]]:
-    """Compare confidence and accuracy among cells of similar confidence.
-
-    Parameters
-    ----------
-    confidence
-        Shape (cells,), the probability of the predicted type.
-    correct
-        Shape (cells,), whether the predicted type is the true one.
-    n_bins
-        Number of bins of equal width; bin b of n holds (b / n, (b + 1) / n], the first also 0.
-
-    Returns
-    -------
-    For each bin that holds a cell: the mean confidence, the accuracy and the number of cells.
-
-    Raises
-    ------
-    ValueError
-        If a confidence is not between 0 and 1.
-    """
-    confidence = np.asarray(confidence, dtype=np.float64)
-    if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():  # float32 rounds 1 up by 1e-7
-        raise ValueError(
-            f"confidence runs from {confidence.min()} to {confidence.max()}, but a probability "
-            "lies between 0 and 1. Pass the largest probability of each cell, not its logit."
-        )
-    position = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
-    return [
-        {
-            "confidence": float(confidence[position == bin_].mean()),
-            "accuracy": float(np.mean(correct[position == bin_])),
-            "n": int((position == bin_).sum()),
-        }
-        for bin_ in np.unique(position)
-    ]
-
-
-def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
-    """Average the distance of accuracy from confidence over the bins of `reliability`, by cells."""
-    n_cells = sum(bin_["n"] for bin_ in bins)
-    return float(
-        sum(bin_["n"] * abs(bin_["accuracy"] - bin_["confidence"]) for bin_ in bins) / n_cells
-    )
-
-
-def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
-    """Choose the novelty score above which a cell is called unknown.
-
-    Parameters
-    ----------
-    scores
-        Shape (cells,), novelty scores of validation cells, whose types are all known.
-    false_unknown_rate
-        Largest share of them that may lie above the threshold and so be refused wrongly.
-
-    Returns
-    -------
-    The score of one of the validation cells.
-
-    Raises
-    ------
-    ValueError
-        If there is no validation cell.
-    """
-    if len(scores) == 0:
-        raise ValueError(
-            "no validation cell is given, so nothing says how high the score of a known type may "
-            "be. Check the part 'validation' of the split."
-        )
-    return float(np.quantile(scores, 1 - false_unknown_rate, method="higher"))
 
 
 def _positive(temperature: float) -> float:

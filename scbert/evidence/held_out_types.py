@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from scbert.evidence.confidence import fit_temperature, novelty_threshold
+from scbert.evidence.confidence import fit_temperature
 from scbert.evidence.novelty import LabelledOutputs, fit_novelty, novelty
+from scbert.evidence.refusal import novelty_threshold
 
 FEWEST_TYPES = 3  # of two, one would be left: nothing to be unsure between
 

@@ -13,6 +13,33 @@ from sklearn.metrics import roc_auc_score
 CURVE_POINTS = 201
 
 
+def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
+    """Choose the novelty score above which a cell is called unknown.
+
+    Parameters
+    ----------
+    scores
+        Shape (cells,), novelty scores of validation cells, whose types are all known.
+    false_unknown_rate
+        Largest share of them that may lie above the threshold and so be refused wrongly.
+
+    Returns
+    -------
+    The score of one of the validation cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no validation cell.
+    """
+    if len(scores) == 0:
+        raise ValueError(
+            "no validation cell is given, so nothing says how high the score of a known type may "
+            "be. Check the part 'validation' of the split."
+        )
+    return float(np.quantile(scores, 1 - false_unknown_rate, method="higher"))
+
+
 def refusal_scores(
     refused: np.ndarray, is_novel: np.ndarray, correct: np.ndarray
 ) -> dict[str, float | None]:

@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 
 from scbert.config import Annotate
-from scbert.evidence.confidence import (
-    expected_calibration_error,
-    fit_temperature,
-    novelty_threshold,
-    reliability,
-    softmax,
-)
+from scbert.evidence.confidence import fit_temperature, softmax
 from scbert.evidence.held_out_types import Positions, expected_novel_detection
 from scbert.evidence.hierarchy import fit_levels
 from scbert.evidence.novelty import LabelledOutputs, fit_novelty, novelty
+from scbert.evidence.refusal import novelty_threshold
+from scbert.evidence.reliability import expected_calibration_error, reliability
 
 log = logging.getLogger(__name__)
 

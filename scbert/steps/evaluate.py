@@ -8,6 +8,7 @@ import numpy as np
 
 from scbert.config import Evaluate
 from scbert.evidence import confidence, metrics, refusal
+from scbert.evidence.reliability import expected_calibration_error, reliability
 from scbert.files import write_json
 from scbert.steps.predictions import (
     Prediction,
@@ -89,8 +90,8 @@ def _reliability(seeds: list[Prediction], true: np.ndarray, n_bins: int) -> dict
     after = [seed.obs["scbert_confidence"].to_numpy() for seed in seeds]
     result: dict[str, Any] = {"temperature": [seed.temperature for seed in seeds]}
     for name, values in (("before", before), ("after", after)):
-        bins = confidence.reliability(np.concatenate(values), correct, n_bins)
-        result[name] = {"ece": confidence.expected_calibration_error(bins), "bins": bins}
+        bins = reliability(np.concatenate(values), correct, n_bins)
+        result[name] = {"ece": expected_calibration_error(bins), "bins": bins}
     return result
 
 
