@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from scbert.files import read_json
 from scbert.training.checkpoint import Checkpoint
 from scbert.training.readout import Readout, Step
 
 
-def step(loss):
-    losses = [torch.tensor([loss, 1.0])]
+def step(loss, items=1.0):
+    losses = [torch.tensor([loss * items, items])]
     return Step(1, 0, 1e-3, [np.arange(1)], losses, torch.tensor(1.0))
 
 
@@ -16,6 +17,24 @@ def test_a_small_first_loss_is_no_measure_of_an_explosion(tmp_path):
     readout, state = Readout(10.0, tmp_path, lambda rows: ["cell"], 1.0), Checkpoint()
     readout.unread += [step(0.001), step(9.0)]
     assert readout.read(state)["train_loss"] == pytest.approx(4.5005)
-    readout.unread.append(step(11.0))
+    readout.unread += [step(21.0)]
     with pytest.raises(FloatingPointError, match="a loss of at most 10"):
         readout.read(state)
+
+
+@pytest.mark.parametrize("at_once", [1, 50])
+def test_one_hard_batch_is_no_explosion_and_many_are(tmp_path, at_once):
+    """A rare cell that is named wrongly is most of the weight of its batch: 16 where 10 is much."""
+    readout, state = Readout(10.0, tmp_path, lambda rows: ["cell"]), Checkpoint()
+
+    def read(steps):
+        for start in range(0, len(steps), at_once):
+            readout.unread += steps[start : start + at_once]
+            readout.read(state)
+
+    read([step(1.0) for _ in range(20)] + [step(16.0, 4.0)] + [step(1.0) for _ in range(9)])
+    with pytest.raises(FloatingPointError, match="on average"):
+        read([step(16.0) for _ in range(20)])
+    found = read_json(tmp_path / "failure.json")
+    assert 10 < float(found["recent_loss"]) < 16
+    assert float(found["batches"][0]["loss"]) == 16

@@ -64,8 +64,8 @@ class Readout:
         Raises
         ------
         FloatingPointError
-            If a loss or a gradient is not finite, or a loss explodes. failure.json in the folder
-            then says which batches of which step it was.
+            If a loss or a gradient is not finite, or the mean of recent losses explodes: one hard
+            batch is none. failure.json in the folder then says which batches of which step it was.
         """
         steps, self.unread = self.unread, []
         if not steps:
@@ -85,9 +85,10 @@ class Readout:
         if state.first_loss is None:
             state.first_loss = float(means[0])
         limit = self.explosion * max(state.first_loss, self.least_first_loss)
-        for step, each, mean, norm in zip(steps, found, means, norms.tolist(), strict=True):
+        recent = [state.recent(loss, items) for loss, items in totals[:, :2].tolist()]
+        for step, each, mean, norm in zip(steps, found, recent, norms.tolist(), strict=True):
             if not (mean <= limit and math.isfinite(norm)):
-                self._fail(step, each, mean, norm, limit)
+                self._fail(step, each, (mean, norm, limit))
         for loss, items, cells, tokens in totals.tolist():  # in order: sums do not depend on when
             state.sums.loss += loss
             state.sums.items += items
@@ -99,7 +100,8 @@ class Readout:
             "learning_rate": steps[-1].learning_rate,
         }
 
-    def _fail(self, step: Step, found: np.ndarray, mean: float, norm: float, limit: float) -> None:
+    def _fail(self, step: Step, found: np.ndarray, why: tuple[float, float, float]) -> None:
+        mean, norm, limit = why
         batches = [
             {
                 "loss": repr(float(loss / max(items, 1))),  # JSON has no NaN
@@ -117,7 +119,7 @@ class Readout:
             {
                 "step": step.number,
                 "epoch": step.epoch + 1,
-                "loss": repr(mean),
+                "recent_loss": repr(mean),
                 "gradient_norm": repr(norm),
                 "learning_rate": step.learning_rate,
                 "largest_loss_allowed": limit,
@@ -125,9 +127,9 @@ class Readout:
             },
         )
         raise FloatingPointError(
-            f"the loss of step {step.number} (epoch {step.epoch + 1}) is {mean:.4g} and its "
-            f"gradient's norm {norm:.4g}; finite numbers are needed, and a loss of at most "
-            f"{limit:.4g}. Training stopped; the last checkpoint in {self.folder} is of weights "
-            f"before that, and {path} names the cells. Look at them, or lower learning_rate or "
+            f"the loss of step {step.number} (epoch {step.epoch + 1}) and those before it is "
+            f"{mean:.4g} on average, and its gradient's norm {norm:.4g}; finite numbers are "
+            f"needed, and a loss of at most {limit:.4g}. Training stopped; the last checkpoint in "
+            f"{self.folder} is of weights before that, and {path} names the cells. Look at them, or lower learning_rate or "
             "clip_norm, delete the checkpoint and start anew."
         )

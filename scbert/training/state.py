@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+KEPT = 0.9  # of the weight of a step in the recent mean, with each further one
+
 Merit = Callable[[dict], Any]  # of the record of an epoch: higher is better
 
 
@@ -24,7 +26,8 @@ class Checkpoint:
     """What a run knows, beside weights and optimizer: where it is, and how it went.
 
     `batches_done` and `sums` are those of the epoch that is not complete; `history` has one record
-    for each that is. `first_loss` is that of the first step, which a later one is held against.
+    for each that is. `first_loss` is that of the first step, which later ones are held against:
+    `recent_loss` / `recent_items` is a mean in which a step counts 0.9 times as much as the next.
     """
 
     step: int = 0
@@ -32,6 +35,8 @@ class Checkpoint:
     batches_done: int = 0
     sums: Sums = field(default_factory=Sums)
     first_loss: float | None = None
+    recent_loss: float = 0.0
+    recent_items: float = 0.0
     history: list[dict] = field(default_factory=list)
     best_epoch: int = 0
 
@@ -53,6 +58,12 @@ class Checkpoint:
             return None
         record = self.history[self.best_epoch - 1]
         return f"step{record['step']:09d}-epoch{record['epoch']:05d}"
+
+    def recent(self, loss: float, items: float) -> float:
+        """Add a step's sum of losses and what it is a sum of; return the recent mean."""
+        self.recent_loss = KEPT * self.recent_loss + loss
+        self.recent_items = KEPT * self.recent_items + items
+        return self.recent_loss / max(self.recent_items, 1)
 
     def epochs_since_best(self, merit: Merit | None) -> int:
         """Return how many epochs ago the best one was."""
