@@ -130,6 +130,6 @@ class Readout:
             f"the loss of step {step.number} (epoch {step.epoch + 1}) and those before it is "
             f"{mean:.4g} on average, and its gradient's norm {norm:.4g}; finite numbers are "
             f"needed, and a loss of at most {limit:.4g}. Training stopped; the last checkpoint in "
-            f"{self.folder} is of weights before that, and {path} names the cells. Look at them, or lower learning_rate or "
-            "clip_norm, delete the checkpoint and start anew."
+            f"{self.folder} is of weights before that, and {path} names the cells. Look at "
+            "them, or lower learning_rate or clip_norm, delete the checkpoint and start anew."
         )
