@@ -73,7 +73,7 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
         np.arange(N_KNOWN) % N_TYPES,
     )
     calibration = {
-        **fit_novelty(known, known, temperature=1.0, score="combined"),
+        **fit_novelty(known, known, temperature=1.0, score="expression_distance"),
         "novelty_threshold": 1.0,
         "false_unknown_rate": 0.0,
         "validation_cells": 1,

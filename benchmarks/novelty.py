@@ -73,8 +73,9 @@ def main(options: argparse.Namespace) -> None:
                 bundle = load_bundle(model)
                 if left_out == NOBODY:
                     assert bundle.calibration is not None
+                    score = {"score": bundle.calibration["novelty_score"]}
                     found = bundle.calibration["expected_novel_detection"]
-                    foretold += [about | entry for entry in found]
+                    foretold += [about | score | entry for entry in found]
                 parts = outputs(bundle, inputs, split, left_out, task)
                 lines += [about | line for line in measure(parts)]
                 calibrated.append(about | calibration_of(parts))

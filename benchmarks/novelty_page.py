@@ -1,6 +1,6 @@
-"""The page of the novelty benchmark, from the folder that benchmarks/novelty.py wrote.
+"""The page of the novelty benchmark, from the folders that benchmarks/novelty.py wrote.
 
-Run: python benchmarks/novelty_page.py FOLDER (writes docs/results/novelty.md and novelty.svg)
+Run: python benchmarks/novelty_page.py FOLDER ... (writes docs/results/novelty.md and novelty.svg)
 """
 
 import argparse
@@ -15,10 +15,10 @@ from novelty import NOBODY, PLAIN
 from scbert.evidence.figures import BLUE, MUTED, ORANGE, VERMILION, svg_figure
 from scbert.evidence.intervals import with_interval
 
-DEFAULT = "combined"
+DEFAULT = "expression_distance"
 SHOWN = {  # score: its name, colour and marker in the figure
-    DEFAULT: ("combined (default)", BLUE, "o"),
-    "expression_distance": ("distance among components", ORANGE, "s"),
+    DEFAULT: ("expression_distance (default)", BLUE, "o"),
+    "combined": ("combined with energy", ORANGE, "s"),
     "distance": ("distance of the cell vector", VERMILION, "D"),
     "energy": ("energy", MUTED, "^"),
     "max_probability": ("largest probability", MUTED, "v"),
@@ -35,14 +35,16 @@ DRAWS = 2000
 INTRODUCTION = """# Novel types: are cells noticed of a type that the model has never seen?
 
     python benchmarks/novelty.py DATA --pretrained MODEL --out FOLDER
-    python benchmarks/novelty_page.py FOLDER
+    python benchmarks/novelty.py DATA --pretrained MODEL --out OTHER --tasks kang --seeds 2021
+      --config benchmarks/annotation_kang.yaml --max-train-cells 1500
+    python benchmarks/novelty_page.py FOLDER OTHER
 
 Written by these commands; do not edit. Encoder: benchmarks/pool_small.yaml, fine-tuned as in
-benchmarks/annotation.yaml (hybrid head, all weights). Each type is left out in turn and a model is
-fine-tuned without any cell of it: the choice of genes, epochs, temperature, components and
-threshold never see it. Threshold: 5 % of the validation cells, all of known types, are called
-unknown. Within a study, the test cells are a fold and all cells of the type that is left out;
-across studies, those of the other study alone.
+benchmarks/annotation.yaml (hybrid head, all weights; Kang: see above). Each type is left out in
+turn and a model is fine-tuned without any cell of it: the choice of genes, epochs, temperature,
+components and threshold never see it. Threshold: 5 % of the validation cells, all of known types,
+are called unknown. Within a study, the test cells are a fold and all cells of the type that is left
+out; across studies, those of the other study alone.
 
 Mean over types and seeds, 95 % bootstrap interval over types.
 
@@ -100,14 +102,15 @@ def _by_type(left_out: pd.DataFrame) -> list[str]:
 
 def _foretold(left_out: pd.DataFrame, foretold: pd.DataFrame) -> str:
     """Compare what calibration.json says of each type with what is true without it."""
+    (score,) = foretold.score.unique()
     true = (
-        left_out[left_out.score == DEFAULT].groupby("cell_type")[["auroc", "novel_detected"]].mean()
+        left_out[left_out.score == score].groupby("cell_type")[["auroc", "novel_detected"]].mean()
     )
     said = foretold.groupby("cell_type")[["auroc", "detected"]].mean().reindex(true.index).dropna()
     true = true.loc[said.index]
     off = (said.detected - true.novel_detected).abs().mean()
     return (
-        f"What a model that knows all types foretells of them by itself (`{DEFAULT}`): AUROC "
+        f"What a model that knows all types foretells of them by itself (`{score}`): AUROC "
         f"{said.auroc.mean():.2f}, in truth {true.auroc.mean():.2f}; noticed "
         f"{said.detected.mean():.2f}, in truth {true.novel_detected.mean():.2f}; {off:.2f} "
         "off for a type, on average."
@@ -137,32 +140,34 @@ def draw(lines: pd.DataFrame) -> Figure:
         means = own.groupby(["cell_type", "score"])[["auroc", "novel_detected"]].mean()
         types = sorted(own.cell_type.unique())
         for axes, measure in zip(grid[row], ("auroc", "novel_detected"), strict=True):
-            for score, (name, colour, marker) in SHOWN.items():
+            for above, (score, (name, colour, marker)) in enumerate(reversed(SHOWN.items())):
                 values = means[measure].xs(score, level="score").loc[types]
                 label = name if row == 0 and measure == "auroc" else None
-                axes.scatter(values, types, color=colour, marker=marker, s=26, label=label)
+                look = {"color": colour, "marker": marker, "zorder": 2 + above}
+                axes.scatter(values, types, s=26, label=label, **look)
             axes.grid(visible=True)
             axes.set_xlim(-0.03, 1.03)
         grid[row][0].invert_yaxis()
         grid[row][0].set_title(TITLES[task])
     grid[-1][0].set_xlabel("AUROC, new against known cells")
     grid[-1][1].set_xlabel("share of the new type's cells called unknown")
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=3, reverse=True)
     return figure
+
+
+def _read(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, sep="\t", keep_default_na=False, na_values=[""])
 
 
 def main() -> None:
     """Write the page and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
-    lines = pd.read_csv(
-        options.folder / "lines.tsv", sep="\t", keep_default_na=False, na_values=[""]
-    )
-    foretold, calibrated = (
-        pd.read_csv(options.folder / f"{name}.tsv", sep="\t")
-        for name in ("foretold", "calibration")
+    lines, foretold, calibrated = (
+        pd.concat([_read(folder / f"{name}.tsv") for folder in options.folders])
+        for name in ("lines", "foretold", "calibration")
     )
     parts = [INTRODUCTION.format(plain=PLAIN)]
     for task in [task for task in TITLES if task in set(lines.task)]:

@@ -96,7 +96,6 @@ def test_calibration_is_complete(toy_run, config):
         "novelty_score",
         "type_positions",
         "position_cholesky",
-        "units",
         "novelty_threshold",
         "false_unknown_rate",
         "expected_novel_detection",
