@@ -145,10 +145,11 @@ def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
     dataset = dataset_of(inputs / "test.h5ad", "cell_type", "batch", "X", EXPECTED_COUNTS, "")
     cells, _ = read_labelled(inputs / "test.h5ad", dataset, config)
     bundle = load_bundle(model)
-    obs = predict_types(cells, bundle, model).obs
+    store = tokens_of(cells, model, bundle)
+    obs = predict_types(cells, bundle, store, np.arange(len(store))).obs
     found = {name: obs[column] for column, name in OF_OBS.items() if column in obs}
     if hasattr(bundle.model.head, "halves"):
-        found |= halves(bundle, tokens_of(cells, model, bundle))
+        found |= halves(bundle, store)
     shutil.rmtree(model)
     return _predictions(cells, found)
 

@@ -34,10 +34,12 @@ MEASURES = {
 DRAWS = 2000
 INTRODUCTION = """# Novel types: are cells noticed of a type that the model has never seen?
 
-    python benchmarks/novelty.py DATA --pretrained MODEL --out FOLDER
-    python benchmarks/novelty.py DATA --pretrained MODEL --out OTHER --tasks kang --seeds 2021
+    python benchmarks/novelty.py DATA --pretrained MODEL --out A --tasks pbmc3k
+    python benchmarks/novelty.py DATA --pretrained MODEL --out B --seeds 2021
+      --tasks pbmc3k_to_pbmc8k
+    python benchmarks/novelty.py DATA --pretrained MODEL --out C --tasks kang --seeds 2021
       --config benchmarks/annotation_kang.yaml --max-train-cells 1500
-    python benchmarks/novelty_page.py FOLDER OTHER
+    python benchmarks/novelty_page.py A B C
 
 Written by these commands; do not edit. Encoder: benchmarks/pool_small.yaml, fine-tuned as in
 benchmarks/annotation.yaml (hybrid head, all weights; Kang: see above). Each type is left out in

@@ -26,6 +26,7 @@ from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import QueryTokens, tokens_for
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.components import Components
 from scbert.training.predict import Outputs, joined_outputs, outputs
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ def call(
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
     tokens = tokens_for(query, bundle, library_size_key, scale)
     assert isinstance(bundle.model, CellTypeModel)
-    found = run(bundle.model, tokens)
+    found = run(bundle.model, tokens, bundle.components)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     _write_calls(result, found, bundle)
     for half, logits in found.halves.items():
@@ -162,7 +163,9 @@ def call(
     return result
 
 
-def run(model: torch.nn.Module, tokens: QueryTokens) -> Outputs:
+def run(
+    model: torch.nn.Module, tokens: QueryTokens, components: Components | None = None
+) -> Outputs:
     """Return what a network, called as CellTypeModel is, says of all cells, in their order."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config = model.to(device), tokens.bundle.config
@@ -174,7 +177,7 @@ def run(model: torch.nn.Module, tokens: QueryTokens) -> Outputs:
         for part in tokens.each():
             store = store_in_memory(part.sample)
             cells = CellBatches(store, *mode)
-            rows, components = np.arange(len(store)), tokens.bundle.components
+            rows = np.arange(len(store))
             found.append(outputs(model, cells, rows, device, bar.update, components))
             known, counts = known + part.known_counts, counts + part.counts
     log.info(

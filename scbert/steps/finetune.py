@@ -79,9 +79,9 @@ def finetune(
     history = fit(task, settings.finetune.optimizer, settings.seed, accelerator, checkpoint)
     merge(classifier)
     components = fit_components(store, labelled.rows("train"), used, settings.seed)
-    told = [learning.outputs(part, components) for part in ("train", "validation")]
+    train, validation = (learning.outputs(part, components) for part in ("train", "validation"))
     without = _positions_without(store, labelled, settings)
-    calibration = calibrate(told[0], told[1], labels, settings.annotate, without)
+    calibration = calibrate(train, validation, labels, settings.annotate, without)
     config = _config(bundle, tokens.name, store, labelled, settings)
     extra = {
         "labels": labels,
@@ -100,15 +100,19 @@ def _linear(
     """Choose the genes that may be tokens, and fit the logistic regression on them."""
     options = settings.finetune
     train, validation = labelled.of("train"), labelled.of("validation")
-    used = None
-    if options.variable_genes is not None:
-        used = choose_genes(store, *train, options.variable_genes)
+    used = _used_genes(store, *train, options.variable_genes)
     given = (*train, *validation, n_bins, options.c_grid, options.class_weights, settings.seed)
     linear = fit_logistic_regression(store, *given, genes=used)
     rows, label = validation
     score = macro_f1(linear.logits(store, rows), label)
     log.info("logistic regression: C %g, validation macro F1 %.4f", linear.c, score)
     return used, linear
+
+
+def _used_genes(
+    store: TokenStore, rows: np.ndarray, label: np.ndarray, n_genes: int | None
+) -> np.ndarray | None:
+    return None if n_genes is None else choose_genes(store, rows, label, n_genes)
 
 
 def _new_classifier(
@@ -170,10 +174,8 @@ def _positions_without(
     (rows, label), validation = labelled.of("train"), labelled.rows("validation")
 
     def positions(column: int) -> tuple[np.ndarray, np.ndarray]:
-        others, used = label != column, None
-        if settings.finetune.variable_genes is not None:
-            given = (rows[others], label[others], settings.finetune.variable_genes)
-            used = choose_genes(store, *given)
+        others = label != column
+        used = _used_genes(store, rows[others], label[others], settings.finetune.variable_genes)
         components = fit_components(store, rows[others], used, settings.seed)
         return components.positions(store, rows), components.positions(store, validation)
 

@@ -87,8 +87,10 @@ def evaluate_model(
     settings = settings_of(bundle, None, None)
     dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
     cells, left_out = read_labelled(file, dataset, settings)
-    cells, left_out["of the training"] = leave_out_seen(cells, bundle, folder)
-    named = predict_types(cells, bundle, folder)
+    store = tokens_of(cells, folder, bundle)
+    rows = unseen_cells(store, bundle)
+    left_out["of the training"] = len(store) - len(rows)
+    named = predict_types(cells[rows].copy(), bundle, store, rows)
     content = {
         "version": __version__,
         "model": folder.name,
@@ -125,18 +127,18 @@ def read_labelled(
     return cells[keep].copy(), left_out
 
 
-def leave_out_seen(cells: ad.AnnData, bundle: Bundle, folder: Path) -> tuple[ad.AnnData, int]:
-    """Leave out the cells that the model was trained on, and say how many there were.
+def unseen_cells(store: TokenStore, bundle: Bundle) -> np.ndarray:
+    """Return the rows of the cells that the model was not trained on, ascending.
 
     Raises
     ------
     ValueError
-        If no other cell is there.
+        If there is none.
     """
+    rows = np.arange(len(store))
     if bundle.seen is None:  # of a model that another program or version trained
-        return cells, 0
-    store = tokens_of(cells, folder, bundle)
-    seen = np.isin(fingerprints(store, np.arange(len(store))), bundle.seen)
+        return rows
+    seen = np.isin(fingerprints(store, rows), bundle.seen)
     if seen.all():
         raise ValueError(
             f"the model was trained on all {len(seen):,} cells, or chosen by them, so they say "
@@ -148,14 +150,17 @@ def leave_out_seen(cells: ad.AnnData, bundle: Bundle, folder: Path) -> tuple[ad.
             "%s of the %s cells are left out: the model was trained on them, or chosen by them",
             *(f"{seen.sum():,}", f"{len(seen):,}"),
         )
-    return cells[~seen].copy(), int(seen.sum())
+    return rows[~seen]
 
 
-def predict_types(cells: ad.AnnData, bundle: Bundle, folder: Path) -> ad.AnnData:
+def predict_types(
+    cells: ad.AnnData, bundle: Bundle, store: TokenStore, rows: np.ndarray
+) -> ad.AnnData:
     """Return annotated cells with their true cell_type and batch, and each method's names.
 
     Written to obs: logistic_regression, if the bundle holds one, and majority, if the bundle says
-    what it was trained on; scbert_label and the rest as `annotate` does, which gets no label.
+    what it was trained on; scbert_label and the rest as `annotate` does, which gets no label. The
+    cells are those of these rows of the store, see `tokens_of`.
     """
     unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
     named = annotate(
@@ -170,8 +175,7 @@ def predict_types(cells: ad.AnnData, bundle: Bundle, folder: Path) -> ad.AnnData
             named.obs[column] = cells.obs[column].to_numpy(dtype=str)
     names = np.array(_names(bundle))
     if bundle.linear is not None:
-        store = tokens_of(cells, folder, bundle)
-        best = bundle.linear.logits(store, np.arange(len(store))).argmax(axis=1)
+        best = bundle.linear.logits(store, rows).argmax(axis=1)
         named.obs["logistic_regression"] = names[best]
     per_type = bundle.config.get("cells_per_type")
     if per_type:

@@ -7,9 +7,11 @@ Nothing is unpickled, only these names are read, and each is checked against the
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,6 +37,8 @@ READABLE = (2, 3, 4)
 LINEAR = "logistic_regression"
 COMPONENTS = "principal_components"
 SEEN = "training_cells"
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,9 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
         linear = _load_linear(folder, verified, labels, len(genes))
-        components = _load_components(folder, verified, len(genes))
-        seen = (
-            load_seen(folder / f"{SEEN}.safetensors") if f"{SEEN}.safetensors" in verified else None
-        )
+        of_genes = partial(load_components, n_genes=len(genes))
+        components = _load_if_there(folder, verified, COMPONENTS, of_genes)
+        seen = _load_if_there(folder, verified, SEEN, load_seen)
     except (RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"the weights in {folder} cannot be read or do not fit its config.json. Copy the "
@@ -180,6 +183,8 @@ def _load_linear(
     return load_linear(folder / name, len(labels), n_genes)
 
 
-def _load_components(folder: Path, verified: set[str], n_genes: int) -> Components | None:
-    name = f"{COMPONENTS}.safetensors"
-    return load_components(folder / name, n_genes) if name in verified else None
+def _load_if_there(
+    folder: Path, verified: set[str], name: str, load: Callable[[Path], Content]
+) -> Content | None:
+    file = f"{name}.safetensors"
+    return load(folder / file) if file in verified else None
