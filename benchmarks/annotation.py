@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from annotation_inputs import ENCODER, SPLIT_SEED, write_inputs
+from annotation_models import outputs_of, read_test_cells, train
 from annotation_table import write_tables
 from annotation_tasks import TASKS
 from scipy import sparse
@@ -34,18 +35,13 @@ from sklearn.preprocessing import MaxAbsScaler
 from sklearn.svm import LinearSVC
 
 from scbert.cells.expression import cell_sums, normalize
-from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore
 from scbert.cells.tables import read_table, write_table
-from scbert.config import Config, FinetuneSettings, settings_for
+from scbert.config import Config
 from scbert.files import sha256_of
 from scbert.logs import start_logging
-from scbert.network.model import CellTypeModel
-from scbert.steps.finetune import finetune
-from scbert.steps.reference import dataset_of, settings_of
-from scbert.steps.score import predict_types, read_labelled, tokens_of
-from scbert.training import predict as prediction
-from scbert.training.batches import CellBatches
+from scbert.steps.reference import settings_of
+from scbert.steps.score import predict_types
 from scbert.training.bundle import Bundle, load_bundle
 
 BASELINES = "baselines"  # stands where a seed does
@@ -135,17 +131,12 @@ def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
     """Fine-tune, and name the test cells by the model and by what is in its bundle."""
     model = inputs / "models" / str(seed)
     if not model.exists():
-        given = settings_for(FinetuneSettings, config, seed=seed)
-        settings = FinetuneSettings.model_validate_json(given)
-        (tokens,) = (inputs / "tokens").iterdir()
         checkpoint = inputs / "checkpoints" / str(seed)
         own = inputs / ENCODER
         encoder = own if own.exists() else options.pretrained
-        finetune(tokens, inputs / "split.tsv", encoder, [], model, checkpoint, settings)
-    dataset = dataset_of(inputs / "test.h5ad", "cell_type", "batch", "X", EXPECTED_COUNTS, "")
-    cells, _ = read_labelled(inputs / "test.h5ad", dataset, config)
+        train(inputs, inputs / "split.tsv", encoder, config, model, checkpoint)
     bundle = load_bundle(model)
-    store = tokens_of(cells, model, bundle)
+    cells, store = read_test_cells(inputs, model, bundle, config)
     obs = predict_types(cells, bundle, store, np.arange(len(store))).obs
     found = {name: obs[column] for column, name in OF_OBS.items() if column in obs}
     if hasattr(bundle.model.head, "halves"):
@@ -156,12 +147,7 @@ def trained(inputs: Path, config: Config, seed: int) -> pd.DataFrame:
 
 def halves(bundle: Bundle, store: TokenStore) -> dict[str, Any]:
     """Name cells by each half of a hybrid head alone."""
-    sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
-    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = np.arange(len(store))
-    assert isinstance(bundle.model, CellTypeModel)
-    outputs = prediction.outputs(bundle.model.to(device), cells, rows, device)
+    outputs = outputs_of(bundle, store, np.arange(len(store)))
     names = np.array([label["name"] for label in bundle.labels or []])
     return {
         f"scbert, {half} half": names[logits.argmax(axis=1)]

@@ -15,15 +15,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import annotation_models as models
 import numpy as np
 import pandas as pd
 from annotation_inputs import write_inputs
 from annotation_tasks import TASKS
 
-from scbert.config import Config, FinetuneSettings, load_config, settings_for
+from scbert.config import Config, load_config
 from scbert.evidence.epochs import best_epoch
 from scbert.logs import start_logging
-from scbert.steps.finetune import finetune
 from scbert.steps.reference import settings_of
 from scbert.training.bundle import load_bundle
 
@@ -108,13 +108,11 @@ def train(task: str, config: Config, options: argparse.Namespace) -> dict[str, A
         inputs.parent.mkdir(exist_ok=True)
         what = (task, made, FOLDS[task])
         write_inputs(inputs, what, options.pretrained, config, options.max_train_cells)
-    (tokens,) = (inputs / "tokens").iterdir()
-    given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
-    settings, began = FinetuneSettings.model_validate_json(given), time.time()
+    began = time.time()
     with tempfile.TemporaryDirectory() as folder:
         model, checkpoint = Path(folder) / "model", Path(folder) / "checkpoint"
         split = inputs / "split.tsv"
-        finetune(tokens, split, options.pretrained, [], model, checkpoint, settings)
+        models.train(inputs, split, options.pretrained, config, model, checkpoint)
         history = lines_of(model / "history.jsonl")
         cells = json.loads((model / "config.json").read_text())["cells"]
     best = best_epoch(history)

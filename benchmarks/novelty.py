@@ -17,14 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from annotation_inputs import write_inputs
+from annotation_inputs import SPLIT_SEED, write_inputs
+from annotation_models import outputs_of, read_test_cells, train
 from annotation_tasks import TASKS
 
-from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore, open_store
 from scbert.cells.tables import read_table, write_table
-from scbert.config import FinetuneSettings, settings_for
 from scbert.evidence.confidence import fit_temperature, softmax
 from scbert.evidence.novelty import SCORES, LabelledOutputs, fit_novelty, novelty
 from scbert.evidence.refusal import (
@@ -35,12 +33,7 @@ from scbert.evidence.refusal import (
 )
 from scbert.evidence.reliability import expected_calibration_error, reliability
 from scbert.logs import start_logging
-from scbert.network.model import CellTypeModel
-from scbert.steps.finetune import finetune
-from scbert.steps.reference import dataset_of, settings_of
-from scbert.steps.score import read_labelled, tokens_of
-from scbert.training import predict as prediction
-from scbert.training.batches import CellBatches
+from scbert.steps.reference import settings_of
 from scbert.training.bundle import Bundle, load_bundle
 
 NOBODY = "(none)"  # is left out: the model knows all types
@@ -58,10 +51,8 @@ def main(options: argparse.Namespace) -> None:
     for task in options.tasks:
         inputs = options.out / task / "inputs"
         if not inputs.exists():
-            made, config = (
-                TASKS[task](options.data, 2021),
-                settings_of(encoder, options.config, None),
-            )
+            made = TASKS[task](options.data, SPLIT_SEED)
+            config = settings_of(encoder, options.config, None)
             inputs.parent.mkdir(parents=True, exist_ok=True)
             what = (task, made, made.tests[0])
             write_inputs(inputs, what, options.pretrained, config, options.max_train_cells)
@@ -96,13 +87,8 @@ def trained(
         table.loc[table.cell_type == left_out, "part"] = "test"
         write_table(split, table)
         config = settings_of(encoder, options.config, seed)
-        given = settings_for(FinetuneSettings, config, seed=seed)
-        settings, (tokens,) = (
-            FinetuneSettings.model_validate_json(given),
-            (inputs / "tokens").iterdir(),
-        )
         checkpoint = inputs.parent / "checkpoints" / name
-        finetune(tokens, split, options.pretrained, [], model, checkpoint, settings)
+        train(inputs, split, options.pretrained, config, model, checkpoint)
     return model, split
 
 
@@ -117,10 +103,8 @@ def outputs(
     (tokens,) = (inputs / "tokens").iterdir()
     store, table = open_store(tokens), read_table(split, "cell", "cell_type", "part")
     table = table.set_index("cell").loc[store.cell_names()]
-    dataset = dataset_of(inputs / "test.h5ad", "cell_type", "batch", "X", EXPECTED_COUNTS, "")
-    config = settings_of(bundle, None, None)
-    cells, _ = read_labelled(inputs / "test.h5ad", dataset, config)
-    test_store = tokens_of(cells, inputs.parent / "models" / split.stem, bundle)
+    model = inputs.parent / "models" / split.stem
+    cells, test_store = read_test_cells(inputs, model, bundle, settings_of(bundle, None, None))
     types = pd.Index([label["name"] for label in bundle.labels or []])
     label = types.get_indexer(pd.Index(table.cell_type))
     found = {
@@ -138,12 +122,7 @@ def outputs(
 def _outputs(
     bundle: Bundle, store: TokenStore, rows: np.ndarray, label: np.ndarray
 ) -> LabelledOutputs:
-    sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
-    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    assert isinstance(bundle.model, CellTypeModel)
-    model = bundle.model.to(device)
-    found = prediction.outputs(model, cells, rows, device, components=bundle.components)
+    found = outputs_of(bundle, store, rows)
     return LabelledOutputs(found.logits, found.vectors, found.positions, label[rows])
 
 
