@@ -7,53 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scbert.cells.store import TokenStore
-from scbert.config import Network
 from scbert.network import packing as packing_module
 from scbert.network.masking import NOT_A_TARGET, padding_id
-from scbert.network.model import Encoder, MaskedExpressionModel
 from scbert.network.packing import pack, packed_attention
-from scbert.training.batches import CellBatches
 from scbert.training.mini_batch import MiniBatch
+from tests.packed_cells import batches, logits, model_of, network
 
-N_BINS, N_GENES = 5, 60
 LENGTHS = [0, 7, 1, 23, 0, 12, 60, 3]
-
-
-def store_of(lengths, seed=0):
-    rng = np.random.default_rng(seed)
-    genes = [np.sort(rng.choice(N_GENES, length, replace=False)) for length in lengths]
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return TokenStore(
-        gene=np.concatenate([*genes, []]).astype(np.uint16),
-        bin=rng.integers(1, N_BINS + 1, indptr[-1]).astype(np.uint8),
-        indptr=indptr,
-        sample=np.zeros(len(lengths), np.uint32),
-        measured=np.ones((1, N_GENES), dtype=bool),
-        names=[str(number) for number in range(len(lengths))],
-        meta={},
-    )
-
-
-def batches(layout, lengths=LENGTHS, budget=200, constant=False):
-    return CellBatches(
-        store_of(lengths), "expressed_genes", N_BINS, budget, layout=layout, constant=constant
-    )
-
-
-def network(config, **values):
-    return Network.model_validate(config.network.model_dump() | {"attention": "exact"} | values)
-
-
-def model_of(network_settings):
-    torch.manual_seed(0)
-    vectors = torch.randn(N_GENES, network_settings.dim)
-    encoder = Encoder(network_settings, N_BINS, vectors, seed=0)
-    return MaskedExpressionModel(encoder, network_settings.dim, N_BINS)
-
-
-def logits(model, batch):
-    return model(batch.genes_BG, batch.tokens_BG, batch.cells)
 
 
 @pytest.mark.parametrize("rms", [None, 0.5])
@@ -64,7 +24,7 @@ def test_packed_cells_have_the_logits_and_gradients_of_padded_ones(config, rms, 
     rows = np.arange(len(LENGTHS))
     found = {}
     for layout in ("padded", "packed_within", "packed"):
-        batch = batches(layout, constant=constant).make(rows)
+        batch = batches(layout, LENGTHS, constant=constant).make(rows)
         values = logits(model, batch)[batch.real_BG]
         model.zero_grad()
         (values * torch.arange(6)).square().sum().backward()
@@ -76,7 +36,7 @@ def test_packed_cells_have_the_logits_and_gradients_of_padded_ones(config, rms, 
 
 
 def test_constant_batches_have_one_shape_and_room_for_all_cells():
-    cells = batches("packed", budget=64, constant=True)
+    cells = batches("packed", LENGTHS, budget=64, constant=True)
     plan = cells.plan(np.arange(len(LENGTHS)), np.random.default_rng(0))
     assert sorted(np.concatenate(plan)) == list(range(len(LENGTHS)))
     made = [cells.make(rows) for rows in plan]
@@ -151,9 +111,7 @@ def test_a_training_step_on_a_gpu_is_few_operations(config):
     paper = network(
         config, dim=200, depth=6, heads=10, dim_head=64, n_features=266, gene_identity="frozen"
     )
-    vectors = torch.zeros(N_GENES, paper.dim)
-    model = MaskedExpressionModel(Encoder(paper, N_BINS, vectors, seed=0), paper.dim, N_BINS)
-    model = model.to("meta", torch.bfloat16)
+    model = model_of(paper).to("meta", torch.bfloat16)
     batch = batches("packed", [60] * 1080, budget=64_800)
     made = batch.make(np.arange(1080)).to(torch.device("meta"))
     with Count() as counted:

@@ -48,7 +48,9 @@ class Encoder(nn.Module):
         if not isinstance(cells, Packing) or cells.place_T is None:
             return self.norm(self.performer(x_BGD, mask=cells))
         rows_RD = x_BGD.flatten(0, 1)
-        y_TD = self.norm(self.performer(rows_RD[cells.place_T][None], mask=cells))[0]
+        y_TD = self.norm(self.performer(rows_RD.index_select(0, cells.place_T)[None], mask=cells))[
+            0
+        ]
         padded_RD = torch.zeros_like(rows_RD, dtype=y_TD.dtype)
         return padded_RD.index_copy(0, cells.place_T, y_TD).view_as(x_BGD)
 
