@@ -24,7 +24,8 @@ from scbert.cells.store import TokenStore
 from scbert.config import Config
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.loop import fit, make_accelerator
+from scbert.training.devices import make_accelerator
+from scbert.training.loop import fit
 from scbert.training.new_models import new_head
 from scbert.training.predict import predict
 from scbert.training.task import Task
@@ -149,4 +150,5 @@ def train_classifier(
     plan = partial(cells.epoch, data.draw(seed), seed)
     task = Task(classifier, plan, cells.make, loss, lambda _: {}, row_names)
     with tempfile.TemporaryDirectory() as folder:
-        fit(task, optimizer, seed, make_accelerator(optimizer), Path(folder) / "checkpoint")
+        accelerator = make_accelerator(DEVICE, optimizer.precision)
+        fit(task, optimizer, seed, accelerator, Path(folder) / "checkpoint")

@@ -56,9 +56,10 @@ from scbert.network.model import MaskedExpressionModel
 from scbert.steps.gene2vec import read_vectors
 from scbert.steps.pretrain import masked_loss
 from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.devices import make_accelerator
 from scbert.training.held_out import HeldOut, bins_of_genes
 from scbert.training.hold_out import hold_out
-from scbert.training.loop import fit, make_accelerator
+from scbert.training.loop import fit
 from scbert.training.new_models import new_pretraining_model
 from scbert.training.task import Task
 
@@ -159,7 +160,8 @@ def pretrain(
     task = Task(model, plan, make, loss, partial(held_out.score, model, DEVICE), row_names)
     if variant != "none":
         with tempfile.TemporaryDirectory() as folder:
-            fit(task, optimizer, seed, make_accelerator(optimizer), Path(folder) / "checkpoint")
+            accelerator = make_accelerator(DEVICE, optimizer.precision)
+            fit(task, optimizer, seed, accelerator, Path(folder) / "checkpoint")
     return model, {"tokens": tokens, **held_out.result(model, DEVICE)}
 
 

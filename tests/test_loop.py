@@ -11,7 +11,8 @@ from torch import nn
 
 from scbert.files import read_json
 from scbert.training.batches import MiniBatch
-from scbert.training.loop import fit, make_accelerator
+from scbert.training.devices import make_accelerator
+from scbert.training.loop import fit
 from scbert.training.readout import Readout
 from scbert.training.schedule import cosine
 from scbert.training.task import Task
@@ -90,7 +91,8 @@ class Toy:
             after_step=self.after_step,
             **given | task,
         )
-        return fit(made, settings, seed, make_accelerator(settings), folder)
+        accelerator = make_accelerator(torch.device("cpu"), settings.precision)
+        return fit(made, settings, seed, accelerator, folder)
 
     def bits(self):
         return {key: value.numpy().tobytes() for key, value in self.model.state_dict().items()}

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from scbert.cells.genes import read_vocabulary, vocabulary_sha256
 from scbert.cells.store import TokenStore, open_store
-from scbert.config import Pretrain, PretrainSettings
+from scbert.config import DeviceName, Pretrain, PretrainSettings
 from scbert.files import sha256_of
 from scbert.network.diagnostics import diagnose_attention
 from scbert.network.masking import NOT_A_TARGET, mask_tokens
@@ -23,9 +23,10 @@ from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
+from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out
-from scbert.training.loop import fit, make_accelerator
+from scbert.training.loop import fit
 from scbert.training.new_models import gene_table, new_pretraining_model
 from scbert.training.task import UNIMPORTANT, Task
 
@@ -41,6 +42,7 @@ def pretrain(
     pretrained: Path,
     checkpoint: Path,
     settings: PretrainSettings,
+    device: DeviceName,
 ) -> None:
     """Train the encoder to predict hidden bins, and write it as a bundle.
 
@@ -48,6 +50,8 @@ def pretrain(
     ----------
     checkpoint
         Folder where a run that was stopped left its state, and continues from.
+    device
+        See `choose_device`; a run may continue on another one.
 
     Raises
     ------
@@ -55,12 +59,12 @@ def pretrain(
         If store, vocabulary and gene vectors do not belong together, the checkpoint belongs to
         another run, or there are too few cells.
     """
+    accelerator = make_accelerator(choose_device(device), settings.pretrain.optimizer.precision)
     store, genes = open_store(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
     vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
     n_bins, options = settings.binning.n_bins, settings.pretrain
     model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
-    accelerator = make_accelerator(options.optimizer)
     cells = CellBatches(store, settings.sequence, n_bins, options.optimizer.tokens_per_batch)
     training, held_out = hold_out(store, options)
     if accelerator.is_main_process:
