@@ -1,0 +1,170 @@
+"""Stage D: training steps and inference of the whole network at the paper's size.
+
+FLOP of exact attention, forward: 2 · tokens · layers · (3 D HE + HE D + 2 D 4 D) and 4 HE · layers
+times the sum of squared lengths; a training step counts three times that, and the useful ones only.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_clock import once, profiled, timed
+from gpu_data import corpus, store_of
+from gpu_model import Stepper, accelerator_on, batches_of, logits, network, new_model
+from gpu_stage import Job, Record
+from paper_size import ALL_GENES
+from performer_pytorch import PerformerLM
+from torch import nn
+from torch.nn import functional
+
+from scbert.cells.store import TokenStore, open_store
+from scbert.config import Network
+from scbert.training.batches import MiniBatch
+
+TOKENS, SMALL_TOKENS = 65_536, 1_024
+N_BATCHES = 3
+PEAK_TFLOP = 989.4  # dense bf16 of an H100 SXM, NVIDIA's data sheet
+VARIANTS = {
+    "exact, packed": {"attention": "exact"},
+    "exact, packed, compiled": {"attention": "exact"},
+    "FAVOR+": {"attention": "performer"},
+}
+Batches = list[MiniBatch]
+
+
+def run(record: Record, job: Job) -> None:
+    """Measure each network; training first."""
+    store = real_cells(job)
+    for name in VARIANTS:
+        record.measure(f"{name}, training", measure, name, "training", store, job)
+        record.measure(f"{name}, forward", measure, name, "forward", store, job)
+    for cells in (1,) if job.small else (2, 1):
+        record.measure(f"performer-pytorch bf16, {cells} cell(s), training", peer, cells, True, job)
+        record.measure(f"performer-pytorch bf16, {cells} cell(s), forward", peer, cells, False, job)
+    for name in VARIANTS:
+        record.measure(f"{name}, profile of a step", profile_step, name, store, job)
+
+
+def real_cells(job: Job) -> TokenStore:
+    """Return the carried cells; a store of log-normal lengths if there is none."""
+    tokens = corpus(job.data, "without", 0).tokens
+    if tokens.exists():
+        return open_store(tokens)
+    drawn = np.random.default_rng(0).lognormal(np.log(900), 0.6, 1_000)
+    return store_of(np.clip(drawn, 200, 5_000).astype(int).tolist(), ALL_GENES - 1)
+
+
+def setup(name: str, store: TokenStore, job: Job) -> tuple[nn.Module, Network, Batches, Stepper]:
+    """Return a network on the device, full batches of real cells, and what trains it."""
+    settings = network(job.small, **VARIANTS[name])
+    model = new_model(settings, store.measured.shape[1]).to(job.device)
+    called: nn.Module = model
+    if "compiled" in name:
+        backend = "inductor" if job.device.type == "cuda" else "aot_eager"
+        called = torch.compile(model, backend=backend)  # type: ignore[assignment]
+    cells = batches_of(store, SMALL_TOKENS if job.small else TOKENS, "packed" in name)
+    plan = cells.plan(np.arange(len(store)), np.random.default_rng(0))
+    lengths = cells.lengths()
+    full = sorted(plan, key=lambda rows: -int(lengths[rows].sum()))[:N_BATCHES]
+    stepper = Stepper(called, cells, accelerator_on(job.device))
+    return called, settings, [cells.make(rows) for rows in full], stepper
+
+
+def work_of(
+    name: str, mode: str, store: TokenStore, job: Job
+) -> tuple[Callable[[], None], Network, Batches]:
+    """Return a step of training, or of inference on batches that are on the device."""
+    torch.set_float32_matmul_precision("high")
+    model, settings, batches, stepper = setup(name, store, job)
+    turn: Iterator[MiniBatch] = cycle(batches)
+    if mode == "training":
+        return lambda: stepper.step(next(turn)), settings, batches
+    model.eval()
+    turn = cycle([batch.to(job.device) for batch in batches])
+
+    def forward() -> None:
+        with torch.no_grad(), torch.autocast(job.device.type, torch.bfloat16):
+            logits(model, next(turn))
+
+    return forward, settings, batches
+
+
+def measure(name: str, mode: str, store: TokenStore, job: Job) -> dict[str, Any]:
+    """Time a step; the first apart, in which a compiled network is compiled."""
+    work, settings, batches = work_of(name, mode, store, job)
+    first_ms, _ = once(work, job.device)
+    times = timed(work, job.device, warm_up=2 * len(batches))
+    lengths = [store.lengths()[batch.rows] for batch in batches]
+    cells = float(np.mean([len(some) for some in lengths]))
+    tokens = float(np.mean([some.sum() for some in lengths]))
+    squares = float(np.mean([(some.astype(float) ** 2).sum() for some in lengths]))
+    flop = flop_of(settings, tokens, squares) * (3 if mode == "training" else 1)
+    return {
+        "cells": cells,
+        "tokens": tokens,
+        "cells_per_s": 1e3 * cells / times["ms"],
+        "tokens_per_s": 1e3 * tokens / times["ms"],
+        **times,
+        "first_s": first_ms / 1e3,
+        **shares(flop, times["ms"], job),
+    }
+
+
+def flop_of(settings: Network, tokens: float, squares: float) -> float:
+    """Return the FLOP of a forward pass; `squares`: the sum of the squared lengths."""
+    inner = settings.heads * settings.dim_head
+    linear = 2 * tokens * (4 * settings.dim * inner + 2 * settings.dim**2 * settings.ff_mult)
+    attention = 4 * inner * squares
+    if settings.attention == "performer":
+        attention = 8 * inner * settings.n_features * tokens
+    return settings.depth * (linear + attention)
+
+
+def shares(flop: float, ms: float, job: Job) -> dict[str, float]:
+    """Return TFLOP/s, and their share of the data sheet's and of the measured product's."""
+    per_second = flop / ms / 1e9
+    product = job.found("A", "matrix product bf16").get("tflop_per_s")
+    found = {"tflop_per_s": per_second, "mfu": per_second / PEAK_TFLOP}
+    return found | ({"of_matrix_product": per_second / product} if product else {})
+
+
+def peer(cells: int, training: bool, job: Job) -> dict[str, Any]:
+    """Time performer-pytorch's network at all genes, under autocast."""
+    settings, n_genes = network(job.small), 64 if job.small else ALL_GENES
+    model = PerformerLM(
+        num_tokens=7,
+        max_seq_len=n_genes,
+        dim=settings.dim,
+        depth=settings.depth,
+        heads=settings.heads,
+        dim_head=settings.dim_head,
+        nb_features=settings.n_features,
+        ff_mult=settings.ff_mult,
+        rotary_position_emb=False,  # with it, the peer would do work that scBERT does not
+    ).to(job.device)
+    model.train(training)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    tokens = torch.randint(0, 6, (cells, n_genes), device=job.device)
+
+    def work() -> None:
+        with torch.set_grad_enabled(training), torch.autocast(job.device.type, torch.bfloat16):
+            found = model(tokens)
+        if training:
+            optimizer.zero_grad()
+            functional.cross_entropy(found.flatten(0, 1).float(), tokens.flatten()).backward()
+            optimizer.step()
+
+    times = timed(work, job.device)
+    flop = flop_of(settings, cells * n_genes, 0) * (3 if training else 1)
+    rate = {"cells_per_s": 1e3 * cells / times["ms"], "tokens": cells * n_genes}
+    return {"cells": cells, **rate, **times, **shares(flop, times["ms"], job)}
+
+
+def profile_step(name: str, store: TokenStore, job: Job) -> dict[str, Any]:
+    """Return the kernels of a training step."""
+    work, _, batches = work_of(name, "training", store, job)
+    for _ in range(2 * len(batches)):
+        work()
+    return profiled(work, job.device)

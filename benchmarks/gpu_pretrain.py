@@ -1,0 +1,158 @@
+"""Stages E, E2 and E3: the product's pretraining on the carried cells, to the end of its schedule.
+
+E: the paper's size on the cells without the query's study; E2, E3: the small encoder, on those and
+on all cells. All with exact attention on packed cells.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpu_data import corpus
+from gpu_model import (
+    CONFIG,
+    SMALL_ENCODER,
+    TINY,
+    config_of,
+    pretrain_settings,
+    write_bundle,
+)
+from gpu_stage import Job, Record
+from gpu_weights import newest_checkpoint, write_pieces
+from safetensors.torch import load_file
+
+from scbert.cells.store import open_store
+from scbert.config import PretrainSettings
+from scbert.steps.pretrain import pretrain
+
+RUNS = {"E": ("paper", "without"), "E2": ("small", "without"), "E3": ("small", "all")}
+MARGIN = 0.8  # of the time that is left is planned for
+BEFORE_AND_AFTER = 12.0  # seconds: the store is checked, predictors asked, the bundle written
+TO_WRITE = 10.0  # seconds before the end, at which a run that is late is told to stop
+# Cells per second, where stage D has no number: exact attention, eager, as estimated.
+EXPECTED = {"paper": 2_000.0, "small": 8_000.0}
+FASTER = 4.0  # the small encoder against the paper's size, at the least
+MOST_EPOCHS, SMALL_EPOCHS = 60, 2
+
+
+def run(record: Record, job: Job) -> None:
+    """Pretrain."""
+    size, variant = RUNS[job.stage]
+    record.measure(f"pretraining, {size}, {variant}", measure, size, variant, record, job)
+
+
+def settings_of(size: str, epochs: int, job: Job) -> PretrainSettings:
+    """Return what to train, and for how long."""
+    shape = {} if size == "paper" else SMALL_ENCODER
+    if job.small:
+        shape = TINY
+    optimizer = {
+        "epochs": epochs,
+        "learning_rate": 5e-4,
+        "precision": "bf16",
+        "tokens_per_batch": 2_048 if job.small else 65_536 if size == "paper" else 32_768,
+        "log_steps": 20,
+    }
+    pretraining = {"optimizer": optimizer, "redraw_interval": 0}
+    changes: dict[str, Any] = {
+        "network": {"attention": "exact", "qk_rms": None, **shape},
+        "gene2vec": {"dim": shape["dim"]} if shape else {},
+        "pretrain": pretraining | ({"validation_fraction": 0.3} if job.small else {}),
+    }
+    return pretrain_settings(config_of(CONFIG / "panglaodb.yaml", **changes))
+
+
+def epochs_for(size: str, cells: int, seconds: float, job: Job) -> int:
+    """Return how many epochs fit, by the speed that stage D found."""
+    if job.small:
+        return SMALL_EPOCHS
+    measured = job.found("D", "exact, packed, training").get("cells_per_s")
+    speed = EXPECTED[size]
+    if measured:
+        speed = measured * (FASTER if size == "small" else 1)
+    fit = MARGIN * (seconds - BEFORE_AND_AFTER) * speed / cells
+    return max(1, min(MOST_EPOCHS, int(fit)))
+
+
+def measure(size: str, variant: str, record: Record, job: Job) -> dict[str, Any]:
+    """Pretrain, follow the history on the way, and send the weights home."""
+    given = corpus(job.data, variant, settings_of(size, 1, job).network.dim)
+    cells = len(open_store(given.tokens))
+    settings = settings_of(size, epochs_for(size, cells, record.left(), job), job)
+    folder, checkpoint = job.work / f"{job.stage}_bundle", job.work / f"{job.stage}_checkpoint"
+    started, stopped = time.monotonic(), False
+    with following(checkpoint / "history.jsonl", record, cells), stop_in_time(record):
+        try:
+            pretrain(given.tokens, given.vocabulary, given.gene2vec, folder, checkpoint, settings)
+        except SystemExit:
+            stopped = True
+    seconds = time.monotonic() - started
+    history = record.found.get("history", {}).get("history", [])
+    if stopped:
+        write_bundle(folder, given, settings, newest_checkpoint(checkpoint))
+    weights = load_file(folder / "weights.safetensors")
+    found: dict[str, Any] = {
+        "epochs": settings.pretrain.optimizer.epochs,
+        "cells": cells,
+        "pretraining_s": seconds,
+        "stopped_early": stopped,
+        "weights_count": sum(tensor.numel() for tensor in weights.values()),
+        **write_pieces(weights, job.out, f"weights_{job.stage}"),
+        "config": json.loads((folder / "config.json").read_text()),
+    }
+    if stopped:
+        return found
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    history = [line for line in history if "epoch" not in line] + [json.loads(x) for x in lines]
+    record.put("history", {"status": "ok", "history": history})
+    validation = json.loads((folder / "validation.json").read_text())
+    return found | {
+        "skill": validation["skill"]["mean"],
+        "skill_low": validation["skill"]["low"],
+        "skill_high": validation["skill"]["high"],
+        "loss": validation["loss"],
+        "epochs_in_record": len(lines),
+        "validation": validation,
+    }
+
+
+@contextmanager
+def following(path: Path, record: Record, cells: int) -> Iterator[None]:
+    """Copy the history into the record every few seconds, as far as it has come."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(3):
+            copy_history()
+
+    def copy_history() -> None:
+        if path.is_file():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            found = [json.loads(line) for line in lines]
+            record.put("history", {"status": "ok", "cells": cells, "history": found})
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def stop_in_time(record: Record) -> Iterator[None]:
+    """Tell this process to stop before its limit kills it: the loop then keeps its weights."""
+    seconds = max(1.0, record.left() - TO_WRITE)
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
