@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from scbert.training.batches import MiniBatch
 
-ATTENTIONS = {
+ATTENTIONS: dict[str, dict[str, Any]] = {
     "FAVOR+": {"attention": "performer"},
     "FAVOR+, stabilizer of the cell": {"attention": "performer", "stabilizer": "cell"},
     "FAVOR+, qk_rms": {"attention": "performer", "qk_rms": 0.5},
@@ -140,7 +140,7 @@ def packed_against_padded(job: Job) -> dict[str, Any]:
     store, rows = store_of(list(lengths), n_genes), range(len(lengths))
     model = new_model(network(job.small, attention="exact"), n_genes)
     made = [batches_of(store, 65_536, packed).make(rows) for packed in (True, False)]  # type: ignore[arg-type]
-    found = {}
+    found: dict[str, Any] = {}
     for mode in ("fp32", "bf16"):
         packed, padded = (
             logits_and_gradients(copy.deepcopy(model), batch, mode, job.device) for batch in made
@@ -168,7 +168,7 @@ def syncs(name: str, job: Job) -> dict[str, Any]:
         raise Unsupported("only a GPU works while the host goes on")
     model, cells = _toy(name, job)
     stepper = Stepper(model, cells, accelerator_on(job.device))
-    batches = [cells.make(rows) for rows in cells.plan(range(len(cells.store)), None)[-3:]]  # type: ignore[arg-type]
+    batches = [cells.make(rows) for rows in cells.plan(range(len(cells.store)), None)[-3:]]
     for batch in batches[:2]:
         stepper.step(batch)
     torch.cuda.synchronize()
@@ -190,12 +190,13 @@ def syncs(name: str, job: Job) -> dict[str, Any]:
 
 def again(name: str, job: Job) -> dict[str, Any]:
     """Train twice with one seed, and once with a stop after 20 steps; compare the weights."""
-    weights = {}
-    for run_name, stops in {
+    weights: dict[str, list[Tensor]] = {}
+    plan: dict[str, list[int | None]] = {
         "first": [None],
         "second": [None],
         "resumed": [STOP_AFTER, None],
-    }.items():
+    }
+    for run_name, stops in plan.items():
         folder = job.work / f"checkpoint_{run_name}"
         for stop_after in stops:
             model, cells = _toy(name, job)

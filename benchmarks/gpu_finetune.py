@@ -93,8 +93,9 @@ def fine_tune(job: Job) -> dict[str, Any]:
     tokens, model = folder / "tokens" / NAME, job.work / "F_model"
     finetune(tokens, split, pretrained, [], model, folder / "checkpoint", settings)
     parts.end("finetune")
-    annotate_test_cells(counts, split, model, folder / "seed.h5ad")
-    scores = evaluate_scores([folder / "seed.h5ad"], split, config.evaluate)
+    predictions = folder / f"seed{settings.seed}.h5ad"
+    annotate_test_cells(counts, split, model, predictions)
+    scores = evaluate_scores([predictions], split, config.evaluate)
     parts.end("evaluate")
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
     speeds = [epoch["cells_per_second"] for epoch in history]

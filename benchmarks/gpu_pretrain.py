@@ -36,8 +36,8 @@ MARGIN = 0.8  # of the time that is left is planned for
 BEFORE_AND_AFTER = 12.0  # seconds: the store is checked, predictors asked, the bundle written
 TO_WRITE = 10.0  # seconds before the end, at which a run that is late is told to stop
 # Cells per second, where stage D has no number: exact attention, eager, as estimated.
-EXPECTED = {"paper": 2_000.0, "small": 8_000.0}
-FASTER = 4.0  # the small encoder against the paper's size, at the least
+EXPECTED = {"paper": 2_000.0, "small": 5_000.0}
+FASTER = 2.5  # the small encoder against the paper's size; its steps are bound by the host
 MOST_EPOCHS, SMALL_EPOCHS = 60, 2
 
 
@@ -56,7 +56,7 @@ def settings_of(size: str, epochs: int, job: Job) -> PretrainSettings:
         "epochs": epochs,
         "learning_rate": 5e-4,
         "precision": "bf16",
-        "tokens_per_batch": 2_048 if job.small else 65_536 if size == "paper" else 32_768,
+        "tokens_per_batch": 2_048 if job.small else 65_536,
         "log_steps": 20,
     }
     pretraining = {"optimizer": optimizer, "redraw_interval": 0}
@@ -94,7 +94,7 @@ def measure(size: str, variant: str, record: Record, job: Job) -> dict[str, Any]
             stopped = True
     seconds = time.monotonic() - started
     history = record.found.get("history", {}).get("history", [])
-    if stopped:
+    if stopped and not folder.exists():
         write_bundle(folder, given, settings, newest_checkpoint(checkpoint))
     weights = load_file(folder / "weights.safetensors")
     found: dict[str, Any] = {

@@ -47,7 +47,7 @@ def state(stage: Found) -> str:
 
 
 def tables(measurements: dict[str, Found]) -> list[str]:
-    """Put measurements with the same columns into one table; lists follow in tables of their own."""
+    """Put measurements with the same columns into one table; lists follow in their own."""
     groups: dict[tuple[str, ...], list[list[str]]] = {}
     lists: list[str] = []
     for name, found in measurements.items():
