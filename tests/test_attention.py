@@ -8,6 +8,7 @@ from scbert.network import performer  # first: it silences what performer_pytorc
 from scbert.network.attention import ExactAttention, PerformerAttention, draw_projection
 from scbert.network.favor import Favor, Shape, tokens_per_chunk
 from scbert.network.features import EPSILON, LEAST_SQUARE, with_rms
+from tests.gpu import needs_gpu, never_waiting
 
 BOTH = pytest.mark.parametrize("kind", ["exact", "head", "cell"])
 STABILIZERS = pytest.mark.parametrize("stabilizer", ["head", "cell"])
@@ -476,8 +477,7 @@ def test_tokens_per_chunk_keeps_features_in_the_cache_and_never_gives_none():
     assert tokens_per_chunk(10, 266, torch.device("cuda")) > 10_000
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 @STABILIZERS
 @RMS
 def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer, rms):
@@ -488,13 +488,8 @@ def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer, rms
     attention = attention.cuda()
     on_gpu = [tensor.cuda().requires_grad_() for tensor in (x, weight)]
     real_on_gpu = real.cuda()
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            found = attention.of_genes(*on_gpu, real_on_gpu, 10)
+    with never_waiting(), torch.autocast("cuda", dtype=torch.bfloat16):
+        found = attention.of_genes(*on_gpu, real_on_gpu, 10)
         found.sum().backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert (found.cpu()[real] - expected).abs().max() < 0.1
     assert all(torch.isfinite(tensor.grad).all() for tensor in on_gpu)

@@ -81,11 +81,11 @@ def test_validation_asks_for_hidden_genes_only_and_always_the_same(toy_run, toy,
     first, again = (held_out_of(toy_run, options) for _ in range(2))
     for number in range(len(first.plan)):
         masked, same = first.masked(number), again.masked(number)
-        assert torch.equal(masked.asked_BG, masked.seen_BG == mask_id(5))
+        assert torch.equal(masked.asked_BG, masked.batch.tokens_BG == mask_id(5))
         assert torch.equal(masked.asked_BG | masked.kept_BG, masked.targets_BG != NOT_A_TARGET)
         assert not (masked.asked_BG & masked.kept_BG).any()
-        assert torch.equal(masked.seen_BG, same.seen_BG)
-        visible = masked.seen_BG[masked.kept_BG]
+        assert torch.equal(masked.batch.tokens_BG, same.batch.tokens_BG)
+        visible = masked.batch.tokens_BG[masked.kept_BG]
         assert torch.equal(visible, masked.targets_BG[masked.kept_BG])
 
 
@@ -117,15 +117,19 @@ def test_predictors_never_see_what_they_are_asked(toy_run, config, monkeypatch):
     counts = bins_of_genes(held_out.cells.store, np.arange(20, 54), 5)
     answers = guesses(masked, counts, gene_part(counts))
     other = masked.targets_BG % 5 + 1
-    changed = replace(masked, targets_BG=torch.where(masked.asked_BG, other, masked.targets_BG))
+    targets = torch.where(masked.asked_BG, other, masked.targets_BG)
+    changed = replace(masked, batch=replace(masked.batch, targets=targets))
     cell = np.nonzero(masked.asked_BG.numpy())[0]
     alone = replace(
         masked,
-        batch=replace(masked.batch, genes_BG=masked.batch.genes_BG[:1]),
-        **{
-            name: getattr(masked, name)[:1]
-            for name in ("seen_BG", "targets_BG", "asked_BG", "kept_BG")
-        },
+        batch=replace(
+            masked.batch,
+            rows=masked.batch.rows[:1],
+            genes_BG=masked.batch.genes_BG[:1],
+            tokens_BG=masked.batch.tokens_BG[:1],
+            targets=masked.targets_BG[:1],
+        ),
+        **{name: getattr(masked, name)[:1] for name in ("cell_BG", "asked_BG", "kept_BG")},
     )
     for guess, scrambled, first in zip(
         answers,

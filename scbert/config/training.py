@@ -71,6 +71,7 @@ class Optimizer(Section):
     tokens_per_batch: Count  # padding included
     accumulation: Count  # batches per optimizer step, of each process
     precision: Literal["no", "bf16"]  # of accelerate's autocast
+    compile: bool  # the layers of the network, on a GPU, in pretraining
     explosion: float = Field(gt=1)  # recent losses / that of the first step, that stops the run
     log_steps: Count  # optimizer steps from one line of progress to the next
     checkpoints: Checkpoints

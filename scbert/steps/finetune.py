@@ -22,7 +22,7 @@ from scbert.network.model import CellTypeModel
 from scbert.provenance import provenance
 from scbert.steps.calibration import calibrate
 from scbert.steps.pretrain import require_same_vocabulary
-from scbert.training.batches import CellBatches
+from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import COMPONENTS, LINEAR, SEEN, Bundle, load_bundle, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, macro_f1
@@ -135,7 +135,14 @@ def _batches(
 ) -> CellBatches:
     """Return the cells as the pretrained encoder takes them."""
     at_once = settings.finetune.optimizer.tokens_per_batch
-    return CellBatches(store, bundle.config["sequence"], bundle.config["n_bins"], at_once, used)
+    return CellBatches(
+        store,
+        bundle.config["sequence"],
+        bundle.config["n_bins"],
+        at_once,
+        used,
+        layout_of(bundle.config["network"]),
+    )
 
 
 def _task(
@@ -150,7 +157,7 @@ def _task(
     return Task(
         model=learning.model,
         plan=partial(cells.epoch, labelled.rows("train"), settings.seed),
-        make=cells.make,
+        make=learning.make,
         loss=learning.loss,
         validate=learning.validate,
         name_cells=store.cell_names,

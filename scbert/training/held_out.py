@@ -4,6 +4,7 @@ Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked gene
 n_bins.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scbert.config import Pretrain
 from scbert.evidence.bin_predictors import gene_part, skill
 from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens
 from scbert.training.batches import CellBatches
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
 from scbert.training.processes import is_alone, sum_over_processes
 from scbert.training.rivals import PREDICTORS, Masked, bins_of_genes, guesses
@@ -45,15 +47,14 @@ class HeldOut:
 
     def masked(self, number: int) -> Masked:
         """Return a batch of the plan with its masks, which follow from seed and number."""
-        options, n_bins = self.options, self.cells.n_bins
-        batch = self.cells.make(self.plan[number])
-        seed = np.random.SeedSequence([options.seed, number]).generate_state(1, np.uint64)
+        seed = np.random.SeedSequence([self.options.seed, number]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(seed[0]))
-        seen_BG, targets_BG = mask_tokens(
-            batch.tokens_BG, n_bins, options.mask_prob, options.replace_prob, generator
-        )
-        hidden_BG, target_BG = seen_BG == mask_id(n_bins), targets_BG != NOT_A_TARGET
-        return Masked(batch, seen_BG, targets_BG, hidden_BG & target_BG, target_BG & ~hidden_BG)
+        batch = make_masked(self.cells, self.options, self.plan[number], generator)
+        assert batch.targets is not None
+        hidden_BG = batch.tokens_BG == mask_id(self.cells.n_bins)
+        target_BG = batch.targets != NOT_A_TARGET
+        cell_BG = batch.cell_of_token()
+        return Masked(batch, cell_BG, hidden_BG & target_BG, target_BG & ~hidden_BG)
 
     def score(self, model: nn.Module, device: torch.device, stop: StopRequest) -> dict[str, float]:
         """Return loss in nats per hidden gene, accuracy and skill, over all processes."""
@@ -121,7 +122,7 @@ class HeldOut:
         losses = {name: np.zeros(len(self.rows)) for name in PREDICTORS}
         for number, start in enumerate(self.starts[:-1]):
             masked = self.masked(number)
-            cell_N = torch.nonzero(masked.asked_BG, as_tuple=True)[0].numpy()
+            cell_N = masked.cell_BG[masked.asked_BG].numpy()
             if not len(cell_N):
                 continue
             np.add.at(asked_C, start + cell_N, 1)
@@ -136,20 +137,39 @@ class HeldOut:
         return asked_C, {name: (losses[name], hits[name]) for name in PREDICTORS}
 
 
+def make_masked(
+    cells: CellBatches, options: Pretrain, rows: np.ndarray, generator: torch.Generator
+) -> MiniBatch:
+    """Make a batch and hide some of its genes; its targets are their bins."""
+    batch = cells.make(rows)
+    chances = (options.mask_prob, options.replace_prob)
+    hidden_BG, targets_BG = mask_tokens(
+        batch.tokens_BG, cells.n_bins, *chances, generator, batch.cell_of_token()
+    )
+    return replace(batch, tokens_BG=hidden_BG, targets=targets_BG)
+
+
 def _score_batch(model: nn.Module, masked: Masked, device: torch.device) -> np.ndarray:
     """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept."""
-    here, targets_BG = masked.batch.to(device), masked.targets_BG.to(device)
-    logits_BGT = model(here.genes_BG, masked.seen_BG.to(device), here.real_BG)
+    batch = masked.batch.narrow() if device.type == "cuda" else masked.batch
+    here = batch.to(device)
+    assert here.targets is not None
+    logits_BGT = model(here.genes_BG, here.tokens_BG, here.cells)
     loss_BG = functional.cross_entropy(
         logits_BGT.flatten(0, 1).float(),
-        targets_BG.flatten(),
+        here.targets.flatten(),
         ignore_index=NOT_A_TARGET,
         reduction="none",
-    ).view_as(targets_BG)
-    hit_BG = logits_BGT[..., 1:].argmax(dim=-1) + 1 == targets_BG
-    asked_BG, kept_BG = masked.asked_BG.to(device), masked.kept_BG.to(device)
-    columns = (loss_BG * asked_BG, hit_BG & asked_BG, loss_BG * kept_BG, hit_BG & kept_BG, kept_BG)
-    return torch.stack([column.sum(dim=1).float() for column in columns], dim=1).cpu().numpy()
+    ).view_as(here.targets)
+    hit_BG = (logits_BGT[..., 1:].argmax(dim=-1) + 1 == here.targets).float()
+    loss_BG, hit_BG = torch.stack([loss_BG, hit_BG]).cpu()
+    columns = []
+    for some_BG in (masked.asked_BG, masked.kept_BG):
+        cell_N = masked.cell_BG[some_BG].numpy()
+        for value_BG in (loss_BG, hit_BG, torch.ones_like(hit_BG)):
+            weights = value_BG[some_BG].double().numpy()
+            columns.append(np.bincount(cell_N, weights, minlength=len(batch.rows)))
+    return np.stack([columns[0], columns[1], columns[3], columns[4], columns[5]], axis=1)
 
 
 def _rank() -> tuple[int, int]:

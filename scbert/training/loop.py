@@ -23,6 +23,7 @@ from scbert.config import Optimizer
 from scbert.training.checkpoint import load_best, load_checkpoint, save_checkpoint, tidy
 from scbert.training.descent import Descent
 from scbert.training.lock import only_trainer
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
 from scbert.training.processes import in_any_process, require_same_weights
 from scbert.training.progress import HISTORY, Progress, rates, require_finite, truncate_lines
@@ -126,7 +127,7 @@ class _Trainer:
             record = self._summary(epoch)
             require_same_weights(self.descent.model)
             self.descent.model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():
                 record |= self.task.validate(self.stop)
             self.stop.agree()
             require_finite(record)
@@ -143,8 +144,12 @@ class _Trainer:
         self.descent.model.train()
         steps = _cut(range(self.state.batches_done, len(plan)), self.batches_per_step)
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
-        own = [plan[number] for step in steps for number in step[rank::n_processes]]
-        with Prefetched(self.task.make, own) as batches, self._bar(len(steps)) as bar:
+        own = [(number, plan[number]) for step in steps for number in step[rank::n_processes]]
+
+        def make(one: tuple[int, np.ndarray]) -> MiniBatch:
+            return self.descent.make(epoch, *one)
+
+        with Prefetched(make, own) as batches, self._bar(len(steps)) as bar:
             for step in steps:
                 started, waited = time.perf_counter(), batches.waited
                 rate = learning_rate(self.settings, epoch, step[0] / len(plan))

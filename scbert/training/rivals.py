@@ -16,7 +16,7 @@ from scbert.evidence.bin_predictors import (
     guess_by_counts,
     guess_by_sum,
 )
-from scbert.training.batches import MiniBatch
+from scbert.training.mini_batch import MiniBatch
 
 PREDICTORS = ("cell_mode", "gene_mode", "additive")
 CELLS_AT_ONCE = 1_000  # of the store; about a million tokens
@@ -24,27 +24,38 @@ CELLS_AT_ONCE = 1_000  # of the store; about a million tokens
 
 @dataclass(frozen=True)
 class Masked:
-    """A mini-batch and its masks: `asked` genes are hidden, `kept` ones are targets in sight."""
+    """A mini-batch with hidden genes.
+
+    `asked` genes are hidden, `kept` ones are targets in sight; `cell` is the number, in the batch,
+    of the cell that each position is of.
+    """
 
     batch: MiniBatch
-    seen_BG: Tensor
-    targets_BG: Tensor
+    cell_BG: Tensor
     asked_BG: Tensor
     kept_BG: Tensor
+
+    @property
+    def targets_BG(self) -> Tensor:
+        """Bins, and -100 where nothing is asked."""
+        assert self.batch.targets is not None
+        return self.batch.targets
 
 
 def guesses(masked: Masked, counts_GT: np.ndarray, gene_GT: np.ndarray) -> list[Guess]:
     """Return the guesses of the PREDICTORS about the hidden genes of a batch."""
     n_bins = counts_GT.shape[1]
-    genes_BG, seen_BG = masked.batch.genes_BG.numpy(), masked.seen_BG.numpy()
+    batch, cell_BG = masked.batch, masked.cell_BG.numpy()
+    genes_BG, seen_BG = batch.genes_BG.numpy(), batch.tokens_BG.numpy()
     asked_BG = masked.asked_BG.numpy()
-    cell_N, gene_N = np.nonzero(asked_BG)[0], genes_BG[asked_BG]
+    cell_N, gene_N = cell_BG[asked_BG], genes_BG[asked_BG]
     targets_N = masked.targets_BG.numpy()[asked_BG]
     visible_BG = (seen_BG >= 1) & (seen_BG <= n_bins)
-    cell_V, bins_V = np.nonzero(visible_BG)[0], seen_BG[visible_BG]
-    visible_BT = np.zeros((len(seen_BG), n_bins), dtype=np.int64)
+    cell_V, bins_V = cell_BG[visible_BG], seen_BG[visible_BG]
+    n_cells = len(batch.rows)
+    visible_BT = np.zeros((n_cells, n_bins), dtype=np.int64)
     np.add.at(visible_BT, (cell_V, bins_V - 1), 1)
-    part_BT = cell_part(gene_GT[genes_BG[visible_BG]], bins_V, cell_V, len(seen_BG))
+    part_BT = cell_part(gene_GT[genes_BG[visible_BG]], bins_V, cell_V, n_cells)
     everywhere_T = counts_GT.sum(axis=0)
     return [
         guess_by_counts(visible_BT[cell_N], targets_N, everywhere_T),
