@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gpu_data import store_of
 from gpu_model import (
@@ -19,6 +20,7 @@ from gpu_model import (
     bins_of,
     network,
     new_model,
+    on,
     real_logits,
     train,
 )
@@ -26,7 +28,7 @@ from gpu_stage import Job, Record, Unsupported
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scbert.training.batches import MiniBatch
+from scbert.training.mini_batch import MiniBatch
 
 ATTENTIONS: dict[str, dict[str, Any]] = {
     "FAVOR+": {"attention": "performer"},
@@ -59,18 +61,18 @@ def run(record: Record, job: Job) -> None:
         record.measure(f"{name}: the same run again, and a resumed one", again, name, job)
 
 
-def of(name: str, job: Job) -> tuple[nn.Module, MiniBatch]:
+def four_cells(name: str, packed: bool, job: Job) -> tuple[nn.Module, MiniBatch]:
     """Return a network and cells of four lengths, one of them without any gene."""
     lengths, n_genes = (SMALL_LENGTHS, 80) if job.small else (LENGTHS, 16_906)
-    cells = batches_of(store_of(list(lengths), n_genes), 65_536, name.startswith("exact"))
+    cells = batches_of(store_of(list(lengths), n_genes), 65_536, packed)
     model = new_model(network(job.small, **ATTENTIONS[name]), n_genes)
-    return model.train(), cells.make(range(len(lengths)))  # type: ignore[arg-type]
+    return model.train(), cells.make(np.arange(len(lengths)))
 
 
 def against_float64(name: str, record: Record, job: Job) -> dict[str, Any]:
     """Compare each precision on the device; each is a row of its own too."""
-    model, batch = of(name, job)
-    reference = logits_and_gradients(copy.deepcopy(model), batch, "fp64", torch.device("cpu"))
+    reference = logits_and_gradients(*four_cells(name, False, job), "fp64", torch.device("cpu"))
+    model, batch = four_cells(name, name.startswith("exact"), job)
     for mode in MODES:
         record.measure(f"{name}, {mode}", compare, model, batch, mode, reference, job)
     rows = [record.found[f"{name}, {mode}"] for mode in MODES]
@@ -120,7 +122,7 @@ def logits_and_gradients(
     half = dtype is torch.bfloat16
     model = model.to(device, torch.float32 if half else dtype)
     torch.set_float32_matmul_precision(precision)
-    here = batch.to(device)
+    here = on(batch, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         found = real_logits(model, here)
     targets = bins_of(batch).to(device)
@@ -136,14 +138,12 @@ def logits_and_gradients(
 
 def packed_against_padded(job: Job) -> dict[str, Any]:
     """Compare packed cells with the same cells padded, in float32 and bf16, on the device."""
-    lengths, n_genes = (SMALL_LENGTHS, 80) if job.small else (LENGTHS, 16_906)
-    store, rows = store_of(list(lengths), n_genes), range(len(lengths))
-    model = new_model(network(job.small, attention="exact"), n_genes)
-    made = [batches_of(store, 65_536, packed).make(rows) for packed in (True, False)]  # type: ignore[arg-type]
+    made = [four_cells("exact", packed, job) for packed in (True, False)]
     found: dict[str, Any] = {}
     for mode in ("fp32", "bf16"):
         packed, padded = (
-            logits_and_gradients(copy.deepcopy(model), batch, mode, job.device) for batch in made
+            logits_and_gradients(copy.deepcopy(model), batch, mode, job.device)
+            for model, batch in made
         )
         found |= {
             f"logits_{mode}": scaled(packed["logits"], padded["logits"]),
@@ -168,7 +168,8 @@ def syncs(name: str, job: Job) -> dict[str, Any]:
         raise Unsupported("only a GPU works while the host goes on")
     model, cells = _toy(name, job)
     stepper = Stepper(model, cells, accelerator_on(job.device))
-    batches = [cells.make(rows) for rows in cells.plan(range(len(cells.store)), None)[-3:]]
+    plan = cells.plan(np.arange(len(cells.store)), None)
+    batches = [stepper.make(rows) for rows in plan[-3:]]
     for batch in batches[:2]:
         stepper.step(batch)
     torch.cuda.synchronize()

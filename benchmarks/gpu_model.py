@@ -19,13 +19,16 @@ from scbert.cells.genes import read_vocabulary
 from scbert.cells.store import TokenStore
 from scbert.config import Config, Network, PretrainSettings, load_config, settings_for
 from scbert.network.model import MaskedExpressionModel
+from scbert.network.performer import compile_layers
 from scbert.provenance import provenance
 from scbert.steps.gene2vec import read_vectors
-from scbert.steps.pretrain import hidden_loss
-from scbert.training.batches import CellBatches, MiniBatch
+from scbert.steps.pretrain import masked_loss
+from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, save_bundle
 from scbert.training.descent import Descent
+from scbert.training.held_out import make_masked
 from scbert.training.loop import fit
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import new_pretraining_model
 from scbert.training.predict import Outputs, outputs
 from scbert.training.readout import Step
@@ -49,10 +52,31 @@ def new_model(settings: Network, n_genes: int) -> MaskedExpressionModel:
     return new_pretraining_model(settings, N_BINS, vectors, SEED)
 
 
-def batches_of(store: TokenStore, tokens: int, packed: bool) -> CellBatches:
+def batches_of(store: TokenStore, tokens: int, packed: bool, constant: bool = False) -> CellBatches:
     """Return what makes mini-batches: packed for exact attention, else padded."""
-    del packed
-    return CellBatches(store, "expressed_genes", N_BINS, tokens)
+    return CellBatches(
+        store,
+        "expressed_genes",
+        N_BINS,
+        tokens,
+        layout="packed" if packed else "padded",
+        constant=constant,
+    )
+
+
+def compile_network(model: MaskedExpressionModel, device: torch.device) -> None:
+    """Compile the layers as pretraining does; on a CPU without code of its own, for a trial."""
+    if device.type == "cuda":
+        compile_layers(model.encoder.performer)
+        return
+    for attention, feed_forward in model.encoder.performer.net.layers:
+        attention.compile(dynamic=False, backend="aot_eager")
+        feed_forward.compile(dynamic=False, backend="aot_eager")
+
+
+def on(batch: MiniBatch, device: torch.device) -> MiniBatch:
+    """Move a batch as training does."""
+    return (batch.narrow() if device.type == "cuda" else batch).to(device)
 
 
 def real_logits(model: nn.Module, batch: MiniBatch) -> Tensor:
@@ -62,7 +86,7 @@ def real_logits(model: nn.Module, batch: MiniBatch) -> Tensor:
 
 def logits(model: nn.Module, batch: MiniBatch) -> Tensor:
     """Return the logits of all positions."""
-    return model(batch.genes_BG, batch.tokens_BG, batch.real_BG)
+    return model(batch.genes_BG, batch.tokens_BG, batch.cells)
 
 
 def bins_of(batch: MiniBatch) -> Tensor:
@@ -105,8 +129,8 @@ def masked_task(
     return Task(
         model=model,
         plan=partial(cells.epoch, rows, SEED),
-        make=cells.make,
-        loss=partial(hidden_loss, n_bins=N_BINS, options=config_of().pretrain),
+        make=partial(make_masked, cells, config_of().pretrain),
+        loss=masked_loss,
         validate=lambda stop: {"validation_loss": 0.0},
         name_cells=cells.store.cell_names,
         after_step=after_step,
@@ -121,8 +145,12 @@ class Stepper:
         self.descent = Descent(task, config_of().pretrain.optimizer, SEED, accelerator)
         self.number = 0
 
+    def make(self, rows: np.ndarray) -> MiniBatch:
+        """Make a masked batch, as the thread does that works ahead of the network."""
+        return self.descent.make(0, self.number, rows)
+
     def step(self, batch: MiniBatch) -> None:
-        """Mask, forward, backward, clip, AdamW."""
+        """Copy to the device, forward, backward, clip, AdamW."""
         self.number += 1
         step = Step(self.number, 0, 1e-4)
         self.descent.add_gradients(step, self.number, batch)
@@ -173,6 +201,7 @@ def outputs_on(
 ) -> Outputs:
     """Return what a fine-tuned model says of cells, computed on a device."""
     sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
-    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used)
+    layout = layout_of(bundle.config["network"])
+    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used, layout)
     model = bundle.model.to(device)
     return outputs(model, cells, rows, device, components=bundle.components)

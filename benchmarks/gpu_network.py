@@ -4,6 +4,7 @@ FLOP of exact attention, forward: 2 · tokens · layers · (3 D HE + HE D + 2 D 
 times the sum of squared lengths; a training step counts three times that, and the useful ones only.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any
@@ -12,7 +13,16 @@ import numpy as np
 import torch
 from gpu_clock import once, profiled, timed
 from gpu_data import corpus, store_of
-from gpu_model import Stepper, accelerator_on, batches_of, logits, network, new_model
+from gpu_model import (
+    Stepper,
+    accelerator_on,
+    batches_of,
+    compile_network,
+    logits,
+    network,
+    new_model,
+    on,
+)
 from gpu_stage import Job, Record
 from paper_size import ALL_GENES
 from performer_pytorch import PerformerLM
@@ -21,7 +31,7 @@ from torch.nn import functional
 
 from scbert.cells.store import TokenStore, open_store
 from scbert.config import Network
-from scbert.training.batches import MiniBatch
+from scbert.training.mini_batch import MiniBatch
 
 TOKENS, SMALL_TOKENS = 65_536, 1_024
 N_BATCHES = 3
@@ -56,50 +66,53 @@ def real_cells(job: Job) -> TokenStore:
     return store_of(np.clip(drawn, 200, 5_000).astype(int).tolist(), ALL_GENES - 1)
 
 
-def setup(name: str, store: TokenStore, job: Job) -> tuple[nn.Module, Network, Batches, Stepper]:
-    """Return a network on the device, full batches of real cells, and what trains it."""
-    settings = network(job.small, **VARIANTS[name])
-    model = new_model(settings, store.measured.shape[1]).to(job.device)
-    called: nn.Module = model
-    if "compiled" in name:
-        backend = "inductor" if job.device.type == "cuda" else "aot_eager"
-        called = torch.compile(model, backend=backend)  # type: ignore[assignment]
-    cells = batches_of(store, SMALL_TOKENS if job.small else TOKENS, "packed" in name)
+def setup(name: str, store: TokenStore, job: Job) -> tuple[nn.Module, Stepper, list[np.ndarray]]:
+    """Return a network on the device, what trains it, and the cells of full batches."""
+    torch.set_float32_matmul_precision("high")
+    compiled = "compiled" in name
+    model = new_model(network(job.small, **VARIANTS[name]), store.measured.shape[1]).to(job.device)
+    if compiled:
+        compile_network(model, job.device)
+    cells = batches_of(store, SMALL_TOKENS if job.small else TOKENS, "packed" in name, compiled)
     plan = cells.plan(np.arange(len(store)), np.random.default_rng(0))
     lengths = cells.lengths()
     full = sorted(plan, key=lambda rows: -int(lengths[rows].sum()))[:N_BATCHES]
-    stepper = Stepper(called, cells, accelerator_on(job.device))
-    return called, settings, [cells.make(rows) for rows in full], stepper
+    return model, Stepper(model, cells, accelerator_on(job.device)), full
 
 
 def work_of(
-    name: str, mode: str, store: TokenStore, job: Job
-) -> tuple[Callable[[], None], Network, Batches]:
+    mode: str, model: nn.Module, stepper: Stepper, batches: Batches, job: Job
+) -> Callable[[], None]:
     """Return a step of training, or of inference on batches that are on the device."""
-    torch.set_float32_matmul_precision("high")
-    model, settings, batches, stepper = setup(name, store, job)
-    turn: Iterator[MiniBatch] = cycle(batches)
     if mode == "training":
-        return lambda: stepper.step(next(turn)), settings, batches
+        turn: Iterator[MiniBatch] = cycle(batches)
+        return lambda: stepper.step(next(turn))
     model.eval()
-    turn = cycle([batch.to(job.device) for batch in batches])
+    there = cycle([on(batch, job.device) for batch in batches])
 
     def forward() -> None:
         with torch.no_grad(), torch.autocast(job.device.type, torch.bfloat16):
-            logits(model, next(turn))
+            logits(model, next(there))
 
-    return forward, settings, batches
+    return forward
 
 
 def measure(name: str, mode: str, store: TokenStore, job: Job) -> dict[str, Any]:
     """Time a step; the first apart, in which a compiled network is compiled."""
-    work, settings, batches = work_of(name, mode, store, job)
+    model, stepper, plan = setup(name, store, job)
+    started = time.perf_counter()
+    batches = [stepper.make(rows) for rows in plan]
+    make_ms = 1e3 * (time.perf_counter() - started) / len(plan)
+    if mode == "forward":  # those are narrow already
+        batches = [stepper.descent.task.make(rows, torch.Generator()) for rows in plan]
+    work = work_of(mode, model, stepper, batches, job)
     first_ms, _ = once(work, job.device)
     times = timed(work, job.device, warm_up=2 * len(batches))
-    lengths = [store.lengths()[batch.rows] for batch in batches]
+    lengths = [store.lengths()[rows].astype(float) for rows in plan]
     cells = float(np.mean([len(some) for some in lengths]))
     tokens = float(np.mean([some.sum() for some in lengths]))
-    squares = float(np.mean([(some.astype(float) ** 2).sum() for some in lengths]))
+    squares = float(np.mean([(some**2).sum() for some in lengths]))
+    settings = network(job.small, **VARIANTS[name])
     flop = flop_of(settings, tokens, squares) * (3 if mode == "training" else 1)
     return {
         "cells": cells,
@@ -107,6 +120,7 @@ def measure(name: str, mode: str, store: TokenStore, job: Job) -> dict[str, Any]
         "cells_per_s": 1e3 * cells / times["ms"],
         "tokens_per_s": 1e3 * tokens / times["ms"],
         **times,
+        "make_ms": make_ms,
         "first_s": first_ms / 1e3,
         **shares(flop, times["ms"], job),
     }
@@ -164,7 +178,9 @@ def peer(cells: int, training: bool, job: Job) -> dict[str, Any]:
 
 def profile_step(name: str, store: TokenStore, job: Job) -> dict[str, Any]:
     """Return the kernels of a training step."""
-    work, _, batches = work_of(name, "training", store, job)
+    model, stepper, plan = setup(name, store, job)
+    batches = [stepper.make(rows) for rows in plan]
+    work = work_of("training", model, stepper, batches, job)
     for _ in range(2 * len(batches)):
         work()
     return profiled(work, job.device)
