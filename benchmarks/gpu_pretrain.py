@@ -1,0 +1,165 @@
+"""Stages E, E2 and E3: the product's pretraining on the carried cells, to the end of its schedule.
+
+E: the paper's size on the cells without the query's study; E2, E3: the small encoder, on those and
+on all cells. All with exact attention on packed cells.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpu_data import corpus
+from gpu_model import (
+    CONFIG,
+    SMALL_ENCODER,
+    TINY,
+    config_of,
+    pretrain_settings,
+    write_bundle,
+)
+from gpu_stage import Job, Record
+from gpu_weights import newest_checkpoint, write_pieces
+from safetensors.torch import load_file
+
+from scbert.cells.store import open_store
+from scbert.config import PretrainSettings
+from scbert.steps.pretrain import pretrain
+
+RUNS = {"E": ("paper", "without"), "E2": ("small", "without"), "E3": ("small", "all")}
+MARGIN = 0.8  # of the time that is left is planned for
+BEFORE_AND_AFTER = 12.0  # seconds: the store is checked, predictors asked, the bundle written
+TO_WRITE = 10.0  # seconds before the end, at which a run that is late is told to stop
+EXPECTED_CELLS_PER_S = 2_000.0  # at the paper's size, where stage D has no number
+FASTER = 2.5  # the small encoder against the paper's size; its steps are bound by the host
+COMPILED_TWICE = 2.0  # for training and for validation; what D compiled is found again, in part
+MOST_EPOCHS, SMALL_EPOCHS = 60, 2
+
+
+def run(record: Record, job: Job) -> None:
+    """Pretrain."""
+    size, variant = RUNS[job.stage]
+    record.measure(f"pretraining, {size}, {variant}", measure, size, variant, record, job)
+
+
+def settings_of(size: str, epochs: int, job: Job, compiled: bool = False) -> PretrainSettings:
+    """Return what to train, and for how long."""
+    shape = {} if size == "paper" else SMALL_ENCODER
+    if job.small:
+        shape = TINY
+    optimizer = {
+        "epochs": epochs,
+        "learning_rate": 5e-4,
+        "precision": "bf16",
+        "compile": compiled,
+        "tokens_per_batch": 2_048 if job.small else 65_536,
+        "log_steps": 20,
+    }
+    pretraining = {"optimizer": optimizer, "redraw_interval": 0}
+    changes: dict[str, Any] = {
+        "network": {"attention": "exact", "qk_rms": None, **shape},
+        "gene2vec": {"dim": shape["dim"]} if shape else {},
+        "pretrain": pretraining | ({"validation_fraction": 0.3} if job.small else {}),
+    }
+    return pretrain_settings(config_of(CONFIG / "panglaodb.yaml", **changes))
+
+
+def schedule(size: str, cells: int, seconds: float, job: Job) -> tuple[int, bool]:
+    """Return how many epochs fit by the speeds that stage D found, and whether to compile."""
+    if job.small:
+        return SMALL_EPOCHS, False
+    factor = FASTER if size == "small" else 1.0
+    eager, compiled = (
+        job.found("D", f"exact, packed{more}, training") for more in ("", ", compiled")
+    )
+    usable = MARGIN * (seconds - BEFORE_AND_AFTER)
+    done = [usable * factor * eager.get("cells_per_s", EXPECTED_CELLS_PER_S)]
+    if size == "paper" and "cells_per_s" in compiled:
+        compiling = COMPILED_TWICE * compiled["first_s"]
+        done.append((usable - compiling) * compiled["cells_per_s"])
+    return max(1, min(MOST_EPOCHS, int(max(done) / cells))), len(done) == 2 and done[1] > done[0]
+
+
+def measure(size: str, variant: str, record: Record, job: Job) -> dict[str, Any]:
+    """Pretrain, follow the history on the way, and send the weights home."""
+    given = corpus(job.data, variant, settings_of(size, 1, job).network.dim)
+    cells = len(open_store(given.tokens))
+    epochs, compiled = schedule(size, cells, record.left(), job)
+    settings = settings_of(size, epochs, job, compiled)
+    folder, checkpoint = job.work / f"{job.stage}_bundle", job.work / f"{job.stage}_checkpoint"
+    started, stopped = time.monotonic(), False
+    with following(checkpoint / "history.jsonl", record, cells), stop_in_time(record):
+        try:
+            pretrain(given.tokens, given.vocabulary, given.gene2vec, folder, checkpoint, settings)
+        except SystemExit:
+            stopped = True
+    seconds = time.monotonic() - started
+    history = record.found.get("history", {}).get("history", [])
+    if stopped and not folder.exists():
+        write_bundle(folder, given, settings, newest_checkpoint(checkpoint))
+    weights = load_file(folder / "weights.safetensors")
+    found: dict[str, Any] = {
+        "epochs": epochs,
+        "compiled": compiled,
+        "cells": cells,
+        "pretraining_s": seconds,
+        "stopped_early": stopped,
+        "weights_count": sum(tensor.numel() for tensor in weights.values()),
+        **write_pieces(weights, job.out, f"weights_{job.stage}"),
+        "config": json.loads((folder / "config.json").read_text()),
+    }
+    if stopped:
+        return found
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    history = [line for line in history if "epoch" not in line] + [json.loads(x) for x in lines]
+    record.put("history", {"status": "ok", "history": history})
+    validation = json.loads((folder / "validation.json").read_text())
+    return found | {
+        "skill": validation["skill"]["mean"],
+        "skill_low": validation["skill"]["low"],
+        "skill_high": validation["skill"]["high"],
+        "loss": validation["loss"],
+        "epochs_in_record": len(lines),
+        "validation": validation,
+    }
+
+
+@contextmanager
+def following(path: Path, record: Record, cells: int) -> Iterator[None]:
+    """Copy the history into the record every few seconds, as far as it has come."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(3):
+            copy_history()
+
+    def copy_history() -> None:
+        if path.is_file():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            found = [json.loads(line) for line in lines]
+            record.put("history", {"status": "ok", "cells": cells, "history": found})
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def stop_in_time(record: Record) -> Iterator[None]:
+    """Tell this process to stop before its limit kills it: the loop then keeps its weights."""
+    seconds = max(1.0, record.left() - TO_WRITE)
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
