@@ -50,7 +50,8 @@ def name_files(folder: Path, dropped: set[str]) -> dict[str, Path]:
     so that a study has the same name in each corpus.
     """
     studies = groupby(sorted(folder.glob("*.h5ad")), lambda path: path.stem.split("_")[0])
-    files, number = {}, 0
+    files: dict[str, Path] = {}
+    number = 0
     for _, paths in studies:
         of_study = list(paths)
         number += len(of_study) > 1
