@@ -27,6 +27,7 @@ from scbert.training.bundle import COMPONENTS, LINEAR, SEEN, Bundle, load_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, macro_f1
 from scbert.training.components import fit_components
+from scbert.training.hardware import hardware
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
 from scbert.training.loop import fit, make_accelerator
@@ -82,7 +83,7 @@ def finetune(
     train, validation = (learning.outputs(part, components) for part in ("train", "validation"))
     without = _positions_without(store, labelled, settings)
     calibration = calibrate(train, validation, labels, settings.annotate, without)
-    config = _config(bundle, tokens.name, store, labelled, settings)
+    config = _config(bundle, tokens.name, store, labelled, settings, accelerator.device)
     extra = {
         "labels": labels,
         "calibration": calibration,
@@ -188,6 +189,7 @@ def _config(
     store: TokenStore,
     labelled: LabelledRows,
     settings: FinetuneSettings,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Return the content of config.json: what the model is, and what it was made of."""
     return {
@@ -199,7 +201,7 @@ def _config(
         "cells_per_type": labelled.count("train"),
         "tokens": store.meta,
         "pretrained": {"sha256": bundle.sha256, **bundle.config},
-        "provenance": provenance(),
+        "provenance": provenance() | {"hardware": hardware(device)},
     }
 
 

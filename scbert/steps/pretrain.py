@@ -23,6 +23,7 @@ from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches, MiniBatch
 from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
+from scbert.training.hardware import hardware
 from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit, make_accelerator
@@ -93,7 +94,7 @@ def pretrain(
             "kind": "pretrained",
             "n_bins": n_bins,
             "tokens": store.meta,
-            "provenance": provenance(),
+            "provenance": provenance() | {"hardware": hardware(accelerator.device)},
         }
         save_bundle(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)
