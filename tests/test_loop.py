@@ -15,9 +15,9 @@ from scbert.training.loop import fit, make_accelerator
 from scbert.training.readout import Readout
 from scbert.training.schedule import cosine
 from scbert.training.task import Task
+from tests.timing import TIMING
 
 N_CELLS, WIDTH = 24, 4
-TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 
 
 @pytest.fixture
