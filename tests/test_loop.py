@@ -16,9 +16,9 @@ from scbert.training.mini_batch import MiniBatch
 from scbert.training.readout import Readout
 from scbert.training.schedule import cosine
 from scbert.training.task import Task
+from tests.timing import TIMING
 
 N_CELLS, WIDTH = 24, 4
-TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 
 
 @pytest.fixture

@@ -130,3 +130,9 @@ def test_half_precision_on_a_device_is_one_kernel_for_all_cells(monkeypatch):
     ((starts, same, longest, _),) = given
     assert starts is same
     assert (starts.dtype, tuple(starts.shape), longest) == (torch.int32, (4,), 4)
+
+
+@pytest.mark.parametrize("layout", ["padded", "packed_within", "packed"])
+def test_lengths_are_those_of_the_cells_without_what_fills_up(layout):
+    batch = batches(layout, LENGTHS, constant=True).make(np.arange(len(LENGTHS)))
+    assert batch.lengths().tolist() == LENGTHS

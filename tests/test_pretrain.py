@@ -19,9 +19,9 @@ from scbert.training.bundle import load_bundle
 from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out, studies_of
 from scbert.training.rivals import bins_of_genes, guesses
+from tests.timing import TIMING
 
 WEIGHTS = "weights.safetensors"
-TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 
 
 def history_of(bundle):

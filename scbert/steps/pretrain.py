@@ -16,6 +16,7 @@ from scbert.cells.store import TokenStore, open_store
 from scbert.config import DeviceName, Pretrain, PretrainSettings
 from scbert.files import sha256_of
 from scbert.network.diagnostics import diagnose_attention
+from scbert.network.flops import step_flop
 from scbert.network.masking import NOT_A_TARGET
 from scbert.network.model import MaskedExpressionModel
 from scbert.network.performer import compile_layers, redraw_projections
@@ -25,6 +26,7 @@ from scbert.training.batches import CellBatches
 from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.devices import choose_device, make_accelerator
+from scbert.training.hardware import hardware
 from scbert.training.held_out import HeldOut, make_masked
 from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit
@@ -87,6 +89,7 @@ def pretrain(
         validate=partial(validation.score, model, accelerator.device),
         name_cells=store.cell_names,
         after_step=partial(_redraw, model.encoder, options),
+        flop=partial(step_flop, settings.network),
         identity={
             "tokens": store.meta,
             "gene2vec": sha256_of(gene2vec / "vectors.npy"),
@@ -107,7 +110,7 @@ def pretrain(
             "kind": "pretrained",
             "n_bins": n_bins,
             "tokens": store.meta,
-            "provenance": provenance(),
+            "provenance": provenance() | {"hardware": hardware(accelerator.device)},
         }
         save_bundle(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)

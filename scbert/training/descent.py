@@ -52,7 +52,9 @@ class Descent:
         loss.backward()
         step.rows.append(batch.rows)
         step.losses.append(torch.stack([loss.detach().float(), n_items.float()]))
-        step.tokens += int(batch.real_BG.sum())
+        lengths = batch.lengths()
+        step.tokens += int(lengths.sum())
+        step.flop += self.task.flop(lengths)
 
     def take(self, step: Step) -> None:
         """Move the weights by the gradients; all processes must call this together.

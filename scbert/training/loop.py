@@ -21,6 +21,7 @@ from tqdm import tqdm
 from scbert.config import Optimizer
 from scbert.training.checkpoint import load_best, load_checkpoint, save_checkpoint, tidy
 from scbert.training.descent import Descent
+from scbert.training.hardware import gpu_memory, peak_of_run
 from scbert.training.lock import only_trainer
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
@@ -105,6 +106,7 @@ class _Trainer:
         self.saved = time.monotonic()
         history = folder / HISTORY if accelerator.is_main_process else None
         self.progress = Progress(history, settings.epochs)
+        self.peak = peak_of_run(accelerator.device, accelerator.mixed_precision)
 
     def run(self) -> None:
         """Train the epochs that are left."""
@@ -157,7 +159,7 @@ class _Trainer:
                 self.state.sums.waited += batches.waited - waited
                 self._after_step(epoch + self.state.batches_done / len(plan), due)
                 bar.update()
-        self.readout.read(self.state)
+        self._read()
 
     def _bar(self, n_steps: int) -> tqdm:
         silent = None if self.accelerator.is_main_process else True  # None: not on a terminal
@@ -177,16 +179,15 @@ class _Trainer:
 
     def _after_step(self, epochs: float, due: bool) -> None:
         if self.state.step % self.settings.log_steps == 0:
-            found = self.readout.read(self.state)
-            self.progress.tell(
-                {"step": self.state.step, **(found or {}), **rates(self.state.sums)}, epochs
-            )
+            found = self._read()
+            self.progress.tell({"step": self.state.step, **(found or {}), **self._rates()}, epochs)
+        self.progress.pass_step(self.state.step, epochs)
         if due:
             self.save()
 
     def save(self) -> None:
         """Write a checkpoint; all processes must call this together."""
-        self.readout.read(self.state)
+        self._read()
         if self.accelerator.is_main_process:
             keep = self.settings.checkpoints.keep
             tensors = (self.descent.model, self.descent.optimizer)
@@ -201,8 +202,18 @@ class _Trainer:
             "seconds": round(sums.seconds, 3),
             "learning_rate": self.state.learning_rate,
             "train_loss": sums.loss / max(sums.items, 1),
-            **rates(sums),
+            **self._rates(),
         }
+
+    def _read(self) -> dict[str, float] | None:
+        """Read losses; a GPU still works on steps whose kernels the CPU has long sent off."""
+        started = time.perf_counter()
+        found = self.readout.read(self.state)
+        self.state.sums.seconds += time.perf_counter() - started
+        return found
+
+    def _rates(self) -> dict[str, float]:
+        return {**rates(self.state.sums, self.peak), **gpu_memory(self.accelerator.device)}
 
 
 def _cut(numbers: range, size: int) -> list[range]:

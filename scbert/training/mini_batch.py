@@ -37,6 +37,12 @@ class MiniBatch:
         """Where the cells are, as the encoder takes it."""
         return self.real_BG if self.packing is None else self.packing
 
+    def lengths(self) -> np.ndarray:
+        """Return the number of tokens of each cell, shape (cells,). On the CPU."""
+        if self.packing is None or self.packing.place_T is not None:
+            return self.real_BG.sum(dim=1).numpy()
+        return np.diff(self.packing.starts_N[: len(self.rows) + 1].numpy())
+
     def cell_of_token(self) -> Tensor:
         """Return the number of the cell that each position is of, int64, shape (B, G).
 

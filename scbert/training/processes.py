@@ -17,6 +17,11 @@ def is_alone() -> bool:
     return not (torch.distributed.is_available() and torch.distributed.is_initialized())
 
 
+def number_of_processes() -> int:
+    """Return how many processes train together."""
+    return 1 if is_alone() else torch.distributed.get_world_size()
+
+
 @cache
 def _cpu_group() -> torch.distributed.ProcessGroup:
     return torch.distributed.new_group(backend="gloo")

@@ -26,7 +26,8 @@ class Task:
     `validate(stop)` the numbers of an epoch's validation, which ends early if `stop.received`.
     `merit(record)` of those numbers chooses the best epoch: higher is better; None keeps the last
     one. `after_step(step)` is called after each optimizer step; `name_cells(rows)` names the cells
-    of a batch that broke the run. A loss explodes against that of the first step, or
+    of a batch that broke the run; `flop(lengths)` counts what the network needs for cells of so
+    many tokens, 0: not counted. A loss explodes against that of the first step, or
     `least_first_loss` if that is more: a model that begins well has a small one.
     """
 
@@ -39,5 +40,6 @@ class Task:
     merit: Merit | None = None
     patience: int | None = None
     after_step: Callable[[int], None] = lambda step: None
+    flop: Callable[[np.ndarray], float] = lambda lengths: 0.0
     identity: dict[str, Any] = field(default_factory=dict)
     least_first_loss: float = 0.0
