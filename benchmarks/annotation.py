@@ -23,7 +23,6 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-import torch
 from annotation_inputs import ENCODER, SPLIT_SEED, write_inputs
 from annotation_models import outputs_of, read_test_cells, train
 from annotation_table import write_tables
@@ -43,6 +42,7 @@ from scbert.logs import start_logging
 from scbert.steps.reference import settings_of
 from scbert.steps.score import predict_types
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.devices import choose_device
 
 BASELINES = "baselines"  # stands where a seed does
 OF_OBS = {"scbert_label": "scbert", "logistic_regression": "logistic_regression_binned"}
@@ -121,7 +121,7 @@ def do(job: tuple[str, str, str], run: str) -> None:
         "parts": read_table(inputs / "split.tsv", "part").part.value_counts().to_dict(),
         "n_test": len(predicted),
         "seconds": round(time.time() - began, 1),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": str(choose_device(config.device)),
     }
     with (options.out / "results.jsonl").open("a") as handle:
         handle.write(json.dumps(line) + "\n")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
-import torch
 
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore
@@ -15,6 +14,7 @@ from scbert.steps.reference import dataset_of
 from scbert.steps.score import read_labelled, tokens_of
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle
+from scbert.training.devices import choose_device
 from scbert.training.predict import Outputs, outputs
 
 
@@ -25,7 +25,7 @@ def train(
     given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
     (tokens,) = (inputs / "tokens").iterdir()
     settings = FinetuneSettings.model_validate_json(given)
-    finetune(tokens, split, encoder, [], model, checkpoint, settings)
+    finetune(tokens, split, encoder, [], model, checkpoint, settings, config.device)
 
 
 def read_test_cells(
@@ -42,7 +42,7 @@ def outputs_of(bundle: Bundle, store: TokenStore, rows: np.ndarray) -> Outputs:
     sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
     layout = layout_of(bundle.config["network"])
     cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used, layout)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     assert isinstance(bundle.model, CellTypeModel)
     model = bundle.model.to(device)
     return outputs(model, cells, rows, device, components=bundle.components)

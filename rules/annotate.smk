@@ -29,14 +29,17 @@ rule finetune:
     resources:
         mem_mb=per_attempt(4000),
         runtime=720,
+        gpu=0,
     params:
         settings=finetune_settings,
         model=subpath(output.manifest, parent=True),
         checkpoint="results/checkpoints/finetune/{dataset}/seed{seed}",
+        device=DEVICE,
     shell:
-        "python {input.script} --tokens {input.tokens} --split {input.split}"
+        "SCBERT_GPUS={resources.gpu} python {input.script} --tokens {input.tokens} --split {input.split}"
         " --pretrained {input.pretrained} --ontology {input.ontology} --model {params.model}"
-        " --checkpoint {params.checkpoint} --settings {params.settings:q} > {log} 2>&1"
+        " --checkpoint {params.checkpoint} --settings {params.settings:q}"
+        " --device {params.device} > {log} 2>&1"
 
 
 rule annotate:
@@ -57,12 +60,15 @@ rule annotate:
     resources:
         mem_mb=per_attempt(4000),
         runtime=240,
+        gpu=0,
     params:
         model=subpath(input.manifest, parent=True),
         code=code("steps/annotate.py"),
+        device=DEVICE,
     shell:
-        "python {input.script} --counts {input.counts} --split {input.split}"
-        " --model {params.model} --predictions {output.predictions} > {log} 2>&1"
+        "SCBERT_GPUS={resources.gpu} python {input.script} --counts {input.counts} --split {input.split}"
+        " --model {params.model} --predictions {output.predictions} --device {params.device}"
+        " > {log} 2>&1"
 
 
 rule write_model_card:

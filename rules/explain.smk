@@ -30,13 +30,15 @@ rule explain:
     resources:
         mem_mb=per_attempt(4000),
         runtime=240,
+        gpu=0,
     params:
         settings=CONFIG.explain.model_dump_json(),
         model=subpath(input.manifest, parent=True),
         folder=subpath(output.explanation, parent=True),
         code=code("steps/explain.py"),
+        device=DEVICE,
     shell:
-        "python {input.script} --tokens {input.tokens} --split {input.split}"
+        "SCBERT_GPUS={resources.gpu} python {input.script} --tokens {input.tokens} --split {input.split}"
         " --model {params.model} --markers {input.markers} --marker-types {input.marker_types}"
         " --gene-sets {input.gene_sets} --explanation {params.folder}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        " --settings {params.settings:q} --device {params.device} > {log} 2>&1"

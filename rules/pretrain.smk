@@ -24,9 +24,11 @@ rule pretrain:
     params:
         settings=settings_for(settings_of.PretrainSettings, CONFIG),
         checkpoint="results/checkpoints/pretrain",  # an output would be deleted before a rerun
+        device=DEVICE,
     shell:
         "launch=python; if [ {resources.gpu} -gt 1 ]; then"
         " launch='python -m torch.distributed.run --standalone --nproc-per-node={resources.gpu}'; fi;"
-        " $launch {input.script} --tokens {input.tokens} --vocabulary {input.vocabulary}"
+        " SCBERT_GPUS={resources.gpu} $launch {input.script} --tokens {input.tokens} --vocabulary {input.vocabulary}"
         " --gene2vec {input.gene2vec} --pretrained {output.pretrained}"
-        " --checkpoint {params.checkpoint} --settings {params.settings:q} > {log} 2>&1"
+        " --checkpoint {params.checkpoint} --settings {params.settings:q}"
+        " --device {params.device} > {log} 2>&1"

@@ -11,6 +11,7 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
+DEVICE = Untracked(CONFIG.device)  # what was made on one is not made again on another
 IMPORTED = ["gene_vectors"] if CONFIG.gene2vec.source == "import" else []
 GENE_SETS = {
     f"gene_sets{n}": file for n, file in enumerate(CONFIG.gene2vec_quality.gene_sets)

@@ -3,5 +3,5 @@
 from scbert.config import step_arguments
 from scbert.steps.annotate import annotate_test_cells
 
-args = step_arguments(__doc__, "counts", "split", "model", "predictions")
+args = step_arguments(__doc__, "counts", "split", "model", "predictions", words=("device",))
 annotate_test_cells(**vars(args))

@@ -4,7 +4,6 @@ from scbert.config import Explain, step_arguments
 from scbert.steps.explain import explain_test_cells
 
 lists = ("markers", "marker_types", "gene_sets")
-args = step_arguments(
-    __doc__, "tokens", "split", "model", "explanation", lists=lists, settings=Explain
-)
+paths = ("tokens", "split", "model", "explanation")
+args = step_arguments(__doc__, *paths, lists=lists, words=("device",), settings=Explain)
 explain_test_cells(**vars(args))

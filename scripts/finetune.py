@@ -4,5 +4,7 @@ from scbert.config import FinetuneSettings, step_arguments
 from scbert.steps.finetune import finetune
 
 paths = ("tokens", "split", "pretrained", "model", "checkpoint")
-args = step_arguments(__doc__, *paths, lists=("ontology",), settings=FinetuneSettings)
+args = step_arguments(
+    __doc__, *paths, lists=("ontology",), words=("device",), settings=FinetuneSettings
+)
 finetune(**vars(args))

@@ -4,5 +4,5 @@ from scbert.config import PretrainSettings, step_arguments
 from scbert.steps.pretrain import pretrain
 
 paths = ("tokens", "vocabulary", "gene2vec", "pretrained", "checkpoint")
-args = step_arguments(__doc__, *paths, settings=PretrainSettings)
+args = step_arguments(__doc__, *paths, words=("device",), settings=PretrainSettings)
 pretrain(**vars(args))

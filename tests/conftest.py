@@ -186,6 +186,7 @@ def run_pretrain(paths, config, pretrained=None, checkpoint=None):
         pretrained or paths.pretrained,
         checkpoint or paths.checkpoints / "pretrain",
         step_settings(PretrainSettings, config),
+        "cpu",
     )
 
 
@@ -199,6 +200,7 @@ def run_finetune(paths, config, seed=2021, **other):
         "ontology": [],
         "model": paths.model,
         "checkpoint": paths.checkpoints / "finetune",
+        "device": "cpu",
     }
     finetune(**given | other, settings=step_settings(FinetuneSettings, config, seed=seed))
 

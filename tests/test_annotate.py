@@ -347,7 +347,7 @@ def test_a_folder_of_10x_is_read(query, expected, toy_run, tmp_path):
 
 def test_test_cells_are_annotated_without_their_labels(toy_run, tmp_path):
     out = tmp_path / "predictions.h5ad"
-    annotate_test_cells(toy_run.counts, toy_run.split, toy_run.model, out)
+    annotate_test_cells(toy_run.counts, toy_run.split, toy_run.model, out, "cpu")
     found = ad.read_h5ad(out)
     split = pd.read_csv(toy_run.split, sep="\t", index_col="cell")
     assert set(found.obs_names) == set(split.index[split.part == "test"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from scbert.network import performer  # first: it silences what performer_pytorch says on import
 from scbert.network.attention import ExactAttention, PerformerAttention, draw_projection
-from scbert.network.favor import Favor, Shape, tokens_per_chunk
+from scbert.network.favor import Favor, Shape, _Cells, tokens_per_chunk
 from scbert.network.features import EPSILON, LEAST_SQUARE, with_rms
 from tests.gpu import needs_gpu, never_waiting
 
@@ -493,3 +493,18 @@ def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer, rms
         found.sum().backward()
     assert (found.cpu()[real] - expected).abs().max() < 0.1
     assert all(torch.isfinite(tensor.grad).all() for tensor in on_gpu)
+
+
+@STABILIZERS
+def test_columns_that_fill_up_for_a_gpu_change_nothing(stabilizer, monkeypatch):
+    """As on a GPU, on the CPU: the same in float64 but for the order of sums."""
+    q, k, v, real = inputs(torch.float64)
+    found = []
+    for spare in (0, 5):
+        monkeypatch.setattr(_Cells, "spare", lambda self, spare=spare: spare)
+        qkv = [x.clone().requires_grad_() for x in (q, k, v)]
+        out = make(stabilizer)(*qkv, real)
+        out.square().sum().backward()
+        found.append([out.detach(), *(x.grad for x in qkv)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-12, rtol=1e-12)

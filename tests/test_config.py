@@ -269,17 +269,19 @@ def test_settings_for_refuses_a_step_that_misses_something():
         settings_for(FinetuneSettings, load_config(BASE))
 
 
-def test_step_arguments_gives_paths_lists_and_settings(monkeypatch):
-    command = "script --counts a.h5ad --gene-table g.csv --samples x y --settings"
+def test_step_arguments_gives_paths_lists_words_and_settings(monkeypatch):
+    command = "script --counts a.h5ad --gene-table g.csv --samples x y --device cpu --settings"
     monkeypatch.setattr(sys, "argv", [*command.split(), '{"n_bins": 5}'])
     monkeypatch.setattr(package.arguments, "start_logging", lambda: None)
     monkeypatch.setattr(package.arguments, "explain_user_errors", lambda: None)
     monkeypatch.setattr(package.arguments, "end_when_told", lambda: None)
-    found = step_arguments("doc", "counts", "gene_table", lists=("samples",), settings=Binning)
+    more = {"lists": ("samples",), "words": ("device",), "settings": Binning}
+    found = step_arguments("doc", "counts", "gene_table", **more)
     assert vars(found) == {
         "counts": Path("a.h5ad"),
         "gene_table": Path("g.csv"),
         "samples": [Path("x"), Path("y")],
+        "device": "cpu",
         "settings": Binning(n_bins=5),
     }
 

@@ -71,7 +71,7 @@ def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, t
     types = pd.read_csv(toy_run.split, sep="\t").set_index("cell")
     given = types.cell_type[store.cell_names()].to_numpy(dtype=str)
     rows = pd.RangeIndex(len(store)).to_numpy()
-    question = ask("toy", bundle, store, rows, given, settings)
+    question = ask("toy", bundle, store, rows, given, settings, torch.device("cpu"))
     found = explain(question, KnownGenes({}, {}, {}), settings)
     gradients = found.rankings[0]
     symbols = bundle.genes.symbol.to_numpy()
@@ -93,7 +93,9 @@ def test_genes_that_the_model_does_not_take_are_never_removed(three_genes, toy_r
     used = [number % 2 == 0 for number in range(len(bundle.genes))]
     half = replace(bundle, genes=bundle.genes.assign(used=used))
     store = open_store(toy_run.tokens)
-    question = ask("toy", half, store, pd.RangeIndex(30).to_numpy(), None, settings)
+    question = ask(
+        "toy", half, store, pd.RangeIndex(30).to_numpy(), None, settings, torch.device("cpu")
+    )
     assert question.bins()[:, ::2].any()
     assert not question.bins()[:, 1::2].any()
     assert not question.store.measured[:, 1::2].any()
@@ -108,7 +110,7 @@ def test_explain_test_cells_writes_tables_figures_and_a_page(toy_run, tmp_path, 
     sets.write_text("of B\tx\tGENE1\tGENE2\tGENE3\tGENE4\n")
     out = tmp_path / "toy"
     explain_test_cells(
-        *(toy_run.tokens, toy_run.split, toy_run.model), [markers], [], [sets], out, settings
+        *(toy_run.tokens, toy_run.split, toy_run.model), [markers], [], [sets], out, settings, "cpu"
     )
     about = read_json(out / "explanation.json")
     assert sum(about["cells"].values()) <= 18
@@ -152,6 +154,7 @@ def test_the_same_seed_gives_the_same_explanation(query, toy_run, tmp_path, sett
         "scale": "auto",
         "library_size_key": "",
         "settings": settings,
+        "device": "cpu",
     }
     for name in ("one", "two"):
         explain_file(query, toy_run.model, tmp_path / name, **options)
@@ -209,10 +212,9 @@ def test_cells_of_one_type_are_refused(toy, toy_run, tmp_path, settings):
     cells = toy.draw_cells(18, seed=5)
     cells[cells.obs.cell_type == "B cell"].copy().write_h5ad(tmp_path / "b.h5ad")
     options = {"label_key": "cell_type", "matrix": "auto", "scale": "auto", "library_size_key": ""}
+    options |= {"settings": settings, "device": "cpu"}
     with pytest.raises(ValueError, match="two or more cells of B cell only"):
-        explain_file(
-            *(tmp_path / "b.h5ad", toy_run.model, tmp_path / "out"), **options, settings=settings
-        )
+        explain_file(*(tmp_path / "b.h5ad", toy_run.model, tmp_path / "out"), **options)
 
 
 def test_the_options_of_the_command_are_those_of_the_configuration(config):

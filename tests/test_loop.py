@@ -10,7 +10,8 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from scbert.files import read_json
-from scbert.training.loop import fit, make_accelerator
+from scbert.training.devices import make_accelerator
+from scbert.training.loop import fit
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.readout import Readout
 from scbert.training.schedule import cosine
@@ -91,7 +92,8 @@ class Toy:
             after_step=self.after_step,
             **given | task,
         )
-        return fit(made, settings, seed, make_accelerator(settings), folder)
+        accelerator = make_accelerator(torch.device("cpu"), settings.precision)
+        return fit(made, settings, seed, accelerator, folder)
 
     def bits(self):
         return {key: value.numpy().tobytes() for key, value in self.model.state_dict().items()}

@@ -269,6 +269,8 @@ def test_settings_of_changes_single_values_only(toy_run, tmp_path):
     assert found.finetune.optimizer.epochs == 3
     assert found.finetune.optimizer.learning_rate == default.finetune.optimizer.learning_rate
     assert found.split == default.split
+    assert settings_of(bundle, None, None).device == "auto"
+    assert settings_of(bundle, None, None, "cpu").device == "cpu"
 
 
 @pytest.mark.parametrize(

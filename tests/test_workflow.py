@@ -304,6 +304,11 @@ def test_a_second_run_has_nothing_to_do(finished):
             {"pretrain": 1, "finetune": 2},
             {"bin_expression", "train_gene2vec"},
         ),
+        (  # a model is not trained again because the next one shall be on another device
+            {"device": "cpu"},
+            {"report": 1, "report_dataset": 2},
+            {"pretrain", "finetune", "annotate", "explain"},
+        ),
     ],
 )
 def test_a_changed_value_runs_again_what_depends_on_it(finished, changed, rerun, kept):

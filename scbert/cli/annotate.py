@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors, require_h5ad
-from scbert.cli.options import LibrarySizeKey, Matrix, Query, Scale
+from scbert.cli.options import Device, LibrarySizeKey, Matrix, Query, Scale
 
 
 @app.command()
@@ -20,6 +20,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
     matrix: Matrix = "auto",
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
+    device: Device = "auto",
     cluster_key: Annotated[
         str, typer.Option(help="Column of obs with clusters, for a majority vote in each.")
     ] = "",
@@ -41,6 +42,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
             scale=scale,
             library_size_key=library_size_key,
             cluster_key=cluster_key,
+            device=device,
         )
     table = Table("cell type", "cells", "median confidence", "unknown", title=escape(str(out)))
     for label, cells in result.obs.groupby("scbert_label", observed=True):

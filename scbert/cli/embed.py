@@ -6,17 +6,18 @@ from typing import Annotated
 import typer
 
 from scbert.cli.app import app, plain_errors, require_h5ad
-from scbert.cli.options import LibrarySizeKey, Matrix, Query, Scale
+from scbert.cli.options import Device, LibrarySizeKey, Matrix, Query, Scale
 
 
 @app.command()
-def embed(
+def embed(  # noqa: PLR0913, PLR0917  one for each option
     query: Query,
     model: Annotated[Path, typer.Option(help="Folder of a model, also of a pretrained one.")],
     out: Annotated[Path, typer.Option(help="Where to write the .h5ad with obsm['X_scbert'].")],
     matrix: Matrix = "auto",
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
+    device: Device = "auto",
 ) -> None:
     """Give each cell of QUERY a vector, for neighbours, clusters and maps.
 
@@ -28,7 +29,13 @@ def embed(
 
         require_h5ad(out)
         found = embed_file(
-            query, model, out, matrix=matrix, scale=scale, library_size_key=library_size_key
+            query,
+            model,
+            out,
+            matrix=matrix,
+            scale=scale,
+            library_size_key=library_size_key,
+            device=device,
         )
     n_cells, width = found.obsm["X_scbert"].shape
     typer.echo(f"{out}: {n_cells} cells x {width}, {found.uns['scbert_embedding']['vector']}")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
+from scbert.cli.options import Device, LabelledCells, LibrarySizeKey, Matrix, Scale
 from scbert.evidence.intervals import with_interval
 
 
@@ -26,6 +26,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     matrix: Matrix = "auto",
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
+    device: Device = "auto",
 ) -> None:
     """Name the cells of TEST without their labels, and score the names.
 
@@ -44,6 +45,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
             matrix=matrix,
             scale=scale,
             library_size_key=library_size_key,
+            device=device,
         )
     for table in (_scores(found), _batches(found)):
         if table.row_count:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LibrarySizeKey, Matrix, Scale
+from scbert.cli.options import Device, LibrarySizeKey, Matrix, Scale
 from scbert.config import Explain
 
 FIXED = {  # as in config/config.yaml, where they are explained
@@ -41,6 +41,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     matrix: Matrix = "auto",
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
+    device: Device = "auto",
     cells_per_type: Annotated[int, typer.Option(help="Cells drawn from each type.")] = 10,
     steps: Annotated[int, typer.Option(help="Points of the integrated gradients.")] = 32,
     top_genes: Annotated[int, typer.Option(help="Genes of a type held against sets.")] = 50,
@@ -78,6 +79,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             scale=scale,
             library_size_key=library_size_key,
             settings=settings,
+            device=device,
         )
     table = Table(
         *("method", "over random", "over control", "verdict"),

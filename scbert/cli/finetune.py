@@ -9,6 +9,7 @@ from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
 from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
+from scbert.config import DeviceName
 from scbert.evidence.intervals import with_interval
 
 
@@ -49,6 +50,10 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             "markers of another tissue.",
         ),
     ] = False,
+    device: Annotated[
+        DeviceName | None,
+        typer.Option(help="auto, cpu, cuda, mps (Apple); otherwise the configuration's device."),
+    ] = None,
 ) -> None:
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
 
@@ -71,6 +76,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             library_size_key=library_size_key,
             test=not no_test,
             add_genes=add_genes,
+            device=device,
         )
     if no_test:
         _show_without_test(out, label_key, scores)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from scbert.config import DeviceName
+
 Query = Annotated[
     Path,
     typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
@@ -27,4 +29,8 @@ Scale = Annotated[
 LibrarySizeKey = Annotated[
     str,
     typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+]
+Device = Annotated[
+    DeviceName,
+    typer.Option(help="auto: a CUDA GPU if there is one, else the CPU. mps is Apple's GPU."),
 ]

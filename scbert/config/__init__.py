@@ -3,7 +3,7 @@
 from scbert.config.arguments import (
     step_arguments,
 )
-from scbert.config.base import Section
+from scbert.config.base import DeviceName, Precision, Section
 from scbert.config.cells import (
     Binning,
     Counts,
@@ -61,6 +61,7 @@ __all__ = [
     "CorpusSample",
     "Counts",
     "Dataset",
+    "DeviceName",
     "Download",
     "Evaluate",
     "Explain",
@@ -76,6 +77,7 @@ __all__ = [
     "PanglaoDB",
     "PanglaoDBAddresses",
     "PanglaoDBSettings",
+    "Precision",
     "Pretrain",
     "PretrainSettings",
     "ReadSettings",

@@ -13,9 +13,10 @@ def step_arguments(
     description: str | None,
     *paths: str,
     lists: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
     settings: type[Section] | None = None,
 ) -> SimpleNamespace:
-    """Parse the command line of a workflow script: named paths, lists of paths, and settings.
+    """Parse the command line of a workflow script: named paths, lists of paths, words, settings.
 
     `--settings` takes the section of the configuration as one JSON string. Logging starts here, and
     from here on a user's error is shown without a traceback, and SIGTERM leaves nothing
@@ -29,6 +30,8 @@ def step_arguments(
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     for name in lists:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="*", required=True)
+    for name in words:
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True)
     if settings is not None:
         parser.add_argument("--settings", type=json.loads, required=True)
     found = vars(parser.parse_args())

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from scbert.config.base import Section, Sequence
+from scbert.config.base import DeviceName, Section, Sequence
 from scbert.config.cells import (
     Binning,
     Counts,
@@ -26,6 +26,7 @@ from scbert.config.training import Finetune, Network, Pretrain
 class Config(Section):
     """Everything that a run can be told."""
 
+    device: DeviceName  # of networks; auto: CUDA if there is one, else cpu
     download: Download
     corpus: Corpus
     datasets: str  # table of labelled datasets, see class Dataset

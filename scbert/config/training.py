@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scbert.config.base import Count, Section, Seed, Share
+from scbert.config.base import Count, Precision, Section, Seed, Share
 
 
 class Network(Section):
@@ -70,8 +70,7 @@ class Optimizer(Section):
     clip_norm: float = Field(gt=0)
     tokens_per_batch: Count  # padding included
     accumulation: Count  # batches per optimizer step, of each process
-    precision: Literal["no", "bf16"]  # of accelerate's autocast
-    compile: bool  # the layers of the network, on a GPU, in pretraining
+    precision: Precision  # of products; auto: bf16 on a GPU, float32 (no) on the CPU
     explosion: float = Field(gt=1)  # recent losses / that of the first step, that stops the run
     log_steps: Count  # optimizer steps from one line of progress to the next
     checkpoints: Checkpoints
@@ -86,6 +85,7 @@ class Pretrain(Section):
     validation_fraction: Share  # of the cells
     bootstrap_samples: int = Field(ge=100)  # of the held-out cells, for the interval of the skill
     confidence_level: Share
+    compile: bool  # the layers of the network, on a GPU
     redraw_interval: int = Field(ge=0)  # optimizer steps between new projections; 0: never
     optimizer: Optimizer
     seed: Seed

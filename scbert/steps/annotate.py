@@ -18,6 +18,7 @@ from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.splits import unlabelled_part
 from scbert.cells.store import store_in_memory
 from scbert.cells.tables import read_table
+from scbert.config import DeviceName
 from scbert.evidence.confidence import softmax
 from scbert.evidence.hierarchy import level_calls
 from scbert.evidence.novelty import novelty
@@ -27,6 +28,7 @@ from scbert.steps.tokens import QueryTokens, tokens_for
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.components import Components
+from scbert.training.devices import choose_device
 from scbert.training.predict import Outputs, joined_outputs, outputs
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ def annotate(
     scale: str = "auto",
     library_size_key: str = "",
     cluster_key: str = "",
+    device: DeviceName = "auto",
     name: str = "adata",
 ) -> ad.AnnData:
     """Name the type of each cell.
@@ -62,6 +65,8 @@ def annotate(
         Column of obs with all counts of each cell, if the matrix holds counts of some genes only.
     cluster_key
         Column of obs with clusters: each gets the label of most of its cells as well.
+    device
+        cpu, cuda, mps (Apple), or auto: a CUDA GPU if there is one, else the CPU.
     name
         What to call the data in errors.
 
@@ -81,7 +86,7 @@ def annotate(
     bundle = finetuned(model)
     columns = [key for key in (library_size_key, cluster_key) if key]
     query = query_in_memory(adata, matrix, columns, name)
-    found = call(query, bundle, scale, library_size_key, cluster_key)
+    found = call(query, bundle, scale, library_size_key, cluster_key, device)
     return joined(adata, found, [VOTE])
 
 
@@ -94,6 +99,7 @@ def annotate_file(
     scale: str = "auto",
     library_size_key: str = "",
     cluster_key: str = "",
+    device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Annotate a file and write the result as .h5ad; see `annotate`.
 
@@ -109,17 +115,21 @@ def annotate_file(
     columns = [key for key in (library_size_key, cluster_key) if key]
 
     def make(opened: Query) -> ad.AnnData:
-        return call(opened, bundle, scale, library_size_key, cluster_key)
+        return call(opened, bundle, scale, library_size_key, cluster_key, device)
 
     return write_result(query, out, matrix, columns, make, [VOTE])
 
 
-def annotate_test_cells(counts: Path, split: Path, model: Path, predictions: Path) -> None:
+def annotate_test_cells(
+    counts: Path, split: Path, model: Path, predictions: Path, device: DeviceName
+) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
-    annotate_part("test", counts, split, model, predictions)
+    annotate_part("test", counts, split, model, predictions, device)
 
 
-def annotate_part(part: str, counts: Path, split: Path, model: Path, predictions: Path) -> None:
+def annotate_part(
+    part: str, counts: Path, split: Path, model: Path, predictions: Path, device: DeviceName
+) -> None:
     """Annotate the cells of a part of a dataset, without letting the model see a label."""
     cells = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), part)
     result = annotate(
@@ -127,6 +137,7 @@ def annotate_part(part: str, counts: Path, split: Path, model: Path, predictions
         matrix="X",
         scale=EXPECTED_COUNTS,  # they were checked when they were read
         library_size_key="library_size",
+        device=device,
         name=str(counts),
     )
     write_cells(predictions, result)
@@ -147,12 +158,18 @@ def finetuned(model: str | Path | Bundle) -> Bundle:
 
 
 def call(
-    query: Query, bundle: Bundle, scale: str, library_size_key: str, cluster_key: str
+    query: Query,
+    bundle: Bundle,
+    scale: str,
+    library_size_key: str,
+    cluster_key: str,
+    device: DeviceName,
 ) -> ad.AnnData:
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
+    here = choose_device(device)  # before the reading, which may take long
     tokens = tokens_for(query, bundle, library_size_key, scale)
     assert isinstance(bundle.model, CellTypeModel)
-    found = run(bundle.model, tokens, bundle.components)
+    found = run(bundle.model, tokens, here, bundle.components)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     _write_calls(result, found, bundle)
     for half, logits in found.halves.items():
@@ -164,10 +181,12 @@ def call(
 
 
 def run(
-    model: torch.nn.Module, tokens: QueryTokens, components: Components | None = None
+    model: torch.nn.Module,
+    tokens: QueryTokens,
+    device: torch.device,
+    components: Components | None = None,
 ) -> Outputs:
     """Return what a network, called as CellTypeModel is, says of all cells, in their order."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config = model.to(device), tokens.bundle.config
     sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
     mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], tokens.bundle.used)

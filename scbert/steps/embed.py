@@ -6,11 +6,13 @@ import anndata as ad
 import pandas as pd
 
 from scbert.cells.query import Query, query_in_memory
+from scbert.config import DeviceName
 from scbert.network.mean import MeanOfGenes
 from scbert.steps.annotate import made_by, run
 from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import tokens_for
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.devices import choose_device
 
 HEAD = "cell vector of the fine-tuned head"
 MEAN = "mean over the tokens of a cell of the pretrained encoder's output"
@@ -23,13 +25,14 @@ def embed(
     matrix: str = "auto",
     scale: str = "auto",
     library_size_key: str = "",
+    device: DeviceName = "auto",
     name: str = "adata",
 ) -> ad.AnnData:
     """Give each cell a vector.
 
     Parameters
     ----------
-    adata, matrix, scale, library_size_key, name
+    adata, matrix, scale, library_size_key, device, name
         See `scbert.steps.annotate.annotate`.
     model
         The folder of a model, fine-tuned or only pretrained, or one that `load_bundle` has read.
@@ -47,7 +50,8 @@ def embed(
     """
     columns = [library_size_key] if library_size_key else []
     query = query_in_memory(adata, matrix, columns, name)
-    return joined(adata, _vectors(query, _loaded(model), scale, library_size_key), [])
+    found = _vectors(query, _loaded(model), scale, library_size_key, device)
+    return joined(adata, found, [])
 
 
 def embed_file(
@@ -58,13 +62,14 @@ def embed_file(
     matrix: str = "auto",
     scale: str = "auto",
     library_size_key: str = "",
+    device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Embed the cells of a file and write the result, as `annotate_file` does."""
     bundle = _loaded(model)
     columns = [library_size_key] if library_size_key else []
 
     def make(opened: Query) -> ad.AnnData:
-        return _vectors(opened, bundle, scale, library_size_key)
+        return _vectors(opened, bundle, scale, library_size_key, device)
 
     return write_result(query, out, matrix, columns, make, [])
 
@@ -73,11 +78,14 @@ def _loaded(model: str | Path | Bundle) -> Bundle:
     return model if isinstance(model, Bundle) else load_bundle(Path(model))
 
 
-def _vectors(query: Query, bundle: Bundle, scale: str, library_size_key: str) -> ad.AnnData:
+def _vectors(
+    query: Query, bundle: Bundle, scale: str, library_size_key: str, device: DeviceName
+) -> ad.AnnData:
+    here = choose_device(device)
     tokens = tokens_for(query, bundle, library_size_key, scale)
     finetuned = bundle.labels is not None
     network = bundle.model if finetuned else MeanOfGenes(bundle.model.encoder)
-    vectors = run(network, tokens).vectors
+    vectors = run(network, tokens, here).vectors
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     result.obsm["X_scbert"] = vectors
     result.uns["scbert_embedding"] = made_by(tokens) | {"vector": HEAD if finetuned else MEAN}

@@ -15,7 +15,7 @@ from scbert.cells.counts import read_cells, require_column
 from scbert.cells.query import query_in_memory
 from scbert.cells.store import open_store
 from scbert.cells.tables import read_table
-from scbert.config import Explain
+from scbert.config import DeviceName, Explain
 from scbert.evidence.deletion import falls, halves, plan_removals
 from scbert.evidence.explanations import (
     Ranking,
@@ -32,6 +32,7 @@ from scbert.steps.question import Question, ask
 from scbert.steps.tokens import tokens_for
 from scbert.training.attributions import attention_of_cells, gradients_of_cells, store_without
 from scbert.training.bundle import Bundle
+from scbert.training.devices import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def explain_test_cells(
     gene_sets: Sequence[Path],
     explanation: Path,
     settings: Explain,
+    device: DeviceName,
 ) -> None:
     """Explain the labels that a model gives to the test cells of a dataset.
 
@@ -56,11 +58,13 @@ def explain_test_cells(
         PanglaoDB's list of markers and a table of labels; at most one each.
     explanation
         The folder to write.
+    device
+        See `choose_device`.
     """
     bundle, store = finetuned(model), open_store(tokens)
     part = read_table(split, "cell", "part").set_index("cell").part
     rows = np.flatnonzero((part[store.cell_names()] == "test").to_numpy())
-    question = ask(split.stem, bundle, store, rows, None, settings)
+    question = ask(split.stem, bundle, store, rows, None, settings, choose_device(device))
     known = read_known_genes(bundle, markers, marker_types, gene_sets, settings.max_genes_per_set)
     write_explanation(explanation, explain(question, known, settings))
 
@@ -75,6 +79,7 @@ def explain_file(
     scale: str,
     library_size_key: str,
     settings: Explain,
+    device: DeviceName,
 ) -> dict[str, Any]:
     """Explain the labels of a file's cells: those of a column, or those that the model gives.
 
@@ -88,6 +93,8 @@ def explain_file(
         Column of obs with labels of the model; empty: the labels that the model gives.
     settings
         Its markers, marker_types and gene_sets are paths.
+    device
+        See `choose_device`.
 
     Returns
     -------
@@ -111,7 +118,7 @@ def explain_file(
     cells = query_in_memory(adata, matrix, columns, str(query))
     store = tokens_for(cells, bundle, library_size_key, scale).store()
     rows = np.arange(len(store))
-    question = ask(query.stem, bundle, store, rows, given, settings)
+    question = ask(query.stem, bundle, store, rows, given, settings, choose_device(device))
     known = read_known_genes(
         bundle,
         [Path(file) for file in [settings.markers] if file],

@@ -12,7 +12,7 @@ import torch
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
-from scbert.config import FinetuneSettings
+from scbert.config import DeviceName, FinetuneSettings
 from scbert.evidence.epochs import merit
 from scbert.evidence.held_out_types import Positions
 from scbert.files import sha256_of
@@ -27,9 +27,10 @@ from scbert.training.bundle import COMPONENTS, LINEAR, SEEN, Bundle, load_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, macro_f1
 from scbert.training.components import fit_components
+from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
-from scbert.training.loop import fit, make_accelerator
+from scbert.training.loop import fit
 from scbert.training.new_models import new_head, seeded
 from scbert.training.seen_cells import fingerprints
 from scbert.training.task import UNIMPORTANT, Task
@@ -45,6 +46,7 @@ def finetune(
     model: Path,
     checkpoint: Path,
     settings: FinetuneSettings,
+    device: DeviceName,
 ) -> None:
     """Train on the training cells, choose the epoch and calibrate on the validation cells.
 
@@ -54,6 +56,8 @@ def finetune(
     ----------
     ontology
         At most one table of cell types, see `describe_types`.
+    device
+        See `choose_device`; a run may continue on another one.
 
     Raises
     ------
@@ -61,13 +65,14 @@ def finetune(
         If tokens and encoder have different vocabularies, the split does not fit the tokens, or the
         checkpoint belongs to another run.
     """
+    optimizer = settings.finetune.optimizer
+    accelerator = make_accelerator(choose_device(device), optimizer.precision)
     bundle, store = load_bundle(pretrained), open_store(tokens)
     require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
     labelled = LabelledRows(split, store.cell_names())
     labels = describe_types(labelled.types, ontology)
     used, linear = _linear(store, labelled, bundle.config["n_bins"], settings)
     classifier = _new_classifier(bundle, linear, settings)
-    accelerator = make_accelerator(settings.finetune.optimizer)
     learning = Classification(
         classifier,
         _batches(store, bundle, used, settings),
@@ -76,7 +81,7 @@ def finetune(
         accelerator.device,
     )
     task = _task(learning, store, pretrained, bundle, settings)
-    history = fit(task, settings.finetune.optimizer, settings.seed, accelerator, checkpoint)
+    history = fit(task, optimizer, settings.seed, accelerator, checkpoint)
     merge(classifier)
     components = fit_components(store, labelled.rows("train"), used, settings.seed)
     train, validation = (learning.outputs(part, components) for part in ("train", "validation"))

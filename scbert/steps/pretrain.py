@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from scbert.cells.genes import read_vocabulary, vocabulary_sha256
 from scbert.cells.store import TokenStore, open_store
-from scbert.config import Pretrain, PretrainSettings
+from scbert.config import DeviceName, Pretrain, PretrainSettings
 from scbert.files import sha256_of
 from scbert.network.diagnostics import diagnose_attention
 from scbert.network.masking import NOT_A_TARGET
@@ -24,9 +24,10 @@ from scbert.steps.gene2vec import read_vectors
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
+from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.held_out import HeldOut, make_masked
 from scbert.training.hold_out import hold_out
-from scbert.training.loop import fit, make_accelerator
+from scbert.training.loop import fit
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import gene_table, new_pretraining_model
 from scbert.training.task import UNIMPORTANT, Task
@@ -43,6 +44,7 @@ def pretrain(
     pretrained: Path,
     checkpoint: Path,
     settings: PretrainSettings,
+    device: DeviceName,
 ) -> None:
     """Train the encoder to predict hidden bins, and write it as a bundle.
 
@@ -50,6 +52,8 @@ def pretrain(
     ----------
     checkpoint
         Folder where a run that was stopped left its state, and continues from.
+    device
+        See `choose_device`; a run may continue on another one.
 
     Raises
     ------
@@ -57,13 +61,14 @@ def pretrain(
         If store, vocabulary and gene vectors do not belong together, the checkpoint belongs to
         another run, or there are too few cells.
     """
+    accelerator = make_accelerator(choose_device(device), settings.pretrain.optimizer.precision)
     store, genes = open_store(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
     vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
     n_bins, options = settings.binning.n_bins, settings.pretrain
     model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
-    accelerator = make_accelerator(options.optimizer)
-    compiled = options.optimizer.compile and accelerator.device.type == "cuda"
+    packed = settings.network.attention == "exact"  # FAVOR+ is a function of its own
+    compiled = options.compile and packed and accelerator.device.type == "cuda"
     if compiled:
         compile_layers(model.encoder.performer)
     cells = _batches(store, settings, compiled)
@@ -85,7 +90,9 @@ def pretrain(
         identity={
             "tokens": store.meta,
             "gene2vec": sha256_of(gene2vec / "vectors.npy"),
-            **settings.model_dump(mode="json", exclude={"pretrain": UNIMPORTANT}),
+            **settings.model_dump(
+                mode="json", exclude={"pretrain": {"compile": True, **UNIMPORTANT}}
+            ),
         },
     )
     history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)

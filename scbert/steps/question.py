@@ -61,6 +61,7 @@ def ask(
     rows: np.ndarray,
     given: np.ndarray | None,
     settings: Explain,
+    device: torch.device,
 ) -> Question:
     """Draw cells of each type, by the labels that are given or else by the model's.
 
@@ -78,7 +79,6 @@ def ask(
     assert isinstance(bundle.model, CellTypeModel)
     store, rows = _used_only(bundle, store, rows), np.arange(len(rows))
     names = [label["name"] for label in bundle.labels]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = bundle.model.to(device).eval()
     source = "labels of the model" if given is None else "labels of the file"
     question = Question(name, source, bundle, network, store, rows, rows, device)

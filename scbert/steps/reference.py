@@ -20,6 +20,7 @@ from scbert.config import (
     CompareSettings,
     Config,
     Dataset,
+    DeviceName,
     FinetuneSettings,
     ReadSettings,
     default_config_file,
@@ -55,6 +56,7 @@ def finetune_reference(
     library_size_key: str = "",
     test: bool = True,
     add_genes: bool = False,
+    device: DeviceName | None = None,
 ) -> dict[str, Any]:
     """Train a model that names the cell types of a labelled file, and score it on held-out cells.
 
@@ -83,6 +85,8 @@ def finetune_reference(
         scores; `scbert.evaluate` judges it by other cells.
     add_genes
         Add the genes that only the reference has to the encoder, see `extend_vocabulary`.
+    device
+        See `annotate`; otherwise the configuration's. An unfinished run may go on on another one.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def finetune_reference(
     reference, out, encoder = Path(reference), Path(out), load_bundle(Path(pretrained))
     if out.exists():
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
-    chosen = settings_of(encoder, config, seed)
+    chosen = settings_of(encoder, config, seed, device)
     dataset = dataset_of(reference, label_key, batch_key, matrix, scale, library_size_key)
     seed = chosen.finetune.seeds[0]
     with only_one(out):
@@ -108,7 +112,7 @@ def finetune_reference(
             "reference": sha256_of(reference) if reference.exists() else "",  # read_counts says it
             "pretrained": encoder.sha256,
             "dataset": dataset.model_dump(),
-            "config": chosen.model_dump(mode="json"),
+            "config": chosen.model_dump(mode="json", exclude={"device"}),
             "test part": test,
             "new genes": add_genes,
         }
@@ -185,8 +189,13 @@ def dataset_of(
     )
 
 
-def settings_of(encoder: Bundle, file: str | Path | None, seed: int | None) -> Config:
-    """Return the embedded configuration, changed by a YAML file, the seed and the encoder's own.
+def settings_of(
+    encoder: Bundle,
+    file: str | Path | None,
+    seed: int | None,
+    device: DeviceName | None = None,
+) -> Config:
+    """Return the embedded configuration, changed by a YAML file, what is given and the encoder.
 
     Raises
     ------
@@ -199,6 +208,8 @@ def settings_of(encoder: Bundle, file: str | Path | None, seed: int | None) -> C
     fixed: dict[str, Any] = {"binning": {"n_bins": encoder.config["n_bins"]}}
     if seed is not None:
         fixed["finetune"] = {"seeds": [seed]}
+    if device is not None:
+        fixed["device"] = device
     return load_config(_updated(values, fixed))
 
 
@@ -286,12 +297,15 @@ def _train(work: Work, pretrained: Path, config: Config) -> None:
     given = settings_for(FinetuneSettings, config, seed=work.seed)
     settings = FinetuneSettings.model_validate_json(given)
     checkpoint = work.folder / "checkpoint"
-    finetune(work.tokens, work.split, pretrained, [], work.model, checkpoint, settings)
+    finetune(
+        work.tokens, work.split, pretrained, [], work.model, checkpoint, settings, config.device
+    )
 
 
 def _judge(work: Work, config: Config) -> dict[str, Any]:
     """Score the model and the baselines on the test cells, and write the card."""
-    annotate_test_cells(work.data / "counts.h5ad", work.split, work.model, work.predictions)
+    counts = work.data / "counts.h5ad"
+    annotate_test_cells(counts, work.split, work.model, work.predictions, config.device)
     evaluation = work.folder / "evaluation.json"
     write_json(evaluation, evaluate_scores([work.predictions], work.split, config.evaluate))
     settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
@@ -309,7 +323,8 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
 def _judge_without_test(work: Work, config: Config) -> dict[str, Any]:
     """Score the model and the baselines on the cells that chose them, and say so in the card."""
     counts, expression = work.data / "counts.h5ad", work.data / f"{work.dataset}.h5ad"
-    annotate_part("validation", counts, work.split, work.model, work.predictions)
+    files = (counts, work.split, work.model, work.predictions)
+    annotate_part("validation", *files, config.device)
     settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
     compare_on_validation(expression, work.split, work.predictions, work.comparison, settings)
     quality, card = work.data / "quality.json", work.model / "README.md"

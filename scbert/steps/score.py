@@ -19,7 +19,7 @@ from scbert.cells.counts import write_cells
 from scbert.cells.samples import read_sample
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore, store_in_memory
-from scbert.config import Config, Dataset, Evaluate, Normalization
+from scbert.config import Config, Dataset, DeviceName, Evaluate, Normalization
 from scbert.evidence import metrics
 from scbert.evidence.baselines import TITLES as BASELINE_TITLES
 from scbert.files import sha256_of, write_json
@@ -52,6 +52,7 @@ def evaluate_model(
     matrix: str = "auto",
     scale: str = "auto",
     library_size_key: str = "",
+    device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Name the cells of a labelled file without its labels, and score the names.
 
@@ -70,7 +71,7 @@ def evaluate_model(
         each apart. Cells without a type or without counts are left out.
     out
         Folder for evaluation.json; None: nothing is written.
-    matrix, scale, library_size_key
+    matrix, scale, library_size_key, device
         As for `annotate`.
 
     Returns
@@ -90,7 +91,7 @@ def evaluate_model(
     store = tokens_of(cells, folder, bundle)
     rows = unseen_cells(store, bundle)
     left_out["of the training"] = len(store) - len(rows)
-    named = predict_types(cells[rows].copy(), bundle, store, rows)
+    named = predict_types(cells[rows].copy(), bundle, store, rows, device)
     content = {
         "version": __version__,
         "model": folder.name,
@@ -154,7 +155,11 @@ def unseen_cells(store: TokenStore, bundle: Bundle) -> np.ndarray:
 
 
 def predict_types(
-    cells: ad.AnnData, bundle: Bundle, store: TokenStore, rows: np.ndarray
+    cells: ad.AnnData,
+    bundle: Bundle,
+    store: TokenStore,
+    rows: np.ndarray,
+    device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Return annotated cells with their true cell_type and batch, and each method's names.
 
@@ -168,6 +173,7 @@ def predict_types(
         matrix="X",
         scale=EXPECTED_COUNTS,  # they were checked when they were read
         library_size_key="library_size",
+        device=device,
         name="the test cells",
     )
     for column in ("cell_type", "batch"):

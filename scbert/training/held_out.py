@@ -73,10 +73,16 @@ class HeldOut:
         found = np.zeros((len(self.rows), 5))
         rank, n_processes = _rank()
         mine = range(len(self.plan))[rank::n_processes]
-        with Prefetched(self.masked, mine) as batches:
-            for number, masked in zip(mine, batches, strict=True):
+
+        def make(number: int) -> tuple[Masked, MiniBatch]:
+            masked = self.masked(number)
+            batch = masked.batch
+            return masked, batch.narrow() if device.type == "cuda" else batch
+
+        with Prefetched(make, mine) as batches:
+            for number, (masked, batch) in zip(mine, batches, strict=True):
                 span = slice(self.starts[number], self.starts[number + 1])
-                found[span] = _score_batch(model, masked, device)
+                found[span] = _score_batch(model, masked, batch.to(device))
                 if stop.received:
                     break  # the loop asks the other processes and throws the numbers away
         return sum_over_processes(found)
@@ -149,10 +155,11 @@ def make_masked(
     return replace(batch, tokens_BG=hidden_BG, targets=targets_BG)
 
 
-def _score_batch(model: nn.Module, masked: Masked, device: torch.device) -> np.ndarray:
-    """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept."""
-    batch = masked.batch.narrow() if device.type == "cuda" else masked.batch
-    here = batch.to(device)
+def _score_batch(model: nn.Module, masked: Masked, here: MiniBatch) -> np.ndarray:
+    """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept.
+
+    `here` is the batch on the device of the model.
+    """
     assert here.targets is not None
     logits_BGT = model(here.genes_BG, here.tokens_BG, here.cells)
     loss_BG = functional.cross_entropy(
@@ -168,7 +175,7 @@ def _score_batch(model: nn.Module, masked: Masked, device: torch.device) -> np.n
         cell_N = masked.cell_BG[some_BG].numpy()
         for value_BG in (loss_BG, hit_BG, torch.ones_like(hit_BG)):
             weights = value_BG[some_BG].double().numpy()
-            columns.append(np.bincount(cell_N, weights, minlength=len(batch.rows)))
+            columns.append(np.bincount(cell_N, weights, minlength=len(here.rows)))
     return np.stack([columns[0], columns[1], columns[3], columns[4], columns[5]], axis=1)
 
 

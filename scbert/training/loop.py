@@ -1,13 +1,12 @@
 """The training loop: epochs, checkpoints, history.
 
-Plain torch, with accelerate for device, precision and processes. Everything random follows from the
+Plain torch, with accelerate for precision and processes. Everything random follows from the
 seed, the number of the epoch and the number of the batch in it. So a run that was stopped after any
 optimizer step continues there and ends with the same bits, and several processes do what one does,
 but for the order of sums.
 """
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -36,16 +35,6 @@ from scbert.training.task import Task
 log = logging.getLogger(__name__)
 
 EXIT_STOPPED = 143  # 128 + SIGTERM, as shells say it
-
-
-def make_accelerator(settings: Optimizer) -> Accelerator:
-    """Choose the device, a GPU where there is one, and join the other processes if there are any.
-
-    Started by `torchrun` or `accelerate launch` there are; they talk by nccl or, on CPUs, by gloo.
-    """
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    on_cpus = several and not torch.cuda.is_available()  # it would not join them by itself
-    return Accelerator(mixed_precision=settings.precision, cpu=on_cpus)
 
 
 def fit(

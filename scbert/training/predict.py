@@ -12,6 +12,7 @@ from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
 from scbert.training.components import Components
+from scbert.training.devices import autocast
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
 
@@ -47,8 +48,7 @@ def outputs(
         batch = cells.make(some)
         return batch.narrow() if device.type == "cuda" else batch
 
-    halved = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-    with halved, Prefetched(make, cells.plan(rows, None)) as batches:
+    with autocast(device, "auto"), Prefetched(make, cells.plan(rows, None)) as batches:
         for batch in batches:
             parts.append(_of_batch(model, batch.to(device)))
             order.append(batch.rows)
