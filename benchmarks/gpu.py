@@ -30,12 +30,14 @@ STAGES: dict[str, tuple[str, int, int]] = {
     "A": ("gpu_ceilings", 20, 10),
     "B": ("gpu_correct", 60, 40),
     "C": ("gpu_attention", 50, 25),
-    "D": ("gpu_network", 75, 45),
+    "D": ("gpu_network", 75, 60),
     "E": ("gpu_pretrain", 150, 25),
     "F": ("gpu_finetune", 45, 30),
     "E2": ("gpu_pretrain", 35, 20),
     "E3": ("gpu_pretrain", 35, 20),
 }
+AGAIN, LEAST = 3, 8.0  # times that a stage that died is started again, if so many seconds are left
+BROKEN = 3  # exit status, see gpu_stage
 GRACE = 6.0  # seconds from asking a stage to end to ending it
 AFTER = 4.0  # seconds for the last page
 ENVIRONMENT = {
@@ -76,20 +78,20 @@ def arguments() -> argparse.Namespace:
 
 def run_one(options: argparse.Namespace) -> None:
     """Import a stage, wait for the word and its limit on standard input, and run it."""
-    warnings.simplefilter("default")
     stage = importlib.import_module(STAGES[options.stage][0])
-    said = sys.stdin.readline()
-    if not said:
-        return
     from gpu_stage import Job, Record  # noqa: PLC0415  the parent needs no torch
-    from torch import device  # noqa: PLC0415
+    from torch import device, zeros  # noqa: PLC0415
 
     from scbert.logs import end_when_told, start_logging  # noqa: PLC0415
 
+    zeros(1, device=options.device)  # a GPU takes seconds to get ready
+    warnings.simplefilter("default")
     start_logging()
     end_when_told()
     gc.freeze()  # what was imported is not looked through after each measurement
-
+    said = sys.stdin.readline()
+    if not said:
+        return
     place = (options.data, options.work, options.out)
     job = Job(options.stage, device(options.device), options.small, *place)
     stage.run(Record(options.work / f"{options.stage}.json", float(said)), job)
@@ -114,7 +116,7 @@ class Run:
                 process, later = started, chosen[number + 1 :]
                 if later:
                     started = self.start(later[0], log)
-                self.follow(name, process, self.limit(chosen[number:]))
+                self.follow(name, process, self.limit(chosen[number:]), log)
         self.write()
 
     def make_toy(self) -> None:
@@ -146,29 +148,37 @@ class Run:
             start_new_session=True,
         )
 
-    def follow(self, name: str, process: subprocess.Popen[str], limit: float) -> None:
-        """Give a stage its time, keep what it measures, and end it at its limit."""
+    def follow(self, name: str, process: subprocess.Popen[str], limit: float, log: IO[str]) -> None:
+        """Give a stage its time, and keep what it measures; one that dies is started again."""
         stage: dict[str, Any] = {"status": "running", "limit_s": limit, "measurements": {}}
         self.results["stages"][name] = stage
-        began = time.monotonic()
+        ends = time.monotonic() + limit
+        for attempt in range(1 + AGAIN):
+            if attempt:
+                process = self.start(name, log)
+            stage["status"] = self.watch(name, process, ends)
+            died = process.returncode < 0 or process.returncode == BROKEN
+            if stage["status"] == "timed out" or not died or ends - time.monotonic() < LEAST:
+                break
+        stage["took_s"] = limit - (ends - time.monotonic())
+        self.collect(name)
+        print(f"{name}: {stage['status']}, {stage['took_s']:.1f} of {limit:.1f} s", flush=True)
+
+    def watch(self, name: str, process: subprocess.Popen[str], ends: float) -> str:
+        """Let a stage begin, and return how it ended."""
         assert process.stdin is not None
         try:
-            process.stdin.write(f"{limit}\n")
+            process.stdin.write(f"{ends - time.monotonic()}\n")
             process.stdin.close()
         except BrokenPipeError:
             pass  # it died while it was imported; its exit status says so
-        while process.poll() is None and time.monotonic() - began < limit:
+        while process.poll() is None and time.monotonic() < ends:
             self.collect(name)
             time.sleep(0.25)
         if process.poll() is None:
-            stage["status"] = "timed out"
             end(process)
-        else:
-            code = process.returncode
-            stage["status"] = "done" if code == 0 else f"crashed (exit status {code})"
-        stage["took_s"] = time.monotonic() - began
-        self.collect(name)
-        print(f"{name}: {stage['status']}, {stage['took_s']:.1f} of {limit:.1f} s", flush=True)
+            return "timed out"
+        return "done" if process.returncode == 0 else f"crashed (exit status {process.returncode})"
 
     def collect(self, name: str) -> None:
         """Read what a stage has measured, and write all if it is more than before."""

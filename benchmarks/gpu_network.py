@@ -5,7 +5,7 @@ times the sum of squared lengths; a training step counts three times that, and t
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
@@ -26,35 +26,40 @@ from gpu_model import (
 from gpu_stage import Job, Record
 from paper_size import ALL_GENES
 from performer_pytorch import PerformerLM
-from torch import nn
 from torch.nn import functional
 
 from scbert.cells.store import TokenStore, open_store
 from scbert.config import Network
-from scbert.training.mini_batch import MiniBatch
 
 TOKENS, SMALL_TOKENS = 65_536, 1_024
 N_BATCHES = 3
 PEAK_TFLOP = 989.4  # dense bf16 of an H100 SXM, NVIDIA's data sheet
+COMPILED = "exact, packed, compiled"
+EAGER = ("exact, packed", "FAVOR+")
 VARIANTS = {
     "exact, packed": {"attention": "exact"},
-    "exact, packed, compiled": {"attention": "exact"},
     "FAVOR+": {"attention": "performer"},
+    COMPILED: {"attention": "exact"},
 }
-Batches = list[MiniBatch]
 
 
 def run(record: Record, job: Job) -> None:
-    """Measure each network; training first."""
+    """Measure each network; what is compiled comes last, for that may take long."""
     store = real_cells(job)
-    for name in VARIANTS:
-        record.measure(f"{name}, training", measure, name, "training", store, job)
-        record.measure(f"{name}, forward", measure, name, "forward", store, job)
+    for name in EAGER:
+        measure_all(name, store, record, job)
     for cells in (1,) if job.small else (2, 1):
         record.measure(f"performer-pytorch bf16, {cells} cell(s), training", peer, cells, True, job)
         record.measure(f"performer-pytorch bf16, {cells} cell(s), forward", peer, cells, False, job)
-    for name in VARIANTS:
-        record.measure(f"{name}, profile of a step", profile_step, name, store, job)
+    measure_all(COMPILED, store, record, job)
+
+
+def measure_all(name: str, store: TokenStore, record: Record, job: Job) -> None:
+    """Measure a network in training and inference, and look at its kernels."""
+    ready = Ready(name, store, job)
+    record.measure(f"{name}, training", measure, ready, "training", job)
+    record.measure(f"{name}, profile of a step", profile_step, ready, job)
+    record.measure(f"{name}, forward", measure, ready, "forward", job)
 
 
 def real_cells(job: Job) -> TokenStore:
@@ -66,54 +71,53 @@ def real_cells(job: Job) -> TokenStore:
     return store_of(np.clip(drawn, 200, 5_000).astype(int).tolist(), ALL_GENES - 1)
 
 
-def setup(name: str, store: TokenStore, job: Job) -> tuple[nn.Module, Stepper, list[np.ndarray]]:
-    """Return a network on the device, what trains it, and the cells of full batches."""
-    torch.set_float32_matmul_precision("high")
-    compiled = "compiled" in name
-    model = new_model(network(job.small, **VARIANTS[name]), store.measured.shape[1]).to(job.device)
-    if compiled:
-        compile_network(model, job.device)
-    cells = batches_of(store, SMALL_TOKENS if job.small else TOKENS, "packed" in name, compiled)
-    plan = cells.plan(np.arange(len(store)), np.random.default_rng(0))
-    lengths = cells.lengths()
-    full = sorted(plan, key=lambda rows: -int(lengths[rows].sum()))[:N_BATCHES]
-    return model, Stepper(model, cells, accelerator_on(job.device)), full
+class Ready:
+    """A network on the device, what trains it, and the cells of full batches."""
+
+    def __init__(self, name: str, store: TokenStore, job: Job) -> None:
+        torch.set_float32_matmul_precision("high")
+        self.settings, compiled = network(job.small, **VARIANTS[name]), name == COMPILED
+        self.model = new_model(self.settings, store.measured.shape[1]).to(job.device)
+        if compiled:
+            compile_network(self.model, job.device)
+        tokens = SMALL_TOKENS if job.small else TOKENS
+        cells = batches_of(store, tokens, "packed" in name, compiled)
+        plan = cells.plan(np.arange(len(store)), np.random.default_rng(0))
+        lengths = cells.lengths()
+        self.plan = sorted(plan, key=lambda rows: -int(lengths[rows].sum()))[:N_BATCHES]
+        self.lengths = [lengths[rows].astype(float) for rows in self.plan]
+        self.stepper = Stepper(self.model, cells, accelerator_on(job.device))
+
+    def training(self) -> Callable[[], None]:
+        """Return a training step on the next of the batches."""
+        self.model.train()
+        turn = cycle([self.stepper.make(rows) for rows in self.plan])
+        return lambda: self.stepper.step(next(turn))
+
+    def forward(self, device: torch.device) -> Callable[[], None]:
+        """Return inference on the next of the batches, which are on the device."""
+        self.model.eval()
+        made = [self.stepper.descent.task.make(rows, torch.Generator()) for rows in self.plan]
+        turn = cycle([on(batch, device) for batch in made])
+
+        def work() -> None:
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+                logits(self.model, next(turn))
+
+        return work
 
 
-def work_of(
-    mode: str, model: nn.Module, stepper: Stepper, batches: Batches, job: Job
-) -> Callable[[], None]:
-    """Return a step of training, or of inference on batches that are on the device."""
-    if mode == "training":
-        turn: Iterator[MiniBatch] = cycle(batches)
-        return lambda: stepper.step(next(turn))
-    model.eval()
-    there = cycle([on(batch, job.device) for batch in batches])
-
-    def forward() -> None:
-        with torch.no_grad(), torch.autocast(job.device.type, torch.bfloat16):
-            logits(model, next(there))
-
-    return forward
-
-
-def measure(name: str, mode: str, store: TokenStore, job: Job) -> dict[str, Any]:
+def measure(ready: Ready, mode: str, job: Job) -> dict[str, Any]:
     """Time a step; the first apart, in which a compiled network is compiled."""
-    model, stepper, plan = setup(name, store, job)
     started = time.perf_counter()
-    batches = [stepper.make(rows) for rows in plan]
-    make_ms = 1e3 * (time.perf_counter() - started) / len(plan)
-    if mode == "forward":  # those are narrow already
-        batches = [stepper.descent.task.make(rows, torch.Generator()) for rows in plan]
-    work = work_of(mode, model, stepper, batches, job)
+    work = ready.training() if mode == "training" else ready.forward(job.device)
+    make_ms = 1e3 * (time.perf_counter() - started) / len(ready.plan)
     first_ms, _ = once(work, job.device)
-    times = timed(work, job.device, warm_up=2 * len(batches))
-    lengths = [store.lengths()[rows].astype(float) for rows in plan]
-    cells = float(np.mean([len(some) for some in lengths]))
-    tokens = float(np.mean([some.sum() for some in lengths]))
-    squares = float(np.mean([(some**2).sum() for some in lengths]))
-    settings = network(job.small, **VARIANTS[name])
-    flop = flop_of(settings, tokens, squares) * (3 if mode == "training" else 1)
+    times = timed(work, job.device, warm_up=2 * len(ready.plan))
+    cells = float(np.mean([len(some) for some in ready.lengths]))
+    tokens = float(np.mean([some.sum() for some in ready.lengths]))
+    squares = float(np.mean([(some**2).sum() for some in ready.lengths]))
+    flop = flop_of(ready.settings, tokens, squares) * (3 if mode == "training" else 1)
     return {
         "cells": cells,
         "tokens": tokens,
@@ -124,6 +128,14 @@ def measure(name: str, mode: str, store: TokenStore, job: Job) -> dict[str, Any]
         "first_s": first_ms / 1e3,
         **shares(flop, times["ms"], job),
     }
+
+
+def profile_step(ready: Ready, job: Job) -> dict[str, Any]:
+    """Return the kernels of a training step."""
+    work = ready.training()
+    for _ in range(2 * len(ready.plan)):
+        work()
+    return profiled(work, job.device)
 
 
 def flop_of(settings: Network, tokens: float, squares: float) -> float:
@@ -174,13 +186,3 @@ def peer(cells: int, training: bool, job: Job) -> dict[str, Any]:
     flop = flop_of(settings, cells * n_genes, 0) * (3 if training else 1)
     rate = {"cells_per_s": 1e3 * cells / times["ms"], "tokens": cells * n_genes}
     return {"cells": cells, **rate, **times, **shares(flop, times["ms"], job)}
-
-
-def profile_step(name: str, store: TokenStore, job: Job) -> dict[str, Any]:
-    """Return the kernels of a training step."""
-    model, stepper, plan = setup(name, store, job)
-    batches = [stepper.make(rows) for rows in plan]
-    work = work_of("training", model, stepper, batches, job)
-    for _ in range(2 * len(batches)):
-        work()
-    return profiled(work, job.device)

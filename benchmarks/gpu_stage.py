@@ -24,6 +24,9 @@ NO_KERNEL = (
 )
 
 
+BROKEN = 3  # exit status of a stage whose device answers no more; it is started again
+
+
 class Unsupported(Exception):
     """The device cannot do what was to be measured."""
 
@@ -51,11 +54,18 @@ class Job:
 
 
 class Record:
-    """The measurements of a stage by name, in a file that is complete at any time."""
+    """The measurements of a stage by name, in a file that is complete at any time.
+
+    A stage that died goes on behind the measurement that killed it.
+    """
 
     def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.ends = path, time.monotonic() + seconds
         self.found: dict[str, dict[str, Any]] = {}
+        self.before = set()
+        if path.is_file():
+            self.found = json.loads(path.read_text())
+            self.before = set(self.found)
 
     def left(self) -> float:
         """Return the seconds that are left to the stage."""
@@ -68,14 +78,20 @@ class Record:
 
     def measure(self, name: str, work: Callable[..., dict[str, Any]], *given: Any) -> None:
         """Take a measurement; what goes wrong is written in its place, and the stage goes on."""
+        if name in self.before:
+            return
         if self.left() <= 0:
             self.put(name, {"status": "no time left"})
             return
+        self.put(name, {"status": "unfinished"})
         started = time.monotonic()
         try:
             found = {"status": "ok", **work(*given)}
         except Exception as error:  # noqa: BLE001  the next measurement must have its turn
             found = failure(error)
+            if "CUDA error" in str(error):  # and every later call of this process would fail
+                self.put(name, found)
+                raise SystemExit(BROKEN) from None
         free_memory()
         found["seconds"] = round(time.monotonic() - started, 2)
         self.put(name, found)

@@ -19,7 +19,7 @@ def results(tmp_path_factory):
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--device", "cpu", "--small"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [*command, "--deadline", "170", "--out", str(out)], check=True, env=environment, cwd=out
+        [*command, "--deadline", "600", "--out", str(out)], check=True, env=environment, cwd=out
     )
     return json.loads((out / "results.json").read_text())
 
