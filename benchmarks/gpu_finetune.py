@@ -91,10 +91,10 @@ def fine_tune(job: Job) -> dict[str, Any]:
     given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
     settings = FinetuneSettings.model_validate_json(given)
     tokens, model = folder / "tokens" / NAME, job.work / "F_model"
-    finetune(tokens, split, pretrained, [], model, folder / "checkpoint", settings)
+    finetune(tokens, split, pretrained, [], model, folder / "checkpoint", settings, job.name)
     parts.end("finetune")
     predictions = folder / f"seed{settings.seed}.h5ad"
-    annotate_test_cells(counts, split, model, predictions)
+    annotate_test_cells(counts, split, model, predictions, job.name)
     scores = evaluate_scores([predictions], split, config.evaluate)
     parts.end("evaluate")
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
@@ -117,7 +117,8 @@ def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
 def annotate_whole(job: Job) -> dict[str, Any]:
     """Annotate a file, as the command line does."""
     started = time.perf_counter()
-    found = annotate_file(job.data / "query.h5ad", job.work / "F_model", job.work / "query.h5ad")
+    query, called = job.data / "query.h5ad", job.work / "query.h5ad"
+    found = annotate_file(query, job.work / "F_model", called, device=job.name)
     seconds = time.perf_counter() - started
     return {"cells": found.n_obs, "annotate_s": seconds, "cells_per_s": found.n_obs / seconds}
 

@@ -95,7 +95,8 @@ def measure(size: str, variant: str, record: Record, job: Job) -> dict[str, Any]
     started, stopped = time.monotonic(), False
     with following(checkpoint / "history.jsonl", record, cells), stop_in_time(record):
         try:
-            pretrain(given.tokens, given.vocabulary, given.gene2vec, folder, checkpoint, settings)
+            paths = (given.tokens, given.vocabulary, given.gene2vec, folder, checkpoint)
+            pretrain(*paths, settings, job.name)
         except SystemExit:
             stopped = True
     seconds = time.monotonic() - started
