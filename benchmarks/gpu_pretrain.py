@@ -56,11 +56,10 @@ def settings_of(size: str, epochs: int, job: Job, compiled: bool = False) -> Pre
         "epochs": epochs,
         "learning_rate": 5e-4,
         "precision": "bf16",
-        "compile": compiled,
         "tokens_per_batch": 2_048 if job.small else 65_536,
         "log_steps": 20,
     }
-    pretraining = {"optimizer": optimizer, "redraw_interval": 0}
+    pretraining = {"optimizer": optimizer, "compile": compiled, "redraw_interval": 0}
     changes: dict[str, Any] = {
         "network": {"attention": "exact", "qk_rms": None, **shape},
         "gene2vec": {"dim": shape["dim"]} if shape else {},
