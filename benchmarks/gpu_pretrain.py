@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_data import WIDTH, corpus
-from gpu_model import (
+from gpu_model import CONFIG, TINY, config_of, device_name, pretrain_settings, write_bundle
     CONFIG,
     TINY,
     config_of,
