@@ -123,7 +123,7 @@ class Run:
         """Write toy cells where carried ones would lie."""
         from gpu_data import write_toy  # noqa: PLC0415  only where nothing was carried
 
-        write_toy(self.data, (16,) if self.options.small else (128, 200))
+        write_toy(self.data)
 
     def limit(self, names: list[str]) -> float:
         """Return the seconds of the first of these stages: its share of what is left."""

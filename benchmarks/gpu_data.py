@@ -1,7 +1,8 @@
 """Where the carried cells lie, and toy cells that stand in for them where nothing was carried.
 
-DATA/VARIANT/tokens, vocabulary.tsv and gene2vecWIDTH for each variant of the corpus (`without`:
-without the study of the query; `all`), DATA/reference.h5ad (labelled) and DATA/query.h5ad.
+What benchmarks/gpu_carry.py unpacks: tokens, vocabulary.tsv and gene2vec for each variant of the
+corpus (`without`: without the study of the query; `all`), gene vectors of the paper's width for one
+of them, and labelled cells.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ N_BINS = 5
 TOY_GENES, TOY_CELLS, TOY_STUDIES = 400, 60, 4
 TOY_TYPES, TOY_LABELLED = ("B cell", "NK cell", "T cell"), 90
 LABEL = "cell_type"
+REFERENCE, QUERY = "pbmc3k.h5ad", "pbmc8k_2000.h5ad"
+WIDTH, PAPER_WIDTH = 128, 200
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Corpus:
 def corpus(data: Path, variant: str, width: int) -> Corpus:
     """Return where a variant's tokens, genes, and gene vectors of a width are."""
     folder = data / variant
-    return Corpus(folder / "tokens", folder / "vocabulary.tsv", folder / f"gene2vec{width}")
+    gene2vec = folder / (f"gene2vec{width}" if width == PAPER_WIDTH else "gene2vec")
+    return Corpus(folder / "tokens", folder / "vocabulary.tsv", gene2vec)
 
 
 def store_of(lengths: list[int], n_genes: int, seed: int = 0) -> TokenStore:
@@ -60,7 +64,7 @@ def sample_of(name: str, lengths: list[int], n_genes: int, seed: int) -> Sample:
     return Sample(name, cells, matrix, np.arange(n_genes), 0)
 
 
-def write_toy(data: Path, widths: tuple[int, ...]) -> None:
+def write_toy(data: Path) -> None:
     """Write toy cells as the carried ones lie."""
     symbols = [f"GENE{number:03d}" for number in range(TOY_GENES)]
     for variant in VARIANTS:
@@ -74,14 +78,13 @@ def write_toy(data: Path, widths: tuple[int, ...]) -> None:
             [_study(number) for number in range(TOY_STUDIES)],
             {"n_bins": N_BINS, "vocabulary_size": TOY_GENES, "vocabulary_sha256": sha256},
         )
-        for width in set(widths):
-            place = folder / f"gene2vec{width}"
-            place.mkdir()
-            vectors = np.random.default_rng(0).normal(size=(TOY_GENES, width))
-            np.save(place / "vectors.npy", vectors.astype(np.float32))
-            write_json(place / "meta.json", {"vocabulary_sha256": sha256})
-    _labelled(symbols, seed=0).write_h5ad(data / "reference.h5ad")
-    _labelled(symbols, seed=1).write_h5ad(data / "query.h5ad")
+        for place, columns in (("gene2vec", WIDTH), (f"gene2vec{PAPER_WIDTH}", PAPER_WIDTH)):
+            (folder / place).mkdir()
+            vectors = np.random.default_rng(0).normal(size=(TOY_GENES, columns))
+            np.save(folder / place / "vectors.npy", vectors.astype(np.float32))
+            write_json(folder / place / "meta.json", {"vocabulary_sha256": sha256})
+    _labelled(symbols, seed=0).write_h5ad(data / REFERENCE)
+    _labelled(symbols, seed=1).write_h5ad(data / QUERY)
 
 
 def _study(number: int) -> Source:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_data import LABEL, corpus
-from gpu_model import config_of, outputs_on, write_bundle
+from gpu_data import LABEL, QUERY, REFERENCE, corpus
+from gpu_model import config_of, device_name, outputs_on, write_bundle
 from gpu_pretrain import settings_of
 from gpu_stage import Job, Record
 
@@ -80,9 +80,9 @@ def fine_tune(job: Job) -> dict[str, Any]:
     folder.mkdir()
     pretrained, split, counts = job.work / "E_bundle", folder / "split.tsv", folder / "counts.h5ad"
     expression, genes = folder / f"{NAME}.h5ad", pretrained / "genes.tsv"
-    dataset = dataset_of(job.data / f"{NAME}.h5ad", LABEL, "", "X", "counts", "")
+    dataset = dataset_of(job.data / REFERENCE, LABEL, "", "X", "counts", "")
     reading = reading_of(dataset, config)
-    read_counts(job.data / f"{NAME}.h5ad", counts, folder / "quality.json", reading)
+    read_counts(job.data / REFERENCE, counts, folder / "quality.json", reading)
     split_cells(counts, split, config.split, test=True)
     parts.end("reading")
     normalize_counts(counts, genes, expression, folder / "overlap.json", config.normalization)
@@ -90,11 +90,12 @@ def fine_tune(job: Job) -> dict[str, Any]:
     parts.end("tokens")
     given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
     settings = FinetuneSettings.model_validate_json(given)
+    device = device_name(job.device)
     tokens, model = folder / "tokens" / NAME, job.work / "F_model"
-    finetune(tokens, split, pretrained, [], model, folder / "checkpoint", settings, job.name)
+    finetune(tokens, split, pretrained, [], model, folder / "checkpoint", settings, device)
     parts.end("finetune")
     predictions = folder / f"seed{settings.seed}.h5ad"
-    annotate_test_cells(counts, split, model, predictions, job.name)
+    annotate_test_cells(counts, split, model, predictions, device)
     scores = evaluate_scores([predictions], split, config.evaluate)
     parts.end("evaluate")
     history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
@@ -117,8 +118,7 @@ def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
 def annotate_whole(job: Job) -> dict[str, Any]:
     """Annotate a file, as the command line does."""
     started = time.perf_counter()
-    query, called = job.data / "query.h5ad", job.work / "query.h5ad"
-    found = annotate_file(query, job.work / "F_model", called, device=job.name)
+    found = annotate_file(job.data / QUERY, job.work / "F_model", job.work / "query.h5ad")
     seconds = time.perf_counter() - started
     return {"cells": found.n_obs, "annotate_s": seconds, "cells_per_s": found.n_obs / seconds}
 
@@ -128,7 +128,7 @@ def annotate_parts(job: Job) -> dict[str, Any]:
     parts = Parts()
     bundle = load_bundle(job.work / "F_model")
     parts.end("model")
-    query = query_in_memory(read_cells(job.data / "query.h5ad"), "auto", [], "query")
+    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
     parts.end("reading")
     store = tokens_for(query, bundle, "", "auto").store()
     parts.end("tokens")
@@ -144,7 +144,7 @@ def against_cpu(job: Job) -> dict[str, Any]:
     """Compare labels and probabilities of some cells on the device and on the CPU."""
     bundle = load_bundle(job.work / "F_model")
     assert bundle.calibration is not None
-    query = query_in_memory(read_cells(job.data / "query.h5ad"), "auto", [], "query")
+    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
     store = tokens_for(query, bundle, "", "auto").store()
     rows, parts, found = np.arange(SMALL_COMPARED if job.small else COMPARED), Parts(), []
     for name, device in (("device", job.device), ("cpu", torch.device("cpu"))):

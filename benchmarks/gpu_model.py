@@ -11,13 +11,13 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from gpu_data import N_BINS, Corpus
+from gpu_data import N_BINS, WIDTH, Corpus
 from paper_size import PAPER
 from torch import Tensor, nn
 
 from scbert.cells.genes import read_vocabulary
 from scbert.cells.store import TokenStore
-from scbert.config import Config, Network, PretrainSettings, load_config, settings_for
+from scbert.config import Config, DeviceName, Network, PretrainSettings, load_config, settings_for
 from scbert.network.model import MaskedExpressionModel
 from scbert.network.performer import compile_layers
 from scbert.provenance import provenance
@@ -26,6 +26,7 @@ from scbert.steps.pretrain import masked_loss
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, save_bundle
 from scbert.training.descent import Descent
+from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.held_out import make_masked
 from scbert.training.loop import fit
 from scbert.training.mini_batch import MiniBatch
@@ -35,9 +36,8 @@ from scbert.training.readout import Step
 from scbert.training.task import Task
 
 CONFIG = Path(__file__).parents[1] / "config"
-# What a CPU does in seconds, for the stages that take the paper's size on a GPU.
-TINY = {"dim": 16, "depth": 2, "heads": 2, "dim_head": 8, "n_features": 16, "ff_mult": 2}
-SMALL_ENCODER = {"dim": 128, "depth": 3, "heads": 4, "dim_head": 32, "n_features": 110}
+# What a CPU does in seconds; as wide as the carried gene vectors.
+TINY = {"dim": WIDTH, "depth": 2, "heads": 2, "dim_head": 8, "n_features": 16, "ff_mult": 2}
 SEED = 2021
 
 
@@ -95,8 +95,13 @@ def bins_of(batch: MiniBatch) -> Tensor:
 
 
 def accelerator_on(device: torch.device) -> Accelerator:
-    """Return accelerate's door to a device, in bf16."""
-    return Accelerator(mixed_precision="bf16", cpu=device.type == "cpu")
+    """Return accelerate's door to a device, in bf16, set up as the product does it."""
+    return make_accelerator(choose_device(device_name(device)), "bf16")
+
+
+def device_name(device: torch.device) -> DeviceName:
+    """Return what the product's steps are told."""
+    return "cuda" if device.type == "cuda" else "cpu"
 
 
 def config_of(*files: Path, **changes: Any) -> Config:

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpu_data import corpus
-from gpu_model import (
+from gpu_data import WIDTH, corpus
+from gpu_model import CONFIG, TINY, config_of, device_name, pretrain_settings, write_bundle
     CONFIG,
-    SMALL_ENCODER,
     TINY,
     config_of,
     pretrain_settings,
@@ -32,6 +31,7 @@ from scbert.config import PretrainSettings
 from scbert.steps.pretrain import pretrain
 
 RUNS = {"E": ("paper", "without"), "E2": ("small", "without"), "E3": ("small", "all")}
+FILES = {"paper": "panglaodb.yaml", "small": "encoder.yaml"}
 MARGIN = 0.8  # of the time that is left is planned for
 BEFORE_AND_AFTER = 12.0  # seconds: the store is checked, predictors asked, the bundle written
 TO_WRITE = 10.0  # seconds before the end, at which a run that is late is told to stop
@@ -49,23 +49,22 @@ def run(record: Record, job: Job) -> None:
 
 def settings_of(size: str, epochs: int, job: Job, compiled: bool = False) -> PretrainSettings:
     """Return what to train, and for how long."""
-    shape = {} if size == "paper" else SMALL_ENCODER
-    if job.small:
-        shape = TINY
     optimizer = {
         "epochs": epochs,
-        "learning_rate": 5e-4,
         "precision": "bf16",
         "tokens_per_batch": 2_048 if job.small else 65_536,
         "log_steps": 20,
     }
-    pretraining = {"optimizer": optimizer, "compile": compiled, "redraw_interval": 0}
-    changes: dict[str, Any] = {
-        "network": {"attention": "exact", "qk_rms": None, **shape},
-        "gene2vec": {"dim": shape["dim"]} if shape else {},
-        "pretrain": pretraining | ({"validation_fraction": 0.3} if job.small else {}),
-    }
-    return pretrain_settings(config_of(CONFIG / "panglaodb.yaml", **changes))
+    if size == "paper":
+        optimizer["learning_rate"] = 5e-4  # a hundredth of the original's steps
+    pretraining = {"optimizer": optimizer, "validation_fraction": 0.1, "compile": compiled}
+    changes: dict[str, Any] = {"pretrain": pretraining}
+    if size == "paper":
+        changes["network"] = {"attention": "exact", "qk_rms": None}
+    if job.small:
+        changes |= {"network": {"attention": "exact", **TINY}, "gene2vec": {"dim": WIDTH}}
+        changes["pretrain"]["validation_fraction"] = 0.3
+    return pretrain_settings(config_of(CONFIG / FILES[size], **changes))
 
 
 def schedule(size: str, cells: int, seconds: float, job: Job) -> tuple[int, bool]:
@@ -94,8 +93,8 @@ def measure(size: str, variant: str, record: Record, job: Job) -> dict[str, Any]
     started, stopped = time.monotonic(), False
     with following(checkpoint / "history.jsonl", record, cells), stop_in_time(record):
         try:
-            paths = (given.tokens, given.vocabulary, given.gene2vec, folder, checkpoint)
-            pretrain(*paths, settings, job.name)
+            places = (given.tokens, given.vocabulary, given.gene2vec, folder, checkpoint)
+            pretrain(*places, settings, device_name(job.device))
         except SystemExit:
             stopped = True
     seconds = time.monotonic() - started

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-from scbert.config import DeviceName
-
 # What torch says where a device or a type has no such kernel.
 NO_KERNEL = (
     "No available kernel",
@@ -47,11 +45,6 @@ class Job:
     data: Path
     work: Path
     out: Path
-
-    @property
-    def name(self) -> DeviceName:
-        """The device as the package's steps are told it."""
-        return "cuda" if self.device.type == "cuda" else "cpu"
 
     def found(self, stage: str, name: str) -> dict[str, Any]:
         """Return a measurement of an earlier stage; empty if it was not taken."""
