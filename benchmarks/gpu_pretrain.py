@@ -16,12 +16,6 @@ from typing import Any
 
 from gpu_data import WIDTH, corpus
 from gpu_model import CONFIG, TINY, config_of, device_name, pretrain_settings, write_bundle
-    CONFIG,
-    TINY,
-    config_of,
-    pretrain_settings,
-    write_bundle,
-)
 from gpu_stage import Job, Record
 from gpu_weights import newest_checkpoint, write_pieces
 from safetensors.torch import load_file
