@@ -56,10 +56,11 @@ from scbert.network.model import MaskedExpressionModel
 from scbert.steps.gene2vec import read_vectors
 from scbert.steps.pretrain import masked_loss
 from scbert.training.batches import CellBatches, MiniBatch
-from scbert.training.held_out import HeldOut, bins_of_genes
+from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit, make_accelerator
 from scbert.training.new_models import new_pretraining_model
+from scbert.training.reference_predictors import bins_of_genes
 from scbert.training.task import Task
 
 VARIANTS = ("none", "bins", "residual", "cell", "thinned")
