@@ -31,20 +31,27 @@ def twenty_steps(config, change, accumulation):
 
 
 def one_of_two(folder):
-    """What each of the two processes runs; it notes the cells that it makes batches of."""
+    """What each of the two processes runs; it notes the cells that it makes batches of.
+
+    And how often it asked the reference predictors.
+    """
     import os  # noqa: PLC0415
 
+    from scbert.training import held_out  # noqa: PLC0415
     from scbert.training.batches import CellBatches  # noqa: PLC0415
     from tests.conftest import change, run_pretrain, small_config  # noqa: PLC0415
 
     folder, rank = Path(folder), os.environ["RANK"]
     made, original = [], CellBatches.make
     CellBatches.make = lambda cells, rows: made.append(rows.tolist()) or original(cells, rows)
+    asked, ask = [], held_out.ask_predictors
+    held_out.ask_predictors = lambda *given: asked.append(True) or ask(*given)
     paths = json.loads((folder / "paths.json").read_text())
     paths = SimpleNamespace(**{name: Path(path) for name, path in paths.items()})
     config = twenty_steps(small_config(), change, accumulation=1)
     run_pretrain(paths, config, folder / "two", folder / "two_state")
     (folder / f"made{rank}.json").write_text(json.dumps(made))
+    (folder / f"asked{rank}.json").write_text(json.dumps(len(asked)))
 
 
 def test_two_processes_do_what_one_does_with_twice_the_accumulation(toy, toy_run, config, tmp_path):
@@ -75,6 +82,8 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(toy, toy_run
             assert second[key] == pytest.approx(first[key], abs=1e-5)
     results = [read_json(tmp_path / f"{n}/validation.json") for n in ("one", "two")]
     assert results[0]["masked_tokens"] == results[1]["masked_tokens"]
+    assert results[0]["predictors"] == results[1]["predictors"]
+    assert [read_json(tmp_path / f"asked{rank}.json") for rank in (0, 1)] == [1, 0]
     assert results[0]["skill"] == pytest.approx(results[1]["skill"], abs=1e-5)
 
     training, _ = hold_out(open_store(toy_run.corpus), config.pretrain)

@@ -109,16 +109,16 @@ def _room(x_BHGE: Tensor, projection_ME: Tensor) -> tuple[Tensor, Tensor]:
 def genes_at_once(attention: PerformerAttention | ExactAttention, x_BHGE: Tensor) -> int:
     """Return how many genes of each cell are looked at together; changes speed and memory only.
 
-    Each takes its features, or its scores with all genes. On a GPU they are as many as fill its
-    memory by some hundred MiB: it wants few large kernels.
+    Each takes its features, or its scores with all genes. A GPU wants few large kernels.
     """
     n_cells, n_heads, n_genes, _ = x_BHGE.shape
-    exact = isinstance(attention, ExactAttention)
+    if isinstance(attention, ExactAttention):
+        on_cpu, numbers = max(1, GENES_ON_CPU // n_heads), n_genes
+    else:
+        on_cpu, numbers = GENES_ON_CPU, len(attention.projection_ME)
     if x_BHGE.device.type == "cpu":
-        return max(1, GENES_ON_CPU // n_heads) if exact else GENES_ON_CPU
-    width = n_genes if isinstance(attention, ExactAttention) else len(attention.projection_ME)
-    numbers = n_cells * n_heads * width
-    return max(1, FEATURES_ELSEWHERE // max(1, numbers))
+        return on_cpu
+    return max(1, FEATURES_ELSEWHERE // max(1, n_cells * n_heads * numbers))
 
 
 def slices(length: int, chunk: int) -> list[slice]:

@@ -32,6 +32,7 @@ from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import gene_table, new_pretraining_model
+from scbert.training.reference_predictors import FILE
 from scbert.training.task import UNIMPORTANT, Task
 
 log = logging.getLogger(__name__)
@@ -77,10 +78,11 @@ def pretrain(
     training, held_out = hold_out(store, options)
     if accelerator.is_main_process:
         where = (accelerator.device, accelerator.num_processes)
+        used = (len(training), len(held_out), len(store) - len(training) - len(held_out))
         log.info(
-            "%d cells to train on, %d held out, on %s x %d", len(training), len(held_out), *where
+            "%d cells to train on, %d held out and %d more not used, on %s x %d", *used, *where
         )
-    validation = HeldOut(cells, held_out, training, options)
+    validation = HeldOut(cells, held_out, training, options, checkpoint / FILE)
     task = Task(
         model=model,
         plan=partial(cells.epoch, training, options.seed),

@@ -4,7 +4,7 @@ Gradients travel as the device can (nccl, gloo); numbers that the CPU asks for t
 that no process waits for its GPU. All processes must call these functions together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -79,6 +79,19 @@ def require_same_weights(model: nn.Module) -> None:
             f"the processes have different weights in {', '.join(differing[:3])}: a fault of the "
             "program or of the network between them. Start again from the last checkpoint."
         )
+
+
+def made_once(make: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return what the first process makes, float64 numbers of this shape; the others wait for it.
+
+    Where it fails, `torchrun` ends the others.
+    """
+    if is_alone():
+        return make()
+    first = torch.distributed.get_rank() == 0
+    made = torch.from_numpy(make()) if first else torch.empty(shape, dtype=torch.float64)
+    torch.distributed.broadcast(made, src=0, group=_cpu_group())
+    return made.numpy()
 
 
 def sum_over_processes(numbers: np.ndarray) -> np.ndarray:
