@@ -16,12 +16,6 @@ from typing import Any
 
 from gpu_data import WIDTH, corpus
 from gpu_model import CONFIG, TINY, config_of, device_name, pretrain_settings, write_bundle
-    CONFIG,
-    TINY,
-    config_of,
-    pretrain_settings,
-    write_bundle,
-)
 from gpu_stage import Job, Record
 from gpu_weights import newest_checkpoint, write_pieces
 from safetensors.torch import load_file
@@ -63,7 +57,6 @@ def settings_of(size: str, epochs: int, job: Job, compiled: bool = False) -> Pre
         changes["network"] = {"attention": "exact", "qk_rms": None}
     if job.small:
         changes |= {"network": {"attention": "exact", **TINY}, "gene2vec": {"dim": WIDTH}}
-        changes["pretrain"]["validation_fraction"] = 0.3
     return pretrain_settings(config_of(CONFIG / FILES[size], **changes))
 
 
