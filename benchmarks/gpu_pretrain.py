@@ -57,7 +57,6 @@ def settings_of(size: str, epochs: int, job: Job, compiled: bool = False) -> Pre
         changes["network"] = {"attention": "exact", "qk_rms": None}
     if job.small:
         changes |= {"network": {"attention": "exact", **TINY}, "gene2vec": {"dim": WIDTH}}
-        changes["pretrain"]["validation_fraction"] = 0.3
     return pretrain_settings(config_of(CONFIG / FILES[size], **changes))
 
 

@@ -56,7 +56,10 @@ def read_pieces(out: Path, name: str) -> dict[str, Tensor]:
 
 def newest_checkpoint(folder: Path) -> dict[str, Tensor]:
     """Return the weights of a training that was stopped."""
-    return load_file(sorted(folder.glob("step*/weights.safetensors"))[-1])
+    found = sorted(folder.glob("step*/weights.safetensors"))
+    if not found:
+        raise ValueError("the training was told to stop before its first checkpoint")
+    return load_file(found[-1])
 
 
 def main() -> None:
