@@ -14,23 +14,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from gpu_clock import wait
 from gpu_data import WIDTH, corpus
-from gpu_model import CONFIG, TINY, config_of, device_name, pretrain_settings, write_bundle
+from gpu_model import (
+    CONFIG,
+    TINY,
+    Stepper,
+    accelerator_on,
+    batches_of,
+    config_of,
+    device_name,
+    new_model,
+    pretrain_settings,
+    write_bundle,
+)
 from gpu_stage import Job, Record
 from gpu_weights import newest_checkpoint, write_pieces
 from safetensors.torch import load_file
 
-from scbert.cells.store import open_store
+from scbert.cells.store import TokenStore, open_store
 from scbert.config import PretrainSettings
 from scbert.steps.pretrain import pretrain
 
 RUNS = {"E": ("paper", "without"), "E2": ("small", "without"), "E3": ("small", "all")}
 FILES = {"paper": "panglaodb.yaml", "small": "encoder.yaml"}
+TOKENS_PER_BATCH = {"paper": 65_536, "small": 32_768}  # of so few cells, small ones need many steps
 MARGIN = 0.8  # of the time that is left is planned for
 BEFORE_AND_AFTER = 12.0  # seconds: the store is checked, predictors asked, the bundle written
 TO_WRITE = 10.0  # seconds before the end, at which a run that is late is told to stop
 EXPECTED_CELLS_PER_S = 2_000.0  # at the paper's size, where stage D has no number
-FASTER = 2.5  # the small encoder against the paper's size; its steps are bound by the host
+WARM_UP, TIMED = 10, 30  # steps that tell how fast the small encoder is
 COMPILED_TWICE = 2.0  # for training and for validation; what D compiled is found again, in part
 MOST_EPOCHS, SMALL_EPOCHS = 60, 2
 
@@ -46,7 +60,7 @@ def settings_of(size: str, epochs: int, job: Job, compiled: bool = False) -> Pre
     optimizer = {
         "epochs": epochs,
         "precision": "bf16",
-        "tokens_per_batch": 2_048 if job.small else 65_536,
+        "tokens_per_batch": 2_048 if job.small else TOKENS_PER_BATCH[size],
         "log_steps": 20,
     }
     if size == "paper":
@@ -60,27 +74,48 @@ def settings_of(size: str, epochs: int, job: Job, compiled: bool = False) -> Pre
     return pretrain_settings(config_of(CONFIG / FILES[size], **changes))
 
 
-def schedule(size: str, cells: int, seconds: float, job: Job) -> tuple[int, bool]:
-    """Return how many epochs fit by the speeds that stage D found, and whether to compile."""
+def schedule(size: str, store: TokenStore, record: Record, job: Job) -> tuple[int, bool]:
+    """Return how many epochs fit by the speed that is measured, and whether to compile."""
     if job.small:
         return SMALL_EPOCHS, False
-    factor = FASTER if size == "small" else 1.0
+    cells = len(store)
     eager, compiled = (
         job.found("D", f"exact, packed{more}, training") for more in ("", ", compiled")
     )
-    usable = MARGIN * (seconds - BEFORE_AND_AFTER)
-    done = [usable * factor * eager.get("cells_per_s", EXPECTED_CELLS_PER_S)]
-    if size == "paper" and "cells_per_s" in compiled:
+    if size == "small":
+        eager, compiled = {"cells_per_s": speed_of(settings_of(size, 1, job), store, job)}, {}
+    usable = MARGIN * (record.left() - BEFORE_AND_AFTER)
+    done = [usable * eager.get("cells_per_s", EXPECTED_CELLS_PER_S)]
+    if "cells_per_s" in compiled:
         compiling = COMPILED_TWICE * compiled["first_s"]
         done.append((usable - compiling) * compiled["cells_per_s"])
     return max(1, min(MOST_EPOCHS, int(max(done) / cells))), len(done) == 2 and done[1] > done[0]
 
 
+def speed_of(settings: PretrainSettings, store: TokenStore, job: Job) -> float:
+    """Return the cells per second of some training steps."""
+    model = new_model(settings.network, store.measured.shape[1]).to(job.device)
+    cells = batches_of(store, settings.pretrain.optimizer.tokens_per_batch, True)
+    stepper = Stepper(model, cells, accelerator_on(job.device))
+    plan = cells.plan(np.arange(len(store)), np.random.default_rng(0))[:WARM_UP]
+    batches = [stepper.make(rows) for rows in plan]
+    for batch in batches:
+        stepper.step(batch)
+    wait(job.device)
+    started = time.perf_counter()
+    for number in range(TIMED):
+        stepper.step(batches[number % len(batches)])
+    wait(job.device)
+    cells_per_step = float(np.mean([len(rows) for rows in plan]))
+    return TIMED * cells_per_step / (time.perf_counter() - started)
+
+
 def measure(size: str, variant: str, record: Record, job: Job) -> dict[str, Any]:
     """Pretrain, follow the history on the way, and send the weights home."""
     given = corpus(job.data, variant, settings_of(size, 1, job).network.dim)
-    cells = len(open_store(given.tokens))
-    epochs, compiled = schedule(size, cells, record.left(), job)
+    store = open_store(given.tokens)
+    cells = len(store)
+    epochs, compiled = schedule(size, store, record, job)
     settings = settings_of(size, epochs, job, compiled)
     folder, checkpoint = job.work / f"{job.stage}_bundle", job.work / f"{job.stage}_checkpoint"
     started, stopped = time.monotonic(), False
