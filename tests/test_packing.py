@@ -136,3 +136,10 @@ def test_half_precision_on_a_device_is_one_kernel_for_all_cells(monkeypatch):
 def test_lengths_are_those_of_the_cells_without_what_fills_up(layout):
     batch = batches(layout, LENGTHS, constant=True).make(np.arange(len(LENGTHS)))
     assert batch.lengths().tolist() == LENGTHS
+
+
+def test_what_fills_a_batch_up_is_never_longer_than_a_cell():
+    """A compiled network sees one bound, also in the last batch of an epoch."""
+    batch = batches("packed", [7, 3], budget=100, constant=True).make(np.array([1]))
+    spans = [stop - start for start, stop in batch.packing.spans]
+    assert (sum(spans), max(spans)) == (100, batch.packing.longest) == (100, 7)

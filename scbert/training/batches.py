@@ -150,20 +150,20 @@ class CellBatches:
         return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing)
 
     def _packed(self, rows: np.ndarray, cells: list[tuple[np.ndarray, np.ndarray]]) -> MiniBatch:
-        """Lay the cells one after another; what fills the batch up is a cell of padding."""
+        """Lay the cells one after another; what fills the batch up are cells of padding."""
         lengths = np.array([len(genes) for genes, _ in cells], dtype=np.int64)
         n_tokens, filled = int(lengths.sum()), max(1, int(lengths.sum()))
         longest, n_bounds = int(lengths.max(initial=1)), 0
         if self.constant:
-            filled = max(filled, self.tokens_per_batch)
-            longest = max(self._longest, filled - n_tokens)
-            n_bounds = self._most_cells + 2
+            filled, longest = max(filled, self.tokens_per_batch), self._longest
+            n_bounds = self._most_cells + -(-filled // longest) + 2
+        spare = np.diff(np.append(np.arange(n_tokens, filled, longest), filled))
         genes = np.zeros((1, filled), dtype=np.int64)
         tokens = np.full((1, filled), padding_id(self.n_bins), dtype=np.int64)
         if n_tokens:
             np.concatenate([gene for gene, _ in cells], out=genes[0, :n_tokens], casting="unsafe")
             np.concatenate([bins for _, bins in cells], out=tokens[0, :n_tokens], casting="unsafe")
-        packing = pack(np.append(lengths, filled - n_tokens), longest, n_bounds)
+        packing = pack(np.concatenate([lengths, spare]), longest, n_bounds)
         real = tokens != padding_id(self.n_bins)
         genes_BG, tokens_BG, real_BG = map(torch.from_numpy, (genes, tokens, real))
         return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing)

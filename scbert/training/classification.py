@@ -92,6 +92,9 @@ class Classification:
     type_loss: TypeLoss
     device: torch.device
 
+    def __post_init__(self) -> None:
+        self.type_loss.to(self.device)
+
     def make(self, rows: np.ndarray, generator: torch.Generator) -> MiniBatch:
         """Return cells with their types; nothing but dropout is random here."""
         del generator

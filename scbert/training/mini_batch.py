@@ -50,7 +50,7 @@ class MiniBatch:
         """
         if self.packing is None or self.packing.place_T is not None:
             return torch.arange(len(self.rows))[:, None].expand(self.genes_BG.shape)
-        starts_N = self.packing.starts_N[1:].to(torch.int64)
+        starts_N = self.packing.starts_N[1 : len(self.rows) + 1].to(torch.int64)
         position_T = torch.arange(self.genes_BG.shape[1])
         return torch.searchsorted(starts_N, position_T, right=True)[None]
 
