@@ -53,7 +53,7 @@ def diagnose_attention(
     assert real_BG.any(dim=1).all(), "a cell has no gene"
     generator = torch.Generator().manual_seed(seed)
     chosen_BQ = torch.multinomial(
-        real_BG.double().cpu(), QUERIES, replacement=True, generator=generator
+        real_BG.cpu().double(), QUERIES, replacement=True, generator=generator
     ).to(real_BG.device)
 
     def look(
