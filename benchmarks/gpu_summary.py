@@ -122,7 +122,8 @@ def holds(results: Results) -> list[str]:
     return [
         "\n**What holds.** Every kind of attention gives on the GPU what float64 gives on a CPU, "
         "within rounding; a training step never waits for the device, nor training for its data "
-        f"(at most {percent(waiting)} of the time); exact attention on packed cells is the way to train on expressed genes; a run of the paper's "
+        f"(at most {percent(waiting)} of the time); exact "
+        "attention on packed cells is the way to train on expressed genes; a run of the paper's "
         "size comes to its end and beats the best predictor without a network on studies that it "
         "has not seen. **What does not.** Fine-tuning and annotation have not run on a GPU. A run "
         "does not repeat bit for bit. "
