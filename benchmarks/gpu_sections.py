@@ -110,10 +110,10 @@ def again(results: Results) -> list[str]:
     columns = ["run", "same bits", "weights, scaled difference", "largest difference"]
     return [
         *table(columns, rows),
-        "\nTwo epochs of 5,000 toy cells, bf16, beside the first run with the same seed. On a GPU "
-        "sums are added up atomically, in another order each time: in FlashAttention's backward "
-        "pass and in the gradients of gene and token vectors (how much each adds was not taken "
-        "apart). A resumed run is as far off as a second one, so that resuming adds nothing that "
+        "\nTwo epochs of 5,000 toy cells, bf16, beside the first run with the same seed. The "
+        "likely cause, not taken apart: sums that a GPU adds up atomically, in another order each "
+        "time, in FlashAttention's backward pass and in the gradients of gene and token vectors."
+        " A resumed run is as far off as a second one, so that resuming adds nothing that "
         "can be seen. On a CPU both have the same bits (tests).",
     ]
 
