@@ -1,12 +1,14 @@
 """Skill of exact attention beside FAVOR+ on real cells, with the small network that ships.
 
-Run: python benchmarks/attention_skill.py INPUTS --out FOLDER (docs/results/attention.md).
+Run: python benchmarks/attention_skill.py INPUTS --out FOLDER --machine "One GPU." writes
+docs/results/attention.md.
 INPUTS holds tokens, vocabulary.tsv and gene2vec of a run of config/encoder.yaml, as
 benchmarks/gpu_carry.py unpacks them. One training that is in FOLDER is not done again, one that was
 stopped goes on, and the page is written after each.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -119,8 +121,33 @@ def row(training: Training, bundle: Path) -> dict[str, Any]:
     }
 
 
-def page(rows: list[dict[str, Any]]) -> str:
-    """Return the page."""
+def beside(rows: list[dict[str, Any]]) -> str:
+    """Say for each seed which skill is higher, and which intervals overlap."""
+    said = []
+    for seed in sorted({line["seed"] for line in rows}):
+        same = [line for line in rows if line["seed"] == seed]
+        for number, one in enumerate(same):
+            said += [f"- {seed}: {_pair(one, other)}" for other in same[number + 1 :]]
+    return "\n".join(["\nSkill with the same seed, intervals over the held-out cells:\n", *said])
+
+
+def _pair(one: dict[str, Any], other: dict[str, Any]) -> str:
+    (name, low, high), (other_name, other_low, other_high) = map(_interval, (one, other))
+    overlap = low <= other_high and other_low <= high
+    skills = [line["skill"].split()[0] for line in (one, other)]
+    said = "the intervals overlap" if overlap else "the intervals are apart"
+    return f"{name} {skills[0]}, {other_name} {skills[1]}; {said}."
+
+
+def _interval(line: dict[str, Any]) -> tuple[str, float, float]:
+    low, high = map(float, re.findall(r"[-.\d]+", line["skill"])[1:])
+    name = "FAVOR+" if line["attention"] == "performer" else "exact"
+    limited = "" if line["qk_rms"] == "null" else f" (qk_rms {line['qk_rms']})"
+    return name + limited, low, high
+
+
+def page(rows: list[dict[str, Any]], machine: str) -> str:
+    """Return the page; `machine`: on what, how and from which commit."""
     lines = [f"| {' | '.join(map(str, line.values()))} |" for line in rows]
     header = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
     text = [
@@ -128,13 +155,15 @@ def page(rows: list[dict[str, Any]]) -> str:
         "\nWritten by `python benchmarks/attention_skill.py INPUTS --out FOLDER`; do not edit. "
         f"config/encoder.yaml (width 128, three layers), {TOKENS_PER_BATCH:,} tokens a batch; "
         "tokens, vocabulary and gene vectors are the same for all. The seed also chooses the "
-        "studies that are held out: compare within a seed.\n",
+        f"studies that are held out: compare within a seed. {machine}\n",
         *header,
         *lines,
+        beside(rows),
         "\nLoss: nats per hidden gene of held-out studies. Best predictor: the loss of the best "
         "one without a network. Skill: 1 - loss / that, with a 95 % bootstrap interval over "
-        "held-out cells. Seconds: of training, validation not counted, on a machine that others "
-        "used too. From uniform: total variation between attention and a mean over the genes of "
+        "held-out cells. Best predictors differ within a seed where packed and padded batches "
+        "hide other genes of the same cells. Seconds: of training, validation not counted. From "
+        "uniform: total variation between attention and a mean over the genes of "
         "a cell, 0 to 1. FAVOR+ approximates another function where attention is sharp, so the two "
         "are different networks, and a trained one keeps its attention.",
     ]
@@ -148,6 +177,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--page", type=Path, default=ROOT / "docs/results/attention.md")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--machine", required=True, help="a sentence for the page: on what, commit")
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -158,7 +188,7 @@ def main() -> None:
         for training, run in zip(TRAININGS, runs, strict=True):
             run.result()
             rows.append(row(training, options.out / training.name))
-            options.page.write_text(page(rows))
+            options.page.write_text(page(rows, options.machine))
             print(rows[-1], flush=True)
 
 

@@ -190,7 +190,7 @@ class Run:
 
     def write(self) -> None:
         """Write results and page anew."""
-        from gpu_table import page  # noqa: PLC0415
+        from gpu_raw import page  # noqa: PLC0415
 
         self.results["head"]["took_s"] = time.monotonic() - self.began
         text = json.dumps(self.results, indent=1) + "\n"

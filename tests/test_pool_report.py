@@ -59,7 +59,7 @@ def test_page_has_the_numbers_of_each_run(folders, monkeypatch):
     found = both[0].validation
     assert said.count(f"| {found['loss']:.4f} | {found['accuracy']:.4f} |") == 2
     assert "| without | 2 | 1.00 | 0.50 | 900 |" in said
-    assert "| config/panglaodb.yaml | 2.0 | 25% | 1.7e+16 |" in said
+    assert "| config/panglaodb.yaml with FAVOR+ | 2.0 | 25% | 1.7e+16 |" in said
     assert "| with | 2 |" not in page(one)
     assert draw(both).count("additive predictor") == 1
     assert "<svg" in draw(one)
