@@ -156,8 +156,8 @@ def _warn_of_collapse(attention: list[dict[str, Any]]) -> None:
     if layers:
         log.warning(
             "attention has collapsed to a mean over the genes of a cell in layer %s: nearly all "
-            "key features are at the floor. Set network.qk_rms (config/panglaodb.yaml has a "
-            "measured value), or network.attention: exact, and pretrain again",
+            "key features are at the floor. Set network.attention: exact, or network.qk_rms: 0.5 "
+            "(docs/decisions.md), and pretrain again",
             ", ".join(map(str, layers)),
         )
 
