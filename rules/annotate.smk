@@ -25,9 +25,9 @@ rule finetune:
         "results/benchmarks/finetune/{dataset}/seed{seed}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 1
+    threads: threads_of("finetune", 1)
     resources:
-        mem_mb=per_attempt(4000),
+        mem_mb=memory_of("finetune", 4000),
         runtime=720,
         gpu=0,
     params:
@@ -56,9 +56,9 @@ rule annotate:
         "results/benchmarks/annotate/{dataset}/seed{seed}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 1
+    threads: threads_of("annotate", 1)
     resources:
-        mem_mb=per_attempt(4000),
+        mem_mb=memory_of("annotate", 4000),
         runtime=240,
         gpu=0,
     params:

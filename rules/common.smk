@@ -50,6 +50,39 @@ def per_attempt(amount):
     return resource
 
 
+def asked_for(rule_name, resource, otherwise):
+    """A resource as the profile or --set-resources gives it, where it replaces that of a rule."""
+    given = workflow.resource_settings.overwrite_resources.get(rule_name, {})
+    return given[resource].raw if resource in given else otherwise
+
+
+def gpus_of(rule_name):
+    """How many GPUs the profile gives to a rule, on each node: gpu: 2, or gres: gpu:h100:2."""
+    gpus = int(asked_for(rule_name, "gpu", 0))
+    nodes = int(asked_for(rule_name, "nodes", 1))
+    gres = str(asked_for(rule_name, "gres", "")).strip("'\"").split(":")
+    if gpus and nodes > 1:
+        raise WorkflowError(
+            f"set-resources gives {rule_name} nodes: {nodes} and gpu: {gpus}, which Slurm takes for "
+            "all nodes together, and then refuses the step that starts them. Give the GPUs of each "
+            "node instead: gres: gpu:N, without gpu and gpu_model."
+        )
+    if gres[0] != "gpu":
+        return gpus
+    return int(gres[-1]) if gres[-1].isdigit() else 1
+
+
+def threads_of(rule_name, on_cpu):
+    """A GPU wants four: the trainer, what makes its batches, and the libraries of CUDA."""
+    return 4 * gpus_of(rule_name) or on_cpu
+
+
+def memory_of(rule_name, on_cpu):
+    """CUDA and PyTorch's kernels take about 4 GB of each process, on top of what it does."""
+    gpus = gpus_of(rule_name)
+    return per_attempt((on_cpu + 4000) * gpus if gpus else on_cpu)
+
+
 @functools.cache
 def module(file):
     """A module without its comments and docstrings, and the files it may import from scbert."""

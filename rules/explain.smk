@@ -26,9 +26,9 @@ rule explain:
         "results/benchmarks/explain/{dataset}.tsv"
     conda:
         "../envs/explain.yaml"
-    threads: 1
+    threads: threads_of("explain", 1)
     resources:
-        mem_mb=per_attempt(4000),
+        mem_mb=memory_of("explain", 4000),
         runtime=240,
         gpu=0,
     params:

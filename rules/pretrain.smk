@@ -1,5 +1,6 @@
 # Masked-expression pretraining. A stopped run continues from its checkpoint. A profile says how many
-# GPUs there are (set-resources: pretrain: gpu: 4); each of several gets a process of its own.
+# GPUs there are (set-resources: pretrain: gpu: 4), or nodes with GPUs (nodes: 2, gres: gpu:4); each GPU
+# gets a process of its own.
 
 
 rule pretrain:
@@ -16,19 +17,19 @@ rule pretrain:
         "results/benchmarks/pretrain.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: threads_of("pretrain", 2)
     resources:
-        mem_mb=per_attempt(6000),
+        mem_mb=memory_of("pretrain", 6000),  # of each node
         runtime=1440,
         gpu=0,
+        nodes=1,
     params:
         settings=settings_for(settings_of.PretrainSettings, CONFIG),
         checkpoint="results/checkpoints/pretrain",  # an output would be deleted before a rerun
         device=DEVICE,
     shell:
-        "launch=python; if [ {resources.gpu} -gt 1 ]; then"
-        " launch='python -m torch.distributed.run --standalone --nproc-per-node={resources.gpu}'; fi;"
-        " SCBERT_GPUS={resources.gpu} $launch {input.script} --tokens {input.tokens} --vocabulary {input.vocabulary}"
-        " --gene2vec {input.gene2vec} --pretrained {output.pretrained}"
-        " --checkpoint {params.checkpoint} --settings {params.settings:q}"
-        " --device {params.device} > {log} 2>&1"
+        "SCBERT_GPUS={resources.gpu} python -m scbert.training.launch --device {params.device}"
+        " --nodes {resources.nodes} {input.script} --tokens {input.tokens}"
+        " --vocabulary {input.vocabulary} --gene2vec {input.gene2vec}"
+        " --pretrained {output.pretrained} --checkpoint {params.checkpoint}"
+        " --settings {params.settings:q} > {log} 2>&1"

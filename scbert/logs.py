@@ -34,11 +34,13 @@ def explain_user_errors() -> None:
 def end_when_told() -> None:
     """Let SIGTERM end a step as an error does: what it was writing is removed first.
 
-    The exit code is 143, as shells say it. The training loop listens by itself while it runs.
+    The exit code is 143, as shells say it. The training loop listens by itself while it runs. What
+    is told again, by Slurm and by torchrun, must not break off the clean-up.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
+        signal.signal(number, signal.SIG_IGN)
         logging.getLogger("scbert").warning(
             "told to stop: nothing is left half-written; a training continues at its checkpoint"
         )

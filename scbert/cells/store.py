@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scbert.cells.store_files import DTYPES, FORMAT, check_files, damaged, shapes
+from scbert.cells.store_files import DTYPES, FORMAT, check_files, damaged, require_sizes, shapes
 from scbert.cells.tokens import Sample
 from scbert.files import read_json, sha256_of
 
@@ -100,11 +100,16 @@ def store_in_memory(sample: Sample) -> TokenStore:
     )
 
 
-def open_store(folder: Path) -> TokenStore:
+def open_store(folder: Path, verify: bool = True) -> TokenStore:
     """Check every file of a token store and open it, without reading it into memory.
 
     Every byte is read once, which costs seconds for a million cells; what is trained on it costs
     hours.
+
+    Parameters
+    ----------
+    verify
+        False: only sizes are checked, for another process of this machine has just read it all.
 
     Raises
     ------
@@ -112,7 +117,8 @@ def open_store(folder: Path) -> TokenStore:
         If a file is missing or is not what was written, or the files do not fit together.
     """
     meta = _read_meta(folder)
-    for name, sha256 in check_files(folder, meta):
+    require_sizes(folder, meta)
+    for name, sha256 in check_files(folder, meta) if verify else ():
         if sha256 != meta["files"][name]["sha256"]:
             raise damaged(folder / name, "it is not what was written (its SHA-256 differs)")
     maps = {name: _map(folder / name, shape) for name, shape in shapes(meta).items()}

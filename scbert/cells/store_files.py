@@ -48,18 +48,26 @@ def check_files(folder: Path, meta: dict[str, Any]) -> Iterator[tuple[str, str]]
     ValueError
         If a file is missing, has another size, or holds what it cannot.
     """
-    yield "cells.tsv", _read(folder / "cells.tsv", meta["files"]["cells.tsv"]["bytes"], "u1", None)
+    require_sizes(folder, meta)
+    yield "cells.tsv", _read(folder / "cells.tsv", "u1", None)
+    for name in shapes(meta):
+        yield name, _read(folder / name, DTYPES[name], _check_of(name, folder, meta))
+
+
+def require_sizes(folder: Path, meta: dict[str, Any]) -> None:
+    """Refuse a store of which a file is missing or has another size."""
+    needed = {"cells.tsv": meta["files"]["cells.tsv"]["bytes"]}
     for name, shape in shapes(meta).items():
-        path, dtype = folder / name, DTYPES[name]
-        bytes_needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        yield name, _read(path, bytes_needed, dtype, _check_of(name, folder, meta))
+        needed[name] = int(np.prod(shape)) * np.dtype(DTYPES[name]).itemsize
+    for name, size in needed.items():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            has = "is missing" if found is None else f"has {found} bytes"
+            raise damaged(path, f"it {has}, but {size} are needed")
 
 
-def _read(path: Path, bytes_needed: int, dtype: str, check: Check | None) -> str:
-    found = path.stat().st_size if path.is_file() else None
-    if found != bytes_needed:
-        has = "is missing" if found is None else f"has {found} bytes"
-        raise damaged(path, f"it {has}, but {bytes_needed} are needed")
+def _read(path: Path, dtype: str, check: Check | None) -> str:
     digest, begin = hashlib.sha256(), 0
     with path.open("rb") as handle:
         while len(values := np.fromfile(handle, dtype, PART)):

@@ -32,6 +32,7 @@ from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import gene_table, new_pretraining_model
+from scbert.training.processes import is_first_of_node, together
 from scbert.training.reference_predictors import FILE
 from scbert.training.task import UNIMPORTANT, Task
 
@@ -65,7 +66,7 @@ def pretrain(
         another run, or there are too few cells.
     """
     accelerator = make_accelerator(choose_device(device), settings.pretrain.optimizer.precision)
-    store, genes = open_store(tokens), read_vocabulary(vocabulary)
+    store, genes = open_for_all(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
     vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
     n_bins, options = settings.binning.n_bins, settings.pretrain
@@ -129,6 +130,12 @@ def _batches(store: TokenStore, settings: PretrainSettings, compiled: bool) -> C
         layout="packed" if settings.network.attention == "exact" else "padded",
         constant=compiled,
     )
+
+
+def open_for_all(tokens: Path) -> TokenStore:
+    """Open a store of which one process of each node has read and checked every byte."""
+    checked = together(partial(open_store, tokens), mine=is_first_of_node())
+    return open_store(tokens, verify=False) if checked is None else checked
 
 
 def require_same_vocabulary(store: TokenStore, sha256: str, tokens: Path) -> None:

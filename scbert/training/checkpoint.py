@@ -8,7 +8,7 @@ Random numbers are no state: every draw follows from the seed and the number of 
 
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,16 @@ def tidy(folder: Path) -> None:
         log.warning("%s is set aside as %s; the one before it is used", path.name, aside.name)
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict
-) -> Checkpoint | None:
-    """Load the newest state into model and optimizer; None if there is none. See `tidy`.
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds; `tensors` are those of the model and the optimizer, named apart."""
+
+    state: Checkpoint
+    tensors: dict[str, Tensor]
+
+
+def read_checkpoint(folder: Path, identity: dict) -> Saved | None:
+    """Read the newest checkpoint; None if there is none. See `tidy`.
 
     Raises
     ------
@@ -131,7 +137,7 @@ def load_checkpoint(
         If it belongs to another run, naming what differs.
     """
     found = _complete(folder)
-    return _load(found[-1], model, optimizer, identity) if found else None
+    return _read(found[-1], identity) if found else None
 
 
 def _damage(path: Path) -> str | None:
@@ -156,9 +162,7 @@ def _read_state(path: Path) -> Checkpoint:
     return Checkpoint(**saved | {"sums": Sums(**saved["sums"])})
 
 
-def _load(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict
-) -> Checkpoint:
+def _read(path: Path, identity: dict) -> Saved:
     differing = differences(read_json(path / STATE)["identity"], identity)
     if differing:
         raise ValueError(
@@ -166,16 +170,31 @@ def _load(
             f"{', '.join(differing)}. Restore them to continue that run, or delete the folder to "
             "start anew."
         )
-    model.load_state_dict(load_file(path / WEIGHTS))
-    moments = load_file(path / OPTIMIZER)
+    tensors = {
+        f"{file}/{name}": value
+        for file in (WEIGHTS, OPTIMIZER)
+        for name, value in load_file(path / file).items()
+    }
+    return Saved(_read_state(path), tensors)
+
+
+def restore(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put what `read_checkpoint` found into model and optimizer."""
+    weights, moments = (
+        {
+            name.removeprefix(f"{file}/"): value
+            for name, value in tensors.items()
+            if name.startswith(f"{file}/")
+        }
+        for file in (WEIGHTS, OPTIMIZER)
+    )
+    model.load_state_dict(weights)
     optimizer.load_state_dict(_optimizer_state(optimizer, moments))
-    return _read_state(path)
 
 
-def load_best(folder: Path, state: Checkpoint, model: nn.Module) -> None:
-    """Put the best weights back, if a number chose any."""
-    if state.best_name is not None:
-        model.load_state_dict(load_file(folder / state.best_name / WEIGHTS))
+def read_best(folder: Path, state: Checkpoint) -> dict[str, Tensor] | None:
+    """Return the best weights, if a number chose any."""
+    return None if state.best_name is None else load_file(folder / state.best_name / WEIGHTS)
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -9,7 +9,8 @@ but for the order of sums.
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from scbert.config import Optimizer
-from scbert.training.checkpoint import load_best, load_checkpoint, save_checkpoint, tidy
+from scbert.training.checkpoint import read_best, read_checkpoint, restore, save_checkpoint, tidy
 from scbert.training.descent import Descent
 from scbert.training.hardware import gpu_memory, peak_of_run
 from scbert.training.lock import only_trainer
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
-from scbert.training.processes import in_any_process, require_same_weights
+from scbert.training.processes import (
+    in_any_process,
+    require_same_weights,
+    tensors_of_first,
+    together,
+    told_by_first,
+)
 from scbert.training.progress import HISTORY, Progress, rates, require_finite, truncate_lines
 from scbert.training.readout import Readout, Step
 from scbert.training.schedule import learning_rate
@@ -63,10 +70,10 @@ def fit(
     SystemExit
         If the run was told to stop (SIGTERM, Ctrl-C), after writing a checkpoint.
     """
-    with only_trainer(checkpoint) if accelerator.is_main_process else nullcontext():
-        if accelerator.is_main_process:
-            tidy(checkpoint)
-        accelerator.wait_for_everyone()
+    first = accelerator.is_main_process
+    with ExitStack() as stack:
+        together(lambda: stack.enter_context(only_trainer(checkpoint)), mine=first)
+        together(partial(tidy, checkpoint), mine=first)
         trainer = _Trainer(task, settings, seed, accelerator, checkpoint)
         with trainer.stop.listening():
             try:
@@ -78,8 +85,7 @@ def fit(
                     *(trainer.state.step, checkpoint),
                 )
                 raise SystemExit(EXIT_STOPPED) from None
-        load_best(checkpoint, trainer.state, task.model)
-        accelerator.wait_for_everyone()  # before one of them deletes the folder
+        trainer.take_best()
     return trainer.state.history
 
 
@@ -94,11 +100,7 @@ class _Trainer:
         self.descent = Descent(task, settings, seed, accelerator)
         self.batches_per_step = settings.accumulation * accelerator.num_processes
         self.identity = {**task.identity, "batches_per_step": self.batches_per_step}
-        model, optimizer = self.descent.model, self.descent.optimizer
-        found = load_checkpoint(folder, model, optimizer, self.identity)
-        self.state = found or Checkpoint()
-        if found is not None:
-            log.info("continuing after step %d, epoch %d", found.step, found.epochs_done + 1)
+        self.state = self._load() or Checkpoint()
         if accelerator.is_main_process:
             truncate_lines(folder / HISTORY, self.state.step)
         self.stop = StopRequest()
@@ -107,6 +109,31 @@ class _Trainer:
         history = folder / HISTORY if accelerator.is_main_process else None
         self.progress = Progress(history, settings.epochs)
         self.peak = peak_of_run(accelerator.device, accelerator.mixed_precision)
+
+    def _load(self) -> Checkpoint | None:
+        """Continue where the checkpoint ends; all processes as the first one begins.
+
+        It alone looks into the folder: on a network file system others may see an older one. Also
+        of new weights, what follows from the same seed has other bits on another kind of CPU.
+        """
+        model, first = self.descent.model, self.accelerator.is_main_process
+        found = together(partial(read_checkpoint, self.folder, self.identity), mine=first)
+        state = told_by_first(None if found is None else found.state)
+        if state is None:
+            model.load_state_dict(tensors_of_first(model.state_dict()))
+        else:
+            tensors = tensors_of_first(found.tensors if found else {})
+            restore(tensors, model, self.descent.optimizer)
+            log.info("continuing after step %d, epoch %d", state.step, state.epochs_done + 1)
+        require_same_weights(model)
+        return state
+
+    def take_best(self) -> None:
+        """Put the best weights back, if a number chose any."""
+        first = self.accelerator.is_main_process
+        best = together(partial(read_best, self.folder, self.state), mine=first)
+        if self.state.best_name is not None:
+            self.task.model.load_state_dict(tensors_of_first(best or {}))
 
     def run(self) -> None:
         """Train the epochs that are left."""
@@ -188,10 +215,10 @@ class _Trainer:
     def save(self) -> None:
         """Write a checkpoint; all processes must call this together."""
         self._read()
-        if self.accelerator.is_main_process:
-            keep = self.settings.checkpoints.keep
-            tensors = (self.descent.model, self.descent.optimizer)
-            save_checkpoint(self.folder, self.state, *tensors, self.identity, keep)
+        keep = self.settings.checkpoints.keep
+        tensors = (self.descent.model, self.descent.optimizer)
+        write = partial(save_checkpoint, self.folder, self.state, *tensors, self.identity, keep)
+        together(write, mine=self.accelerator.is_main_process)
         self.saved = time.monotonic()
 
     def _summary(self, epoch: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +11,7 @@ from typing import Any
 from scbert.training.processes import in_any_process, is_alone
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PASSED_ON = 5.0  # seconds; Slurm tells all processes of a job, and srun and torchrun then theirs
 
 
 class Stopping(Exception):
@@ -34,16 +36,23 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen to the signals during the block; a second one of a kind acts as ever."""
+        """Listen to the signals during the block.
+
+        The same one again soon after the first is the first, passed on; later, it acts as ever.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may set handlers, and only it receives signals
             return
 
         def receive(number: int, frame: FrameType | None) -> None:
             del frame
+            first = told_at.setdefault(number, time.monotonic())
             self.received = True
-            signal.signal(number, before[number])
+            if time.monotonic() - first > PASSED_ON:
+                signal.signal(number, before[number])
+                signal.raise_signal(number)
 
+        told_at: dict[int, float] = {}
         before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
         for number in SIGNALS:
             signal.signal(number, receive)
