@@ -7,11 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-<<<<<<< ours
-.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining bench-gpu clean schema
-=======
-.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining clean schema
->>>>>>> theirs
+.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining bench-gpu clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
