@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining clean schema
+.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -15,6 +15,9 @@ demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.
 
 test: $(VENV)/.dev  ## the test suite
 	$(WITH_VENV) pytest -q -n auto --dist loadfile
+
+test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
+	$(WITH_VENV) tests/slurm/two_nodes.sh
 
 check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/ruff check --quiet .
@@ -83,4 +86,8 @@ $(VENV)/.workflow: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.workflow
 	$(PIP) -e '.[workflow,dev]'
+	@touch $@
+
+$(VENV)/.slurm: $(VENV)/.dev
+	$(PIP) -e '.[workflow,dev,slurm]'
 	@touch $@

@@ -53,7 +53,7 @@ def per_attempt(amount):
 def asked_for(rule_name, resource, otherwise):
     """A resource as the profile or --set-resources gives it, where it replaces that of a rule."""
     given = workflow.resource_settings.overwrite_resources.get(rule_name, {})
-    return given[resource].value if resource in given else otherwise
+    return given[resource].raw if resource in given else otherwise
 
 
 def gpus_of(rule_name):

@@ -21,7 +21,8 @@ from tests.conftest import draw_cells, run_to_tokens, small_config, write_random
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5  # sums differ in their order
-LIMIT = 240  # seconds for a run of a minute
+LIMIT = 300  # seconds for anything
+STARTED = time.monotonic()
 CORPUS = "results/tokens/embedded"
 STATE = "results/checkpoints/pretrain"
 WEIGHTS = "results/pretrained/weights.safetensors"
@@ -69,14 +70,14 @@ class Run:
             stderr=subprocess.STDOUT,
         )
 
-    def on_two_nodes(self):
+    def on_two_nodes(self, *more, asked=("tasks=2", "slurm_partition=cpu")):
         """Start snakemake with the profile for Slurm, changed by what a toy cluster needs."""
-        asked = ("nodes=2", "tasks=2", "gpu=0", "slurm_partition=cpu", "mem_mb=2000", "runtime=20")
+        asked = (*asked, "nodes=2", "gpu=0", "mem_mb=2000", "runtime=20")
         quick = ("--slurm-init-seconds-before-status-checks", "2")
         quick += ("--seconds-between-status-checks", "2", "--latency-wait", "10")
         return self.start(
             *("--workflow-profile", ROOT / "profiles/slurm", "--slurm-requeue", *quick),
-            *("--slurm-keep-successful-logs", "--set-threads", "pretrain=1"),
+            *("--slurm-keep-successful-logs", "--set-threads", "pretrain=1", *more),
             *("--set-resources", *(f"pretrain:{resource}" for resource in asked)),
         )
 
@@ -91,7 +92,7 @@ class Run:
 
     def said(self):
         """What training and Slurm wrote, for the one who looks for a reason."""
-        files = [*self.folder.glob("snakemake.log"), *self.folder.glob("logs/pretrain.log")]
+        files = [*self.folder.glob("snakemake.log"), *self.folder.glob("logs/pretrain.*")]
         files += sorted(self.folder.glob(".snakemake/slurm_logs/**/*.log"))
         return "\n".join(f"==> {file}\n{file.read_text()[-6000:]}" for file in files)
 
@@ -116,6 +117,26 @@ def wait_for(run, process, step):
     return run.steps()
 
 
+def require_continued(run, process, step):
+    """Wait until training goes on, and see that it does from a checkpoint that is not older."""
+    log, until = run.folder / "logs/pretrain.log", time.monotonic() + LIMIT
+    while not (found := re.search(r"continuing after step (\d+)", text_of(log))):
+        if process.poll() is not None or time.monotonic() > until:
+            sys.exit(f"FAILED: training does not go on\n{run.said()}")
+        time.sleep(0.5)
+    if int(found[1]) < step:
+        sys.exit(f"FAILED: step {step} was kept, and it goes on after {found[1]}\n{run.said()}")
+    report(f"goes on after step {found[1]}")
+
+
+def text_of(file):
+    return file.read_text() if file.is_file() else ""
+
+
+def report(what):
+    print(f"{time.monotonic() - STARTED:4.0f} s  {what}", flush=True)
+
+
 def difference(first, second):
     """Return the largest difference of two runs' weights."""
     assert first.keys() == second.keys()
@@ -125,11 +146,11 @@ def difference(first, second):
 def processes_of(node):
     """The processes that run in the namespaces of a node, but for the one that holds them."""
     holder = os.environ[f"NODE{node}"]
-    here = os.readlink(f"/proc/{holder}/ns/net")
+    here = Path(f"/proc/{holder}/ns/net").readlink()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            inside = os.readlink(folder / "ns/net") == here
+            inside = (folder / "ns/net").readlink() == here
             words = (folder / "cmdline").read_text().split("\0")
         except OSError:  # it has ended
             continue
@@ -148,25 +169,43 @@ def kill_trainer(node):
 
 def lose_node(node):
     """Kill all that runs on a node, its slurmd too, and start that again when Slurm has noticed."""
+    job = running_job()
     for pid, _ in processes_of(node):
         os.kill(pid, signal.SIGKILL)
-    for _ in range(300):
-        if "down" in said("sinfo", "-h", "-N", "-n", f"node{node}", "-o", "%T"):
-            break
-        time.sleep(0.2)
+    wait_until("down", "sinfo", "-h", "-N", "-n", f"node{node}", "-o", "%T")
     holder = os.environ[f"NODE{node}"]
     said("nsenter", "--target", holder, "--net", "--uts", "slurmd", "-N", f"node{node}")
+    start_now(job)
 
 
 def requeue():
     """Take the running job back into the queue, as an operator or a better-paid job does."""
-    (job,) = said("squeue", "-h", "-t", "running", "-o", "%i").split()
+    job = running_job()
     said("scontrol", "requeue", job)
-    for _ in range(300):  # it would wait two minutes
-        if "PENDING" in said("squeue", "-h", "-j", job, "-o", "%T"):
-            break
-        time.sleep(0.2)
+    start_now(job)
+
+
+def running_job():
+    (job,) = said("squeue", "-h", "-t", "running", "-o", "%i").split()
+    return job
+
+
+def start_now(job):
+    """Let a job that is back in the queue begin, when nothing of it is left on the nodes.
+
+    Slurm waits two minutes for that; at once, it takes the nodes for busy and starts no step.
+    """
+    wait_until("PENDING", "squeue", "-h", "-j", job, "-o", "%T")
+    time.sleep(15)
     said("scontrol", "update", f"job={job}", "StartTime=now")
+
+
+def wait_until(word, *command):
+    for _ in range(300):
+        if word in said(*command):
+            return
+        time.sleep(0.2)
+    sys.exit(f"FAILED: {' '.join(command)} does not say {word} but {said(*command)}")
 
 
 def said(*command):
@@ -177,13 +216,16 @@ def main(folder):
     paths = toy(folder / "toy")
     one = Run(folder / "one", paths, accumulation=2)
     finish(one, one.start("--cores", "2"))
-    print(f"one process: step {last(one)['step']}", flush=True)
+    report(f"one process: step {last(one)['step']}")
 
     two = Run(folder / "two", paths, accumulation=1)
     finish(two, two.on_two_nodes())
     require_two_nodes(two)
     apart = difference(one.weights(), two.weights())
-    print(f"two nodes: step {last(two)['step']}, weights differ by {apart:.1e} at most", flush=True)
+    report(f"two nodes: step {last(two)['step']}, weights differ by {apart:.1e} at most")
+
+    refused = Run(folder / "refused", paths, accumulation=1)
+    require_refusal(refused)
 
     stopped = Run(folder / "stopped", paths, accumulation=1)
     process, step = stopped.on_two_nodes(), 0
@@ -191,17 +233,27 @@ def main(folder):
     for interrupt in interruptions:
         step = wait_for(stopped, process, step + 3)
         name = getattr(interrupt, "func", interrupt).__name__
-        print(f"after step {step}: {name}", flush=True)
+        report(f"after step {step}: {name}")
+        log = stopped.folder / "logs/pretrain.log"
+        log.rename(log.with_suffix(f".{step}"))  # the next one is that of what goes on
         interrupt()
+        require_continued(stopped, process, step)
     finish(stopped, process)
     require_two_nodes(stopped)
-    continued = re.findall(r"continuing after step (\d+)", stopped.said())
-    print(f"continued after steps {', '.join(continued)}", flush=True)
     again = difference(two.weights(), stopped.weights())
-    print(f"the interrupted run differs by {again:.1e} at most from the other", flush=True)
+    report(f"the interrupted run differs by {again:.1e} at most from the other")
     if max(apart, again) > TOLERANCE:
         sys.exit(f"FAILED: the weights differ by {max(apart, again)}, {TOLERANCE} is allowed")
     print("PASSED")
+
+
+def require_refusal(run):
+    """See that a job with GPUs on each node, which are no GPUs here, says so on both and ends."""
+    process = run.on_two_nodes("--retries", "0", asked=("gres=gpu:1", "slurm_partition=gpu"))
+    code, text = process.wait(LIMIT), text_of(run.folder / "logs/pretrain.log")
+    if not code or "the job was given a GPU" not in text or "--device cpu" not in text:
+        sys.exit(f"FAILED: {code}, and no reason\n{run.said()}")
+    report("two nodes with GPUs that cannot be used: refused, with the reason")
 
 
 def toy(folder):

@@ -8,6 +8,6 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/two_nodes.XXXX")
 trap 'rm -rf "$folder"' EXIT
 code=0
 PYTHONPATH=$here/../..${PYTHONPATH:+:$PYTHONPATH} timeout -k 10 1500 \
-  "$here/cluster.sh" "$folder/slurm" "${PYTHON:-python}" "$here/two_nodes.py" "$folder" || code=$?
+  env GPUS=1 "$here/cluster.sh" "$folder/slurm" "${PYTHON:-python}" "$here/two_nodes.py" "$folder" || code=$?
 if [ "$code" = 77 ]; then exit 0; fi # cluster.sh has said why
 exit "$code"
