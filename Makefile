@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining clean schema
+.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining bench-gpu clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -60,6 +60,11 @@ bench-pretraining: $(VENV)/.dev  ## pretraining on the cells of POOL, without an
 	$(POOL_RUN)/without --cores 2 pretrain
 	$(POOL_RUN)/with $(WITH) --cores 2 pretrain
 	$(BIN)/python benchmarks/pool_report.py results/pool/without results/pool/with
+
+# One GPU, eight minutes; DATA: cells carried there (benchmarks/gpu_data.py), toy cells without it. The page is written
+# from what came back: python benchmarks/gpu_table.py results/gpu
+bench-gpu: $(VENV)/.dev  ## correctness, speed and a pretraining on one GPU: docs/results/gpu.*
+	$(BIN)/python benchmarks/gpu.py --out results/gpu $(if $(DATA),--data $(DATA))
 
 # DATA: folder of labelled files (benchmarks/annotation_tasks.py); PRETRAINED: benchmarks/pool_small.yaml says how it is made.
 ANNOTATION = $(BIN)/python benchmarks/annotation.py $(DATA) --pretrained $(PRETRAINED)

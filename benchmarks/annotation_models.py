@@ -12,7 +12,7 @@ from scbert.network.model import CellTypeModel
 from scbert.steps.finetune import finetune
 from scbert.steps.reference import dataset_of
 from scbert.steps.score import read_labelled, tokens_of
-from scbert.training.batches import CellBatches
+from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle
 from scbert.training.devices import choose_device
 from scbert.training.predict import Outputs, outputs
@@ -40,7 +40,8 @@ def read_test_cells(
 def outputs_of(bundle: Bundle, store: TokenStore, rows: np.ndarray) -> Outputs:
     """Return what a fine-tuned model says of cells."""
     sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
-    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used)
+    layout = layout_of(bundle.config["network"])
+    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used, layout)
     device = choose_device("auto")
     assert isinstance(bundle.model, CellTypeModel)
     model = bundle.model.to(device)

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from scbert.network import performer  # first: it silences what performer_pytorch says on import
 from scbert.network.attention import ExactAttention, PerformerAttention, draw_projection
-from scbert.network.favor import Favor, Shape, tokens_per_chunk
+from scbert.network.favor import Favor, Shape, _Cells, tokens_per_chunk
 from scbert.network.features import EPSILON, LEAST_SQUARE, with_rms
+from tests.gpu import needs_gpu, never_waiting
 
 BOTH = pytest.mark.parametrize("kind", ["exact", "head", "cell"])
 STABILIZERS = pytest.mark.parametrize("stabilizer", ["head", "cell"])
@@ -476,8 +477,7 @@ def test_tokens_per_chunk_keeps_features_in_the_cache_and_never_gives_none():
     assert tokens_per_chunk(10, 266, torch.device("cuda")) > 10_000
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 @STABILIZERS
 @RMS
 def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer, rms):
@@ -488,13 +488,23 @@ def test_on_a_gpu_bfloat16_agrees_and_nothing_waits_for_the_host(stabilizer, rms
     attention = attention.cuda()
     on_gpu = [tensor.cuda().requires_grad_() for tensor in (x, weight)]
     real_on_gpu = real.cuda()
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            found = attention.of_genes(*on_gpu, real_on_gpu, 10)
+    with never_waiting(), torch.autocast("cuda", dtype=torch.bfloat16):
+        found = attention.of_genes(*on_gpu, real_on_gpu, 10)
         found.sum().backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert (found.cpu()[real] - expected).abs().max() < 0.1
     assert all(torch.isfinite(tensor.grad).all() for tensor in on_gpu)
+
+
+@STABILIZERS
+def test_columns_that_fill_up_for_a_gpu_change_nothing(stabilizer, monkeypatch):
+    """As on a GPU, on the CPU: the same in float64 but for the order of sums."""
+    q, k, v, real = inputs(torch.float64)
+    found = []
+    for spare in (0, 5):
+        monkeypatch.setattr(_Cells, "spare", lambda self, spare=spare: spare)
+        qkv = [x.clone().requires_grad_() for x in (q, k, v)]
+        out = make(stabilizer)(*qkv, real)
+        out.square().sum().backward()
+        found.append([out.detach(), *(x.grad for x in qkv)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-12, rtol=1e-12)

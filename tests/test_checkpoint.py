@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from scbert.files import read_json, write_json
 from scbert.training.checkpoint import (
     _delete_older,
     differences,
@@ -104,6 +105,15 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
         take_step(model, optimizer)
         take_step(other, its_optimizer)
     assert torch.equal(model.weight, other.weight)
+
+
+def test_a_checkpoint_from_before_operations_were_counted_is_read(tmp_path):
+    save_epochs(tmp_path / "state", 1)
+    newest = max((tmp_path / "state").glob("step*"))
+    content = read_json(newest / "state.json")
+    del content["sums"]["flop"]
+    write_json(newest / "state.json", content)
+    assert load_checkpoint(tmp_path / "state", *model_and_optimizer(), IDENTITY).sums.flop == 0
 
 
 def test_the_best_weights_come_back(tmp_path):

@@ -13,10 +13,10 @@ from scbert.files import read_json
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
 from scbert.training.predict import outputs, predict
+from tests.timing import TIMING
 
 WEIGHTS, CALIBRATION = "weights.safetensors", "calibration.json"
 LINEAR = "logistic_regression.safetensors"
-TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 TRAINED = (WEIGHTS, CALIBRATION, "labels.json", "genes.tsv", LINEAR)
 
 

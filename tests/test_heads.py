@@ -47,7 +47,7 @@ def test_hybrid_head_counts_masked_genes_and_padding_as_silent(head):
 def test_logits_are_the_linear_half_and_a_share_of_the_encoders(head):
     head.share.fill_(0.3)
     logits, _ = head(*cell())
-    halves = head.halves(*cell())
+    halves, _ = head.halves(*cell())
     assert set(halves) == {"expression", "encoder"}
     assert halves["encoder"].abs().max() > 0.01
     torch.testing.assert_close(halves["expression"] + 0.3 * halves["encoder"], logits)

@@ -11,15 +11,15 @@ from torch import nn
 
 from scbert.files import read_json
 from scbert.training import stopping
-from scbert.training.batches import MiniBatch
 from scbert.training.devices import make_accelerator
 from scbert.training.loop import fit
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.readout import Readout
 from scbert.training.schedule import cosine
 from scbert.training.task import Task
+from tests.timing import TIMING
 
 N_CELLS, WIDTH = 24, 4
-TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 
 
 @pytest.fixture
@@ -53,15 +53,16 @@ class Toy:
         self.epoch = epoch
         return np.array_split(np.random.default_rng([7, epoch]).permutation(N_CELLS), 3)
 
-    def make(self, rows):
+    def make(self, rows, generator):
         empty = torch.ones(len(rows), 1, dtype=torch.long)
-        return MiniBatch(rows, empty, empty, empty.bool())
+        drawn = torch.rand((), generator=generator)
+        return MiniBatch(rows, empty, empty, empty.bool(), targets=drawn)
 
-    def loss(self, model, batch, generator):
+    def loss(self, model, batch):
         value = nn.functional.cross_entropy(
             model(self.x[batch.rows]), self.label[batch.rows], reduction="sum"
         )
-        self.drawn.append(torch.rand((), generator=generator).item())
+        self.drawn.append(batch.targets.item())
         if len(self.steps) + 1 == self.poison:
             value = value * self.poisoned_by
         return value, torch.tensor(len(batch.rows))
@@ -152,7 +153,7 @@ def test_fit_is_a_hand_written_loop(settings, tmp_path):
         for number, rows in enumerate(twin.plan(epoch)):
             progress = (epoch + number / 3) / settings.epochs
             optimizer.param_groups[0]["lr"] = 0.05 * cosine(progress, 0.2)
-            loss, n_cells = twin.loss(twin.model, twin.make(rows), None)
+            loss, n_cells = twin.loss(twin.model, twin.make(rows, None))
             loss.backward()
             for weight in twin.model.parameters():
                 weight.grad /= n_cells

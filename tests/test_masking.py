@@ -6,7 +6,7 @@ from torch import nn
 
 from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens, padding_id
 from scbert.steps.pretrain import masked_loss
-from scbert.training.batches import MiniBatch
+from scbert.training.mini_batch import MiniBatch
 
 N_BINS = 5
 MASK, PADDING = mask_id(N_BINS), padding_id(N_BINS)
@@ -111,16 +111,16 @@ class Guess(nn.Module):
         return self.logits.expand(*tokens_BG.shape, -1)
 
 
-def batch_of(tokens):
-    real = tokens != PADDING
-    return MiniBatch(torch.arange(len(tokens)).numpy(), torch.zeros_like(tokens), tokens, real)
+def batch_of(hidden, targets):
+    rows, real = torch.arange(len(hidden)).numpy(), hidden != PADDING
+    return MiniBatch(rows, torch.zeros_like(hidden), hidden, real, targets=targets)
 
 
 def test_masked_loss_is_a_sum_over_targets():
     """A guess among six bins costs ln 6 = 1.792 nats per target, whatever else is in the batch."""
     tokens = torch.tensor([[1, 2, 0, PADDING], [3, 3, 3, 5]])
     hidden, targets = mask(tokens)
-    loss, n_targets = masked_loss(Guess(), batch_of(tokens), hidden, targets)
+    loss, n_targets = masked_loss(Guess(), batch_of(hidden, targets))
     assert n_targets == 2
     assert loss.item() == pytest.approx(2 * 1.791759, abs=1e-5)
 
@@ -136,8 +136,8 @@ def test_no_count_is_rounded_up_by_a_float():
 def test_a_cell_without_targets_changes_no_loss():
     tokens = torch.tensor([[1, 2, 4, 3], [0, 0, 0, PADDING]])
     hidden, targets = mask(tokens)
-    both = masked_loss(Guess(), batch_of(tokens), hidden, targets)
-    alone = masked_loss(Guess(), batch_of(tokens[:1]), hidden[:1], targets[:1])
+    both = masked_loss(Guess(), batch_of(hidden, targets))
+    alone = masked_loss(Guess(), batch_of(hidden[:1], targets[:1]))
     assert [one.item() for one in both] == [one.item() for one in alone]
 
 
@@ -148,7 +148,7 @@ def test_nothing_to_hide_is_no_target_and_no_loss(tokens):
     assert torch.equal(hidden, tokens)
     assert (targets == NOT_A_TARGET).all()
     model = Guess()
-    loss, n_targets = masked_loss(model, batch_of(tokens), hidden, targets)
+    loss, n_targets = masked_loss(model, batch_of(hidden, targets))
     (loss / n_targets.clamp(min=1)).backward()  # as the loop does
     assert (loss.item(), n_targets.item()) == (0.0, 0)
     assert not model.logits.grad.any()

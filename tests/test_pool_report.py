@@ -1,10 +1,12 @@
 import shutil
 
+import numpy as np
 import pytest
 
 from benchmarks import pool_report
 from benchmarks.pool_report import Flops, count_flops, draw, flops_per_token, page, read_run
 from scbert.config import Network
+from scbert.network.flops import step_flop
 
 
 def small(config, **values):
@@ -13,15 +15,11 @@ def small(config, **values):
 
 
 def products(network, n_tokens, again):
-    """The products of a training step, written out: forward, then backward."""
-    dim, width, features = network.dim, network.heads * network.dim_head, network.n_features
-    with_one = network.heads * features * (network.dim_head + 1)  # sums of [v, 1]
-    exponents = width * features
-    forward = 3 * dim * width + 2 * exponents + 2 * with_one + width * dim + 8 * dim**2
-    of_queries = 3 * dim * width + 2 * exponents + 2 * with_one
-    of_keys = 6 * dim * width + 3 * exponents + with_one
-    backward = of_queries + of_keys + 2 * width * dim + (16 + 4 * again) * dim**2
-    return 2 * n_tokens * (network.depth * (forward + backward) + 3 * dim * 6)
+    """Those that a training step needs, those that are computed again, and the layer of bins."""
+    width = network.heads * network.dim_head
+    features = 3 * network.dim * width + (2 * width - network.heads) * network.n_features
+    more = network.depth * (features + 4 * again * network.dim**2) + 3 * network.dim * 6
+    return step_flop(network, np.array([n_tokens])) + 2 * n_tokens * more
 
 
 @pytest.mark.parametrize(("n_cells", "again"), [(1, False), (2, True)])
@@ -61,7 +59,7 @@ def test_page_has_the_numbers_of_each_run(folders, monkeypatch):
     found = both[0].validation
     assert said.count(f"| {found['loss']:.4f} | {found['accuracy']:.4f} |") == 2
     assert "| without | 2 | 1.00 | 0.50 | 900 |" in said
-    assert "| config/panglaodb.yaml | 2.0 | 25% | 1.7e+16 |" in said
+    assert "| config/panglaodb.yaml with FAVOR+ | 2.0 | 25% | 1.7e+16 |" in said
     assert "| with | 2 |" not in page(one)
     assert draw(both).count("additive predictor") == 1
     assert "<svg" in draw(one)

@@ -11,17 +11,15 @@ from scbert.cells.genes import read_vocabulary
 from scbert.cells.store import open_store
 from scbert.cells.store_writer import Source, write_store
 from scbert.cells.tokens import Sample
-from scbert.evidence.bin_predictors import gene_part
 from scbert.files import read_json
 from scbert.network.masking import NOT_A_TARGET, mask_id
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
 from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out, studies_of
-from scbert.training.rivals import bins_of_genes, guesses
+from tests.timing import TIMING
 
 WEIGHTS = "weights.safetensors"
-TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 
 
 def history_of(bundle):
@@ -81,11 +79,11 @@ def test_validation_asks_for_hidden_genes_only_and_always_the_same(toy_run, toy,
     first, again = (held_out_of(toy_run, options) for _ in range(2))
     for number in range(len(first.plan)):
         masked, same = first.masked(number), again.masked(number)
-        assert torch.equal(masked.asked_BG, masked.seen_BG == mask_id(5))
+        assert torch.equal(masked.asked_BG, masked.batch.tokens_BG == mask_id(5))
         assert torch.equal(masked.asked_BG | masked.kept_BG, masked.targets_BG != NOT_A_TARGET)
         assert not (masked.asked_BG & masked.kept_BG).any()
-        assert torch.equal(masked.seen_BG, same.seen_BG)
-        visible = masked.seen_BG[masked.kept_BG]
+        assert torch.equal(masked.batch.tokens_BG, same.batch.tokens_BG)
+        visible = masked.batch.tokens_BG[masked.kept_BG]
         assert torch.equal(visible, masked.targets_BG[masked.kept_BG])
 
 
@@ -108,34 +106,6 @@ def test_scores_are_over_hidden_genes_and_kept_ones_apart(toy_run, config):
     assert result["loss"] == pytest.approx(50 * (hidden != 2).double().mean().item(), rel=1e-5)
     assert result["kept_visible"]["accuracy"] == 1.0
     assert result["kept_visible"]["loss"] < 1e-6
-
-
-def test_predictors_never_see_what_they_are_asked(toy_run, config, monkeypatch):
-    """Other bins under the masks and in other held-out cells: the same predictions."""
-    held_out = held_out_of(toy_run, config.pretrain)
-    masked = held_out.masked(0)
-    counts = bins_of_genes(held_out.cells.store, np.arange(20, 54), 5)
-    answers = guesses(masked, counts, gene_part(counts))
-    other = masked.targets_BG % 5 + 1
-    changed = replace(masked, targets_BG=torch.where(masked.asked_BG, other, masked.targets_BG))
-    cell = np.nonzero(masked.asked_BG.numpy())[0]
-    alone = replace(
-        masked,
-        batch=replace(masked.batch, genes_BG=masked.batch.genes_BG[:1]),
-        **{
-            name: getattr(masked, name)[:1]
-            for name in ("seen_BG", "targets_BG", "asked_BG", "kept_BG")
-        },
-    )
-    for guess, scrambled, first in zip(
-        answers,
-        guesses(changed, counts, gene_part(counts)),
-        guesses(alone, counts, gene_part(counts)),
-        strict=True,
-    ):
-        assert not np.allclose(guess.loss_N, scrambled.loss_N)  # other answers, but the same
-        np.testing.assert_allclose(guess.probability_NT, scrambled.probability_NT)
-        np.testing.assert_allclose(guess.loss_N[cell == 0], first.loss_N)
 
 
 def test_the_loss_falls(toy, config, toy_run, tmp_path):
@@ -258,6 +228,22 @@ def test_hold_out_takes_a_share_of_each_sample(toy, toy_run, config):
     assert (held_out >= 44).sum() == 2
     assert np.array_equal(held_out, hold_out(two, options)[1])
     assert not np.array_equal(held_out, hold_out(two, toy.change(options, seed=1))[1])
+
+
+@pytest.mark.parametrize("by", ["cell", "sample"])
+def test_hold_out_draws_cells_to_score_and_trains_on_none_of_the_others(toy, toy_run, config, by):
+    store = with_samples(open_store(toy_run.corpus), {"SRA1_SRS1": 34, "SRA2_SRS1": 20})
+    options = toy.change(config.pretrain, validation_by=by, validation_fraction=0.4)
+    training, held_out = hold_out(store, options)
+    capped = toy.change(options, validation_cells=7)
+    same, scored = hold_out(store, capped)
+    assert np.array_equal(training, same)
+    assert len(scored) == 7
+    assert np.array_equal(scored, np.unique(scored))
+    assert {*scored} < {*held_out}
+    assert scored.tolist() != held_out[:7].tolist()
+    assert np.array_equal(scored, hold_out(store, capped)[1])
+    assert not np.array_equal(scored, hold_out(store, toy.change(capped, seed=1))[1])
 
 
 def test_hold_out_by_sample_takes_whole_studies(toy, toy_run, config):

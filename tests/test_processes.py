@@ -44,7 +44,11 @@ def twenty_steps(config, change, accumulation):
 
 
 def one_of_two(folder):
-    """What each of the two processes runs; it notes the cells that it makes batches of."""
+    """What each of the two processes runs; it notes the cells that it makes batches of.
+
+    And how often it asked the reference predictors.
+    """
+    from scbert.training import held_out  # noqa: PLC0415
     from scbert.training.batches import CellBatches  # noqa: PLC0415
     from tests.conftest import change, run_pretrain, small_config  # noqa: PLC0415
 
@@ -53,11 +57,14 @@ def one_of_two(folder):
         see_all_differently()
     made, original = [], CellBatches.make
     CellBatches.make = lambda cells, rows: made.append(rows.tolist()) or original(cells, rows)
+    asked, ask = [], held_out.ask_predictors
+    held_out.ask_predictors = lambda *given: asked.append(True) or ask(*given)
     paths = json.loads((folder / "paths.json").read_text())
     paths = SimpleNamespace(**{name: Path(path) for name, path in paths.items()})
     config = twenty_steps(small_config(), change, accumulation=1)
     run_pretrain(paths, config, folder / "two", folder / "two_state")
     (folder / f"made{rank}.json").write_text(json.dumps(made))
+    (folder / f"asked{rank}.json").write_text(json.dumps(len(asked)))
 
 
 def see_all_differently():
@@ -115,6 +122,8 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(toy, toy_run
             assert second[key] == pytest.approx(first[key], abs=1e-5)
     results = [read_json(tmp_path / f"{n}/validation.json") for n in ("one", "two")]
     assert results[0]["masked_tokens"] == results[1]["masked_tokens"]
+    assert results[0]["predictors"] == results[1]["predictors"]
+    assert [read_json(tmp_path / f"asked{rank}.json") for rank in (0, 1)] == [1, 0]
     assert results[0]["skill"] == pytest.approx(results[1]["skill"], abs=1e-5)
 
     training, _ = hold_out(open_store(toy_run.corpus), config.pretrain)

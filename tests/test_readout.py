@@ -38,3 +38,13 @@ def test_one_hard_batch_is_no_explosion_and_many_are(tmp_path, at_once):
     found = read_json(tmp_path / "failure.json")
     assert 10 < float(found["recent_loss"]) < 16
     assert float(found["batches"][0]["loss"]) == 16
+
+
+def test_tokens_and_operations_are_added_up(tmp_path):
+    readout, state = Readout(10.0, tmp_path, lambda rows: ["cell"]), Checkpoint()
+    for tokens, flop in ((900, 1e15), (700, 3e15)):
+        one = step(1.0)
+        one.tokens, one.flop = tokens, flop
+        readout.unread.append(one)
+    readout.read(state)
+    assert (state.sums.tokens, state.sums.flop, state.sums.cells) == (1600, 4e15, 2)

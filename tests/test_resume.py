@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tests.timing import TIMING
+
 ROOT = Path(__file__).parents[1]
-TIMING = {"seconds", "cells_per_second", "tokens_per_second", "waiting_share"}
 N_KILLS = 10
 
 

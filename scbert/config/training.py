@@ -83,8 +83,10 @@ class Pretrain(Section):
     replace_prob: float = Field(gt=0, le=1)  # share of those that the network sees as MASK
     validation_by: Literal["cell", "sample"]  # hold out cells of each sample, or whole studies
     validation_fraction: Share  # of the cells
+    validation_cells: Count  # scored at most; held-out cells beyond are not used at all
     bootstrap_samples: int = Field(ge=100)  # of the held-out cells, for the interval of the skill
     confidence_level: Share
+    compile: bool  # the layers of the network, on a GPU
     redraw_interval: int = Field(ge=0)  # optimizer steps between new projections; 0: never
     optimizer: Optimizer
     seed: Seed

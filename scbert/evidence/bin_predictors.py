@@ -7,9 +7,11 @@ to its visible genes by maximum likelihood with a normal prior, so that it knows
 was sequenced beyond what its genes explain. None of them sees a masked bin or another held-out
 cell.
 
-Shape letters: N masked genes, V visible genes, C cells, T bins 1 to n_bins (column 0 is bin 1).
+Shape letters: N masked genes, V visible genes, C cells, T bins 1 to n_bins (column 0 is bin 1),
+G visible genes of a cell.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,25 +88,29 @@ def cell_part(
     gene_VT
         The gene's part of each visible gene.
     bins_V, cell_V
-        Its bin, 1 to n_bins, and the number of its cell.
+        Its bin, 1 to n_bins, and the number of its cell, in any order.
 
     Returns
     -------
     Shape (cells, n_bins).
     """
-    n_bins = gene_VT.shape[1]
-    observed_CT = np.zeros((n_cells, n_bins))
-    np.add.at(observed_CT, (cell_V, bins_V.astype(np.int64) - 1), 1)
+    n_bins, diagonal = gene_VT.shape[1], np.arange(gene_VT.shape[1])
+    columns = cell_V * n_bins + bins_V.astype(np.int64) - 1
+    observed_CT = np.bincount(columns, minlength=n_cells * n_bins).reshape(n_cells, n_bins)
+    order_V = np.argsort(cell_V, kind="stable")  # side by side, a cell's genes are one product
+    frequency_TV = np.exp(gene_VT.T[:, order_V])
+    n_genes_C = np.bincount(cell_V, minlength=n_cells)
+    ends = np.cumsum([0, *n_genes_C])
     part_CT = np.zeros((n_cells, n_bins))
     for _ in range(NEWTON_STEPS):
-        p_VT = _softmax(gene_VT + part_CT[cell_V])
-        slope_CT = observed_CT - PRIOR_PRECISION * part_CT
-        np.subtract.at(slope_CT, cell_V, p_VT)
-        curve_CTT = np.zeros((n_cells, n_bins, n_bins))
-        np.subtract.at(curve_CTT, cell_V, p_VT[:, :, None] * p_VT[:, None, :])
-        diagonal_CT = np.full((n_cells, n_bins), PRIOR_PRECISION)
-        np.add.at(diagonal_CT, cell_V, p_VT)
-        curve_CTT[:, np.arange(n_bins), np.arange(n_bins)] += diagonal_CT
+        p_TV = frequency_TV * np.repeat(np.exp(part_CT).T, n_genes_C, axis=1)
+        p_TV /= p_TV.sum(axis=0)
+        cells = (p_TV[:, start:stop] for start, stop in itertools.pairwise(ends))
+        both_CTT = np.stack([p_TG @ p_TG.T for p_TG in cells])
+        expected_CT = both_CTT.sum(axis=2)  # the probabilities of a gene add up to one
+        slope_CT = observed_CT - expected_CT - PRIOR_PRECISION * part_CT
+        curve_CTT = -both_CTT
+        curve_CTT[:, diagonal, diagonal] += expected_CT + PRIOR_PRECISION
         step_CT = np.linalg.solve(curve_CTT, slope_CT[:, :, None])[:, :, 0]
         # Far from the maximum a full step may overshoot: none is longer than 2 nats.
         step_CT /= np.maximum(1, np.abs(step_CT).max(axis=1, keepdims=True) / 2)

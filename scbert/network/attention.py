@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from scbert.network.favor import Favor, Shape, tokens_per_chunk
 from scbert.network.features import with_rms
+from scbert.network.packing import Packing, packed_attention
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator) -> Tensor:
@@ -116,16 +117,30 @@ class ExactAttention(nn.Module):
 
     def forward(self, q_BHGE: Tensor, k_BHGE: Tensor, v_BHGE: Tensor, real_BG: Tensor) -> Tensor:
         """Attend; returns shape (B, H, G, E)."""
-        visible_B11G = real_BG[:, None, None, :]
-        return functional.scaled_dot_product_attention(
+        empty_B1 = ~real_BG.any(dim=1, keepdim=True)
+        # A row in which nothing is visible may be NaN: a cell without genes sees its padding.
+        attended_BHGE = functional.scaled_dot_product_attention(
             with_rms(q_BHGE, self.qk_rms),
             with_rms(k_BHGE, self.qk_rms),
             v_BHGE,
-            attn_mask=visible_B11G,
+            attn_mask=(real_BG | empty_B1)[:, None, None, :],
         )
+        return attended_BHGE.masked_fill(empty_B1[:, None, None], 0.0)
 
-    def of_genes(self, x_BGD: Tensor, weight_ND: Tensor, real_BG: Tensor, n_heads: int) -> Tensor:
-        """Attend with queries, keys and values made of x, as PerformerAttention does."""
+    def of_genes(
+        self, x_BGD: Tensor, weight_ND: Tensor, cells: Tensor | Packing, n_heads: int
+    ) -> Tensor:
+        """Attend with queries, keys and values made of x; returns shape (B, G, H E).
+
+        Parameters
+        ----------
+        cells
+            Real genes, shape (B, G), or, where x is one row of packed cells, where they lie in it.
+        """
         qkv_BGPHE = functional.linear(x_BGD, weight_ND).unflatten(-1, (3, n_heads, -1))
+        if isinstance(cells, Packing):
+            q_THE, k_THE, v_THE = qkv_BGPHE.squeeze(0).unbind(dim=1)
+            q_THE, k_THE = (with_rms(x_THE, self.qk_rms) for x_THE in (q_THE, k_THE))
+            return packed_attention(q_THE, k_THE, v_THE, cells).flatten(1)[None]
         q_BHGE, k_BHGE, v_BHGE = qkv_BGPHE.permute(2, 0, 3, 1, 4)
-        return self(q_BHGE, k_BHGE, v_BHGE, real_BG).transpose(1, 2).flatten(2)
+        return self(q_BHGE, k_BHGE, v_BHGE, cells).transpose(1, 2).flatten(2)

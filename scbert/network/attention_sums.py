@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.inspection import (
+    genes_at_once,
     key_features,
     look_into_layers,
     query_features,
@@ -21,8 +22,6 @@ from scbert.network.inspection import (
     sum_of_keys,
 )
 from scbert.network.model import Encoder
-
-CHUNK = 64  # genes at a time: the features of 10 heads, 0.7 MB, stay in the cache
 
 
 def attention_sums(
@@ -52,11 +51,15 @@ def sums_of_attention(
     q_BHGE: Tensor,
     k_BHGE: Tensor,
     real_BG: Tensor,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Tensor:
-    """Return the column means of the attention matrices, shape (B, H, G), a chunk at a time."""
+    """Return the column means of the attention matrices, shape (B, H, G).
+
+    `chunk` genes at a time; None: as the device likes.
+    """
+    chunk = chunk or genes_at_once(attention, q_BHGE)
     if isinstance(attention, ExactAttention):
-        sums_BHG = _exact(q_BHGE, k_BHGE, real_BG, max(1, chunk // q_BHGE.shape[1]))
+        sums_BHG = _exact(q_BHGE, k_BHGE, real_BG, chunk)
     else:
         sums_BHG = _favor(attention, q_BHGE, k_BHGE, real_BG, chunk)
     return sums_BHG / real_BG.sum(dim=1).clamp(min=1)[:, None, None]

@@ -17,6 +17,7 @@ from torch import Tensor
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.features import EPSILON
 from scbert.network.inspection import (
+    genes_at_once,
     key_features,
     look_into_layers,
     query_features,
@@ -25,7 +26,6 @@ from scbert.network.inspection import (
 )
 from scbert.network.model import Encoder
 
-CHUNK = 64  # genes at a time, see attention_sums
 QUERIES = 64  # per cell: the mean of a distance is then known to a few percent
 COLLAPSED = 0.9  # share of key features at the floor; docs/decisions.md
 
@@ -53,7 +53,7 @@ def diagnose_attention(
     assert real_BG.any(dim=1).all(), "a cell has no gene"
     generator = torch.Generator().manual_seed(seed)
     chosen_BQ = torch.multinomial(
-        real_BG.double().cpu(), QUERIES, replacement=True, generator=generator
+        real_BG.cpu().double(), QUERIES, replacement=True, generator=generator
     ).to(real_BG.device)
 
     def look(
@@ -109,11 +109,11 @@ def _favor_rows(
     attention: PerformerAttention, q_BHQE: Tensor, k_BHGE: Tensor, real_BG: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the attention of the queries, and the share of real key features at the floor."""
-    w_ME = attention.projection_ME
-    sum_BHM, highest_BH11 = sum_of_keys(k_BHGE, real_BG, attention, CHUNK)
+    w_ME, chunk = attention.projection_ME, genes_at_once(attention, k_BHGE)
+    sum_BHM, highest_BH11 = sum_of_keys(k_BHGE, real_BG, attention, chunk)
     phi_BHQM = query_features(q_BHQE, w_ME)
     rows, n_floor_BH = [], sum_BHM.new_zeros(sum_BHM.shape[:2])
-    for genes in slices(k_BHGE.shape[2], CHUNK):
+    for genes in slices(k_BHGE.shape[2], chunk):
         real_B1G1 = real_BG[:, None, genes, None]
         phi_BHGM = key_features(k_BHGE[:, :, genes], real_BG[:, genes], w_ME, highest_BH11)
         n_floor_BH += ((phi_BHGM <= 2 * EPSILON) & real_B1G1).sum(dim=(2, 3))

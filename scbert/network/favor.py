@@ -8,8 +8,9 @@ makes them, exist for one chunk at a time, in forward and backward pass alike.
 Source: Choromanski et al. 2021, section 2; epsilon and stabilisers as in performer-pytorch 1.1.4,
 where, as here, stabilisers are constants of the gradient.
 
-Shape letters: B cells, H heads, G genes, C genes of a chunk, E width of a head, F = E + 1 (the
-values and the denominator), M random features, D width of a gene, N = 3 H E.
+Shape letters: B cells, H heads, G genes, C genes of a chunk, E width of a head, F at least E + 1
+(the values, the denominator, and what fills up to a multiple of eight on a GPU, whose tensor cores
+want that), M random features, D width of a gene, N = 3 H E.
 """
 
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from scbert.network.features import (
 
 FEATURES_ON_CPU = 2**20  # numbers in a chunk's features, 4 MiB: they stay in the cache
 FEATURES_ELSEWHERE = 2**26  # 256 MiB: a GPU wants few large kernels
+ALIGNED = 8  # columns that a GPU multiplies at once
 QUERY, KEY_AND_VALUE = slice(0, 1), slice(1, 3)
 
 
@@ -107,8 +109,13 @@ class _Cells:
     def keys_and_values(self, genes: slice) -> tuple[Tensor, Tensor]:
         """Return k_BHCE, unscaled, and [v, 1] of shape (B, H, C, F), zero for padding."""
         k_BHCE, v_BHCE = self.heads(genes, KEY_AND_VALUE)
-        v_BHCF = functional.pad(v_BHCE, (0, 1), value=1.0)
+        v_BHCF = functional.pad(functional.pad(v_BHCE, (0, 1), value=1.0), (0, self.spare()))
         return k_BHCE, v_BHCF.masked_fill_(~self.real_BG[:, None, genes, None], 0.0)
+
+    def spare(self) -> int:
+        """Return the number of columns of zeros beside values and denominator."""
+        width = self.down_EM.shape[0]
+        return 0 if self.down_EM.device.type == "cpu" else -(width + 1) % ALIGNED
 
     def memory(self) -> Tensor:
         """Return room for the features of a chunk."""
@@ -120,8 +127,9 @@ class _Cells:
         """Return the sum of phi(k) [v, 1], shape (B, H, M, F), and the stabiliser (B, H, 1, 1)."""
         width, n_features = self.down_EM.shape
         n_cells, n_heads = len(self.x_BGD), self.shape.heads
-        sums_BHMF = self.down_EM.new_zeros(n_cells, n_heads, n_features, width + 1)
-        floor_BH1F = sums_BHMF.new_zeros(n_cells, n_heads, 1, width + 1)
+        n_columns = width + 1 + self.spare()
+        sums_BHMF = self.down_EM.new_zeros(n_cells, n_heads, n_features, n_columns)
+        floor_BH1F = sums_BHMF.new_zeros(n_cells, n_heads, 1, n_columns)
         lowest = torch.finfo(sums_BHMF.dtype).min
         highest_BH11 = sums_BHMF.new_full((n_cells, n_heads, 1, 1), lowest)
         memory = self.memory()
@@ -138,19 +146,20 @@ class _Cells:
             highest_BH11 = higher_BH11
         sums_BHMF.add_(floor_BH1F * EPSILON)
         no_gene_B11 = ~self.real_BG.any(dim=1)[:, None, None]
-        sums_BHMF[..., -1].add_(no_gene_B11)  # 0 / 1 instead of 0 / 0
+        sums_BHMF[..., width].add_(no_gene_B11)  # 0 / 1 instead of 0 / 0
         return sums_BHMF, highest_BH11
 
     def attend(self, sums_BHMF: Tensor, out_BGHE: Tensor, norm_BHG1: Tensor) -> None:
         """Fill in what each gene gets, and the denominators."""
         floor_BH1F = sums_BHMF.sum(dim=2, keepdim=True) * EPSILON
-        memory = self.memory()
+        memory, width = self.memory(), self.down_EM.shape[0]
         for genes in self.shape.genes(self.x_BGD):
             q_BHCE = self.scaled(self.heads(genes, QUERY)[0])
             phi_BHCM = exp_of_queries(q_BHCE, self.down_EM, memory)
             both_BHCF = (phi_BHCM @ sums_BHMF).add_(floor_BH1F)
-            norm_BHG1[:, :, genes] = both_BHCF[..., -1:]
-            out_BGHE[:, genes] = (both_BHCF[..., :-1] / both_BHCF[..., -1:]).transpose(1, 2)
+            norm_BHC1 = both_BHCF[..., width : width + 1]
+            norm_BHG1[:, :, genes] = norm_BHC1
+            out_BGHE[:, genes] = (both_BHCF[..., :width] / norm_BHC1).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,7 @@ class _Gradients:
             divided_BHCE = grad_BHCE / norm_BHG1[:, :, genes]
             dnorm_BHC = torch.linalg.vecdot(divided_BHCE, out_BGHE[:, genes].transpose(1, 2))
             dboth_BHCF = torch.cat([divided_BHCE, -dnorm_BHC[..., None]], dim=-1)
+            dboth_BHCF = functional.pad(dboth_BHCF, (0, self.cells.spare()))
             q_BHCE = self.cells.heads(genes, QUERY)[0]
             scaled_q_BHCE = self.cells.scaled(q_BHCE)
             phi_BHCM = exp_of_queries(scaled_q_BHCE, self.cells.down_EM, memory)
@@ -184,7 +194,7 @@ class _Gradients:
 
     def keys(self, dsums_BHMF: Tensor, highest_BH11: Tensor) -> None:
         """Add the gradients by way of keys and values."""
-        of_values_BHME = dsums_BHMF[..., :-1].contiguous()
+        of_values_BHME = dsums_BHMF[..., : self.cells.down_EM.shape[0]].contiguous()
         floor_BH1E = of_values_BHME.sum(dim=2, keepdim=True) * EPSILON
         memory, more = self.cells.memory(), self.cells.memory()
         for genes in self.cells.shape.genes(self.dx_BGD):

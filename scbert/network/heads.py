@@ -96,18 +96,25 @@ class HybridHead(nn.Module):
 
     def halves(
         self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the logits_BC of each half, the encoder's not yet multiplied by the share."""
-        encoder_BC, _ = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
-        return {"expression": self._linear(genes_BG, tokens_BG, real_BG), "encoder": encoder_BC}
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits_BC of each half, and the cell vectors.
+
+        The encoder's logits are not yet multiplied by the share, see `joined`.
+        """
+        encoder_BC, vectors_BD = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
+        expression_BC = self._linear(genes_BG, tokens_BG, real_BG)
+        return {"expression": expression_BC, "encoder": encoder_BC}, vectors_BD
+
+    def joined(self, halves: dict[str, Tensor]) -> Tensor:
+        """Return the logits_BC of both halves together."""
+        return halves["expression"] + self.share * halves["encoder"]
 
     def forward(
         self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return logits_BC and the cell vectors."""
-        encoder_BC, vectors_BD = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
-        linear_BC = self._linear(genes_BG, tokens_BG, real_BG)
-        return linear_BC + self.share * encoder_BC, vectors_BD
+        halves, vectors_BD = self.halves(x_BGD, genes_BG, tokens_BG, real_BG)
+        return self.joined(halves), vectors_BD
 
     @torch.no_grad()
     def contributions(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scbert.network.attention import ExactAttention, PerformerAttention
+from scbert.network.favor import FEATURES_ELSEWHERE
 from scbert.network.features import (
     EPSILON,
     exp_of_keys,
@@ -22,6 +23,8 @@ from scbert.network.features import (
     with_rms,
 )
 from scbert.network.model import Encoder
+
+GENES_ON_CPU = 64  # at a time: the features of 10 heads, 0.7 MB, stay in the cache
 
 Look = Callable[[PerformerAttention | ExactAttention, Tensor, Tensor], Tensor]
 
@@ -101,6 +104,21 @@ def _room(x_BHGE: Tensor, projection_ME: Tensor) -> tuple[Tensor, Tensor]:
     """Return the projection as the features take it, and memory for them."""
     down_EM = projection_ME.to(x_BHGE.dtype).T * x_BHGE.shape[-1] ** -0.25
     return down_EM, x_BHGE.new_empty(x_BHGE[..., 0].numel() * len(projection_ME))
+
+
+def genes_at_once(attention: PerformerAttention | ExactAttention, x_BHGE: Tensor) -> int:
+    """Return how many genes of each cell are looked at together; changes speed and memory only.
+
+    Each takes its features, or its scores with all genes. A GPU wants few large kernels.
+    """
+    n_cells, n_heads, n_genes, _ = x_BHGE.shape
+    if isinstance(attention, ExactAttention):
+        on_cpu, numbers = max(1, GENES_ON_CPU // n_heads), n_genes
+    else:
+        on_cpu, numbers = GENES_ON_CPU, len(attention.projection_ME)
+    if x_BHGE.device.type == "cpu":
+        return on_cpu
+    return max(1, FEATURES_ELSEWHERE // max(1, n_cells * n_heads * numbers))
 
 
 def slices(length: int, chunk: int) -> list[slice]:

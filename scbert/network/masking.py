@@ -29,8 +29,12 @@ def mask_tokens(
     mask_prob: float,
     replace_prob: float,
     generator: torch.Generator,
+    cell_BG: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose targets among the expressed genes and hide most of them.
+
+    On the CPU, where batches are made ahead of the network: a seed gives the same masks for every
+    device, and no GPU is waited for.
 
     Parameters
     ----------
@@ -40,21 +44,31 @@ def mask_tokens(
         Share of the expressed genes (bin >= 1) of a cell that become targets, rounded up.
     replace_prob
         Probability that a target is replaced by MASK; otherwise it stays visible.
-    generator
-        On the CPU, so that a seed gives the same masks on every device.
+    cell_BG
+        The number of the cell that each token is of, ascending; None: each row is a cell.
 
     Returns
     -------
     Tokens as the network sees them, and targets: the bin, or -100 where nothing is asked. A cell
     with no expressed gene has no target.
     """
+    if cell_BG is None:
+        cell_BG = torch.arange(len(tokens_BG))[:, None].expand(tokens_BG.shape)
     expressed_BG = (tokens_BG >= 1) & (tokens_BG <= n_bins)
-    noise_BG = torch.rand(tokens_BG.shape, generator=generator).to(tokens_BG.device)
-    replaced_BG = (
-        torch.rand(tokens_BG.shape, generator=generator).to(tokens_BG.device) < replace_prob
-    )
-    n_targets_B1 = torch.ceil(expressed_BG.sum(dim=1, keepdim=True).double() * mask_prob)
-    rank_BG = noise_BG.masked_fill(~expressed_BG, 2.0).argsort(dim=1).argsort(dim=1)
-    chosen_BG = (rank_BG < n_targets_B1) & expressed_BG
+    noise_BG = torch.rand(tokens_BG.shape, generator=generator)
+    replaced_BG = torch.rand(tokens_BG.shape, generator=generator) < replace_prob
+    chosen_T = _smallest_of_each(noise_BG[expressed_BG], cell_BG[expressed_BG], mask_prob)
+    chosen_BG = expressed_BG.masked_scatter(expressed_BG, chosen_T)
     hidden_BG = torch.where(chosen_BG & replaced_BG, mask_id(n_bins), tokens_BG)
     return hidden_BG, torch.where(chosen_BG, tokens_BG, NOT_A_TARGET)
+
+
+def _smallest_of_each(noise_T: Tensor, cell_T: Tensor, share: float) -> Tensor:
+    """Return whether each number is among this share of its cell's, rounded up; cells ascend."""
+    count_N = torch.bincount(cell_T, minlength=1)
+    start_N = count_N.cumsum(0) - count_N
+    wanted_N = torch.ceil(count_N.double() * share)
+    order_T = torch.argsort(cell_T + noise_T.double() / 2)
+    rank_T = torch.empty_like(order_T)
+    rank_T[order_T] = torch.arange(len(order_T)) - start_N[cell_T]
+    return rank_T < wanted_N[cell_T]

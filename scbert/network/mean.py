@@ -6,6 +6,7 @@ Shape letters: B cells in a mini-batch, G genes, D width of a gene.
 from torch import Tensor, nn
 
 from scbert.network.model import Encoder
+from scbert.network.packing import Packing
 
 
 class MeanOfGenes(nn.Module):
@@ -19,10 +20,15 @@ class MeanOfGenes(nn.Module):
         self.encoder = encoder
 
     def forward(
-        self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
+        self,
+        genes_BG: Tensor,
+        tokens_BG: Tensor,
+        real_BG: Tensor,
+        packing: Packing | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return logits (B, 0) and the means, shape (B, D)."""
         real_BG1 = real_BG[..., None]
-        x_BGD = self.encoder(genes_BG, tokens_BG, real_BG) * real_BG1
+        cells = real_BG if packing is None else packing
+        x_BGD = self.encoder(genes_BG, tokens_BG, cells) * real_BG1
         mean_BD = x_BGD.sum(dim=1) / real_BG1.sum(dim=1).clamp(min=1)
         return mean_BD.new_zeros(len(mean_BD), 0), mean_BD

@@ -14,42 +14,49 @@ from torch.utils.checkpoint import checkpoint
 
 from scbert.config import Network
 from scbert.network.attention import ExactAttention, PerformerAttention
+from scbert.network.packing import Packing
 
 with warnings.catch_warnings():  # it asks distutils for torch's version, which is deprecated
     warnings.filterwarnings("ignore", "distutils Version classes are deprecated")
     from performer_pytorch import Performer
     from performer_pytorch.performer_pytorch import PreLayerNorm, SelfAttention
 
-TOKENS_PER_CHUNK = 1024  # of the feed-forward layer
+TOKENS_PER_CHUNK = 1024  # of the feed-forward layer, on a CPU
 
 
 class MaskedSelfAttention(SelfAttention):
-    """Self-attention that hands the mask of real genes on to the attention itself."""
+    """Self-attention that tells the attention itself where the cells and their genes are."""
 
-    def forward(self, x: Tensor, mask: Tensor, **_: object) -> Tensor:
-        """Attend over the genes of each cell: x (B, G, D), mask (B, G) true for real genes."""
+    def forward(self, x: Tensor, mask: Tensor | Packing, **_: object) -> Tensor:
+        """Attend over the genes of each cell.
+
+        x (B, G, D); mask (B, G), true for real genes, or where packed cells lie in a row of genes.
+        """
         weight_ND = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])
         attended = self.fast_attention.of_genes(x, weight_ND, mask, self.heads)
         return self.dropout(self.to_out(attended))
 
 
 class ChunkedFeedForward(PreLayerNorm):
-    """Norm and feed-forward layer, some genes at a time.
+    """Norm and feed-forward layer; on a CPU, some genes at a time.
 
-    What lies between the layers is four times as wide as a gene. In training it is forgotten, and
-    computed again in the backward pass.
+    What lies between the layers is four times as wide as a gene. On a CPU a chunk of it stays in
+    the cache, is forgotten in training, and computed again in the backward pass. A GPU wants few
+    large kernels.
     """
+
+    has_dropout: bool
 
     def forward(self, x: Tensor, **_: object) -> Tensor:
         """Return what is added to x (B, G, D)."""
-        rows = x.flatten(0, 1)
         layers = super().forward
-        if len(rows) <= TOKENS_PER_CHUNK:
+        if x.device.type != "cpu" or x.shape[:2].numel() <= TOKENS_PER_CHUNK:
             return layers(x)
         if torch.is_grad_enabled():
             layers = partial(
-                checkpoint, layers, use_reentrant=False, preserve_rng_state=self.training
+                checkpoint, layers, use_reentrant=False, preserve_rng_state=self.has_dropout
             )
+        rows = x.flatten(0, 1)
         return torch.cat([layers(some) for some in rows.split(TOKENS_PER_CHUNK)]).view_as(x)
 
 
@@ -70,6 +77,7 @@ def build_encoder(settings: Network, seed: int) -> Performer:
     for layer, (attention, feed_forward) in enumerate(encoder.net.layers):
         attention.fn.__class__ = MaskedSelfAttention
         feed_forward.__class__ = ChunkedFeedForward
+        feed_forward.has_dropout = settings.dropout > 0
         attention.fn.fast_attention = _attention(settings, seed + layer)
     del encoder.proj_updater  # redraws are ours, and it holds every weight under a second name
     return encoder
@@ -81,6 +89,17 @@ def _attention(settings: Network, seed: int) -> torch.nn.Module:
     return PerformerAttention(
         settings.dim_head, settings.n_features, settings.stabilizer, seed, settings.qk_rms
     )
+
+
+def compile_layers(encoder: Performer) -> None:
+    """Let each layer's attention and feed-forward be compiled when they first run.
+
+    All layers share what is compiled for one. It takes a minute on a GPU, once for each shape, so
+    it pays where every batch has the same: packed cells, a constant number of tokens.
+    """
+    for attention, feed_forward in encoder.net.layers:
+        attention.compile(dynamic=False)
+        feed_forward.compile(dynamic=False)
 
 
 def redraw_projections(encoder: Performer, seed: int) -> None:

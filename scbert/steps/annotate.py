@@ -25,7 +25,7 @@ from scbert.evidence.novelty import novelty
 from scbert.network.model import CellTypeModel
 from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import QueryTokens, tokens_for
-from scbert.training.batches import CellBatches
+from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.components import Components
 from scbert.training.devices import choose_device
@@ -190,12 +190,13 @@ def run(
     model, config = model.to(device), tokens.bundle.config
     sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
     mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], tokens.bundle.used)
+    layout = layout_of(config["network"])
     found: list[Outputs] = []
     known = counts = 0.0
     with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
         for part in tokens.each():
             store = store_in_memory(part.sample)
-            cells = CellBatches(store, *mode)
+            cells = CellBatches(store, *mode, layout)
             rows = np.arange(len(store))
             found.append(outputs(model, cells, rows, device, bar.update, components))
             known, counts = known + part.known_counts, counts + part.counts

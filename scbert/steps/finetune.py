@@ -12,22 +12,24 @@ import torch
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
-from scbert.config import DeviceName, FinetuneSettings
+from scbert.config import DeviceName, FinetuneSettings, Network
 from scbert.evidence.epochs import merit
 from scbert.evidence.held_out_types import Positions
 from scbert.files import sha256_of
 from scbert.network.adapters import choose_trained, merge
+from scbert.network.flops import passes_of, step_flop
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
 from scbert.provenance import provenance
 from scbert.steps.calibration import calibrate
 from scbert.steps.pretrain import require_same_vocabulary
-from scbert.training.batches import CellBatches
+from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import COMPONENTS, LINEAR, SEEN, Bundle, load_bundle, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, macro_f1
 from scbert.training.components import fit_components
 from scbert.training.devices import choose_device, make_accelerator
+from scbert.training.hardware import hardware
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
 from scbert.training.loop import fit
@@ -87,7 +89,7 @@ def finetune(
     train, validation = (learning.outputs(part, components) for part in ("train", "validation"))
     without = _positions_without(store, labelled, settings)
     calibration = calibrate(train, validation, labels, settings.annotate, without)
-    config = _config(bundle, tokens.name, store, labelled, settings)
+    config = _config(bundle, tokens.name, store, labelled, settings, accelerator.device)
     extra = {
         "labels": labels,
         "calibration": calibration,
@@ -140,7 +142,14 @@ def _batches(
 ) -> CellBatches:
     """Return the cells as the pretrained encoder takes them."""
     at_once = settings.finetune.optimizer.tokens_per_batch
-    return CellBatches(store, bundle.config["sequence"], bundle.config["n_bins"], at_once, used)
+    return CellBatches(
+        store,
+        bundle.config["sequence"],
+        bundle.config["n_bins"],
+        at_once,
+        used,
+        layout_of(bundle.config["network"]),
+    )
 
 
 def _task(
@@ -152,16 +161,18 @@ def _task(
 ) -> Task:
     """Say what is trained, and by what a checkpoint knows that it belongs here."""
     labelled, cells = learning.labelled, learning.cells
+    network = Network.model_validate(bundle.config["network"])
     return Task(
         model=learning.model,
         plan=partial(cells.epoch, labelled.rows("train"), settings.seed),
-        make=cells.make,
+        make=learning.make,
         loss=learning.loss,
         validate=learning.validate,
         name_cells=store.cell_names,
         merit=merit,
         least_first_loss=float(np.log(len(labelled.types))),
         patience=settings.finetune.patience,
+        flop=partial(step_flop, network, passes=passes_of(learning.model.encoder)),
         identity={
             "pretrained": sha256_of(pretrained / "weights.safetensors"),  # made again, the same
             "sequence": bundle.config["sequence"],
@@ -193,6 +204,7 @@ def _config(
     store: TokenStore,
     labelled: LabelledRows,
     settings: FinetuneSettings,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Return the content of config.json: what the model is, and what it was made of."""
     return {
@@ -204,7 +216,7 @@ def _config(
         "cells_per_type": labelled.count("train"),
         "tokens": store.meta,
         "pretrained": {"sha256": bundle.sha256, **bundle.config},
-        "provenance": provenance(),
+        "provenance": provenance() | {"hardware": hardware(device)},
     }
 
 

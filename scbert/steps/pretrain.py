@@ -1,6 +1,7 @@
 """Step pretrain: tokens of the corpus + gene2vec -> a pretrained encoder."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,24 @@ from scbert.cells.store import TokenStore, open_store
 from scbert.config import DeviceName, Pretrain, PretrainSettings
 from scbert.files import sha256_of
 from scbert.network.diagnostics import diagnose_attention
-from scbert.network.masking import NOT_A_TARGET, mask_tokens
+from scbert.network.flops import step_flop
+from scbert.network.masking import NOT_A_TARGET
 from scbert.network.model import MaskedExpressionModel
-from scbert.network.performer import redraw_projections
+from scbert.network.performer import compile_layers, redraw_projections
 from scbert.provenance import provenance
 from scbert.steps.gene2vec import read_vectors
-from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.batches import CellBatches
 from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.devices import choose_device, make_accelerator
-from scbert.training.held_out import HeldOut
+from scbert.training.hardware import hardware
+from scbert.training.held_out import HeldOut, make_masked
 from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import gene_table, new_pretraining_model
 from scbert.training.processes import is_first_of_node, together
+from scbert.training.reference_predictors import FILE
 from scbert.training.task import UNIMPORTANT, Task
 
 log = logging.getLogger(__name__)
@@ -66,31 +71,41 @@ def pretrain(
     vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
     n_bins, options = settings.binning.n_bins, settings.pretrain
     model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
-    cells = CellBatches(store, settings.sequence, n_bins, options.optimizer.tokens_per_batch)
+    packed = settings.network.attention == "exact"  # FAVOR+ is a function of its own
+    compiled = options.compile and packed and accelerator.device.type == "cuda"
+    if compiled:
+        compile_layers(model.encoder.performer)
+    cells = _batches(store, settings, compiled)
     training, held_out = hold_out(store, options)
     if accelerator.is_main_process:
         where = (accelerator.device, accelerator.num_processes)
+        used = (len(training), len(held_out), len(store) - len(training) - len(held_out))
         log.info(
-            "%d cells to train on, %d held out, on %s x %d", len(training), len(held_out), *where
+            "%d cells to train on, %d held out and %d more not used, on %s x %d", *used, *where
         )
-    validation = HeldOut(cells, held_out, training, options)
+    validation = HeldOut(cells, held_out, training, options, checkpoint / FILE)
     task = Task(
         model=model,
         plan=partial(cells.epoch, training, options.seed),
-        make=cells.make,
-        loss=partial(hidden_loss, n_bins=n_bins, options=options),
+        make=partial(make_masked, cells, options),
+        loss=masked_loss,
         validate=partial(validation.score, model, accelerator.device),
         name_cells=store.cell_names,
         after_step=partial(_redraw, model.encoder, options),
+        flop=partial(step_flop, settings.network),
         identity={
             "tokens": store.meta,
             "gene2vec": sha256_of(gene2vec / "vectors.npy"),
-            **settings.model_dump(mode="json", exclude={"pretrain": UNIMPORTANT}),
+            **settings.model_dump(
+                mode="json", exclude={"pretrain": {"compile": True, **UNIMPORTANT}}
+            ),
         },
     )
     history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
-    result = validation.result(model, accelerator.device)
-    result["attention"] = _diagnose(model, cells, held_out, accelerator.device, options.seed)
+    with accelerator.autocast():
+        result = validation.result(model, accelerator.device)
+    unpacked = replace(cells, layout="padded")
+    result["attention"] = _diagnose(model, unpacked, held_out, accelerator.device, options.seed)
     if accelerator.is_main_process:
         log.info("held-out cells: %s", result)
         _warn_of_collapse(result["attention"])
@@ -98,11 +113,23 @@ def pretrain(
             "kind": "pretrained",
             "n_bins": n_bins,
             "tokens": store.meta,
-            "provenance": provenance(),
+            "provenance": provenance() | {"hardware": hardware(accelerator.device)},
         }
         save_bundle(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)
     accelerator.end_training()
+
+
+def _batches(store: TokenStore, settings: PretrainSettings, compiled: bool) -> CellBatches:
+    """Return the cells: packed for exact attention, and padded for FAVOR+."""
+    return CellBatches(
+        store,
+        settings.sequence,
+        settings.binning.n_bins,
+        settings.pretrain.optimizer.tokens_per_batch,
+        layout="packed" if settings.network.attention == "exact" else "padded",
+        constant=compiled,
+    )
 
 
 def open_for_all(tokens: Path) -> TokenStore:
@@ -136,8 +163,8 @@ def _warn_of_collapse(attention: list[dict[str, Any]]) -> None:
     if layers:
         log.warning(
             "attention has collapsed to a mean over the genes of a cell in layer %s: nearly all "
-            "key features are at the floor. Set network.qk_rms (config/panglaodb.yaml has a "
-            "measured value), or network.attention: exact, and pretrain again",
+            "key features are at the floor. Set network.attention: exact, or network.qk_rms: 0.5 "
+            "(docs/decisions.md), and pretrain again",
             ", ".join(map(str, layers)),
         )
 
@@ -147,29 +174,14 @@ def _redraw(encoder: nn.Module, options: Pretrain, step: int) -> None:
         redraw_projections(encoder.performer, options.seed + step)
 
 
-def hidden_loss(
-    model: nn.Module,
-    batch: MiniBatch,
-    generator: torch.Generator,
-    n_bins: int,
-    options: Pretrain,
-) -> tuple[Tensor, Tensor]:
-    """Hide genes of the batch; return the sum of the loss at the targets, and their number."""
-    hidden_BG, targets_BG = mask_tokens(
-        batch.tokens_BG, n_bins, options.mask_prob, options.replace_prob, generator
-    )
-    return masked_loss(model, batch, hidden_BG, targets_BG)
-
-
-def masked_loss(
-    model: nn.Module, batch: MiniBatch, hidden_BG: Tensor, targets_BG: Tensor
-) -> tuple[Tensor, Tensor]:
+def masked_loss(model: nn.Module, batch: MiniBatch) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross-entropy over targets, in nats, and their number."""
-    logits_BGT = model(batch.genes_BG, hidden_BG, batch.real_BG)
+    assert batch.targets is not None
+    logits_BGT = model(batch.genes_BG, batch.tokens_BG, batch.cells)
     loss = functional.cross_entropy(
         logits_BGT.flatten(0, 1).float(),
-        targets_BG.flatten(),
+        batch.targets.flatten(),
         ignore_index=NOT_A_TARGET,
         reduction="sum",
     )
-    return loss, (targets_BG != NOT_A_TARGET).sum()
+    return loss, (batch.targets != NOT_A_TARGET).sum()

@@ -14,7 +14,8 @@ from scbert.network.attention_sums import attention_sums
 from scbert.network.attribution import integrated_gradients
 from scbert.network.masking import mask_id
 from scbert.network.model import CellTypeModel
-from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.batches import CellBatches
+from scbert.training.mini_batch import MiniBatch
 
 
 def attention_of_cells(

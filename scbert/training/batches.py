@@ -1,18 +1,20 @@
-"""Token store -> mini-batches of cells of similar length.
+"""Token store -> mini-batches of cells, of similar length or packed.
 
 Shape letters: B cells in a mini-batch, G genes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from scbert.cells.store import TokenStore
 from scbert.network.masking import padding_id
+from scbert.network.packing import pack
+from scbert.training.mini_batch import MiniBatch
 
 MOST_PADDING = 0.08  # share of a batch
 ENOUGH_CELLS = 8  # in fewer, padding costs less than one more batch
@@ -21,25 +23,12 @@ CELLS_AT_ONCE = 10_000  # whose genes are looked at together, to count the used 
 CELLS_TO_RELEASE = 64
 POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled
 
+Layout = Literal["padded", "packed_within", "packed"]
 
-@dataclass(frozen=True)
-class MiniBatch:
-    """Cells as the network takes them; `rows` are their numbers in the store."""
 
-    rows: np.ndarray
-    genes_BG: Tensor
-    tokens_BG: Tensor
-    real_BG: Tensor
-
-    def to(self, device: torch.device) -> "MiniBatch":
-        """Move to a device."""
-        return MiniBatch(
-            self.rows,
-            *(
-                t.to(device, non_blocking=True)
-                for t in (self.genes_BG, self.tokens_BG, self.real_BG)
-            ),
-        )
+def layout_of(network: Mapping[str, Any]) -> Layout:
+    """Return how a network of these settings takes cells that have a head behind it."""
+    return "packed_within" if network["attention"] == "exact" else "padded"
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,13 @@ class CellBatches:
         Largest B x G, padding included; a longer cell gets a batch of its own.
     genes
         Which genes of the vocabulary may be tokens, shape (vocabulary,); None: all.
+    layout
+        padded: a row for each cell, as long as the longest. packed_within: the same, and where the
+        tokens lie in it, so that exact attention leaves the padding out. packed: all cells in one
+        row, one after another.
+    constant
+        Fill packed batches up to `tokens_per_batch`: all have one shape, as a compiled network
+        wants it.
     """
 
     store: TokenStore
@@ -64,6 +60,8 @@ class CellBatches:
     n_bins: int
     tokens_per_batch: int
     genes: np.ndarray | None = None
+    layout: Layout = "padded"
+    constant: bool = False
 
     @property
     def _n_genes(self) -> int:
@@ -96,35 +94,79 @@ class CellBatches:
         lengths = self.lengths().astype(np.int32, copy=False)  # 4 bytes for each cell
         np.maximum(lengths, 1, out=lengths)  # a cell without tokens is one position of padding
         if rng is None:
-            return _cut(
-                rows[np.argsort(lengths[rows], kind="stable")], lengths, self.tokens_per_batch
-            )
+            return self._cut(rows[np.argsort(lengths[rows], kind="stable")], lengths)
         shuffled = rng.permutation(rows)
+        if self.layout == "packed":
+            return self._cut(shuffled, lengths)
         per_batch = max(1, int(self.tokens_per_batch // np.median(lengths[rows])))
         batches = []
         for start in range(0, len(shuffled), POOL * per_batch):
             pool = shuffled[start : start + POOL * per_batch]
             pool[:] = pool[np.argsort(lengths[pool], kind="stable")]
-            batches += _cut(pool, lengths, self.tokens_per_batch)
+            batches += self._cut(pool, lengths)
         return [batches[number] for number in rng.permutation(len(batches))]
 
-    def make(self, rows: np.ndarray) -> MiniBatch:
-        """Put the tokens of these cells side by side, padded to the longest.
+    def _cut(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        if self.layout == "packed":
+            return _cut_packed(rows, lengths, self.tokens_per_batch, self._most_cells)
+        return _cut_padded(rows, lengths, self.tokens_per_batch)
 
-        A cell without tokens is padding only, at least one position of it; the network makes
-        something finite of that, which depends on no other cell.
+    @cached_property
+    def _longest(self) -> int:
+        return int(self.lengths().max(initial=1))
+
+    @cached_property
+    def _most_cells(self) -> int:
+        """In a packed batch: twice as many as there are of median length."""
+        lengths = self.lengths()
+        median = max(1.0, float(np.median(lengths))) if len(lengths) else 1.0
+        return max(1, int(2 * self.tokens_per_batch / median))
+
+    def make(self, rows: np.ndarray) -> MiniBatch:
+        """Put the tokens of these cells side by side: padded to the longest, or packed."""
+        cells = []
+        for number, row in enumerate(rows):
+            cells.append(self._cell(row))
+            if number % CELLS_TO_RELEASE == 0:
+                self.store.release()
+        return self._packed(rows, cells) if self.layout == "packed" else self._padded(rows, cells)
+
+    def _padded(self, rows: np.ndarray, cells: list[tuple[np.ndarray, np.ndarray]]) -> MiniBatch:
+        """Pad. A cell without tokens is padding only, at least one position of it.
+
+        The network makes something finite of that, which depends on no other cell.
         """
-        cells = [self._cell(row) for row in rows]
         shape = (len(rows), max(1, *(len(genes) for genes, _ in cells)) if cells else 1)
         genes = np.zeros(shape, dtype=np.int64)
         tokens = np.full(shape, padding_id(self.n_bins), dtype=np.int64)
         for row, (gene, bins) in enumerate(cells):
             genes[row, : len(gene)] = gene
             tokens[row, : len(bins)] = bins
-            if row % CELLS_TO_RELEASE == 0:
-                self.store.release()
         real = tokens != padding_id(self.n_bins)
-        return MiniBatch(rows, *(torch.from_numpy(array) for array in (genes, tokens, real)))
+        packing = None
+        if self.layout == "packed_within":
+            packing = pack(real.sum(axis=1), shape[1], place=np.flatnonzero(real))
+        genes_BG, tokens_BG, real_BG = map(torch.from_numpy, (genes, tokens, real))
+        return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing)
+
+    def _packed(self, rows: np.ndarray, cells: list[tuple[np.ndarray, np.ndarray]]) -> MiniBatch:
+        """Lay the cells one after another; what fills the batch up are cells of padding."""
+        lengths = np.array([len(genes) for genes, _ in cells], dtype=np.int64)
+        n_tokens, filled = int(lengths.sum()), max(1, int(lengths.sum()))
+        longest, n_bounds = int(lengths.max(initial=1)), 0
+        if self.constant:
+            filled, longest = max(filled, self.tokens_per_batch), self._longest
+            n_bounds = self._most_cells + -(-filled // longest) + 2
+        spare = np.diff(np.append(np.arange(n_tokens, filled, longest), filled))
+        genes = np.zeros((1, filled), dtype=np.int64)
+        tokens = np.full((1, filled), padding_id(self.n_bins), dtype=np.int64)
+        if n_tokens:
+            np.concatenate([gene for gene, _ in cells], out=genes[0, :n_tokens], casting="unsafe")
+            np.concatenate([bins for _, bins in cells], out=tokens[0, :n_tokens], casting="unsafe")
+        packing = pack(np.concatenate([lengths, spare]), longest, n_bounds)
+        real = tokens != padding_id(self.n_bins)
+        genes_BG, tokens_BG, real_BG = map(torch.from_numpy, (genes, tokens, real))
+        return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing)
 
     def _cell(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         genes, bins = self._every_token(row)
@@ -156,16 +198,35 @@ class CellBatches:
             yield self.make(batch)
 
 
-def _cut(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+def _cut_packed(
+    rows: np.ndarray, lengths: np.ndarray, budget: int, most_cells: int
+) -> list[np.ndarray]:
+    """Cut cells where the next one would exceed the budget, or is one too many."""
+    batches, start = [], 0
+    ends = lengths[rows].cumsum(dtype=np.int64)
+    while start < len(rows):
+        before = ends[start - 1] if start else 0
+        stop = int(np.searchsorted(ends, before + budget, side="right"))
+        stop = min(max(stop, start + 1), start + most_cells)
+        batches.append(rows[start:stop])
+        start = stop
+    return batches
+
+
+def _cut_padded(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     """Cut cells, sorted by length, where the next one would exceed the budget or pad too much."""
     batches, start = [], 0
-    tokens = np.concatenate([[0], lengths[rows].cumsum(dtype=np.int64)])
-    for stop in range(1, len(rows) + 1):
-        if stop < len(rows):
-            positions = (stop + 1 - start) * int(lengths[rows[stop]])
-            padding = positions - (tokens[stop + 1] - tokens[start])
-            wasteful = stop - start >= ENOUGH_CELLS and padding > MOST_PADDING * positions
-        if stop == len(rows) or positions > budget or wasteful:
-            batches.append(rows[start:stop])
-            start = stop
+    ordered = lengths[rows].astype(np.int64)
+    tokens = np.concatenate([[0], ordered.cumsum()])
+    while start < len(rows):
+        most = max(1, budget // int(ordered[start]))  # cells, if none were longer
+        stop = start + 1 + np.arange(min(most, len(rows) - start))  # with 1, 2, ... cells
+        positions = (stop - start) * ordered[stop - 1]
+        padding = positions - (tokens[stop] - tokens[start])
+        wasteful = (stop - start > ENOUGH_CELLS) & (padding > MOST_PADDING * positions)
+        too_much = (positions > budget) | wasteful
+        too_much[0] = False
+        end = int(stop[too_much.argmax()]) - 1 if too_much.any() else int(stop[-1])
+        batches.append(rows[start:end])
+        start = end
     return batches

@@ -3,7 +3,7 @@
 Shape letters: B cells in a mini-batch, C cell types.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from scbert.evidence.confidence import fit_share, softmax
 from scbert.evidence.novelty import LabelledOutputs
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
-from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.batches import CellBatches
 from scbert.training.components import Components
 from scbert.training.labelled_rows import LabelledRows
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.predict import outputs
 from scbert.training.stopping import StopRequest
 
@@ -37,32 +38,36 @@ class TypeLoss(nn.Module):
     loss multiplies by (1 - probability)^gamma (Lin et al. 2017).
     """
 
+    adjustment_C: Tensor
+    weight_C: Tensor
+
     def __init__(self, label: np.ndarray, options: Finetune) -> None:
         super().__init__()
         n_C = np.bincount(label)
-        self.adjustment_C = torch.tensor(options.logit_adjustment * np.log(n_C / n_C.sum())).float()
-        self.weight_C = torch.tensor(_weights(n_C, options)).float()
+        adjustment_C = options.logit_adjustment * np.log(n_C / n_C.sum())
+        self.register_buffer("adjustment_C", torch.tensor(adjustment_C).float())
+        self.register_buffer("weight_C", torch.tensor(_weights(n_C, options)).float())
         self.gamma = options.focal_gamma if options.loss == "focal" else 0.0
         self.smoothing = options.label_smoothing
         self.encoder_loss = options.encoder_loss
 
     def forward(self, logits_BC: Tensor, label_B: Tensor) -> Tensor:
         """Return the weighted sum over the cells."""
-        adjusted_BC = logits_BC.float() + self.adjustment_C.to(logits_BC.device)
+        adjusted_BC = logits_BC.float() + self.adjustment_C
         loss_B = functional.cross_entropy(
             adjusted_BC, label_B, reduction="none", label_smoothing=self.smoothing
         )
         if self.gamma:
             of_label_B = adjusted_BC.log_softmax(-1).gather(1, label_B[:, None]).squeeze(1)
             loss_B = (-torch.expm1(of_label_B)).clamp_min(1e-6) ** self.gamma * loss_B
-        return (self.weight_C.to(logits_BC.device)[label_B] * loss_B).sum()
+        return (self.weight_C[label_B] * loss_B).sum()
 
     def weight(self, label_B: Tensor) -> Tensor:
         """Return the sum of the weights of the cells, which makes the loss of a step a mean.
 
         Divided by the number of cells instead, a single rare cell would look like an explosion.
         """
-        return self.weight_C.to(label_B.device)[label_B].sum()
+        return self.weight_C[label_B].sum()
 
     def of_halves(self, halves: dict[str, Tensor], label_B: Tensor) -> Tensor:
         """Return the loss of a hybrid head: of the encoder's half alone, of the sum, or of both.
@@ -87,19 +92,25 @@ class Classification:
     type_loss: TypeLoss
     device: torch.device
 
-    def loss(
-        self, model: nn.Module, batch: MiniBatch, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __post_init__(self) -> None:
+        self.type_loss.to(self.device)
+
+    def make(self, rows: np.ndarray, generator: torch.Generator) -> MiniBatch:
+        """Return cells with their types; nothing but dropout is random here."""
+        del generator
+        return replace(self.cells.make(rows), targets=torch.from_numpy(self.labelled.label[rows]))
+
+    def loss(self, model: nn.Module, batch: MiniBatch) -> tuple[Tensor, Tensor]:
         """Return the weighted sum of the loss over the cells of a batch, and the weights' sum."""
-        del generator  # nothing but dropout is random here
         assert isinstance(model, CellTypeModel)
-        label_B = torch.from_numpy(self.labelled.label[batch.rows]).to(batch.genes_BG.device)
+        label_B = batch.targets
+        assert label_B is not None
         given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
         if isinstance(model.head, HybridHead):
-            halves = model.head.halves(model.encoder(*given), *given)
+            halves, _ = model.halves(*given, batch.packing)
             total = self.type_loss.of_halves(halves, label_B)
         else:
-            total = self.type_loss(model(*given)[0], label_B)
+            total = self.type_loss(model(*given, batch.packing)[0], label_B)
         return total, self.type_loss.weight(label_B)
 
     def validate(self, stop: StopRequest) -> dict[str, float]:

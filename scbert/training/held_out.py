@@ -4,21 +4,69 @@ Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked gene
 n_bins.
 """
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.config import Pretrain
-from scbert.evidence.bin_predictors import gene_part, skill
+from scbert.evidence.bin_predictors import skill
 from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens
 from scbert.training.batches import CellBatches
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
-from scbert.training.processes import is_alone, sum_over_processes
-from scbert.training.rivals import PREDICTORS, Masked, bins_of_genes, guesses
+from scbert.training.processes import is_alone, made_once, sum_over_processes
+from scbert.training.reference_predictors import (
+    PREDICTORS,
+    Answers,
+    HiddenGenes,
+    ask_predictors,
+    bins_of_genes,
+    kept_answers,
+    key_of,
+    numbers_of,
+)
 from scbert.training.stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A mini-batch with hidden genes.
+
+    `asked` genes are hidden, `kept` ones are targets in sight; `cell` is the number, in the batch,
+    of the cell that each position is of.
+    """
+
+    batch: MiniBatch
+    cell_BG: Tensor
+    asked_BG: Tensor
+    kept_BG: Tensor
+
+    @property
+    def targets_BG(self) -> Tensor:
+        """Bins, and -100 where nothing is asked."""
+        assert self.batch.targets is not None
+        return self.batch.targets
+
+
+def hidden_genes(masked: Masked, n_bins: int) -> HiddenGenes:
+    """Return what the network is asked about the cells of a batch, and what it sees."""
+    genes_BG, seen_BG = masked.batch.genes_BG.numpy(), masked.batch.tokens_BG.numpy()
+    cell_BG, asked_BG = masked.cell_BG.numpy(), masked.asked_BG.numpy()
+    visible_BG = (seen_BG >= 1) & (seen_BG <= n_bins)
+    return HiddenGenes(
+        n_cells=len(masked.batch.rows),
+        cell_N=cell_BG[asked_BG],
+        gene_N=genes_BG[asked_BG],
+        bin_N=masked.targets_BG.numpy()[asked_BG],
+        visible_cell_V=cell_BG[visible_BG],
+        visible_gene_V=genes_BG[visible_BG],
+        visible_bin_V=seen_BG[visible_BG],
+    )
 
 
 class HeldOut:
@@ -31,35 +79,46 @@ class HeldOut:
     ----------
     rows, training
         The held-out rows of the store, and those that the predictors may learn from.
+    kept
+        The file that keeps what the predictors answer, see `kept_answers`.
     """
 
     def __init__(
-        self, cells: CellBatches, rows: np.ndarray, training: np.ndarray, options: Pretrain
+        self,
+        cells: CellBatches,
+        rows: np.ndarray,
+        training: np.ndarray,
+        options: Pretrain,
+        kept: Path | None = None,
     ) -> None:
         self.cells, self.options = cells, options
         self.plan = cells.plan(rows, None)
         self.rows = np.concatenate(self.plan)  # in the order of the plan
         self.starts = np.cumsum([0, *map(len, self.plan)])
-        self.asked_C, self.predictors = self._ask_predictors(training)
-        self.best = min(PREDICTORS, key=lambda name: self.predictors[name][0].sum())
+        self.answers = self._answers(training, kept)
+        if not self.answers.asked_C.any():
+            raise ValueError(
+                f"none of the {len(self.rows)} held-out cells expresses a gene in bin 1 or above, "
+                "so nothing can be hidden from the network. Check the counts and the vocabulary."
+            )
 
     def masked(self, number: int) -> Masked:
         """Return a batch of the plan with its masks, which follow from seed and number."""
-        options, n_bins = self.options, self.cells.n_bins
-        batch = self.cells.make(self.plan[number])
-        seed = np.random.SeedSequence([options.seed, number]).generate_state(1, np.uint64)
+        seed = np.random.SeedSequence([self.options.seed, number]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(seed[0]))
-        seen_BG, targets_BG = mask_tokens(
-            batch.tokens_BG, n_bins, options.mask_prob, options.replace_prob, generator
-        )
-        hidden_BG, target_BG = seen_BG == mask_id(n_bins), targets_BG != NOT_A_TARGET
-        return Masked(batch, seen_BG, targets_BG, hidden_BG & target_BG, target_BG & ~hidden_BG)
+        batch = make_masked(self.cells, self.options, self.plan[number], generator)
+        assert batch.targets is not None
+        hidden_BG = batch.tokens_BG == mask_id(self.cells.n_bins)
+        target_BG = batch.targets != NOT_A_TARGET
+        cell_BG = batch.cell_of_token()
+        return Masked(batch, cell_BG, hidden_BG & target_BG, target_BG & ~hidden_BG)
 
     def score(self, model: nn.Module, device: torch.device, stop: StopRequest) -> dict[str, float]:
         """Return loss in nats per hidden gene, accuracy and skill, over all processes."""
         numbers = self._score(model, device, stop)
         loss, right = numbers[:, 0].sum(), numbers[:, 1].sum()
-        n_asked, rival = self.asked_C.sum(), self.predictors[self.best][0].sum()
+        n_asked = self.answers.asked_C.sum()
+        rival = self.answers.loss_C(self.answers.best).sum()
         return {
             "validation_loss": float(loss / n_asked),
             "validation_accuracy": float(right / n_asked),
@@ -72,10 +131,16 @@ class HeldOut:
         found = np.zeros((len(self.rows), 5))
         rank, n_processes = _rank()
         mine = range(len(self.plan))[rank::n_processes]
-        with Prefetched(self.masked, mine) as batches:
-            for number, masked in zip(mine, batches, strict=True):
+
+        def make(number: int) -> tuple[Masked, MiniBatch]:
+            masked = self.masked(number)
+            batch = masked.batch
+            return masked, batch.narrow() if device.type == "cuda" else batch
+
+        with Prefetched(make, mine) as batches:
+            for number, (masked, batch) in zip(mine, batches, strict=True):
                 span = slice(self.starts[number], self.starts[number + 1])
-                found[span] = _score_batch(model, masked, device)
+                found[span] = _score_batch(model, masked, batch.to(device))
                 if stop.received:
                     break  # the loop asks the other processes and throws the numbers away
         return sum_over_processes(found)
@@ -83,8 +148,8 @@ class HeldOut:
     def result(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
         """Return what the report shows: the model, the predictors and the skill over the best."""
         numbers = self._score(model.eval(), device, StopRequest())
-        options, n_asked, n_kept = self.options, int(self.asked_C.sum()), int(numbers[:, 4].sum())
-        some = self.asked_C > 0
+        options, answers, n_kept = self.options, self.answers, int(numbers[:, 4].sum())
+        n_asked, some = int(answers.asked_C.sum()), answers.asked_C > 0
         return {
             "cells": len(self.rows),
             "held_out_by": options.validation_by,
@@ -92,13 +157,16 @@ class HeldOut:
             "loss": float(numbers[:, 0].sum() / n_asked),
             "accuracy": float(numbers[:, 1].sum() / n_asked),
             "predictors": {
-                name: {"loss": float(loss_C.sum() / n_asked), "accuracy": hits / n_asked}
-                for name, (loss_C, hits) in self.predictors.items()
+                name: {
+                    "loss": float(answers.loss_C(name).sum() / n_asked),
+                    "accuracy": float(answers.right_C(name).sum() / n_asked),
+                }
+                for name in PREDICTORS
             },
-            "best_predictor": self.best,
+            "best_predictor": answers.best,
             "skill": skill(
                 numbers[some, 0],
-                self.predictors[self.best][0][some],
+                answers.loss_C(answers.best)[some],
                 options.bootstrap_samples,
                 options.confidence_level,
                 options.seed,
@@ -111,45 +179,69 @@ class HeldOut:
             },
         }
 
-    def _ask_predictors(
-        self, training: np.ndarray
-    ) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, int]]]:
-        """Return the number of hidden genes of each cell; for each predictor, losses and hits."""
-        counts_GT = bins_of_genes(self.cells.store, training, self.cells.n_bins)
-        gene_GT = gene_part(counts_GT)
-        asked_C, hits = np.zeros(len(self.rows)), dict.fromkeys(PREDICTORS, 0)
-        losses = {name: np.zeros(len(self.rows)) for name in PREDICTORS}
-        for number, start in enumerate(self.starts[:-1]):
-            masked = self.masked(number)
-            cell_N = torch.nonzero(masked.asked_BG, as_tuple=True)[0].numpy()
-            if not len(cell_N):
-                continue
-            np.add.at(asked_C, start + cell_N, 1)
-            for name, guess in zip(PREDICTORS, guesses(masked, counts_GT, gene_GT), strict=True):
-                np.add.at(losses[name], start + cell_N, guess.loss_N)
-                hits[name] += int(guess.right_N.sum())
-        if not asked_C.any():
-            raise ValueError(
-                f"none of the {len(self.rows)} held-out cells expresses a gene in bin 1 or above, "
-                "so nothing can be hidden from the network. Check the counts and the vocabulary."
-            )
-        return asked_C, {name: (losses[name], hits[name]) for name in PREDICTORS}
+    def _answers(self, training: np.ndarray, kept: Path | None) -> Answers:
+        """Return what the predictors say, the same in every process: the first one asks them."""
+
+        def ask() -> Answers:
+            counts_GT = bins_of_genes(self.cells.store, training, self.cells.n_bins)
+            return ask_predictors(map(self._hidden, range(len(self.plan))), counts_GT)
+
+        def found() -> np.ndarray:
+            key = "" if kept is None else self._key(training)
+            return kept_answers(kept, key, len(self.rows), ask).numbers
+
+        return Answers(made_once(found, numbers_of(len(self.rows))))
+
+    def _hidden(self, number: int) -> HiddenGenes:
+        return hidden_genes(self.masked(number), self.cells.n_bins)
+
+    def _key(self, training: np.ndarray) -> str:
+        """Return what the answers are kept under; a batch, too, for masks are drawn by torch."""
+        cells, masks = self.cells, {"seed", "mask_prob", "replace_prob"}
+        facts = {
+            "tokens": cells.store.meta,
+            "sequence": cells.sequence,
+            "n_bins": cells.n_bins,
+            **self.options.model_dump(mode="json", include=masks),
+        }
+        arrays = [self.rows, self.starts, training, *self._hidden(len(self.plan) - 1).arrays()]
+        return key_of(facts, arrays if cells.genes is None else [*arrays, cells.genes])
 
 
-def _score_batch(model: nn.Module, masked: Masked, device: torch.device) -> np.ndarray:
-    """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept."""
-    here, targets_BG = masked.batch.to(device), masked.targets_BG.to(device)
-    logits_BGT = model(here.genes_BG, masked.seen_BG.to(device), here.real_BG)
+def make_masked(
+    cells: CellBatches, options: Pretrain, rows: np.ndarray, generator: torch.Generator
+) -> MiniBatch:
+    """Make a batch and hide some of its genes; its targets are their bins."""
+    batch = cells.make(rows)
+    chances = (options.mask_prob, options.replace_prob)
+    hidden_BG, targets_BG = mask_tokens(
+        batch.tokens_BG, cells.n_bins, *chances, generator, batch.cell_of_token()
+    )
+    return replace(batch, tokens_BG=hidden_BG, targets=targets_BG)
+
+
+def _score_batch(model: nn.Module, masked: Masked, here: MiniBatch) -> np.ndarray:
+    """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept.
+
+    `here` is the batch on the device of the model.
+    """
+    assert here.targets is not None
+    logits_BGT = model(here.genes_BG, here.tokens_BG, here.cells)
     loss_BG = functional.cross_entropy(
         logits_BGT.flatten(0, 1).float(),
-        targets_BG.flatten(),
+        here.targets.flatten(),
         ignore_index=NOT_A_TARGET,
         reduction="none",
-    ).view_as(targets_BG)
-    hit_BG = logits_BGT[..., 1:].argmax(dim=-1) + 1 == targets_BG
-    asked_BG, kept_BG = masked.asked_BG.to(device), masked.kept_BG.to(device)
-    columns = (loss_BG * asked_BG, hit_BG & asked_BG, loss_BG * kept_BG, hit_BG & kept_BG, kept_BG)
-    return torch.stack([column.sum(dim=1).float() for column in columns], dim=1).cpu().numpy()
+    ).view_as(here.targets)
+    hit_BG = (logits_BGT[..., 1:].argmax(dim=-1) + 1 == here.targets).float()
+    loss_BG, hit_BG = torch.stack([loss_BG, hit_BG]).cpu()
+    columns = []
+    for some_BG in (masked.asked_BG, masked.kept_BG):
+        cell_N = masked.cell_BG[some_BG].numpy()
+        for value_BG in (loss_BG, hit_BG, torch.ones_like(hit_BG)):
+            weights = value_BG[some_BG].double().numpy()
+            columns.append(np.bincount(cell_N, weights, minlength=len(here.rows)))
+    return np.stack([columns[0], columns[1], columns[3], columns[4], columns[5]], axis=1)
 
 
 def _rank() -> tuple[int, int]:

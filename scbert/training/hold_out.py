@@ -11,12 +11,13 @@ STUDY = re.compile(r"(SRA\d+)_")  # PanglaoDB's samples are named by study and s
 
 
 def hold_out(store: TokenStore, options: Pretrain) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the cells into training and held-out rows, both ascending.
+    """Divide the cells into training rows and held-out ones to score, both ascending.
 
     By cell, a share of the cells of each sample is held out; by sample, whole studies are: samples
     of one study share donors and batches, so cells of the one tell about the other. A sample whose
     name does not begin with an SRA accession is a study of its own. Studies are looked at in random
     order, and each that fits what is left of the share is held out; if none fits, the smallest is.
+    Of more held-out cells than `validation_cells`, so many are drawn; the others are not used.
 
     Raises
     ------
@@ -35,6 +36,8 @@ def hold_out(store: TokenStore, options: Pretrain) -> tuple[np.ndarray, np.ndarr
         )
     trained_on = np.ones(len(store), dtype=bool)
     trained_on[chosen] = False
+    if len(chosen) > options.validation_cells:
+        chosen = np.sort(rng.choice(chosen, options.validation_cells, replace=False))
     rows = np.arange(len(store), dtype=np.int32)  # an epoch holds them once more, shuffled
     return rows[trained_on], chosen
 

@@ -22,7 +22,9 @@ from tqdm import tqdm
 from scbert.config import Optimizer
 from scbert.training.checkpoint import read_best, read_checkpoint, restore, save_checkpoint, tidy
 from scbert.training.descent import Descent
+from scbert.training.hardware import gpu_memory, peak_of_run
 from scbert.training.lock import only_trainer
+from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
 from scbert.training.processes import (
     in_any_process,
@@ -106,6 +108,7 @@ class _Trainer:
         self.saved = time.monotonic()
         history = folder / HISTORY if accelerator.is_main_process else None
         self.progress = Progress(history, settings.epochs)
+        self.peak = peak_of_run(accelerator.device, accelerator.mixed_precision)
 
     def _load(self) -> Checkpoint | None:
         """Continue where the checkpoint ends; all processes as the first one begins.
@@ -142,7 +145,7 @@ class _Trainer:
             record = self._summary(epoch)
             require_same_weights(self.descent.model)
             self.descent.model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():
                 record |= self.task.validate(self.stop)
             self.stop.agree()
             require_finite(record)
@@ -159,8 +162,12 @@ class _Trainer:
         self.descent.model.train()
         steps = _cut(range(self.state.batches_done, len(plan)), self.batches_per_step)
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
-        own = [plan[number] for step in steps for number in step[rank::n_processes]]
-        with Prefetched(self.task.make, own) as batches, self._bar(len(steps)) as bar:
+        own = [(number, plan[number]) for step in steps for number in step[rank::n_processes]]
+
+        def make(one: tuple[int, np.ndarray]) -> MiniBatch:
+            return self.descent.make(epoch, *one)
+
+        with Prefetched(make, own) as batches, self._bar(len(steps)) as bar:
             for step in steps:
                 started, waited = time.perf_counter(), batches.waited
                 rate = learning_rate(self.settings, epoch, step[0] / len(plan))
@@ -179,7 +186,7 @@ class _Trainer:
                 self.state.sums.waited += batches.waited - waited
                 self._after_step(epoch + self.state.batches_done / len(plan), due)
                 bar.update()
-        self.readout.read(self.state)
+        self._read()
 
     def _bar(self, n_steps: int) -> tqdm:
         silent = None if self.accelerator.is_main_process else True  # None: not on a terminal
@@ -199,16 +206,15 @@ class _Trainer:
 
     def _after_step(self, epochs: float, due: bool) -> None:
         if self.state.step % self.settings.log_steps == 0:
-            found = self.readout.read(self.state)
-            self.progress.tell(
-                {"step": self.state.step, **(found or {}), **rates(self.state.sums)}, epochs
-            )
+            found = self._read()
+            self.progress.tell({"step": self.state.step, **(found or {}), **self._rates()}, epochs)
+        self.progress.pass_step(self.state.step, epochs)
         if due:
             self.save()
 
     def save(self) -> None:
         """Write a checkpoint; all processes must call this together."""
-        self.readout.read(self.state)
+        self._read()
         keep = self.settings.checkpoints.keep
         tensors = (self.descent.model, self.descent.optimizer)
         write = partial(save_checkpoint, self.folder, self.state, *tensors, self.identity, keep)
@@ -223,8 +229,18 @@ class _Trainer:
             "seconds": round(sums.seconds, 3),
             "learning_rate": self.state.learning_rate,
             "train_loss": sums.loss / max(sums.items, 1),
-            **rates(sums),
+            **self._rates(),
         }
+
+    def _read(self) -> dict[str, float] | None:
+        """Read losses; a GPU still works on steps whose kernels the CPU has long sent off."""
+        started = time.perf_counter()
+        found = self.readout.read(self.state)
+        self.state.sums.seconds += time.perf_counter() - started
+        return found
+
+    def _rates(self) -> dict[str, float]:
+        return {**rates(self.state.sums, self.peak), **gpu_memory(self.accelerator.device)}
 
 
 def _cut(numbers: range, size: int) -> list[range]:

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scbert.evidence.novelty import CellOutputs
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
-from scbert.training.batches import CellBatches, MiniBatch
+from scbert.training.batches import CellBatches
 from scbert.training.components import Components
+from scbert.training.devices import autocast
+from scbert.training.mini_batch import MiniBatch
+from scbert.training.prefetch import Prefetched
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,16 @@ def outputs(
     """
     model.eval()
     order, parts = [], []
-    for batch in cells.each(rows):
-        parts.append(_of_batch(model, batch.to(device)))
-        order.append(batch.rows)
-        done(len(batch.rows))
+
+    def make(some: np.ndarray) -> MiniBatch:
+        batch = cells.make(some)
+        return batch.narrow() if device.type == "cuda" else batch
+
+    with autocast(device, "auto"), Prefetched(make, cells.plan(rows, None)) as batches:
+        for batch in batches:
+            parts.append(_of_batch(model, batch.to(device)))
+            order.append(batch.rows)
+            done(len(batch.rows))
     made = np.concatenate(order)
     back = np.argsort(made)[np.searchsorted(np.sort(made), rows)]
     found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
@@ -77,12 +86,10 @@ def predict(
 
 def _of_batch(model: nn.Module, batch: MiniBatch) -> dict[str, np.ndarray]:
     given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
-    found: dict[str, Tensor] = {}
     if isinstance(model, CellTypeModel) and isinstance(model.head, HybridHead):
-        x_BGD = model.encoder(*given)
-        found = model.head.halves(x_BGD, *given)
-        logits_BC, vectors_BD = model.head(x_BGD, *given)
+        halves, vectors_BD = model.halves(*given, batch.packing)
+        found = {**halves, "logits": model.head.joined(halves), "vectors": vectors_BD}
     else:
-        logits_BC, vectors_BD = model(*given)
-    found |= {"logits": logits_BC, "vectors": vectors_BD}
+        logits_BC, vectors_BD = model(*given, batch.packing)
+        found = {"logits": logits_BC, "vectors": vectors_BD}
     return {name: tensor.float().cpu().numpy() for name, tensor in found.items()}

@@ -24,6 +24,11 @@ def is_alone() -> bool:
     return not (torch.distributed.is_available() and torch.distributed.is_initialized())
 
 
+def number_of_processes() -> int:
+    """Return how many processes train together."""
+    return 1 if is_alone() else torch.distributed.get_world_size()
+
+
 def is_first() -> bool:
     """Whether this process speaks for all: it alone reads and writes checkpoints."""
     return is_alone() or torch.distributed.get_rank() == 0
@@ -146,6 +151,19 @@ def require_same_weights(model: nn.Module) -> None:
             f"the processes have different weights in {', '.join(differing[:3])}: a fault of the "
             "program or of the network between them. Start again from the last checkpoint."
         )
+
+
+def made_once(make: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return what the first process makes, float64 numbers of this shape; the others wait for it.
+
+    Where it fails, `torchrun` ends the others.
+    """
+    if is_alone():
+        return make()
+    first = torch.distributed.get_rank() == 0
+    made = torch.from_numpy(make()) if first else torch.empty(shape, dtype=torch.float64)
+    torch.distributed.broadcast(made, src=0, group=_cpu_group())
+    return made.numpy()
 
 
 def _digest(value: Tensor) -> int:

@@ -13,6 +13,7 @@ from scbert.training.state import Sums
 log = logging.getLogger(__name__)
 
 HISTORY = "history.jsonl"
+SILENCE = 60.0  # seconds; then the time left is told although no line is due
 
 
 class Progress:
@@ -28,34 +29,89 @@ class Progress:
 
     def __init__(self, history: Path | None, epochs: int) -> None:
         self.history, self.epochs = history, epochs
-        self.began: tuple[float, float] | None = None  # share of the run that was done, and when
+        self.began: tuple[float, float] | None = None  # epochs that were done, and when
+        self.validations: list[float] = []  # seconds, with the checkpoint after each
+        self.passed = self.told = time.monotonic()
+
+    def pass_step(self, step: int, epochs: float) -> None:
+        """Take note of a step; `epochs` are done, counted with fractions.
+
+        Time is measured from the end of the first one, in which buffers are filled and kernels are
+        chosen or compiled.
+        """
+        if self.history is None:
+            return
+        self.passed = time.monotonic()
+        if self.began is None:
+            self.began = (epochs, self.passed)
+        if self.passed - self.told >= SILENCE:
+            self._log(f"step {step}", epochs, self.epochs - math.ceil(epochs) + 1)
 
     def tell(self, record: dict[str, Any], epochs: float) -> None:
-        """Write a line; `epochs` are done, counted with fractions."""
+        """Write a line, of a step or of an epoch that ends; `epochs` as above."""
         if self.history is None:
             return
         append_line(self.history, record)
-        done, now = epochs / self.epochs, time.monotonic()
-        if self.began is None:  # the first line: from here on, time per progress is known
-            self.began = (done, now)
-        done_before, then = self.began
-        left = (1 - done) * (now - then) / (done - done_before) if done > done_before else None
-        numbers = "  ".join(f"{key} {_short(value)}" for key, value in record.items())
-        log.info("%s  time left: %s", numbers, "unknown" if left is None else f"{left:.0f} s")
+        ahead = self.epochs - math.ceil(epochs)
+        if "epoch" not in record:
+            ahead += 1
+        elif self.began is not None:  # else a run continues with a validation
+            self.validations.append(time.monotonic() - self.passed)
+        line = "  ".join(f"{key} {_short(value)}" for key, value in record.items())
+        self._log(line, epochs, ahead)
+
+    def _log(self, line: str, epochs: float, ahead: int) -> None:
+        left = self._seconds_left(epochs, ahead)
+        log.info("%s  time left: %s", line, "unknown" if left is None else _duration(left))
+        self.told = time.monotonic()
+
+    def _seconds_left(self, epochs: float, ahead: int) -> float | None:
+        """Return what the rest takes at the pace so far; None: unknown.
+
+        So many validations are `ahead`; until there was one, it is taken to be short.
+        """
+        if self.began is None or epochs <= self.began[0]:
+            return None
+        validating = sum(self.validations)
+        training = time.monotonic() - self.began[1] - validating
+        left = (self.epochs - epochs) * training / (epochs - self.began[0])
+        return left + ahead * validating / max(1, len(self.validations))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.5g}"
 
 
-def rates(sums: Sums) -> dict[str, float]:
-    """Return what an epoch has done per second so far."""
+def rates(sums: Sums, peak: float | None) -> dict[str, float]:
+    """Return what an epoch has done per second so far.
+
+    Parameters
+    ----------
+    peak
+        The operations per second that the devices could do; None: not known.
+
+    Returns
+    -------
+    cells, tokens and, where they are counted, 1e12 operations per second; mfu, the share of the
+    peak that these are; and waiting_share, the share of the time without data.
+    """
     seconds = max(sums.seconds, 1e-9)
-    return {
+    found = {
         "cells_per_second": round(sums.cells / seconds, 1),
         "tokens_per_second": round(sums.tokens / seconds),
-        "waiting_share": round(sums.waited / seconds, 4),  # for data
+        "waiting_share": round(sums.waited / seconds, 4),
     }
+    if sums.flop:
+        found["tflop_per_second"] = round(sums.flop / seconds / 1e12, 4)
+        if peak is not None:
+            found["mfu"] = round(sums.flop / seconds / peak, 4)
+    return found
 
 
 def require_finite(record: dict[str, Any]) -> None:

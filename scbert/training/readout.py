@@ -24,7 +24,7 @@ class Step:
     """What this process's batches of an optimizer step left behind, still on the device.
 
     `losses` has for each batch the sum of the loss and what it is a sum of; `norm` is that of the
-    gradient of all processes.
+    gradient of all processes, and `flop` what the network needs for the cells.
     """
 
     number: int
@@ -34,6 +34,7 @@ class Step:
     losses: list[Tensor] = field(default_factory=list)
     norm: Tensor | None = None
     tokens: int = 0
+    flop: float = 0.0
 
     def numbers(self) -> np.ndarray:
         """Return loss and items of each batch, shape (batches, 2)."""
@@ -75,7 +76,7 @@ class Readout:
         totals = sum_over_processes(
             np.array(
                 [
-                    [*each.sum(axis=0), sum(map(len, step.rows)), step.tokens]
+                    [*each.sum(axis=0), sum(map(len, step.rows)), step.tokens, step.flop]
                     for step, each in zip(steps, found, strict=True)
                 ],
                 dtype=np.float64,
@@ -89,11 +90,12 @@ class Readout:
         for step, each, mean, norm in zip(steps, found, recent, norms.tolist(), strict=True):
             if not (mean <= limit and math.isfinite(norm)):
                 self._fail(step, each, (mean, norm, limit))
-        for loss, items, cells, tokens in totals.tolist():  # in order: sums do not depend on when
+        for loss, items, cells, tokens, flop in totals.tolist():  # in order: the same sums always
             state.sums.loss += loss
             state.sums.items += items
             state.sums.cells += int(cells)
             state.sums.tokens += int(tokens)
+            state.sums.flop += flop
         return {
             "train_loss": float(totals[:, 0].sum() / max(totals[:, 1].sum(), 1)),
             "gradient_norm": float(norms.max()),

@@ -17,6 +17,7 @@ class Sums:
     items: float = 0.0
     cells: int = 0
     tokens: int = 0
+    flop: float = 0.0  # that the network needs, see scbert.network.flops
     seconds: float = 0.0
     waited: float = 0.0  # seconds of them without data
 

@@ -1,0 +1,140 @@
+"""The small encoders that came back from a GPU as models: float16 weights, scores, a card.
+
+Run: python benchmarks/gpu_bundle.py OUT DATA --to FOLDER
+OUT is what benchmarks/gpu.py left there, DATA what benchmarks/gpu_carry.py unpacks. The held-out
+cells are scored again, on the CPU, with the weights as they are written.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_weights import read_pieces
+from safetensors.torch import load_file, save_file
+
+from scbert.cells.genes import read_vocabulary
+from scbert.cells.store import TokenStore, open_store
+from scbert.config import PretrainSettings
+from scbert.files import sha256_of
+from scbert.training.batches import CellBatches
+from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.bundle_files import MANIFEST, write_manifest
+from scbert.training.held_out import HeldOut
+from scbert.training.hold_out import hold_out, studies_of
+from scbert.training.new_models import new_pretraining_model
+
+STAGES = {"E2": "without", "E3": "all"}
+# What is known of each sample; of the licences only GeACT's was read.
+SOURCES = {
+    "celltypist_sample": "PBMC that CellTypist ships",
+    "frozen_pbmc_donor_a": "10x Genomics, frozen PBMC, donor A",
+    "hao2021": "PBMC of Hao et al. 2021 (GSE164378), a sample",
+    "pbmc8k_10x_3pv2": "10x Genomics, PBMC 8k, 3' v2",
+    "pbmc_10k_protein_v3": "10x Genomics, PBMC 10k with proteins, a sample (scvi-tools)",
+    "pbmc_5k_protein_v3": "10x Genomics, PBMC 5k with proteins, a sample (scvi-tools)",
+    "SRA1_baron_human1": "pancreas, Baron et al. 2016 (GSE84133)",
+    "SRA1_baron_human234_cider": "pancreas, Baron et al. 2016 (GSE84133)",
+    "chung2017_breast": "breast cancer, Chung et al. 2017 (GSE75688)",
+    "copykat_tumour302": "breast tumour, example data of copyKAT",
+    "covid_balf_3patients": "lung lavage, Liao et al. 2020 (GSE145926)",
+    "SRA2_geact_fetal_7organs": "fetal organs, GeACT (Apache-2.0)",
+    "SRA2_geact_fetal_esophagus_old": "fetal esophagus, GeACT (Apache-2.0)",
+    "SRA2_geact_fetal_stomach_intestine": "fetal stomach and intestine, GeACT (Apache-2.0)",
+    "kidney_immune_1000": "kidney, Stewart et al. 2019",
+    "wu2020_tcells200": "T cells, Wu et al. 2020 (GSE139555)",
+}
+
+
+def found_in(out: Path, stage: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what a stage says of its training, and the history of its epochs."""
+    stages = json.loads((out / "results.json").read_text())["stages"]
+    measurements = stages[stage]["measurements"]
+    (training,) = (found for name, found in measurements.items() if name != "history")
+    return training, [line for line in measurements["history"]["history"] if "epoch" in line]
+
+
+def write(stage: str, out: Path, data: Path, folder: Path) -> None:
+    """Write a model."""
+    training, history = found_in(out, stage)
+    given = data / STAGES[stage]
+    genes, store = read_vocabulary(given / "vocabulary.tsv"), open_store(given / "tokens")
+    known = {key: training["config"][key] for key in PretrainSettings.model_fields}
+    settings = PretrainSettings.model_validate(known)
+    model = new_pretraining_model(
+        settings.network, settings.binning.n_bins, torch.zeros(len(genes), settings.network.dim), 0
+    )
+    rounded = {key: weight.half() for key, weight in read_pieces(out, f"weights_{stage}").items()}
+    model.load_state_dict(rounded)
+    validation = score(model, store, settings)
+    config = training["config"] | {"tokens": store.meta, "weights": "float16"}
+    save_bundle(folder, model, config, genes, history, {"validation": validation})
+    save_file(
+        {key: weight.half() for key, weight in load_file(folder / "weights.safetensors").items()},
+        folder / "weights.safetensors",
+    )
+    (folder / MANIFEST).unlink()
+    write_manifest(folder)
+    (folder / "README.md").write_text(card(store, settings, validation, len(history), training))
+    assert load_bundle(folder).sha256 == sha256_of(folder / MANIFEST)
+
+
+def score(model: torch.nn.Module, store: TokenStore, settings: PretrainSettings) -> dict[str, Any]:
+    """Score the held-out cells, as pretraining does at its end."""
+    options = settings.pretrain
+    tokens = options.optimizer.tokens_per_batch
+    cells = CellBatches(store, settings.sequence, settings.binning.n_bins, tokens, layout="packed")
+    training, held_out = hold_out(store, options)
+    return HeldOut(cells, held_out, training, options).result(model, torch.device("cpu"))
+
+
+def card(
+    store: TokenStore,
+    settings: PretrainSettings,
+    validation: dict[str, Any],
+    epochs: int,
+    training: dict[str, Any],
+) -> str:
+    """Return the card of a model."""
+    _, held_out = hold_out(store, settings.pretrain)
+    names = [source["sample"] for source in store.meta["sources"]]
+    away = {studies_of(store)[number] for number in set(store.sample[held_out].tolist())}
+    skill, network = validation["skill"], settings.network
+    lines = [
+        "# A pretrained encoder for human cells",
+        f"\nMasked expression on {len(store):,} cells, {len(store.measured[0]):,} genes that code "
+        f"for protein; width {network.dim}, {network.depth} layers, exact attention; {epochs} "
+        f"epochs of {training['epochs']} that were planned, on one NVIDIA H200 "
+        "(docs/results/gpu.md). Weights are float16. It names no cell types: start "
+        "`scbert finetune` with it.",
+        f"\nSkill over the best predictor without a network, on {validation['cells']:,} cells of "
+        f"studies that it has not seen ({', '.join(sorted(away))}): {skill['mean']:.3f} "
+        f"({skill['low']:.3f} to {skill['high']:.3f}). Whether it helps to name cell types was "
+        "not measured yet.",
+        "\n| sample | cells | source |",
+        "|---|---:|---|",
+        *(
+            f"| {name} | {int((store.sample == number).sum()):,} | {SOURCES[name]} |"
+            for number, name in enumerate(names)
+        ),
+        "\nThe weights are derived from these public data. Licences: GeACT's was read "
+        "(Apache-2.0); ask the authors of the others before you sell what is made with it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--to", type=Path, required=True)
+    options = parser.parse_args()
+    for stage, variant in STAGES.items():
+        write(stage, options.out, options.data, options.to / f"encoder_{variant}")
+        print((options.to / f"encoder_{variant}" / "README.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

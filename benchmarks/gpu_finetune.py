@@ -1,0 +1,161 @@
+"""Stage F: fine-tuning and annotation with the product, part by part, and GPU against CPU."""
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_data import LABEL, QUERY, REFERENCE, corpus
+from gpu_model import config_of, device_name, outputs_on, write_bundle
+from gpu_pretrain import settings_of
+from gpu_stage import Job, Record
+
+from scbert.cells.counts import read_cells
+from scbert.cells.query import query_in_memory
+from scbert.config import Config, FinetuneSettings, settings_for
+from scbert.evidence.confidence import softmax
+from scbert.steps.annotate import annotate_file, annotate_test_cells
+from scbert.steps.evaluate import evaluate_scores
+from scbert.steps.finetune import finetune
+from scbert.steps.read import read_counts, split_cells
+from scbert.steps.reference import dataset_of, reading_of
+from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.steps.tokens import tokens_for
+from scbert.training.bundle import load_bundle
+
+COMPARED, SMALL_COMPARED = 300, 30  # cells, on the GPU and on the CPU
+NAME = "reference"
+
+
+def run(record: Record, job: Job) -> None:
+    """Measure."""
+    record.measure("pretrained model", pretrained_model, job)
+    record.measure("fine-tuning", fine_tune, job)
+    record.measure("annotation, file to file", annotate_whole, job)
+    record.measure("annotation, part by part", annotate_parts, job)
+    record.measure("annotation, GPU against CPU", against_cpu, job)
+
+
+def pretrained_model(job: Job) -> dict[str, Any]:
+    """Take the model of stage E; where it has none, one with random weights."""
+    if (job.work / "E_bundle").exists():
+        return {"from": "stage E"}
+    settings = settings_of("paper", 1, job)
+    given = corpus(job.data, "without", settings.network.dim)
+    write_bundle(job.work / "E_bundle", given, settings, None)
+    return {"from": "random weights"}
+
+
+def config_here(job: Job) -> Config:
+    """Return how to fine-tune: batches that fill a GPU, one candidate of the linear half."""
+    optimizer = {
+        "epochs": 2 if job.small else 8,
+        "learning_rate": 5e-4,
+        "tokens_per_batch": 2_048 if job.small else 16_384,
+        "precision": "bf16",
+    }
+    changes = {"optimizer": optimizer, "c_grid": [1.0], "class_weights": ["balanced"]}
+    counts = {"min_genes": 5} if job.small else {}
+    return config_of(finetune=changes, counts=counts)
+
+
+class Parts:
+    """Seconds of the parts of a piece of work, one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.since = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        """End a part."""
+        now = time.perf_counter()
+        self.seconds[f"{name}_s"] = now - self.since
+        self.since = now
+
+
+def fine_tune(job: Job) -> dict[str, Any]:
+    """Read, split, tokenize, fine-tune, and score the test cells."""
+    config, folder, parts = config_here(job), job.work / "finetune", Parts()
+    folder.mkdir()
+    pretrained, split, counts = job.work / "E_bundle", folder / "split.tsv", folder / "counts.h5ad"
+    expression, genes = folder / f"{NAME}.h5ad", pretrained / "genes.tsv"
+    dataset = dataset_of(job.data / REFERENCE, LABEL, "", "X", "counts", "")
+    reading = reading_of(dataset, config)
+    read_counts(job.data / REFERENCE, counts, folder / "quality.json", reading)
+    split_cells(counts, split, config.split, test=True)
+    parts.end("reading")
+    normalize_counts(counts, genes, expression, folder / "overlap.json", config.normalization)
+    bin_expression([expression], genes, folder / "tokens" / NAME, config.binning)
+    parts.end("tokens")
+    given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
+    settings = FinetuneSettings.model_validate_json(given)
+    device = device_name(job.device)
+    tokens, model = folder / "tokens" / NAME, job.work / "F_model"
+    finetune(tokens, split, pretrained, [], model, folder / "checkpoint", settings, device)
+    parts.end("finetune")
+    predictions = folder / f"seed{settings.seed}.h5ad"
+    annotate_test_cells(counts, split, model, predictions, device)
+    scores = evaluate_scores([predictions], split, config.evaluate)
+    parts.end("evaluate")
+    history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
+    speeds = [epoch["cells_per_second"] for epoch in history]
+    return {
+        **parts.seconds,
+        "epochs": len(history),
+        "cells_per_s": float(np.median(speeds)),
+        "waiting_share": float(np.median([epoch["waiting_share"] for epoch in history])),
+        **numbers_of(scores),
+        "history": history,
+    }
+
+
+def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
+    """Return macro F1 and accuracy of the test cells."""
+    return {name: scores["scores"][name]["mean"] for name in ("macro_f1", "accuracy")}
+
+
+def annotate_whole(job: Job) -> dict[str, Any]:
+    """Annotate a file, as the command line does."""
+    started = time.perf_counter()
+    found = annotate_file(job.data / QUERY, job.work / "F_model", job.work / "query.h5ad")
+    seconds = time.perf_counter() - started
+    return {"cells": found.n_obs, "annotate_s": seconds, "cells_per_s": found.n_obs / seconds}
+
+
+def annotate_parts(job: Job) -> dict[str, Any]:
+    """Annotate on the device, each part timed; the network a second time, when it is warm."""
+    parts = Parts()
+    bundle = load_bundle(job.work / "F_model")
+    parts.end("model")
+    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
+    parts.end("reading")
+    store = tokens_for(query, bundle, "", "auto").store()
+    parts.end("tokens")
+    rows = np.arange(len(store))
+    for name in ("network_first", "network"):
+        outputs_on(bundle, store, rows, job.device)
+        parts.end(name)
+    rate = len(store) / parts.seconds["network_s"]
+    return {"cells": len(store), **parts.seconds, "network_cells_per_s": rate}
+
+
+def against_cpu(job: Job) -> dict[str, Any]:
+    """Compare labels and probabilities of some cells on the device and on the CPU."""
+    bundle = load_bundle(job.work / "F_model")
+    assert bundle.calibration is not None
+    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
+    store = tokens_for(query, bundle, "", "auto").store()
+    rows, parts, found = np.arange(SMALL_COMPARED if job.small else COMPARED), Parts(), []
+    for name, device in (("device", job.device), ("cpu", torch.device("cpu"))):
+        logits = outputs_on(bundle, store, rows, device).logits
+        found.append(softmax(logits, bundle.calibration["temperature"]))
+        parts.end(name)
+    same = found[0].argmax(axis=1) == found[1].argmax(axis=1)
+    apart = float(np.abs(found[0] - found[1]).max())
+    return {
+        "cells": len(rows),
+        "same_labels": float(same.mean()),
+        "max_probability_difference": apart,
+        **parts.seconds,
+    }

@@ -1,0 +1,68 @@
+"""All that a training step needs is on the device of the batch.
+
+On torch's meta device, which computes shapes only and, as a GPU, refuses tensors of the CPU.
+"""
+
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from scbert.network.heads import build_head
+from scbert.network.model import CellTypeModel
+from scbert.steps.pretrain import masked_loss
+from scbert.training.classification import Classification, TypeLoss
+from scbert.training.descent import Descent
+from scbert.training.held_out import make_masked
+from scbert.training.readout import Step
+from scbert.training.task import Task
+from tests.packed_cells import N_BINS, batches, model_of, network
+
+LENGTHS = [7, 0, 23, 12]
+LABEL = np.array([0, 1, 2, 0])
+META = torch.device("meta")
+ATTENTIONS = pytest.mark.parametrize("attention", ["exact", "performer"])
+
+
+@pytest.fixture(autouse=True)
+def _no_autocast(monkeypatch):
+    """It knows no meta device."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
+
+
+def take_a_step(task, optimizer):
+    """Do an optimizer step; a tensor that stayed on the CPU is an error."""
+    accelerator = SimpleNamespace(device=META, autocast=nullcontext)
+    descent = Descent(task, optimizer, 0, accelerator)
+    step = Step(1, 0, 1e-3)
+    descent.add_gradients(step, 0, descent.make(0, 0, np.arange(len(LENGTHS))))
+    descent.take(step)
+    assert step.norm.device == META
+
+
+@ATTENTIONS
+def test_pretraining(config, attention):
+    layout = "packed" if attention == "exact" else "padded"
+    cells = batches(layout, LENGTHS)
+    make = partial(make_masked, cells, config.pretrain)
+    model = model_of(network(config, attention=attention))
+    take_a_step(Task(model, None, make, masked_loss, None, None), config.pretrain.optimizer)
+
+
+@ATTENTIONS
+@pytest.mark.parametrize("head", ["conv", "pooled", "hybrid_conv"])
+def test_fine_tuning(config, toy, attention, head):
+    settings = network(config, attention=attention)
+    options = toy.change(config.finetune, head=head, logit_adjustment=1.0)
+    cells = batches("packed_within" if attention == "exact" else "padded", LENGTHS)
+    model = CellTypeModel(
+        model_of(settings).encoder, build_head(options, settings.dim, 60, 3, N_BINS)
+    )
+    labelled = SimpleNamespace(label=LABEL)
+    learning = Classification(model, cells, labelled, TypeLoss(LABEL, options), META)
+    task = Task(model, None, learning.make, learning.loss, None, None)
+    take_a_step(task, config.finetune.optimizer)
