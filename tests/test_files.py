@@ -144,7 +144,10 @@ from scbert.files import publish
 sys.argv[1:] = ["--out", "result"]
 with publish(step_arguments("doc", "out").out) as unfinished:
     unfinished.write_text("half")
-    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:  # torchrun passes on what Slurm has told already
+        os.kill(os.getpid(), signal.SIGTERM)
 """
 
 

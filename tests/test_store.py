@@ -105,6 +105,19 @@ def test_cell_names_come_in_the_order_asked_for(tmp_path, monkeypatch):
     assert open_store(tmp_path / "tokens").cell_names() == names
 
 
+def test_open_store_without_reading_it_checks_sizes(store):
+    """For the other processes of a machine, of which one has read all."""
+    path = store / "bin.u8"
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    assert len(open_store(store, verify=False)) == open_store(store, verify=False).meta["cells"]
+    with pytest.raises(ValueError, match="bin 0 at 0 is not in 1 to"):
+        open_store(store)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"bin.u8 is damaged: it has \d+ bytes"):
+        open_store(store, verify=False)
+
+
 def test_a_store_says_what_it_is_made_of(store):
     meta = open_store(store).meta
     assert meta["sources"] == [

@@ -499,6 +499,33 @@ def test_slurm_profile_names_real_rules_and_alone_asks_for_gpus(fresh):
         assert set(re.findall(r"gpu=(.*),", file.read_text())) <= {"0"}
 
 
+@pytest.mark.parametrize(
+    ("given", "threads", "memory", "launch"),
+    [
+        ((), 2, 6000, "SCBERT_GPUS=0 python -m scbert.training.launch --device auto --nodes 1"),
+        (("gpu=4",), 16, 40_000, "SCBERT_GPUS=4 "),
+        (("nodes=2", "gres=gpu:h100:2"), 8, 20_000, "--nodes 2"),
+        (("nodes=2", "tasks=2"), 2, 6000, "--nodes 2"),
+    ],
+)
+def test_threads_and_memory_of_a_node_grow_with_its_gpus(fresh, given, threads, memory, launch):
+    changed = [f"pretrain:{resource}" for resource in given]
+    more = ("--set-resources", *changed) if changed else ()
+    options = ("pretrain", "--dry-run", "--printshellcmds", "--cores", "64", *more)
+    said = fresh.snakemake(*options, config="config/config.yaml").said
+    (job,) = re.findall(r"rule pretrain:\n(.*? > logs/pretrain.log)", said, re.S)
+    assert re.search(r"threads: (\d+)", job)[1] == str(threads)
+    assert re.search(r"mem_mb=(\d+)", job)[1] == str(memory)
+    assert launch in job
+
+
+def test_gpus_of_all_nodes_together_are_refused(fresh):
+    """Slurm's plugin for Snakemake starts jobs in a step of one node, which cannot have them."""
+    done = fresh.snakemake("--dry-run", "--set-resources", "pretrain:nodes=2", "pretrain:gpu=8")
+    assert done.returncode
+    assert "gres: gpu:N, without gpu and gpu_model" in done.said
+
+
 def imports_of(file):
     """Packages that a file imports when it is loaded, by itself or by way of the package."""
     waiting, seen, packages = [file], set(), set()
