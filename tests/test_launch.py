@@ -20,20 +20,24 @@ sys.exit(int(sys.argv[2]))
 """
 
 
+GIVEN = ("SCBERT_GPUS", "CUDA_VISIBLE_DEVICES")
+
+
 @pytest.fixture
 def quiet(monkeypatch):
     """This process keeps its hooks and its environment; there are no GPUs and no Slurm."""
     monkeypatch.setattr(launch, "start_logging", lambda: None)
     monkeypatch.setattr(launch, "explain_user_errors", lambda: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    for name in ("SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+    for name in ("SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", *GIVEN):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
 @pytest.fixture
 def agent(quiet):
-    """Words for torchrun are noted; what it shall raise can be set."""
+    """Words for torchrun are noted; what it shall raise can be set. The job has all GPUs."""
+    quiet.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     noted = {"raises": None}
 
     def start(words):
@@ -66,10 +70,25 @@ def slurm(quiet, tmp_path):
 
 
 @pytest.mark.parametrize(("device", "expected"), [("auto", 2), ("cuda", 2), ("cpu", 1), ("mps", 1)])
-def test_a_process_for_each_gpu_that_is_visible(quiet, device, expected):
+def test_a_process_for_each_gpu_that_the_job_was_given(quiet, device, expected):
     assert processes_here(device) == 1
     quiet.setattr(torch.cuda, "device_count", lambda: 2)
-    assert processes_here(device) == expected
+    for name, value in {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "2,3"}.items():
+        with quiet.context() as given:
+            given.setenv(name, value)
+            assert processes_here(device) == expected
+
+
+def test_where_nothing_hides_gpus_a_process_for_each_that_is_asked_for(quiet):
+    """Snakemake on one machine shows a job all of them, also where it asked for none."""
+    quiet.setattr(torch.cuda, "device_count", lambda: 4)
+    assert processes_here("auto") == 1
+    for asked, expected in {"0": 1, "1": 1, "3": 3}.items():
+        quiet.setenv("SCBERT_GPUS", asked)
+        assert processes_here("auto") == expected
+    quiet.setenv("SCBERT_GPUS", "5")
+    with pytest.raises(ValueError, match="5 GPUs were asked for, but 4"):
+        processes_here("auto")
 
 
 def test_alone_the_script_runs_in_this_process_and_its_exit_code_is_ours(quiet, tmp_path):

@@ -29,7 +29,8 @@ ATTENTIONS = pytest.mark.parametrize("attention", ["exact", "performer"])
 
 @pytest.fixture(autouse=True)
 def _no_autocast(monkeypatch):
-    """It knows no meta device."""
+    """Of it the meta device knows nothing, and of pinned memory a machine without a GPU."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
 
@@ -39,7 +40,8 @@ def take_a_step(task, optimizer):
     accelerator = SimpleNamespace(device=META, autocast=nullcontext)
     descent = Descent(task, optimizer, 0, accelerator)
     step = Step(1, 0, 1e-3)
-    descent.add_gradients(step, 0, descent.make(0, 0, np.arange(len(LENGTHS))))
+    batch = descent.make(0, 0, np.arange(len(LENGTHS)))
+    descent.add_gradients(step, 0, batch.narrow())  # as it comes to a GPU
     descent.take(step)
     assert step.norm.device == META
 

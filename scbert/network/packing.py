@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
-HALF = (torch.bfloat16, torch.float16)  # what FlashAttention takes
+HALF = (torch.bfloat16, torch.float16)  # what FlashAttention takes, and heads of these widths
+WIDEST, STEP = 256, 8
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,12 @@ def pack(
 def packed_attention(q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, packing: Packing) -> Tensor:
     """Attend within each cell; returns shape (T, H, E).
 
-    FlashAttention where the device and the type allow it; else each cell by itself.
+    FlashAttention where the device, the type and the width of a head allow it; else each cell by
+    itself.
     """
-    if q_THE.device.type != "cpu" and q_THE.dtype in HALF:
+    width = q_THE.shape[-1]
+    fits = q_THE.dtype in HALF and width <= WIDEST and width % STEP == 0
+    if q_THE.device.type != "cpu" and fits:
         bounds = (packing.starts_N, packing.starts_N, packing.longest, packing.longest)
         return cast(Tensor, varlen_attn(q_THE, k_THE, v_THE, *bounds))
     q_1HTE, k_1HTE, v_1HTE = (x_THE.transpose(0, 1)[None] for x_THE in (q_THE, k_THE, v_THE))

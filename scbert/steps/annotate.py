@@ -18,7 +18,7 @@ from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.splits import unlabelled_part
 from scbert.cells.store import store_in_memory
 from scbert.cells.tables import read_table
-from scbert.config import DeviceName
+from scbert.config import DeviceName, Precision
 from scbert.evidence.confidence import softmax
 from scbert.evidence.hierarchy import level_calls
 from scbert.evidence.novelty import novelty
@@ -180,6 +180,12 @@ def call(
     return result
 
 
+def precision_of(config: dict[str, Any]) -> Precision:
+    """Return how precisely a model is to be asked: as it was calibrated, on the device at hand."""
+    trained = (config.get("finetune") or config["pretrain"])["optimizer"]["precision"]
+    return "no" if trained == "no" else "auto"
+
+
 def run(
     model: torch.nn.Module,
     tokens: QueryTokens,
@@ -198,7 +204,8 @@ def run(
             store = store_in_memory(part.sample)
             cells = CellBatches(store, *mode, layout)
             rows = np.arange(len(store))
-            found.append(outputs(model, cells, rows, device, bar.update, components))
+            given = (model, cells, rows, device, bar.update)
+            found.append(outputs(*given, components=components, precision=precision_of(config)))
             known, counts = known + part.known_counts, counts + part.counts
     log.info(
         "%s: %.1f%% of the counts are of genes that the model knows",

@@ -109,6 +109,7 @@ def explain_file(
         raise ValueError(
             f"{out} exists and is no explanation, so it is not replaced. Give a new folder."
         )
+    here = choose_device(device)  # before the reading, which may take long
     bundle = finetuned(model)
     adata = read_cells(query)
     given = None
@@ -118,7 +119,7 @@ def explain_file(
     cells = query_in_memory(adata, matrix, columns, str(query))
     store = tokens_for(cells, bundle, library_size_key, scale).store()
     rows = np.arange(len(store))
-    question = ask(query.stem, bundle, store, rows, given, settings, choose_device(device))
+    question = ask(query.stem, bundle, store, rows, given, settings, here)
     known = read_known_genes(
         bundle,
         [Path(file) for file in [settings.markers] if file],

@@ -81,6 +81,7 @@ def finetune(
         labelled,
         TypeLoss(labelled.of("train")[1], settings.finetune),
         accelerator.device,
+        optimizer.precision,
     )
     task = _task(learning, store, pretrained, bundle, settings)
     history = fit(task, optimizer, settings.seed, accelerator, checkpoint)

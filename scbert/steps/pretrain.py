@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -72,8 +73,7 @@ def pretrain(
     vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
     n_bins, options = settings.binning.n_bins, settings.pretrain
     model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
-    packed = settings.network.attention == "exact"  # FAVOR+ is a function of its own
-    compiled = options.compile and packed and accelerator.device.type == "cuda"
+    compiled = options.compile and _can_be_compiled(settings, accelerator)
     if compiled:
         compile_layers(model.encoder.performer)
     cells = _batches(store, settings, compiled)
@@ -119,6 +119,15 @@ def pretrain(
         save_bundle(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)
     accelerator.end_training()
+
+
+def _can_be_compiled(settings: PretrainSettings, accelerator: Accelerator) -> bool:
+    """Whether every batch is one kernel over packed cells, of one shape; else say why not."""
+    fused = accelerator.device.type == "cuda" and accelerator.mixed_precision == "bf16"
+    if settings.network.attention == "exact" and fused:
+        return True
+    log.warning("pretrain.compile is not used: it needs a GPU, bf16 and network.attention: exact")
+    return False
 
 
 def _batches(store: TokenStore, settings: PretrainSettings, compiled: bool) -> CellBatches:

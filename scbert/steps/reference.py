@@ -38,6 +38,7 @@ from scbert.steps.read import read_counts, split_cells
 from scbert.steps.tokenize import bin_expression, normalize_counts
 from scbert.steps.untested_card import write_untested_card
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.devices import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def finetune_reference(
     if out.exists():
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
     chosen = settings_of(encoder, config, seed, device)
+    choose_device(chosen.device)  # refuses before the reading, which may take long
     dataset = dataset_of(reference, label_key, batch_key, matrix, scale, library_size_key)
     seed = chosen.finetune.seeds[0]
     with only_one(out):

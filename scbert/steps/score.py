@@ -30,6 +30,7 @@ from scbert.steps.reference import dataset_of, reading_of, settings_of
 from scbert.steps.tokenize import normalize_counts
 from scbert.steps.tokenize import read_sample as read_tokens
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.devices import choose_device
 from scbert.training.seen_cells import fingerprints
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def evaluate_model(
         If model or file cannot be used, the model was trained on all cells, or no cell is of a type
         that the model knows.
     """
+    choose_device(device)  # refuses before the reading, which may take long
     folder, file, bundle = Path(model), Path(test), load_bundle(Path(model))
     settings = settings_of(bundle, None, None)
     dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)

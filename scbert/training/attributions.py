@@ -72,8 +72,8 @@ def gradients_of_cells(
             places = own[within]
             values[places] = _by_gene(found_BG, batch, values.shape[1])
             rise = _rise_from_mask(model, batch, int(number), cells.n_bins)
-            total = found_BG.sum(dim=1).double()
-            missed[places] = ((total - rise).abs() / rise.abs().clamp(min=1e-6)).cpu().numpy()
+            total = found_BG.sum(dim=1).cpu().double()
+            missed[places] = ((total - rise).abs() / rise.abs().clamp(min=1e-6)).numpy()
     return values, missed
 
 
@@ -111,7 +111,7 @@ def store_without(
 def _rise_from_mask(model: CellTypeModel, batch: MiniBatch, cell_type: int, n_bins: int) -> Tensor:
     masked_BG = torch.where(batch.real_BG, mask_id(n_bins), batch.tokens_BG)
     here, start = (
-        model(batch.genes_BG, tokens_BG, batch.real_BG)[0][:, cell_type].double()
+        model(batch.genes_BG, tokens_BG, batch.real_BG)[0][:, cell_type].cpu().double()
         for tokens_BG in (batch.tokens_BG, masked_BG)
     )
     return here - start

@@ -117,10 +117,10 @@ class CellBatches:
 
     @cached_property
     def _most_cells(self) -> int:
-        """In a packed batch: twice as many as there are of median length."""
+        """In a packed batch: as many as there are of the shortest twentieth."""
         lengths = self.lengths()
-        median = max(1.0, float(np.median(lengths))) if len(lengths) else 1.0
-        return max(1, int(2 * self.tokens_per_batch / median))
+        short = max(1.0, float(np.quantile(lengths, 0.05))) if len(lengths) else 1.0
+        return max(1, int(self.tokens_per_batch / short))
 
     def make(self, rows: np.ndarray) -> MiniBatch:
         """Put the tokens of these cells side by side: padded to the longest, or packed."""

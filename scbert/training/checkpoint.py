@@ -167,7 +167,8 @@ def _read(path: Path, identity: dict) -> Saved:
     if differing:
         raise ValueError(
             f"{path.parent} holds the checkpoint of another run; these differ: "
-            f"{', '.join(differing)}. Restore them to continue that run, or delete the folder to "
+            f"{', '.join(differing)}. Restore them to continue that run; if you changed nothing, "
+            "an older version of scbert began it: continue with that one. Or delete the folder to "
             "start anew."
         )
     tensors = {

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scbert.config import Finetune
+from scbert.config import Finetune, Precision
 from scbert.evidence.confidence import fit_share, softmax
 from scbert.evidence.novelty import LabelledOutputs
 from scbert.network.heads import HybridHead
@@ -91,6 +91,7 @@ class Classification:
     labelled: LabelledRows
     type_loss: TypeLoss
     device: torch.device
+    precision: Precision = "auto"  # of validation and calibration, as of training
 
     def __post_init__(self) -> None:
         self.type_loss.to(self.device)
@@ -116,7 +117,8 @@ class Classification:
     def validate(self, stop: StopRequest) -> dict[str, float]:
         """Score the validation cells; a hybrid head's encoder gets the share that suits them."""
         rows, label = self.labelled.of("validation")
-        found = outputs(self.model, self.cells, rows, self.device, lambda _: stop.check())
+        given = (self.model, self.cells, rows, self.device)
+        found = outputs(*given, lambda _: stop.check(), precision=self.precision)
         logits, more = found.logits, {}
         if isinstance(self.model.head, HybridHead):
             expression, encoder = found.halves["expression"], found.halves["encoder"]
@@ -134,7 +136,8 @@ class Classification:
     def outputs(self, part: str, components: Components) -> LabelledOutputs:
         """Return what the model says of the cells of a part, and where they lie."""
         rows, label = self.labelled.of(part)
-        found = outputs(self.model, self.cells, rows, self.device, components=components)
+        given = (self.model, self.cells, rows, self.device)
+        found = outputs(*given, components=components, precision=self.precision)
         return LabelledOutputs(found.logits, found.vectors, found.positions, label)
 
 

@@ -36,7 +36,7 @@ class Descent:
         """Make a batch as the device takes it: called ahead of the network, in a thread."""
         _, seed = self._draws(epoch, number)
         batch = self.task.make(rows, torch.Generator().manual_seed(seed))
-        return batch.narrow() if self.accelerator.device.type == "cuda" else batch
+        return batch.bound_for(self.accelerator.device)
 
     def _draws(self, epoch: int, number: int) -> tuple[int, int]:
         """Return the seeds of dropout and of what is drawn for a batch."""

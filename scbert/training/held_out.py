@@ -95,8 +95,7 @@ class HeldOut:
 
         def make(number: int) -> tuple[Masked, MiniBatch]:
             masked = self.masked(number)
-            batch = masked.batch
-            return masked, batch.narrow() if device.type == "cuda" else batch
+            return masked, masked.batch.bound_for(device)
 
         with Prefetched(make, mine) as batches:
             for number, (masked, batch) in zip(mine, batches, strict=True):

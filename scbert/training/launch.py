@@ -68,8 +68,29 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def processes_here(device: DeviceName) -> int:
-    """Return how many processes this node gets: one for each GPU that is visible to this one."""
-    return max(torch.cuda.device_count(), 1) if device in ("auto", "cuda") else 1
+    """Return how many processes this node gets.
+
+    One for each GPU that the job was given, by Slurm or by CUDA_VISIBLE_DEVICES: those are all that
+    it sees. Where nothing hides the GPUs of the machine, one for each that the rule asks for
+    (SCBERT_GPUS).
+
+    Raises
+    ------
+    ValueError
+        If more GPUs are asked for than there are.
+    """
+    visible = torch.cuda.device_count()
+    if device not in ("auto", "cuda") or not visible:
+        return 1  # a GPU that was asked for and is not there is refused where the device is chosen
+    if "SLURM_JOB_ID" in os.environ or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return visible
+    asked = int(os.environ.get("SCBERT_GPUS") or 1)
+    if asked > visible:
+        raise ValueError(
+            f"{asked} GPUs were asked for, but {visible} can be seen here, and each gets a process "
+            f"of its own. Ask for {visible} (set-resources: gpu), or look at CUDA_VISIBLE_DEVICES."
+        )
+    return max(asked, 1)
 
 
 def _launch(words: Sequence[str] | None) -> Launch:

@@ -2,8 +2,8 @@
 
 Plain torch, with accelerate for precision and processes. Everything random follows from the
 seed, the number of the epoch and the number of the batch in it. So a run that was stopped after any
-optimizer step continues there and ends with the same bits, and several processes do what one does,
-but for the order of sums.
+optimizer step continues there and ends, on a CPU, with the same bits (on a GPU sums have no fixed
+order), and several processes do what one does, but for the order of sums.
 """
 
 import logging

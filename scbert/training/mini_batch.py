@@ -57,7 +57,8 @@ class MiniBatch:
     def narrow(self) -> "MiniBatch":
         """Return it in as few bytes as it needs, in pinned memory: what is copied to a GPU.
 
-        Three or four bytes a token instead of 17, and the CPU does not wait for the copy.
+        Three or four bytes a token instead of 17, and eight more where cells are packed within
+        padded rows; the CPU does not wait for the copy.
         """
         genes_BG = (self.genes_BG - GENE_SHIFT).to(torch.int16)
         targets = self.targets
@@ -71,6 +72,10 @@ class MiniBatch:
             None if self.packing is None else self.packing.pinned(),
             None if targets is None else targets.pin_memory(),
         )
+
+    def bound_for(self, device: torch.device) -> "MiniBatch":
+        """Return what is to be copied to a device, made ready in the thread that makes batches."""
+        return self.narrow() if device.type == "cuda" else self
 
     def to(self, device: torch.device) -> "MiniBatch":
         """Move to a device, and widen there what `narrow` made small."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from scbert.config import Precision
 from scbert.evidence.novelty import CellOutputs
 from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel
@@ -29,13 +30,15 @@ class Outputs(CellOutputs):
 
 
 @torch.no_grad()
-def outputs(
+def outputs(  # noqa: PLR0913  what, of which cells, where, and how
     model: nn.Module,
     cells: CellBatches,
     rows: np.ndarray,
     device: torch.device,
     done: Callable[[int], object] = lambda n: None,
+    *,
     components: Components | None = None,
+    precision: Precision = "auto",
 ) -> Outputs:
     """Run a model, one that is called as CellTypeModel is, over cells.
 
@@ -45,10 +48,9 @@ def outputs(
     order, parts = [], []
 
     def make(some: np.ndarray) -> MiniBatch:
-        batch = cells.make(some)
-        return batch.narrow() if device.type == "cuda" else batch
+        return cells.make(some).bound_for(device)
 
-    with autocast(device, "auto"), Prefetched(make, cells.plan(rows, None)) as batches:
+    with autocast(device, precision), Prefetched(make, cells.plan(rows, None)) as batches:
         for batch in batches:
             parts.append(_of_batch(model, batch.to(device)))
             order.append(batch.rows)
