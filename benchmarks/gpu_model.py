@@ -27,8 +27,8 @@ from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, save_bundle
 from scbert.training.descent import Descent
 from scbert.training.devices import choose_device, make_accelerator
-from scbert.training.held_out import make_masked
 from scbert.training.loop import fit
+from scbert.training.masked_cells import make_masked
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import new_pretraining_model
 from scbert.training.predict import Outputs, outputs

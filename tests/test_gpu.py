@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from scbert.steps.pretrain import masked_loss
 from scbert.training.descent import Descent
-from scbert.training.held_out import make_masked
+from scbert.training.masked_cells import make_masked
 from scbert.training.readout import Step
 from scbert.training.task import Task
 from tests.gpu import needs_gpu, never_waiting

@@ -152,3 +152,16 @@ def test_nothing_to_hide_is_no_target_and_no_loss(tokens):
     (loss / n_targets.clamp(min=1)).backward()  # as the loop does
     assert (loss.item(), n_targets.item()) == (0.0, 0)
     assert not model.logits.grad.any()
+
+
+def test_what_fills_packed_cells_up_changes_no_mask():
+    tokens = torch.tensor([[1, 2, 3, 4, 5, 5, 4, 3, 2, 1]])
+    cell = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1, 1]])
+    filled = torch.cat([tokens, torch.full((1, 7), PADDING)], dim=1)
+    filled_cell = torch.cat([cell, torch.full((1, 7), 2)], dim=1)
+    found = [
+        mask_tokens(some, N_BINS, 0.4, 0.5, torch.Generator().manual_seed(3), numbers)
+        for some, numbers in ((tokens, cell), (filled, filled_cell))
+    ]
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other[:, :10])

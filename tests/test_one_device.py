@@ -16,7 +16,7 @@ from scbert.network.model import CellTypeModel
 from scbert.steps.pretrain import masked_loss
 from scbert.training.classification import Classification, TypeLoss
 from scbert.training.descent import Descent
-from scbert.training.held_out import make_masked
+from scbert.training.masked_cells import make_masked
 from scbert.training.readout import Step
 from scbert.training.task import Task
 from tests.packed_cells import N_BINS, batches, model_of, network

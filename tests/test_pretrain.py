@@ -17,6 +17,7 @@ from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
 from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out, studies_of
+from scbert.training.masked_cells import hidden_genes
 from tests.timing import TIMING
 
 WEIGHTS = "weights.safetensors"
@@ -298,3 +299,26 @@ def test_held_out_cells_that_express_nothing_are_refused(toy, config, toy_run, t
     toy.write_random_vectors(paths.gene2vec, paths.vocabulary, 16)
     with pytest.raises(ValueError, match="none of the 2 held-out cells expresses a gene"):
         toy.pretrain(paths, config)
+
+
+def test_held_out_masks_are_the_same_however_cells_are_put_into_batches(toy_run, config):
+    """Packed, filled up, padded, few or many at a time: what is asked of a cell is the same."""
+    found = []
+    for layout, constant, at_once in (
+        ("padded", False, 1024),
+        ("padded", False, 60),
+        ("packed", False, 1024),
+        ("packed", True, 300),
+    ):
+        store = open_store(toy_run.corpus)
+        cells = CellBatches(store, "expressed_genes", 5, at_once, layout=layout, constant=constant)
+        held_out = HeldOut(cells, np.arange(20), np.arange(20, 54), config.pretrain)
+        asked = {}
+        for number in range(len(held_out.plan)):
+            masked = held_out.masked(number)
+            hidden = hidden_genes(masked, 5)
+            for cell, gene in zip(hidden.cell_N, hidden.gene_N, strict=True):
+                asked.setdefault(int(masked.batch.rows[cell]), []).append(int(gene))
+        found.append(asked)
+    assert len(found[0]) == 20
+    assert all(asked == found[0] for asked in found[1:])

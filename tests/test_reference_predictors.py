@@ -11,7 +11,8 @@ from scbert.evidence.bin_predictors import gene_part
 from scbert.network.masking import mask_id
 from scbert.training import reference_predictors as module
 from scbert.training.batches import CellBatches
-from scbert.training.held_out import HeldOut, hidden_genes
+from scbert.training.held_out import HeldOut
+from scbert.training.masked_cells import hidden_genes
 from scbert.training.reference_predictors import (
     PREDICTORS,
     Answers,

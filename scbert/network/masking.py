@@ -31,10 +31,35 @@ def mask_tokens(
     generator: torch.Generator,
     cell_BG: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Choose targets among the expressed genes and hide most of them.
+    """Choose targets among the expressed genes and hide most of them; see `hide_tokens`.
 
     On the CPU, where batches are made ahead of the network: a seed gives the same masks for every
     device, and no GPU is waited for.
+
+    Parameters
+    ----------
+    cell_BG
+        The number of the cell that each token is of; nothing is then drawn for what fills up packed
+        cells, so that the masks do not depend on it. None: each row is a cell.
+    """
+    noise_BG, chance_BG = torch.zeros(tokens_BG.shape), torch.zeros(tokens_BG.shape)
+    drawn_BG = torch.ones(tokens_BG.shape, dtype=torch.bool)
+    if cell_BG is not None:
+        drawn_BG = tokens_BG != padding_id(n_bins)
+    for numbers_BG in (noise_BG, chance_BG):
+        numbers_BG[drawn_BG] = torch.rand(int(drawn_BG.sum()), generator=generator)
+    drawn = (noise_BG, chance_BG < replace_prob)
+    return hide_tokens(tokens_BG, n_bins, mask_prob, drawn, cell_BG)
+
+
+def hide_tokens(
+    tokens_BG: Tensor,
+    n_bins: int,
+    mask_prob: float,
+    drawn: tuple[Tensor, Tensor],
+    cell_BG: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Choose targets among the expressed genes and hide most of them.
 
     Parameters
     ----------
@@ -42,8 +67,9 @@ def mask_tokens(
         Bins, and padding.
     mask_prob
         Share of the expressed genes (bin >= 1) of a cell that become targets, rounded up.
-    replace_prob
-        Probability that a target is replaced by MASK; otherwise it stays visible.
+    drawn
+        Numbers from 0 to 1, of which the smallest of a cell choose its targets, and whether a
+        target is replaced by MASK; otherwise it stays visible.
     cell_BG
         The number of the cell that each token is of, ascending; None: each row is a cell.
 
@@ -54,9 +80,8 @@ def mask_tokens(
     """
     if cell_BG is None:
         cell_BG = torch.arange(len(tokens_BG))[:, None].expand(tokens_BG.shape)
+    noise_BG, replaced_BG = drawn
     expressed_BG = (tokens_BG >= 1) & (tokens_BG <= n_bins)
-    noise_BG = torch.rand(tokens_BG.shape, generator=generator)
-    replaced_BG = torch.rand(tokens_BG.shape, generator=generator) < replace_prob
     chosen_T = _smallest_of_each(noise_BG[expressed_BG], cell_BG[expressed_BG], mask_prob)
     chosen_BG = expressed_BG.masked_scatter(expressed_BG, chosen_T)
     hidden_BG = torch.where(chosen_BG & replaced_BG, mask_id(n_bins), tokens_BG)

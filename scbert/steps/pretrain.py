@@ -27,9 +27,10 @@ from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.hardware import hardware
-from scbert.training.held_out import HeldOut, make_masked
+from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit
+from scbert.training.masked_cells import make_masked
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import gene_table, new_pretraining_model
 from scbert.training.processes import is_first_of_node, together

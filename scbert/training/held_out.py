@@ -4,19 +4,19 @@ Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked gene
 n_bins.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from scbert.config import Pretrain
 from scbert.evidence.bin_predictors import skill
-from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens
+from scbert.network.masking import NOT_A_TARGET
 from scbert.training.batches import CellBatches
+from scbert.training.masked_cells import Masked, hidden_genes, masked_of_cells
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
 from scbert.training.processes import is_alone, made_once, sum_over_processes
@@ -31,42 +31,6 @@ from scbert.training.reference_predictors import (
     numbers_of,
 )
 from scbert.training.stopping import StopRequest
-
-
-@dataclass(frozen=True)
-class Masked:
-    """A mini-batch with hidden genes.
-
-    `asked` genes are hidden, `kept` ones are targets in sight; `cell` is the number, in the batch,
-    of the cell that each position is of.
-    """
-
-    batch: MiniBatch
-    cell_BG: Tensor
-    asked_BG: Tensor
-    kept_BG: Tensor
-
-    @property
-    def targets_BG(self) -> Tensor:
-        """Bins, and -100 where nothing is asked."""
-        assert self.batch.targets is not None
-        return self.batch.targets
-
-
-def hidden_genes(masked: Masked, n_bins: int) -> HiddenGenes:
-    """Return what the network is asked about the cells of a batch, and what it sees."""
-    genes_BG, seen_BG = masked.batch.genes_BG.numpy(), masked.batch.tokens_BG.numpy()
-    cell_BG, asked_BG = masked.cell_BG.numpy(), masked.asked_BG.numpy()
-    visible_BG = (seen_BG >= 1) & (seen_BG <= n_bins)
-    return HiddenGenes(
-        n_cells=len(masked.batch.rows),
-        cell_N=cell_BG[asked_BG],
-        gene_N=genes_BG[asked_BG],
-        bin_N=masked.targets_BG.numpy()[asked_BG],
-        visible_cell_V=cell_BG[visible_BG],
-        visible_gene_V=genes_BG[visible_BG],
-        visible_bin_V=seen_BG[visible_BG],
-    )
 
 
 class HeldOut:
@@ -103,15 +67,12 @@ class HeldOut:
             )
 
     def masked(self, number: int) -> Masked:
-        """Return a batch of the plan with its masks, which follow from seed and number."""
-        seed = np.random.SeedSequence([self.options.seed, number]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(seed[0]))
-        batch = make_masked(self.cells, self.options, self.plan[number], generator)
-        assert batch.targets is not None
-        hidden_BG = batch.tokens_BG == mask_id(self.cells.n_bins)
-        target_BG = batch.targets != NOT_A_TARGET
-        cell_BG = batch.cell_of_token()
-        return Masked(batch, cell_BG, hidden_BG & target_BG, target_BG & ~hidden_BG)
+        """Return a batch of the plan with its masks.
+
+        A cell's masks follow from the seed and its row in the store: they are the same for every
+        network, however its cells are put into batches.
+        """
+        return masked_of_cells(self.cells, self.options, self.plan[number])
 
     def score(self, model: nn.Module, device: torch.device, stop: StopRequest) -> dict[str, float]:
         """Return loss in nats per hidden gene, accuracy and skill, over all processes."""
@@ -196,7 +157,7 @@ class HeldOut:
         return hidden_genes(self.masked(number), self.cells.n_bins)
 
     def _key(self, training: np.ndarray) -> str:
-        """Return what the answers are kept under; a batch, too, for masks are drawn by torch."""
+        """Return what the answers are kept under; a batch, too: how masks are drawn may change."""
         cells, masks = self.cells, {"seed", "mask_prob", "replace_prob"}
         facts = {
             "tokens": cells.store.meta,
@@ -206,18 +167,6 @@ class HeldOut:
         }
         arrays = [self.rows, self.starts, training, *self._hidden(len(self.plan) - 1).arrays()]
         return key_of(facts, arrays if cells.genes is None else [*arrays, cells.genes])
-
-
-def make_masked(
-    cells: CellBatches, options: Pretrain, rows: np.ndarray, generator: torch.Generator
-) -> MiniBatch:
-    """Make a batch and hide some of its genes; its targets are their bins."""
-    batch = cells.make(rows)
-    chances = (options.mask_prob, options.replace_prob)
-    hidden_BG, targets_BG = mask_tokens(
-        batch.tokens_BG, cells.n_bins, *chances, generator, batch.cell_of_token()
-    )
-    return replace(batch, tokens_BG=hidden_BG, targets=targets_BG)
 
 
 def _score_batch(model: nn.Module, masked: Masked, here: MiniBatch) -> np.ndarray:
