@@ -10,6 +10,7 @@ if [ -z "${IN_CLUSTER:-}" ]; then
   missing=""
   for program in slurmctld slurmd srun munged ip; do command -v "$program" > /dev/null || missing="$missing $program"; done
   if [ -n "$missing" ]; then
+    echo "installing Debian's Slurm: no$missing here" >&2
     export DEBIAN_FRONTEND=noninteractive
     { apt-get -qq update && apt-get -qq install -y --no-install-recommends slurmctld slurmd slurm-client munge iproute2; } \
       > /dev/null 2>&1 || { echo "skipped: no$missing here, and apt-get cannot install them" >&2; exit 77; }
