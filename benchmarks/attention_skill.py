@@ -161,8 +161,7 @@ def page(rows: list[dict[str, Any]], machine: str) -> str:
         beside(rows),
         "\nLoss: nats per hidden gene of held-out studies. Best predictor: the loss of the best "
         "one without a network. Skill: 1 - loss / that, with a 95 % bootstrap interval over "
-        "held-out cells. Best predictors differ within a seed where packed and padded batches "
-        "hide other genes of the same cells. Seconds: of training, validation not counted. From "
+        "held-out cells. Seconds: of training, validation not counted. From "
         "uniform: total variation between attention and a mean over the genes of "
         "a cell, 0 to 1. FAVOR+ approximates another function where attention is sharp, so the two "
         "are different networks, and a trained one keeps its attention.",

@@ -37,7 +37,9 @@ TABLES = {
     "metadata": b'"SRA1","SRS2","Liver","10x chromium","Homo sapiens","","9","8","7","0",\\N,"0"\n',
     "cluster_sizes": b'"SRA1","SRS2","0","90"\n"SRA1","SRS2","1","17"\n',
     "cell_types": b'"SRA1","SRS2","0","T cells","0.001","0.01","29.8"\n',
-    "markers": gzip.compress(b"species\tofficial gene symbol\tcell type\nHs\tCD3E\tT cells\n", mtime=0),
+    "markers": gzip.compress(
+        b"species\tofficial gene symbol\tcell type\nHs\tCD3E\tT cells\n", mtime=0
+    ),
 }
 READERS = {
     "metadata": read_metadata,
