@@ -25,7 +25,7 @@ from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out, studies_of
 from scbert.training.new_models import new_pretraining_model
 
-STAGES = {"E2": "without", "E3": "all"}
+STAGES = {"E2": "without", "E3": "all"}  # trained on the GPU, on which cells
 # What is known of each sample; of the licences only GeACT's was read.
 SOURCES = {
     "celltypist_sample": "PBMC that CellTypist ships",
@@ -125,15 +125,17 @@ def card(
 
 
 def main() -> None:
-    """Write both."""
+    """Write the models of some stages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--stages", nargs="*", choices=STAGES, default=["E2"])
     options = parser.parse_args()
-    for stage, variant in STAGES.items():
-        write(stage, options.out, options.data, options.to / f"encoder_{variant}")
-        print((options.to / f"encoder_{variant}" / "README.md").read_text())
+    for stage in options.stages:
+        folder = options.to / f"encoder_{STAGES[stage]}"
+        write(stage, options.out, options.data, folder)
+        print((folder / "README.md").read_text())
 
 
 if __name__ == "__main__":

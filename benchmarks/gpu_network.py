@@ -1,8 +1,4 @@
-"""Stage D: training steps and inference of the whole network at the paper's size.
-
-FLOP of exact attention, forward: 2 · tokens · layers · (3 D HE + HE D + 2 D 4 D) and 4 HE · layers
-times the sum of squared lengths; a training step counts three times that, and the useful ones only.
-"""
+"""Stage D: training steps and inference of the whole network at the paper's size."""
 
 import time
 from collections.abc import Callable
@@ -29,11 +25,12 @@ from performer_pytorch import PerformerLM
 from torch.nn import functional
 
 from scbert.cells.store import TokenStore, open_store
-from scbert.config import Network
+from scbert.network.flops import FORWARD, TRAINING, step_flop
+from scbert.training.hardware import H100
 
 TOKENS, SMALL_TOKENS = 65_536, 1_024
 N_BATCHES = 3
-PEAK_TFLOP = 989.4  # dense bf16 of an H100 SXM, NVIDIA's data sheet
+PEAK_TFLOP = H100.half / 1e12  # and an H200's; NVIDIA's data sheet
 COMPILED = "exact, packed, compiled"
 EAGER = ("exact, packed", "FAVOR+")
 VARIANTS = {
@@ -116,8 +113,8 @@ def measure(ready: Ready, mode: str, job: Job) -> dict[str, Any]:
     times = timed(work, job.device, warm_up=2 * len(ready.plan))
     cells = float(np.mean([len(some) for some in ready.lengths]))
     tokens = float(np.mean([some.sum() for some in ready.lengths]))
-    squares = float(np.mean([(some**2).sum() for some in ready.lengths]))
-    flop = flop_of(ready.settings, tokens, squares) * (3 if mode == "training" else 1)
+    passes = TRAINING if mode == "training" else FORWARD
+    flop = float(np.mean([step_flop(ready.settings, some, passes) for some in ready.lengths]))
     return {
         "cells": cells,
         "tokens": tokens,
@@ -136,16 +133,6 @@ def profile_step(ready: Ready, job: Job) -> dict[str, Any]:
     for _ in range(2 * len(ready.plan)):
         work()
     return profiled(work, job.device)
-
-
-def flop_of(settings: Network, tokens: float, squares: float) -> float:
-    """Return the FLOP of a forward pass; `squares`: the sum of the squared lengths."""
-    inner = settings.heads * settings.dim_head
-    linear = 2 * tokens * (4 * settings.dim * inner + 2 * settings.dim**2 * settings.ff_mult)
-    attention = 4 * inner * squares
-    if settings.attention == "performer":
-        attention = 8 * inner * settings.n_features * tokens
-    return settings.depth * (linear + attention)
 
 
 def shares(flop: float, ms: float, job: Job) -> dict[str, float]:
@@ -183,6 +170,6 @@ def peer(cells: int, training: bool, job: Job) -> dict[str, Any]:
             optimizer.step()
 
     times = timed(work, job.device)
-    flop = flop_of(settings, cells * n_genes, 0) * (3 if training else 1)
+    flop = step_flop(settings, np.full(cells, n_genes), TRAINING if training else FORWARD)
     rate = {"cells_per_s": 1e3 * cells / times["ms"], "tokens": cells * n_genes}
     return {"cells": cells, **rate, **times, **shares(flop, times["ms"], job)}

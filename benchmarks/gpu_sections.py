@@ -170,8 +170,9 @@ def network(results: Results) -> list[str]:
         "\n6 layers of width 200, 10 heads of 64, bf16, 65,536 tokens a batch at most, real cells, "
         "those of the fullest batches. performer-pytorch: all genes of a cell, as the original "
         "takes it, with its own network under the same autocast. MFU: operations that the network "
-        "needs, none counted twice, of 989 TFLOP/s (NVIDIA's data sheet). Training step, copy to "
-        "the device and AdamW included:",
+        "needs, none counted twice, of 989 TFLOP/s (NVIDIA's data sheet); those of FAVOR+ were "
+        "counted 7.7 % too high in training. Training step, copy to the device and AdamW "
+        "included:",
         *steps(results, "training"),
         "\nInference:",
         *steps(results, "forward"),

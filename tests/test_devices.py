@@ -90,6 +90,9 @@ def test_more_processes_than_devices_are_refused(two_gpus, monkeypatch):
         ("SCBERT_GPUS", "0", False),
         ("SLURM_GPUS", "h100:2", True),
         ("SLURM_GPUS", "h100:0", False),
+        ("SLURM_GPUS", "a100:0, h100:1", True),
+        ("CUDA_VISIBLE_DEVICES", "-1,0", False),
+        ("CUDA_VISIBLE_DEVICES", "none", False),
         ("SLURM_GPUS_ON_NODE", "4", True),
         ("SLURM_JOB_GPUS", "0", True),  # the first of the node
         ("SLURM_JOB_GPUS", "", False),
@@ -109,7 +112,7 @@ def test_a_job_with_a_gpu_that_cannot_be_used_stops(here, name, value, given):
         return
     said = refusal()
     assert f"the job was given a GPU ({name}={value})" in said
-    assert "device: cpu in the configuration, or --device cpu" in said
+    assert "device: cpu in the configuration, --device cpu" in said
     assert choose_device("cpu") == CPU
 
 

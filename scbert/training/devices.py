@@ -18,7 +18,7 @@ from scbert.config import DeviceName, Precision
 
 COUNTS = ("SCBERT_GPUS", "SLURM_GPUS", "SLURM_GPUS_ON_NODE")  # 2, or h100:2; ours: from the rule
 LISTS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "GPU_DEVICE_ORDINAL", "CUDA_VISIBLE_DEVICES")
-NO_GPU = ("", "-1", "NoDevFiles")  # in a list; Slurm's older versions write the last one
+NO_GPU = ("", "-1", "none", "NoDevFiles")  # first in a list; older versions of Slurm write the last
 DRIVER = Path("/proc/driver/nvidia/version")
 CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
 CONTAINER_VARIABLES = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
@@ -55,7 +55,8 @@ def choose_device(wanted: DeviceName) -> torch.device:
         found = f"the job was given a GPU ({given})" if given else "device is cuda"
         raise ValueError(
             f"{found}, but PyTorch {torch.__version__} cannot use one: {_why_no_cuda(said)} To run "
-            "without it, say so: device: cpu in the configuration, or --device cpu."
+            "without it, say so: device: cpu in the configuration, --device cpu, or, in Python, "
+            "device='cpu'."
         )
     return torch.device("cpu")
 
@@ -88,12 +89,12 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def given_gpu() -> str:
     """Return which variable says that this job was given a GPU, as NAME=VALUE; empty: none does."""
     for name in COUNTS:
-        value = os.environ.get(name, "")
-        if value.rpartition(":")[2] not in ("", "0"):
+        value = os.environ.get(name, "").strip()
+        if any(part.rpartition(":")[2].strip() not in ("", "0") for part in value.split(",")):
             return f"{name}={value}"
     for name in LISTS:
         value = os.environ.get(name, "").strip()
-        if value not in NO_GPU:
+        if value.partition(",")[0].strip() not in NO_GPU:  # CUDA reads no further than a -1
             return f"{name}={value}"
     return ""
 
@@ -149,7 +150,7 @@ def _why_no_cuda(said: str) -> str:
             "CONDA_OVERRIDE_CUDA=12.9 before the environment is made on a machine without a GPU)."
         )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in NO_GPU:
+    if visible is not None and visible.partition(",")[0].strip() in NO_GPU:
         return f"CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU. Unset it."
     if not _has_driver_library():
         return _why_no_driver()
