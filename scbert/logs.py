@@ -19,10 +19,13 @@ def start_logging() -> None:
 
 
 def explain_user_errors() -> None:
-    """Show a user's error (ValueError, missing file) without a traceback; others keep it."""
+    """Show a user's error without a traceback; others keep it.
+
+    Those are ValueError, a missing file, and a training that explodes.
+    """
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, ValueError | FileNotFoundError):
+        if issubclass(kind, ValueError | FileNotFoundError | FloatingPointError):
             logging.getLogger("scbert").debug("traceback", exc_info=(kind, error, trace))
             sys.stderr.write(f"ERROR: {error}\n")
         else:

@@ -243,9 +243,9 @@ def toy_run(tmp_path_factory, config):
 @pytest.fixture
 def stop_at_epoch(monkeypatch):
     """Interrupt a training inside an epoch, counted from 0; its checkpoint stays."""
-    from scbert.training.loop import _Trainer  # noqa: PLC0415  most tests need no torch
+    from scbert.training.trainer import Trainer  # noqa: PLC0415  most tests need no torch
 
-    original = _Trainer._train
+    original = Trainer._train
 
     @contextmanager
     def stop(number):
@@ -255,7 +255,7 @@ def stop_at_epoch(monkeypatch):
             original(trainer, epoch, plan)
 
         with monkeypatch.context() as patched:
-            patched.setattr(_Trainer, "_train", train)
+            patched.setattr(Trainer, "_train", train)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

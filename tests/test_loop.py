@@ -424,3 +424,60 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(settings, tmp_path):
     assert (True, torch.bfloat16) in seen
     assert {weight.dtype for weight in toy.model.parameters()} == {torch.float32}
     assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+class Overheated(Toy):
+    """Its loss explodes from the third epoch on, while the rate is above a limit."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.rates = limit, []
+
+    def loss(self, model, batch):
+        value, n_cells = super().loss(model, batch)
+        return (value * 1e4 if self.epoch >= 2 and self.hot() else value), n_cells
+
+    def hot(self):
+        return self.peak / 2 ** self.setbacks() > self.limit
+
+    def fit(self, settings, folder, **task):
+        self.peak = settings.learning_rate
+        self.setbacks = lambda: len(self.told())
+        return super().fit(settings, folder, **task)
+
+
+@pytest.fixture
+def overheated(caplog):
+    def make(limit):
+        toy = Overheated(limit)
+        toy.told = lambda: [line for line in caplog.messages if "times the learning rate" in line]
+        return toy
+
+    return make
+
+
+def test_a_run_that_explodes_goes_back_and_on_with_a_lower_rate(settings, tmp_path, overheated):
+    toy = overheated(limit=settings.learning_rate / 3)  # the second setback is enough
+    history = toy.fit(settings, tmp_path / "state", setbacks=4)
+    assert len(history) == 6
+    assert [line["step"] for line in history] == [3, 6, 9, 12, 15, 18]
+    assert len(toy.told()) == 2
+    assert "goes on after step 6 by itself, with 0.25 times the learning rate" in toy.told()[1]
+    assert read_json(tmp_path / "state/step000000018-epoch00006/state.json")["setbacks"] == 2
+
+
+def test_once_no_setback_is_left_the_best_epoch_is_the_result(
+    settings, tmp_path, overheated, caplog
+):
+    toy = overheated(limit=0.0)
+    history = toy.fit(settings, tmp_path / "state", setbacks=2)
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert "is kept" in caplog.messages[-1]
+    assert all(torch.isfinite(weight).all() for weight in toy.model.parameters())
+
+
+def test_a_run_that_explodes_at_once_goes_back_to_where_it_began(settings, tmp_path):
+    toy = Toy(poison=1)
+    assert len(toy.fit(settings, tmp_path / "state", setbacks=1)) == 6
+    with pytest.raises(FloatingPointError):
+        Toy(poison=1).fit(settings, tmp_path / "other")

@@ -39,6 +39,8 @@ from scbert.training.task import UNIMPORTANT, Task
 
 log = logging.getLogger(__name__)
 
+SETBACKS = 4  # a sixteenth of the learning rate
+
 
 def finetune(
     tokens: Path,
@@ -173,6 +175,7 @@ def _task(
         merit=merit,
         least_first_loss=float(np.log(len(labelled.types))),
         patience=settings.finetune.patience,
+        setbacks=SETBACKS,
         flop=partial(step_flop, network, passes=passes_of(learning.model.encoder)),
         identity={
             "pretrained": sha256_of(pretrained / "weights.safetensors"),  # made again, the same

@@ -124,7 +124,7 @@ class Readout:
                 "recent_loss": repr(mean),
                 "gradient_norm": repr(norm),
                 "learning_rate": step.learning_rate,
-                "largest_loss_allowed": limit,
+                "largest_loss_allowed": limit if math.isfinite(limit) else repr(limit),
                 "batches": worst,
             },
         )

@@ -29,6 +29,7 @@ class Checkpoint:
     `batches_done` and `sums` are those of the epoch that is not complete; `history` has one record
     for each that is. `first_loss` is that of the first step, which later ones are held against:
     `recent_loss` / `recent_items` is a mean in which a step counts 0.9 times as much as the next.
+    `setbacks` counts how often the run went back, each time to half the learning rate.
     """
 
     step: int = 0
@@ -40,6 +41,7 @@ class Checkpoint:
     recent_items: float = 0.0
     history: list[dict] = field(default_factory=list)
     best_epoch: int = 0
+    setbacks: int = 0
 
     @property
     def epochs_done(self) -> int:

@@ -28,7 +28,9 @@ class Task:
     one. `after_step(step)` is called after each optimizer step; `name_cells(rows)` names the cells
     of a batch that broke the run; `flop(lengths)` counts what the network needs for cells of so
     many tokens, 0: not counted. A loss explodes against that of the first step, or
-    `least_first_loss` if that is more: a model that begins well has a small one.
+    `least_first_loss` if that is more: a model that begins well has a small one. A run that
+    explodes goes back to its last checkpoint so often as `setbacks` says, with half the learning
+    rate; after that, or with 0, it stops.
     """
 
     model: nn.Module
@@ -43,3 +45,4 @@ class Task:
     flop: Callable[[np.ndarray], float] = lambda lengths: 0.0
     identity: dict[str, Any] = field(default_factory=dict)
     least_first_loss: float = 0.0
+    setbacks: int = 0
