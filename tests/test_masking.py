@@ -165,3 +165,12 @@ def test_what_fills_packed_cells_up_changes_no_mask():
     ]
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other[:, :10])
+
+
+def test_masks_of_padded_cells_are_drawn_position_by_position():
+    """As always: the same seed gives the weights of earlier versions."""
+    tokens = torch.tensor([[1, 2, 3, 4, 5], [3, 2, 1, PADDING, PADDING]])
+    noise = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(3))
+    _, targets = mask_tokens(tokens, N_BINS, 0.2, 1.0, torch.Generator().manual_seed(3))
+    real = noise.masked_fill(tokens == PADDING, 2.0)
+    assert (targets != NOT_A_TARGET).int().argmax(dim=1).tolist() == real.argmin(dim=1).tolist()

@@ -58,9 +58,8 @@ def make_masked(
     """Make a batch and hide some of its genes; its targets are their bins."""
     batch = cells.make(rows)
     chances = (options.mask_prob, options.replace_prob)
-    hidden_BG, targets_BG = mask_tokens(
-        batch.tokens_BG, cells.n_bins, *chances, generator, batch.cell_of_token()
-    )
+    cell_BG = None if batch.packing is None else batch.cell_of_token()
+    hidden_BG, targets_BG = mask_tokens(batch.tokens_BG, cells.n_bins, *chances, generator, cell_BG)
     return replace(batch, tokens_BG=hidden_BG, targets=targets_BG)
 
 
