@@ -150,11 +150,11 @@ def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, monk
     module, name = {"network": (step, "outputs"), "adding": (results, "add")}[when]
     original, calls = getattr(module, name), []
 
-    def stop(*given):
+    def stop(*given, **named):
         calls.append(1)
         if when == "adding" or len(calls) == 3:
             raise KeyboardInterrupt
-        return original(*given)
+        return original(*given, **named)
 
     monkeypatch.setattr(module, name, stop)
     with pytest.raises(KeyboardInterrupt):

@@ -181,9 +181,12 @@ def call(
 
 
 def precision_of(config: dict[str, Any]) -> Precision:
-    """Return how precisely a model is to be asked: as it was calibrated, on the device at hand."""
-    trained = (config.get("finetune") or config["pretrain"])["optimizer"]["precision"]
-    return "no" if trained == "no" else "auto"
+    """Return how precisely a model is to be asked: as it was calibrated, on the device at hand.
+
+    A converted model, which was trained elsewhere, is asked in float32.
+    """
+    trained = config.get("finetune") or config["pretrain"]
+    return "no" if trained.get("optimizer", {}).get("precision", "no") == "no" else "auto"
 
 
 def run(
