@@ -29,7 +29,7 @@ STAGES = {"E2": "without", "E3": "all"}  # trained on the GPU, on which cells
 # What is known of each sample; of the licences only GeACT's was read.
 SOURCES = {
     "celltypist_sample": "PBMC that CellTypist ships",
-    "frozen_pbmc_donor_a": "10x Genomics, frozen PBMC, donor A",
+    "frozen_pbmc_donor_a": "10x Genomics, frozen PBMC, donor A, who is Zheng68K's donor, too",
     "hao2021": "PBMC of Hao et al. 2021 (GSE164378), a sample",
     "pbmc8k_10x_3pv2": "10x Genomics, PBMC 8k, 3' v2",
     "pbmc_10k_protein_v3": "10x Genomics, PBMC 10k with proteins, a sample (scvi-tools)",
@@ -118,6 +118,8 @@ def card(
             f"| {name} | {int((store.sample == number).sum()):,} | {SOURCES[name]} |"
             for number, name in enumerate(names)
         ),
+        "\nDo not quote scores on Zheng68K or pbmc68k_reduced with it: frozen_pbmc_donor_a is of that "
+        "donor and study (other cells).",
         "\nThe weights are derived from these public data. Licences: GeACT's was read "
         "(Apache-2.0); ask the authors of the others before you sell what is made with it.",
     ]
