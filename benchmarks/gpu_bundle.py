@@ -118,8 +118,8 @@ def card(
             f"| {name} | {int((store.sample == number).sum()):,} | {SOURCES[name]} |"
             for number, name in enumerate(names)
         ),
-        "\nDo not quote scores on Zheng68K or pbmc68k_reduced with it: frozen_pbmc_donor_a is of that "
-        "donor and study (other cells).",
+        "\nDo not quote scores on Zheng68K or pbmc68k_reduced with it: frozen_pbmc_donor_a is of "
+        "that donor and study (other cells).",
         "\nThe weights are derived from these public data. Licences: GeACT's was read "
         "(Apache-2.0); ask the authors of the others before you sell what is made with it.",
     ]
