@@ -265,7 +265,11 @@ def test_a_truncated_hdf5_file_is_refused(site, settings, tmp_path):
         (b"Too many connections", {"Content-Type": "text/html; charset=UTF-8"}, "a web page came"),
         (b"", {}, r"nothing came \(0 bytes\)"),
         (b"\x1f\x8b garbage", {}, "cut off or damaged"),
-        (gzip.compress(b"X" * 100, mtime=0), {}, r"not an R file \(its content starts with b'XXXXX'"),
+        (
+            gzip.compress(b"X" * 100, mtime=0),
+            {},
+            r"not an R file \(its content starts with b'XXXXX'",
+        ),
         (b"RPKM", {}, r"not an R file \(its content starts with b'RPKM'"),
     ],
 )

@@ -4,7 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scbert.network.masking import NOT_A_TARGET, mask_id, mask_tokens, padding_id
+from scbert.network.masking import (
+    NOT_A_TARGET,
+    hide_tokens,
+    mask_id,
+    mask_tokens,
+    padding_id,
+)
 from scbert.steps.pretrain import masked_loss
 from scbert.training.mini_batch import MiniBatch
 
@@ -174,3 +180,12 @@ def test_masks_of_padded_cells_are_drawn_position_by_position():
     _, targets = mask_tokens(tokens, N_BINS, 0.2, 1.0, torch.Generator().manual_seed(3))
     real = noise.masked_fill(tokens == PADDING, 2.0)
     assert (targets != NOT_A_TARGET).int().argmax(dim=1).tolist() == real.argmin(dim=1).tolist()
+
+
+def test_of_equal_numbers_the_first_is_hidden():
+    """Or a seed would not give the same masks on every machine."""
+    n = 4000
+    noise = torch.full((1, n), 0.5)
+    drawn = (noise, torch.ones(1, n, dtype=torch.bool))
+    _, targets = hide_tokens(torch.ones(1, n, dtype=torch.int64), N_BINS, 0.25, drawn)
+    assert (targets != NOT_A_TARGET).nonzero()[:, 1].tolist() == list(range(n // 4))
