@@ -15,11 +15,11 @@ import torch
 from accelerate import Accelerator
 
 from scbert.config import DeviceName, Precision
+from scbert.training.hardware import DRIVER
 
 COUNTS = ("SCBERT_GPUS", "SLURM_GPUS", "SLURM_GPUS_ON_NODE")  # 2, or h100:2; ours: from the rule
 LISTS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "GPU_DEVICE_ORDINAL", "CUDA_VISIBLE_DEVICES")
 NO_GPU = ("", "-1", "none", "NoDevFiles")  # first in a list; older versions of Slurm write the last
-DRIVER = Path("/proc/driver/nvidia/version")
 CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
 CONTAINER_VARIABLES = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
 
