@@ -19,7 +19,13 @@ from scbert.training.batches import CellBatches
 from scbert.training.masked_cells import Masked, hidden_genes, masked_of_cells
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
-from scbert.training.processes import is_alone, made_once, sum_over_processes
+from scbert.training.processes import (
+    is_alone,
+    is_first,
+    sum_over_processes,
+    together,
+    told_by_first,
+)
 from scbert.training.reference_predictors import (
     PREDICTORS,
     Answers,
@@ -28,7 +34,6 @@ from scbert.training.reference_predictors import (
     bins_of_genes,
     kept_answers,
     key_of,
-    numbers_of,
 )
 from scbert.training.stopping import StopRequest
 
@@ -150,7 +155,9 @@ class HeldOut:
             key = "" if kept is None else self._key(training)
             return kept_answers(kept, key, len(self.rows), ask).numbers
 
-        return Answers(made_once(found, numbers_of(len(self.rows))))
+        numbers = told_by_first(together(found, mine=is_first()))
+        assert numbers is not None, "the first process asks"
+        return Answers(numbers)
 
     def _hidden(self, number: int) -> HiddenGenes:
         return hidden_genes(self.masked(number), self.cells.n_bins)

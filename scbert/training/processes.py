@@ -153,19 +153,6 @@ def require_same_weights(model: nn.Module) -> None:
         )
 
 
-def made_once(make: Callable[[], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Return what the first process makes, float64 numbers of this shape; the others wait for it.
-
-    Where it fails, `torchrun` ends the others.
-    """
-    if is_alone():
-        return make()
-    first = torch.distributed.get_rank() == 0
-    made = torch.from_numpy(make()) if first else torch.empty(shape, dtype=torch.float64)
-    torch.distributed.broadcast(made, src=0, group=_cpu_group())
-    return made.numpy()
-
-
 def _digest(value: Tensor) -> int:
     bits = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
     digest = hashlib.blake2b(bits.tobytes(), digest_size=8).digest()
