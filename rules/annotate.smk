@@ -15,7 +15,11 @@ rule finetune:
         genes="results/models/{dataset}/seed{seed}/genes.tsv",
         labels="results/models/{dataset}/seed{seed}/labels.json",
         calibration="results/models/{dataset}/seed{seed}/calibration.json",
-        linear="results/models/{dataset}/seed{seed}/logistic_regression.safetensors",
+        experts=branch(
+            set(CONFIG.finetune.experts) != {"encoder"},
+            then="results/models/{dataset}/seed{seed}/experts.safetensors",
+            otherwise=[],
+        ),
         components="results/models/{dataset}/seed{seed}/principal_components.safetensors",
         seen="results/models/{dataset}/seed{seed}/training_cells.safetensors",
         history="results/models/{dataset}/seed{seed}/history.jsonl",

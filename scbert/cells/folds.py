@@ -124,6 +124,12 @@ def split_folds(cell_type: np.ndarray, n_folds: int, rng: np.random.Generator) -
             f"for {n_folds} folds: each type needs three cells, each fold one. Lower "
             "split.n_folds, add cells, merge the type with another, or remove it."
         )
+    return deal_cells(cell_type, n_folds, rng)
+
+
+def deal_cells(cell_type: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal the cells of each type out to folds, as far as they go; shape (cells,)."""
+    names = np.unique(cell_type)
     dealt = [rng.permutation(np.flatnonzero(cell_type == name)) for name in names]
     fold = np.empty(len(cell_type), dtype=np.int64)
     fold[np.concatenate(dealt)] = np.arange(len(cell_type)) % n_folds

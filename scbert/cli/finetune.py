@@ -82,7 +82,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
         _show_without_test(out, label_key, scores)
         return
     title = f"{out.name}: {scores['n_test']} test cells"
-    table = Table("method", "macro F1, validation", "macro F1, test", "accuracy, test", title=title)
+    table = Table("method", "macro F1, chosen by", "macro F1, test", "accuracy, test", title=title)
     for entry in scores["methods"]:
         chosen = entry["validation_macro_f1"]
         table.add_row(
@@ -97,10 +97,10 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
 
 
 def _show_without_test(out: Path, label_key: str, scores: dict[str, Any]) -> None:
-    title = f"{out.name}: no test cells; {scores['n_validation']} validation cells"
-    table = Table("method", "macro F1, validation", "accuracy, validation", title=title)
+    title = f"{out.name}: no test cells; {scores['n_out_of_fold']} cells out of fold"
+    table = Table("method", "macro F1, out of fold", "log loss, out of fold", title=title)
     for entry in scores["methods"]:
-        values = (entry[f"validation_{metric}"] for metric in ("macro_f1", "accuracy"))
+        values = (entry[f"out_of_fold_{metric}"] for metric in ("macro_f1", "log_loss"))
         table.add_row(entry["title"], *(f"{value:.3f}" for value in values))
     Console().print(table)
     typer.echo(scores["caution"])

@@ -1,6 +1,6 @@
 """The network, and how it is trained."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -95,8 +95,8 @@ class Pretrain(Section):
 class Head(Section):
     """What names the cell types: all that is needed to build it again."""
 
-    head: Literal["pooled", "conv", "hybrid", "hybrid_conv"]  # attention pooling; the paper's; a
-    # linear model of expression and one of these
+    head: Literal["mean", "conv", "pooled"]  # mean: the encoder stays as it was pretrained, and an
+    # expert reads the mean over a cell's tokens; or trained: the paper's head, attention pooling
     hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers
     dropout: float = Field(ge=0, lt=1)
 
@@ -109,26 +109,24 @@ class Lora(Section):
 
 
 class Finetune(Head):
-    """Supervised fine-tuning."""
+    """Supervised fine-tuning: the experts, and how the network is trained unless head is mean."""
 
+    experts: tuple[
+        Literal["logistic_regression", "support_vectors", "discriminant", "encoder"], ...
+    ] = Field(min_length=1)  # encoder alone: the paper's model
     train: Literal["all", "last", "head", "lora", "original"]  # of the encoder, beside the head
     last_layers: Count  # used if train is last
     lora: Lora  # used if train is lora
     gene_identity: Literal["keep", "frozen", "trainable", "residual"]  # the gene vectors; keep: as
     # network.gene_identity says if train is all, else frozen
-    linear: Literal["frozen", "trainable"]  # the linear half of the hybrid head
-    linear_rate: float = Field(gt=0, le=1)  # its learning rate / that of the rest
-    encoder_loss: float = Field(ge=0, le=1)  # part of the hybrid's loss that is its encoder half's
-    variable_genes: Count | None  # genes that may be tokens, chosen on training cells; null: all
+    variable_genes: Count | None  # genes that the network may see; head mean: those that vary most
+    # between training cells, else those that tell their types apart; null: all
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0)  # used if loss is focal
     class_balance: Literal["none", "balanced", "effective"]  # weights of the cells by their type
     effective_beta: Share  # used if class_balance is effective
     logit_adjustment: float = Field(ge=0)  # tau of Menon et al. 2021; 0: none
     label_smoothing: float = Field(ge=0, lt=1)
-    c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty of
-    # the logistic regression that is fitted beside the model
-    class_weights: tuple[Literal["none", "balanced"], ...] = Field(min_length=1)  # of its types
     optimizer: Optimizer
     patience: Count  # epochs without a better validation macro F1
     seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each

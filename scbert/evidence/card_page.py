@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from scbert.evidence.card_experts import encoder_adds, experts
 from scbert.evidence.card_scores import (
     CardEvidence,
     calibration,
@@ -56,7 +57,7 @@ def write_card(about: CardEvidence) -> str:
 
 
 def _in_brief(about: CardEvidence) -> list[str]:
-    """Hold the model against the best baseline and, if it has halves, against its linear one."""
+    """Hold the model against the best baseline, and say what its encoder adds."""
     model = about.comparison["methods"][0]
     lines = [
         f"On {about.evaluation['n_test']:,} test cells: accuracy {interval(model['accuracy'])}, "
@@ -74,11 +75,7 @@ def _in_brief(about: CardEvidence) -> list[str]:
     rival = max(baselines, key=lambda entry: entry["macro_f1"]["mean"])
     said = judge(differences[rival["method"]], rival["title"], level)[1]
     lines.append(f"Beside the best baseline: {said}")
-    for half in about.methods("half"):
-        if half["method"] == "scbert_expression":
-            said = judge(differences[half["method"]], "its expression half", level)[1]
-            lines.append(f"What the encoder adds to a linear model of the same genes: {said}")
-    return lines
+    return [*lines, *encoder_adds(about.calibration)]
 
 
 def _data(about: CardEvidence) -> str:
@@ -95,9 +92,10 @@ def _data(about: CardEvidence) -> str:
 def _split(parts: Json) -> str:
     counts = [f"{part} {sum(parts[part]['cell_types'].values()):,}" for part in PARTS]
     text = (
-        f"Cells: {', '.join(counts)}. Training cells made the weights; validation cells chose the "
-        "epoch, the settings of the linear models, the share of the encoder in a hybrid head, the "
-        "temperature and the thresholds; test cells were scored once and chose nothing.\n\n"
+        f"Cells: {', '.join(counts)}. Training and validation cells made the experts; what these "
+        "said of them out of fold chose their weights and the temperature; validation cells chose "
+        "the threshold of the unknown flag, the settings of the baselines and, of a network that "
+        "is trained, the epoch; test cells were scored once and chose nothing.\n\n"
     )
     if not parts["test"]["batches"]:
         return text + (
@@ -114,7 +112,7 @@ def _split(parts: Json) -> str:
 
 
 def _model(about: CardEvidence) -> str:
-    config, genes, kept = about.config, about.genes, about.kept
+    config, genes = about.config, about.genes
     network, options = config["network"], config["finetune"]
     lines = [
         f"Encoder: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
@@ -122,21 +120,26 @@ def _model(about: CardEvidence) -> str:
         + _pretrained(config["pretrained"]),
         f"Genes: {genes['vocabulary']:,} in the vocabulary, {genes['measured']:,} of them measured "
         f"in the data, {genes['used']:,} of these used"
-        + (" (chosen on the training cells)." if options["variable_genes"] else "."),
-        f"Head: {options['head']}; trained: {options['train']}; epoch {kept['epoch']} of "
-        f"{len(about.history)} was kept, with macro F1 {kept['validation_macro_f1']:.3f} on the "
-        "validation cells.",
+        + (" by the network (chosen on labelled cells)." if options["variable_genes"] else "."),
+        _head(about),
+        experts(about.calibration, list(config["cells_per_type"])),
     ]
-    if "encoder_share" in kept:
-        lines.append(
-            "The scores of the types are those of a logistic regression on the bins of these genes "
-            f"(expression half) plus {kept['encoder_share']:.2f} times those of the encoder's head "
-            "(encoder half); 0 would leave the encoder out. Macro F1 on the validation cells: "
-            f"{kept['validation_macro_f1_expression']:.3f} and "
-            f"{kept['validation_macro_f1_encoder']:.3f} alone."
-        )
     lines.append(f"Commit {config['provenance']['commit'] or 'not recorded'}.")
     return "\n\n".join(lines)
+
+
+def _head(about: CardEvidence) -> str:
+    options = about.config["finetune"]
+    if not about.history:
+        return (
+            "The encoder stays as it was pretrained; an expert reads the mean over a cell's tokens."
+        )
+    kept = about.kept
+    return (
+        f"Head: {options['head']}; trained: {options['train']}; epoch {kept['epoch']} of "
+        f"{len(about.history)} was kept, with macro F1 {kept['validation_macro_f1']:.3f} on the "
+        "validation cells."
+    )
 
 
 def _pretrained(pretrained: Json) -> str:

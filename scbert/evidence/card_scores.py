@@ -48,8 +48,9 @@ def scores_of_methods(about: CardEvidence) -> str:
     settings = "\n".join(f"- {m['title']}: {m['setting']}" for m in comparison["methods"])
     return (
         f"{table(header, rows, 3)}\n\n"
-        "Controls know nothing of the genes; baselines were trained and set on the same cells as "
-        f"scBERT. Intervals: {comparison['interval']}\n\n{settings}\n\n"
+        "Controls know nothing of the genes; baselines learned from the same cells as scBERT; "
+        f"validation cells chose their settings. Intervals: {comparison['interval']}\n\n"
+        f"{settings}\n\n"
         f"This model is that of seed {about.config['seed']}."
     )
 
@@ -90,8 +91,8 @@ def calibration(about: CardEvidence) -> str:
     ]
     return (
         f"Temperature {fitted['temperature']:.2f}, fitted on "
-        f"{fitted['validation_cells']:,} validation cells. Expected calibration error on the "
-        f"test cells: {reliability['before']['ece']:.3f} before, "
+        f"{fitted['out_of_fold']['cells']:,} cells that no expert had learned from. Expected "
+        f"calibration error on the test cells: {reliability['before']['ece']:.3f} before, "
         f"{reliability['after']['ece']:.3f} after. What a confidence is worth, on the test cells "
         "of all seeds together:\n\n"
         + table(("mean confidence", "share labelled correctly", "cells"), rows, 3)

@@ -1,4 +1,4 @@
-"""Confidence that means what it says: the temperature of logits, and the share of a second model's.
+"""Confidence that means what it says: the temperature of logits.
 
 Temperature scaling: Guo et al. 2017, ICML, "On calibration of modern neural networks". Targets a
 little below 1: Platt 1999, "Probabilistic outputs for support vector machines", section 2.2.
@@ -10,7 +10,6 @@ from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
 LOG_TEMPERATURE_BOUNDS = (np.log(1e-4), np.log(1e4))
-SHARES = (0.0, *np.logspace(-2, 1, 13).tolist())  # of the logits of a second model
 
 
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -85,34 +84,6 @@ def _least_loss(
         loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}
     )
     return float(found.fun), float(np.exp(found.x))
-
-
-def fit_share(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
-    """Find how much of a second model's logits to add to those of a first.
-
-    Each type weighs the same, as in macro F1; each share is judged at the temperature that suits
-    it, because the two models need not be equally sure of themselves. Where several shares name
-    every cell right, the loss of each is 0, to six digits, and the smallest is taken: the second
-    model has to show that it is needed.
-
-    Parameters
-    ----------
-    first, second
-        Logits, shape (cells, cell types), of validation cells.
-    labels
-        Shape (cells,), the column of each cell's true type.
-
-    Returns
-    -------
-    One of SHARES; 0: the first model is best alone.
-    """
-    weights = _equal_types(first, labels)
-
-    def loss(share: float) -> float:
-        mixed = np.asarray(first, dtype=np.float64) + share * second
-        return round(_least_loss(mixed, labels, weights)[0], 6)
-
-    return min(SHARES, key=loss)
 
 
 def balanced_loss(logits: np.ndarray, labels: np.ndarray) -> float:

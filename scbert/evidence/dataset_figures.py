@@ -35,7 +35,7 @@ from scbert.evidence.figures import (
 Json = dict[str, Any]
 
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
-KIND_COLOURS = {"model": BLUE, "half": SKY, "baseline": INK, "control": MUTED}
+KIND_COLOURS = {"model": BLUE, "expert": SKY, "baseline": INK, "control": MUTED}
 TYPE_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
 TYPE_SHAPES = ("o", "^", "s", "D", "v")  # 7 colours and 5 shapes: 35 different pairs
 LEGEND_MARKER = 8.5  # points

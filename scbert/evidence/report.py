@@ -28,7 +28,7 @@ from scbert.evidence.wording import (
 Json = dict[str, Any]
 
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
-KINDS = ("model", "half", "baseline", "control")
+KINDS = ("model", "expert", "baseline", "control")
 
 
 @dataclass(frozen=True)

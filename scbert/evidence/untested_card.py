@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from scbert.evidence.card_experts import encoder_adds, experts
 from scbert.evidence.card_page import FRONT_MATTER
 from scbert.evidence.markdown import plain, table
 
@@ -30,19 +31,21 @@ def untested_card(
         "another study:",
         f"```\nscbert evaluate {name} TEST.h5ad --label-key KEY\n```",
         "## Data",
-        f"Trained on {cells['train']:,} cells of {quality['source']} (sha256 {quality['sha256']}); "
-        f"epoch and calibration chosen on {cells['validation']:,} others.",
+        f"Learned from {cells['train'] + cells['validation']:,} cells of {quality['source']} "
+        f"(sha256 {quality['sha256']}).",
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.",
         f"Commit {config['provenance']['commit'] or 'not recorded'}.",
         "## Split",
         _split(comparison["parts"]),
-        "## Scores on the validation cells, no test scores",
-        _methods(comparison),
+        "## Scores out of fold, no test scores",
+        "\n\n".join(
+            [*encoder_adds(calibration), experts(calibration, list(config["cells_per_type"]))]
+        ),
         "## Calibration",
-        f"Temperature {calibration['temperature']:.2f}, fitted on "
-        f"{calibration['validation_cells']:,} validation cells. What a confidence is worth on "
-        "other cells was not measured.",
+        f"Temperature {calibration['temperature']:.2f}, fitted on the answers out of fold; the "
+        f"threshold of the unknown flag on {calibration['validation_cells']:,} validation cells. What a "
+        "confidence is worth on other cells was not measured.",
         "## Limits",
         "- How well the model names cells that it has not seen was not measured.\n"
         "- Types without training cells cannot be named. The threshold of the unknown flag refuses "
@@ -67,17 +70,3 @@ def _split(parts: Json) -> str:
         for name in sorted({*train["cell_types"], *validation["cell_types"]})
     ]
     return f"{how}\n\n{table(('cell type', 'training cells', 'validation cells'), rows, 2)}"
-
-
-def _methods(comparison: Json) -> str:
-    metrics = ("accuracy", "macro_f1", "balanced_accuracy")
-    rows = [
-        (entry["title"], *(f"{entry[f'validation_{metric}']:.3f}" for metric in metrics))
-        for entry in comparison["methods"]
-    ]
-    titles = ("accuracy", "macro F1", "balanced accuracy")
-    header = ("method", *(f"{title}, validation" for title in titles))
-    settings = "\n".join(
-        f"- {entry['title']}: {entry['setting']}" for entry in comparison["methods"]
-    )
-    return f"{table(header, rows, 3)}\n\n{settings}"

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from scbert.config import Finetune
-from scbert.network.heads import HybridHead
 from scbert.network.model import CellTypeModel, Encoder
 
 
@@ -68,8 +67,6 @@ def choose_trained(model: CellTypeModel, options: Finetune) -> None:
             addition = LowRank(layer.weight, options.lora.rank, options.lora.alpha)
             parametrize.register_parametrization(layer, "weight", addition)
     _choose_gene_identity(encoder, options, genes_were_trained)
-    if isinstance(model.head, HybridHead):
-        _choose_linear(model.head.linear, options)
 
 
 def _trained_parts(encoder: Encoder, options: Finetune) -> list[nn.Module]:
@@ -101,14 +98,6 @@ def _choose_gene_identity(encoder: Encoder, options: Finetune, were_trained: boo
     if options.gene_identity == "residual":
         addition = Residual(encoder.gene.weight, rate=1.0)
         parametrize.register_parametrization(encoder.gene, "weight", addition)
-
-
-def _choose_linear(linear: nn.Linear, options: Finetune) -> None:
-    linear.requires_grad_(requires_grad=False)
-    if options.linear == "trainable":
-        for name in ("weight", "bias"):
-            addition = Residual(getattr(linear, name), options.linear_rate)
-            parametrize.register_parametrization(linear, name, addition)
 
 
 def merge(model: nn.Module) -> None:

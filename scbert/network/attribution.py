@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from scbert.network.heads import HybridHead
+from scbert.network.mean import MeanOfGenes
 from scbert.network.model import CellTypeModel
 
 
 def integrated_gradients(  # noqa: PLR0913  a cell is three tensors
-    model: CellTypeModel,
+    model: CellTypeModel | MeanOfGenes,
     genes_BG: Tensor,
     tokens_BG: Tensor,
     real_BG: Tensor,
@@ -67,13 +67,10 @@ def integrated_gradients(  # noqa: PLR0913  a cell is three tensors
         n_steps=steps,
         internal_batch_size=len(tokens_BG),  # one point at a time: memory of a training step
     )
-    attribution_BG = attribution_BGD.sum(dim=-1).detach()
-    if isinstance(model.head, HybridHead):  # its linear half sees bins, not the token's vectors
-        attribution_BG += model.head.contributions(genes_BG, tokens_BG, real_BG, cell_type)
-    return attribution_BG
+    return attribution_BGD.sum(dim=-1).detach()
 
 
-def _captum_method(model: CellTypeModel) -> Any:
+def _captum_method(model: CellTypeModel | MeanOfGenes) -> Any:
     try:
         from captum.attr import LayerIntegratedGradients  # noqa: PLC0415  optional, takes seconds
     except ImportError as error:

@@ -68,69 +68,6 @@ class ConvHead(nn.Module):
         return self.classify(hidden), hidden
 
 
-class HybridHead(nn.Module):
-    """A linear model of expression, and a head on the encoder: logits = linear + share x encoder.
-
-    The linear half is the logistic regression that was fitted before, on bin / n_bins of each gene
-    of the vocabulary. The share is no weight that training changes: validation cells choose it,
-    and may choose 0. The cell vector is the encoder half's.
-    """
-
-    share: Tensor
-
-    def __init__(
-        self, branch: PooledHead | ConvHead, n_genes: int, n_types: int, n_bins: int
-    ) -> None:
-        super().__init__()
-        self.n_genes, self.n_bins = n_genes, n_bins
-        self.linear = nn.Linear(n_genes, n_types)
-        self.branch = branch
-        self.register_buffer("share", torch.ones(()))
-
-    def start_at(self, weight_CV: Tensor, bias_C: Tensor) -> None:
-        """Take over a linear model of the vocabulary; a token that is no gene keeps weight zero."""
-        with torch.no_grad():
-            self.linear.weight.zero_()
-            self.linear.weight[:, : weight_CV.shape[1]] = weight_CV
-            self.linear.bias.copy_(bias_C)
-
-    def halves(
-        self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the logits_BC of each half, and the cell vectors.
-
-        The encoder's logits are not yet multiplied by the share, see `joined`.
-        """
-        encoder_BC, vectors_BD = self.branch(x_BGD, genes_BG, tokens_BG, real_BG)
-        expression_BC = self._linear(genes_BG, tokens_BG, real_BG)
-        return {"expression": expression_BC, "encoder": encoder_BC}, vectors_BD
-
-    def joined(self, halves: dict[str, Tensor]) -> Tensor:
-        """Return the logits_BC of both halves together."""
-        return halves["expression"] + self.share * halves["encoder"]
-
-    def forward(
-        self, x_BGD: Tensor, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return logits_BC and the cell vectors."""
-        halves, vectors_BD = self.halves(x_BGD, genes_BG, tokens_BG, real_BG)
-        return self.joined(halves), vectors_BD
-
-    @torch.no_grad()
-    def contributions(
-        self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, cell_type: int
-    ) -> Tensor:
-        """Return what each token adds to the linear half's logit of a type, shape (B, G)."""
-        return self.linear.weight[cell_type][genes_BG] * self._share(tokens_BG, real_BG)
-
-    def _linear(self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor) -> Tensor:
-        return self.linear(_by_gene(self._share(tokens_BG, real_BG), genes_BG, self.n_genes))
-
-    def _share(self, tokens_BG: Tensor, real_BG: Tensor) -> Tensor:
-        known_BG = real_BG & (tokens_BG <= self.n_bins)  # a masked gene counts as silent
-        return tokens_BG * known_BG / self.n_bins
-
-
 def _by_gene(value_BG: Tensor, genes_BG: Tensor, n_genes: int) -> Tensor:
     """Put each token's value in the place of its gene, shape (B, V); padding must have zero."""
     value_BV = value_BG.new_zeros(len(value_BG), n_genes)
@@ -147,12 +84,8 @@ def _layers(
     return nn.Sequential(*modules, nn.Dropout(dropout), nn.Linear(sizes[-1], n_types))
 
 
-def build_head(settings: Head, dim: int, n_genes: int, n_types: int, n_bins: int) -> nn.Module:
+def build_head(settings: Head, dim: int, n_genes: int, n_types: int) -> PooledHead | ConvHead:
     """Build the head that the settings name."""
-    if settings.head in {"conv", "hybrid_conv"}:
-        branch: PooledHead | ConvHead = ConvHead(dim, n_genes, settings, n_types)
-    else:
-        branch = PooledHead(dim, settings, n_types)
-    if settings.head.startswith("hybrid"):
-        return HybridHead(branch, n_genes, n_types, n_bins)
-    return branch
+    if settings.head == "conv":
+        return ConvHead(dim, n_genes, settings, n_types)
+    return PooledHead(dim, settings, n_types)

@@ -1,6 +1,6 @@
-"""A cell as the mean of its genes: what a pretrained encoder can say without a head.
+"""A cell as the mean of its genes: what a pretrained encoder can say without a trained head.
 
-Shape letters: B cells in a mini-batch, G genes, D width of a gene.
+Shape letters: B cells in a mini-batch, G genes, D width of a gene, C cell types.
 """
 
 from torch import Tensor, nn
@@ -12,12 +12,18 @@ from scbert.network.packing import Packing
 class MeanOfGenes(nn.Module):
     """Gives the mean of the encoder's vectors of a cell's tokens; zeros for a cell without one.
 
-    It is called as CellTypeModel is, and knows no cell types: its logits have shape (B, 0).
+    It is called as CellTypeModel is. Its logits are the means times `weight_CD`, what an expert
+    reads in them; without one they have shape (B, 0).
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, weight_CD: Tensor | None = None) -> None:
         super().__init__()
         self.encoder = encoder
+        width = encoder.norm.normalized_shape[0]
+        given_CD = encoder.norm.weight.new_zeros(0, width) if weight_CD is None else weight_CD
+        self.register_buffer("weight_CD", given_CD)
+
+    weight_CD: Tensor
 
     def forward(
         self,
@@ -26,9 +32,9 @@ class MeanOfGenes(nn.Module):
         real_BG: Tensor,
         packing: Packing | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (B, 0) and the means, shape (B, D)."""
+        """Return logits_BC and the means, shape (B, D)."""
         real_BG1 = real_BG[..., None]
         cells = real_BG if packing is None else packing
         x_BGD = self.encoder(genes_BG, tokens_BG, cells) * real_BG1
         mean_BD = x_BGD.sum(dim=1) / real_BG1.sum(dim=1).clamp(min=1)
-        return mean_BD.new_zeros(len(mean_BD), 0), mean_BD
+        return mean_BD @ self.weight_CD.to(mean_BD.dtype).T, mean_BD

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from scbert.config import Network
-from scbert.network.heads import HybridHead
 from scbert.network.masking import padding_id
 from scbert.network.packing import Packing
 from scbert.network.performer import build_encoder
@@ -90,19 +89,6 @@ class CellTypeModel(nn.Module):
         x_BGD = self._encode(genes_BG, tokens_BG, real_BG, packing)
         with torch.autocast(x_BGD.device.type, enabled=False):
             return self.head(x_BGD, genes_BG, tokens_BG, real_BG)
-
-    def halves(
-        self,
-        genes_BG: Tensor,
-        tokens_BG: Tensor,
-        real_BG: Tensor,
-        packing: Packing | None = None,
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return what each half of a hybrid head says, and one vector per cell."""
-        assert isinstance(self.head, HybridHead)
-        x_BGD = self._encode(genes_BG, tokens_BG, real_BG, packing)
-        with torch.autocast(x_BGD.device.type, enabled=False):
-            return self.head.halves(x_BGD, genes_BG, tokens_BG, real_BG)
 
     def _encode(
         self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, packing: Packing | None

@@ -16,20 +16,20 @@ from scbert.cells.genes import GeneMatch, vocabulary_sha256
 from scbert.cells.query import Query, query_in_memory
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.splits import unlabelled_part
-from scbert.cells.store import store_in_memory
+from scbert.cells.store import TokenStore, store_in_memory
 from scbert.cells.tables import read_table
 from scbert.config import DeviceName, Precision
 from scbert.evidence.confidence import softmax
 from scbert.evidence.hierarchy import level_calls
 from scbert.evidence.novelty import novelty
-from scbert.network.model import CellTypeModel
+from scbert.experts.combiner import agreement
 from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import QueryTokens, tokens_for
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, load_bundle
-from scbert.training.components import Components
+from scbert.training.committee import ask, network_of
 from scbert.training.devices import choose_device
-from scbert.training.predict import Outputs, joined_outputs, outputs
+from scbert.training.predict import Outputs, joined_outputs
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def annotate(
     library_size_key: str = "",
     cluster_key: str = "",
     device: DeviceName = "auto",
+    all_experts: bool = False,
     name: str = "adata",
 ) -> ad.AnnData:
     """Name the type of each cell.
@@ -67,6 +68,8 @@ def annotate(
         Column of obs with clusters: each gets the label of most of its cells as well.
     device
         cpu, cuda, mps (Apple), or auto: a CUDA GPU if there is one, else the CPU.
+    all_experts
+        Ask the encoder even where the model gives it no weight, which takes far longer.
     name
         What to call the data in errors.
 
@@ -74,9 +77,12 @@ def annotate(
     -------
     A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
     probability of the label), scbert_is_unknown, scbert_novelty_score, where the model knows the
-    types' parents scbert_parent_label, scbert_parent_confidence and scbert_best_label, and, with
-    `cluster_key`, scbert_majority_voting; in obsm X_scbert and scbert_probabilities (one column per
-    type, in the order of uns['scbert']['labels']); in uns scbert.
+    types' parents scbert_parent_label, scbert_parent_confidence and scbert_best_label, of a model
+    with several experts what each alone would say (scbert_label_EXPERT) and the share of them that
+    gives the label (scbert_agreement), and, with `cluster_key`, scbert_majority_voting; in obsm
+    X_scbert (the encoder's cell vector, or where it was not asked the position among the principal
+    components of the training cells; uns says which) and scbert_probabilities (one column per type,
+    in the order of uns['scbert']['labels']); in uns scbert.
 
     Raises
     ------
@@ -86,7 +92,7 @@ def annotate(
     bundle = finetuned(model)
     columns = [key for key in (library_size_key, cluster_key) if key]
     query = query_in_memory(adata, matrix, columns, name)
-    found = call(query, bundle, scale, library_size_key, cluster_key, device)
+    found = call(query, bundle, scale, library_size_key, cluster_key, device, all_experts)
     return joined(adata, found, [VOTE])
 
 
@@ -100,6 +106,7 @@ def annotate_file(
     library_size_key: str = "",
     cluster_key: str = "",
     device: DeviceName = "auto",
+    all_experts: bool = False,
 ) -> ad.AnnData:
     """Annotate a file and write the result as .h5ad; see `annotate`.
 
@@ -115,7 +122,7 @@ def annotate_file(
     columns = [key for key in (library_size_key, cluster_key) if key]
 
     def make(opened: Query) -> ad.AnnData:
-        return call(opened, bundle, scale, library_size_key, cluster_key, device)
+        return call(opened, bundle, scale, library_size_key, cluster_key, device, all_experts)
 
     return write_result(query, out, matrix, columns, make, [VOTE])
 
@@ -124,14 +131,7 @@ def annotate_test_cells(
     counts: Path, split: Path, model: Path, predictions: Path, device: DeviceName
 ) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
-    annotate_part("test", counts, split, model, predictions, device)
-
-
-def annotate_part(
-    part: str, counts: Path, split: Path, model: Path, predictions: Path, device: DeviceName
-) -> None:
-    """Annotate the cells of a part of a dataset, without letting the model see a label."""
-    cells = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), part)
+    cells = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
     result = annotate(
         *(cells, model),
         matrix="X",
@@ -164,19 +164,23 @@ def call(
     library_size_key: str,
     cluster_key: str,
     device: DeviceName,
+    all_experts: bool = False,
 ) -> ad.AnnData:
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
     here = choose_device(device)  # before the reading, which may take long
     tokens = tokens_for(query, bundle, library_size_key, scale)
-    assert isinstance(bundle.model, CellTypeModel)
-    found = run(bundle.model, tokens, here, bundle.components)
+    found = run(bundle, tokens, here, all_experts=all_experts)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     _write_calls(result, found, bundle)
-    for half, logits in found.halves.items():
-        result.obs[f"scbert_label_{half}"] = _names(logits, bundle)
+    if len(found.experts) > 1:
+        for name, logits in found.experts.items():
+            result.obs[f"scbert_label_{name}"] = _names(logits, bundle)
+        result.obs["scbert_agreement"] = agreement(found.experts, found.logits.argmax(axis=1))
     if cluster_key:
         result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
     result.uns["scbert"] = made_by(tokens) | _called_by(bundle, tokens.match)
+    asked = all_experts or bundle.committee.asks_encoder
+    result.uns["scbert"]["vectors"] = "encoder" if asked else "principal components"
     return result
 
 
@@ -190,31 +194,42 @@ def precision_of(config: dict[str, Any]) -> Precision:
 
 
 def run(
-    model: torch.nn.Module,
-    tokens: QueryTokens,
-    device: torch.device,
-    components: Components | None = None,
+    bundle: Bundle, tokens: QueryTokens, device: torch.device, *, all_experts: bool = False
 ) -> Outputs:
-    """Return what a network, called as CellTypeModel is, says of all cells, in their order."""
-    model, config = model.to(device), tokens.bundle.config
-    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
-    mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], tokens.bundle.used)
-    layout = layout_of(config["network"])
+    """Return what the experts of a fine-tuned model say of all cells, in their order."""
+    network, committee, config = (
+        network_of(bundle.model).to(device),
+        bundle.committee,
+        bundle.config,
+    )
     found: list[Outputs] = []
     known = counts = 0.0
     with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
         for part in tokens.each():
-            store = store_in_memory(part.sample)
-            cells = CellBatches(store, *mode, layout)
-            rows = np.arange(len(store))
-            given = (model, cells, rows, device, bar.update)
-            found.append(outputs(*given, components=components, precision=precision_of(config)))
+            cells = batches_of(bundle, store_in_memory(part.sample))
+            given = (committee, network, cells, np.arange(len(part.sample.cells)), device)
+            found.append(
+                ask(
+                    *(*given, bar.update),
+                    components=bundle.components,
+                    precision=precision_of(config),
+                    all_experts=all_experts,
+                )
+            )
             known, counts = known + part.known_counts, counts + part.counts
     log.info(
         "%s: %.1f%% of the counts are of genes that the model knows",
         *(tokens.query.name, 100 * known / counts),
     )
     return joined_outputs(found)
+
+
+def batches_of(bundle: Bundle, store: TokenStore) -> CellBatches:
+    """Return cells as the network of a model takes them."""
+    config = bundle.config
+    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
+    mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], bundle.used)
+    return CellBatches(store, *mode, layout_of(config["network"]))
 
 
 def _write_calls(result: ad.AnnData, found: Outputs, bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""Part of step finetune: what makes a model's confidence mean something, from validation cells."""
+"""Part of step finetune: what makes a model's confidence mean something, from held-out cells."""
 
 import logging
 from collections.abc import Sequence
@@ -20,6 +20,8 @@ CALIBRATION_BINS = 10
 
 
 def calibrate(
+    logits: np.ndarray,
+    label: np.ndarray,
     training: LabelledOutputs,
     validation: LabelledOutputs,
     labels: Sequence[dict[str, str]],
@@ -30,8 +32,12 @@ def calibrate(
 
     Parameters
     ----------
+    logits, label
+        What the experts together say of labelled cells that they have not learned from, and the
+        types: they fit the temperature and the thresholds of the levels.
     training, validation
-        What the model says of the labelled cells that trained it and of those that chose the epoch.
+        What the model says of the training and of the validation cells; where these lie among the
+        components of the training cells fits the threshold of the novelty score.
     labels
         Name, ontology id and perhaps parent of each type, in the order of the logits.
     settings
@@ -43,12 +49,12 @@ def calibrate(
     -------
     The content of calibration.json.
     """
-    temperature = fit_temperature(validation.logits, validation.label)
+    temperature = fit_temperature(logits, label)
     names, score = [label["name"] for label in labels], settings.novelty_score
     rate = settings.false_unknown_rate
     fitted = fit_novelty(training, validation, temperature, score)
     scores = novelty(validation, fitted)
-    probabilities = softmax(validation.logits, temperature)
+    probabilities = softmax(logits, temperature)
     expected = expected_novel_detection(training, validation, names, score, rate, positions_without)
     log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
     return {
@@ -56,10 +62,10 @@ def calibrate(
         "novelty_threshold": novelty_threshold(scores, rate),
         "false_unknown_rate": rate,
         "expected_novel_detection": expected,
-        "levels": _levels(probabilities, validation.label, labels, settings.label_error_rate),
+        "levels": _levels(probabilities, label, labels, settings.label_error_rate),
         "validation_cells": len(validation.label),
-        "validation_ece_before": _ece(softmax(validation.logits, 1.0), validation.label),
-        "validation_ece": _ece(probabilities, validation.label),
+        "held_out_ece_before": _ece(softmax(logits, 1.0), label),
+        "held_out_ece": _ece(probabilities, label),
     }
 
 

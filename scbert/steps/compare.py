@@ -12,7 +12,8 @@ from scipy import sparse
 from scbert.config import CompareSettings, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
-from scbert.files import write_json
+from scbert.evidence.card_experts import NAMES as TITLES
+from scbert.files import read_json, write_json
 from scbert.steps.predictions import (
     Prediction,
     all_classes,
@@ -23,8 +24,9 @@ from scbert.steps.predictions import (
 )
 
 NO_TEST = (
-    "No cell was held out, so there is no test score. The epoch, the calibration and the settings "
-    "of all methods were chosen by the validation cells: scores on these are too high."
+    "No cell was held out, so there is no test score. Each expert was asked about cells that it "
+    "had not learned from, and then learned again from all; but their weights and the temperature were "
+    "fitted to these very answers, and another study can be harder."
 )
 
 
@@ -60,10 +62,11 @@ def compare(
     ours = [seed.predicted for seed in seeds]
     methods = [_describe_scbert(seeds) | judge.scores(ours)]
     differences: list[dict[str, Any]] = []
-    for half in seeds[0].halves:
-        theirs = [seed.halves[half] for seed in seeds]
-        methods.append(_describe_half(half) | judge.scores(theirs))
-        differences += judge.differences(f"scbert_{half}", ours, theirs)
+    asked = [name for name in seeds[0].experts if all(name in seed.experts for seed in seeds)]
+    for name in asked:
+        theirs = [seed.experts[name] for seed in seeds]
+        methods.append(_describe_expert(name) | judge.scores(theirs))
+        differences += judge.differences(f"scbert_{name}", ours, theirs)
     for method in settings.compare.methods:
         baseline = fit_baseline(
             method, cells["train"], cells["validation"], settings.compare, settings.binning.n_bins
@@ -84,59 +87,40 @@ def compare(
     write_json(comparison, content)
 
 
-def compare_on_validation(
-    expression: Path, split: Path, prediction: Path, comparison: Path, settings: CompareSettings
-) -> None:
-    """Score scBERT and the baselines on the cells that chose them: no test was held out.
+def compare_out_of_fold(split: Path, model: Path, comparison: Path) -> None:
+    """Write how well the experts named labelled cells that they had not learned from.
 
-    Such scores are too high. They are named validation_macro_f1 and so on, and have no intervals,
-    so that nothing that looks for test scores takes them for some.
+    No test was held out. These scores are named out_of_fold_macro_f1 and so on, and have no
+    intervals, so that nothing that looks for test scores takes them for some.
 
     Parameters
     ----------
     split
         As for `evaluate`, without test cells.
-    prediction
-        What one model says of the validation cells.
-    expression, comparison, settings
-        As for `compare`.
-
-    Raises
-    ------
-    ValueError
-        As for `compare`.
+    model
+        Folder of the model.
+    comparison
+        The JSON file to write.
     """
     table = read_split(split, ("train", "validation"))
-    cells = _labelled_parts(expression, table)
-    train, chosen_on = cells["train"], cells["validation"]
-    seeds = read_predictions([prediction], table.query("part == 'validation'").index)
-    named = [(_describe_scbert(seeds), seeds[0].predicted)]
-    named += [(_describe_half(half), labels) for half, labels in seeds[0].halves.items()]
-    for method in settings.compare.methods:
-        n_bins = settings.binning.n_bins
-        baseline = fit_baseline(method, train, chosen_on, settings.compare, n_bins)
-        named.append((_describe(baseline), baseline.predict(chosen_on.expression)))
-    classes = all_classes(seeds, table["cell_type"])
+    found = read_json(model / "calibration.json")
+    together, each = found["out_of_fold"], found["experts"]
+    methods = [("scbert", "scBERT", together)]
+    methods += [(f"scbert_{name}", f"its {TITLES[name]} alone", each[name]) for name in each]
     content = {
         "dataset": split.stem,
-        "scored_on": "validation",
+        "scored_on": "out of fold",
         "caution": NO_TEST,
         "n_test": 0,
-        **{f"n_{part}": len(cells[part].cell_types) for part in ("train", "validation")},
+        "n_out_of_fold": together["cells"],
         "parts": describe_parts(table),
         "methods": [
-            about | _validation_scores(chosen_on.cell_types, labels, classes)
-            for about, labels in named
+            {"method": method, "title": title}
+            | {f"out_of_fold_{key}": scores[key] for key in ("macro_f1", "log_loss")}
+            for method, title, scores in methods
         ],
     }
     write_json(comparison, content)
-
-
-def _validation_scores(
-    true: np.ndarray, predicted: np.ndarray, classes: list[str]
-) -> dict[str, float]:
-    found = metrics.scores(true, predicted, classes)
-    return {f"validation_{metric}": value for metric, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -187,12 +171,12 @@ def _describe_scbert(seeds: list[Prediction]) -> dict[str, Any]:
     }
 
 
-def _describe_half(half: str) -> dict[str, Any]:
+def _describe_expert(name: str) -> dict[str, Any]:
     return {
-        "method": f"scbert_{half}",
-        "title": f"scBERT, {half} half alone",
-        "kind": "half",
-        "setting": f"The {half} half of the same models' hybrid head.",
+        "method": f"scbert_{name}",
+        "title": f"scBERT, its {TITLES[name]} alone",
+        "kind": "expert",
+        "setting": "An expert of the same models, without the others.",
         "validation_macro_f1": None,
     }
 

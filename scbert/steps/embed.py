@@ -3,16 +3,20 @@
 from pathlib import Path
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 
 from scbert.cells.query import Query, query_in_memory
+from scbert.cells.store import store_in_memory
 from scbert.config import DeviceName
-from scbert.network.mean import MeanOfGenes
-from scbert.steps.annotate import made_by, run
+from scbert.network.model import CellTypeModel
+from scbert.steps.annotate import batches_of, made_by, precision_of
 from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import tokens_for
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.committee import network_of
 from scbert.training.devices import choose_device
+from scbert.training.predict import outputs
 
 HEAD = "cell vector of the fine-tuned head"
 MEAN = "mean over the tokens of a cell of the pretrained encoder's output"
@@ -39,8 +43,8 @@ def embed(
 
     Returns
     -------
-    A copy with obsm['X_scbert'] (cells, width), float32: of a fine-tuned model the vector from
-    which the head names the type, of a pretrained one the mean over a cell's tokens of the
+    A copy with obsm['X_scbert'] (cells, width), float32: of a model whose network was trained with
+    a head the vector from which that names the type, else the mean over a cell's tokens of the
     encoder's output; uns['scbert_embedding'] says which.
 
     Raises
@@ -83,10 +87,18 @@ def _vectors(
 ) -> ad.AnnData:
     here = choose_device(device)
     tokens = tokens_for(query, bundle, library_size_key, scale)
-    finetuned = bundle.labels is not None
-    network = bundle.model if finetuned else MeanOfGenes(bundle.model.encoder)
-    vectors = run(network, tokens, here).vectors
+    network = network_of(bundle.model).to(here)
+    vectors = [
+        outputs(
+            *(network, batches_of(bundle, store_in_memory(part.sample))),
+            *(np.arange(len(part.sample.cells)), here),
+            precision=precision_of(bundle.config),
+        ).vectors
+        for part in tokens.each()
+    ]
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
-    result.obsm["X_scbert"] = vectors
-    result.uns["scbert_embedding"] = made_by(tokens) | {"vector": HEAD if finetuned else MEAN}
+    result.obsm["X_scbert"] = np.concatenate(vectors)
+    result.uns["scbert_embedding"] = made_by(tokens) | {
+        "vector": HEAD if isinstance(bundle.model, CellTypeModel) else MEAN
+    }
     return result

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from scbert.cells.counts import read_cells, require_column
 from scbert.cells.query import query_in_memory
@@ -25,13 +26,18 @@ from scbert.evidence.explanations import (
     type_means,
 )
 from scbert.evidence.faithfulness import judge_deletions
+from scbert.experts.linear import LinearExpert
+from scbert.network.mean import MeanOfGenes
+from scbert.network.model import CellTypeModel
 from scbert.steps.annotate import finetuned
 from scbert.steps.explanation import Explanation, write_explanation
 from scbert.steps.known_genes import KnownGenes, read_known_genes
 from scbert.steps.question import Question, ask
 from scbert.steps.tokens import tokens_for
 from scbert.training.attributions import attention_of_cells, gradients_of_cells, store_without
+from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle
+from scbert.training.committee import ENCODER
 from scbert.training.devices import choose_device
 
 log = logging.getLogger(__name__)
@@ -138,14 +144,7 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
     log.info("%s: explaining %d cells of %d types", question.name, len(code), len(types))
     bins_NV = question.bins()
     cells = question.batches(question.store, settings.tokens_per_batch)
-    gradients, missed = gradients_of_cells(
-        question.model,
-        cells,
-        question.rows,
-        question.labels,
-        steps=settings.steps,
-        device=question.device,
-    )
+    gradients, missed = _gradients(question, cells, bins_NV, settings.steps)
     attention = attention_of_cells(question.model, cells, question.rows, question.device)
     weights = _weights(question.bundle, present)
 
@@ -190,10 +189,47 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
 
 
 def _weights(bundle: Bundle, present: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the weights of the bundle's logistic regression; bundles of format 2 have none."""
-    if bundle.linear is None:
-        return {}
-    return {"logistic_regression": bundle.linear.weight_CV[present]}
+    """Return the weights of the model's logistic regression, if that is one of its experts."""
+    regression = bundle.experts.get("logistic_regression")
+    return {} if regression is None else {"logistic_regression": regression.weight_CV[present]}
+
+
+def _gradients(
+    question: Question, cells: CellBatches, bins_NV: np.ndarray, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each gene adds to the answer of the experts together, shape (cells, vocabulary).
+
+    What they read in the tokens themselves is linear, so weight times bin is exact; what the
+    encoder tells them is integrated. Also returned is what that lacks to add up, (cells,).
+    """
+    committee, labels = question.bundle.committee, question.labels
+    added_NV = np.zeros(bins_NV.shape)
+    for name, expert in committee.experts.items():
+        share = committee.shares[name]
+        added_NV += share.weight / share.temperature * expert.weight_CV[labels] * bins_NV
+    if not committee.asks_encoder:
+        return added_NV, np.zeros(len(labels))
+    share = committee.shares[ENCODER]
+    network = read_by(question.model, committee.experts.get(ENCODER))
+    gradients_NV, missed_N = gradients_of_cells(
+        network.to(question.device),
+        cells,
+        question.rows,
+        labels,
+        steps=steps,
+        device=question.device,
+    )
+    return added_NV + share.weight / share.temperature * gradients_NV, missed_N
+
+
+def read_by(
+    network: CellTypeModel | MeanOfGenes, expert: LinearExpert | None
+) -> CellTypeModel | MeanOfGenes:
+    """Return what gives the logits that an expert reads in the encoder's cell vectors."""
+    if expert is None:
+        return network
+    assert isinstance(network, MeanOfGenes)
+    return MeanOfGenes(network.encoder, torch.from_numpy(expert.vector_weight_CD))
 
 
 def _test(

@@ -8,32 +8,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator
+from tqdm import tqdm
 
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
-from scbert.config import DeviceName, FinetuneSettings, Network
+from scbert.config import DeviceName, Finetune, FinetuneSettings, Network, Precision
+from scbert.evidence.card_experts import NAMES as TITLES
 from scbert.evidence.epochs import merit
 from scbert.evidence.held_out_types import Positions
+from scbert.evidence.novelty import LabelledOutputs
+from scbert.experts.linear import bins_of, choose_genes, most_variable_genes
 from scbert.files import sha256_of
 from scbert.network.adapters import choose_trained, merge
 from scbert.network.flops import passes_of, step_flop
-from scbert.network.heads import HybridHead
-from scbert.network.model import CellTypeModel
+from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.provenance import provenance
 from scbert.steps.calibration import calibrate
 from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches, layout_of
-from scbert.training.bundle import COMPONENTS, LINEAR, SEEN, Bundle, load_bundle, save_bundle
+from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, Bundle, load_bundle, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
-from scbert.training.classification import Classification, TypeLoss, macro_f1
-from scbert.training.components import fit_components
+from scbert.training.classification import Classification, TypeLoss
+from scbert.training.committee import ENCODER, ask, network_of
+from scbert.training.components import Components, fit_components
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.hardware import hardware
 from scbert.training.labelled_rows import LabelledRows
-from scbert.training.linear import LinearModel, choose_genes, fit_logistic_regression
+from scbert.training.learn_committee import Learned, Reference, learn_committee
 from scbert.training.loop import fit
 from scbert.training.new_models import new_head, seeded
+from scbert.training.predict import outputs
 from scbert.training.seen_cells import fingerprints
 from scbert.training.task import UNIMPORTANT, Task
 
@@ -52,9 +58,10 @@ def finetune(
     settings: FinetuneSettings,
     device: DeviceName,
 ) -> None:
-    """Train on the training cells, choose the epoch and calibrate on the validation cells.
+    """Learn the experts from training and validation cells, and calibrate on held-out answers.
 
-    Test cells are in the token store, but no row of theirs is ever read here.
+    A head of the network's own, where one is trained, learns from the training cells; validation
+    cells choose its epoch. Test cells are in the token store, but no row of theirs is ever read.
 
     Parameters
     ----------
@@ -69,16 +76,79 @@ def finetune(
         If tokens and encoder have different vocabularies, the split does not fit the tokens, or the
         checkpoint belongs to another run.
     """
-    optimizer = settings.finetune.optimizer
-    accelerator = make_accelerator(choose_device(device), optimizer.precision)
+    precision = settings.finetune.optimizer.precision
+    accelerator = make_accelerator(choose_device(device), precision)
     bundle, store = load_bundle(pretrained), open_store(tokens)
     require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
     labelled = LabelledRows(split, store.cell_names())
     labels = describe_types(labelled.types, ontology)
-    used, linear = _linear(store, labelled, bundle.config["n_bins"], settings)
-    classifier = _new_classifier(bundle, linear, settings)
+    used = _used_genes(store, labelled, settings)
+    network = bundle.model
+    history: list[dict[str, Any]] = []
+    if trains_network(settings.finetune):
+        network, history = _train_network(
+            bundle, store, labelled, used, settings, pretrained, accelerator, checkpoint
+        )
+    cells = _batches(store, bundle, used, settings)
+    learned = _learn(network, cells, labelled, settings, accelerator.device)
+    components = fit_components(store, labelled.rows("train"), None, settings.seed)
+    asking = partial(
+        _outputs, learned, network, cells, labelled, components, accelerator.device, precision
+    )
+    train, validation = (asking(part) for part in ("train", "validation"))
+    without = _positions_without(store, labelled, settings)
+    found = (learned.logits, learned.label)
+    calibration = calibrate(*found, train, validation, labels, settings.annotate, without)
+    extra = {
+        "labels": labels,
+        "calibration": calibration | learned.summary(),
+        EXPERTS: learned.committee.experts,
+        COMPONENTS: components,
+        SEEN: fingerprints(store, np.flatnonzero(labelled.label >= 0)),
+    }
+    if not learned.committee.experts:
+        del extra[EXPERTS]
+    config = _config(bundle, tokens.name, store, labelled, settings, accelerator.device)
+    save_bundle(model, network, config, _genes(bundle, store, used), history, extra)
+    remove_checkpoint(checkpoint)
+
+
+def trains_network(options: Finetune) -> bool:
+    """Say whether the network is trained; else its encoder stays as it was pretrained."""
+    return ENCODER in options.experts and options.head != "mean"
+
+
+def _used_genes(
+    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
+) -> np.ndarray | None:
+    """Choose the genes that the network may see; None: all.
+
+    For a frozen encoder no label is looked at: its cell vectors are held out as they are.
+    """
+    options = settings.finetune
+    if options.variable_genes is None:
+        return None
+    if options.head == "mean":
+        bins = bins_of(store, labelled.reference()[0])
+        return most_variable_genes(bins, options.variable_genes)
+    rows, label = labelled.of("train")
+    return choose_genes(bins_of(store, rows), label, options.variable_genes)
+
+
+def _train_network(
+    bundle: Bundle,
+    store: TokenStore,
+    labelled: LabelledRows,
+    used: np.ndarray | None,
+    settings: FinetuneSettings,
+    pretrained: Path,
+    accelerator: Accelerator,
+    checkpoint: Path,
+) -> tuple[CellTypeModel, list[dict[str, Any]]]:
+    """Train a head, and what of the encoder is to be trained; return the best epoch's weights."""
+    optimizer = settings.finetune.optimizer
     learning = Classification(
-        classifier,
+        _new_classifier(bundle, len(labelled.types), settings),
         _batches(store, bundle, used, settings),
         labelled,
         TypeLoss(labelled.of("train")[1], settings.finetune),
@@ -87,54 +157,59 @@ def finetune(
     )
     task = _task(learning, store, pretrained, bundle, settings)
     history = fit(task, optimizer, settings.seed, accelerator, checkpoint)
-    merge(classifier)
-    components = fit_components(store, labelled.rows("train"), used, settings.seed)
-    train, validation = (learning.outputs(part, components) for part in ("train", "validation"))
-    without = _positions_without(store, labelled, settings)
-    calibration = calibrate(train, validation, labels, settings.annotate, without)
-    config = _config(bundle, tokens.name, store, labelled, settings, accelerator.device)
-    extra = {
-        "labels": labels,
-        "calibration": calibration,
-        LINEAR: linear,
-        COMPONENTS: components,
-        SEEN: fingerprints(store, np.flatnonzero(labelled.label >= 0)),
-    }
-    save_bundle(model, classifier, config, _genes(bundle, store, used), history, extra)
-    remove_checkpoint(checkpoint)
+    merge(learning.model)
+    return learning.model, history
 
 
-def _linear(
-    store: TokenStore, labelled: LabelledRows, n_bins: int, settings: FinetuneSettings
-) -> tuple[np.ndarray | None, LinearModel]:
-    """Choose the genes that may be tokens, and fit the logistic regression on them."""
-    options = settings.finetune
-    train, validation = labelled.of("train"), labelled.of("validation")
-    used = _used_genes(store, *train, options.variable_genes)
-    given = (*train, *validation, n_bins, options.c_grid, options.class_weights, settings.seed)
-    linear = fit_logistic_regression(store, *given, genes=used)
-    rows, label = validation
-    score = macro_f1(linear.logits(store, rows), label)
-    log.info("logistic regression: C %g, validation macro F1 %.4f", linear.c, score)
-    return used, linear
+def _learn(
+    network: MaskedExpressionModel | CellTypeModel,
+    cells: CellBatches,
+    labelled: LabelledRows,
+    settings: FinetuneSettings,
+    device: torch.device,
+) -> Learned:
+    """Learn the experts; a network with a head of its own answers for validation cells alone."""
+    rows, label = labelled.reference()
+    experts, precision = settings.finetune.experts, settings.finetune.optimizer.precision
+    vectors, own = np.zeros((len(rows), 0), dtype=np.float32), None
+    asked = network_of(network).to(device)
+    if isinstance(network, CellTypeModel):
+        own = np.full((len(rows), len(labelled.types)), -np.inf, dtype=np.float32)
+        place = np.isin(rows, labelled.rows("validation"))
+        own[place] = outputs(asked, cells, rows[place], device, precision=precision).logits
+    elif ENCODER in experts:
+        with tqdm(total=len(rows), desc="encoder", unit=" cells", disable=None) as bar:
+            vectors = outputs(asked, cells, rows, device, bar.update, precision=precision).vectors
+    batch = None if labelled.batch is None else labelled.batch[rows]
+    reference = Reference(cells.store, rows, label, batch, vectors)
+    learned = learn_committee(experts, reference, own, settings.seed)
+    for name, share in learned.committee.shares.items():
+        log.info("%s: weight %.2f", TITLES[name], share.weight)
+    return learned
 
 
-def _used_genes(
-    store: TokenStore, rows: np.ndarray, label: np.ndarray, n_genes: int | None
-) -> np.ndarray | None:
-    return None if n_genes is None else choose_genes(store, rows, label, n_genes)
+def _outputs(
+    learned: Learned,
+    network: MaskedExpressionModel | CellTypeModel,
+    cells: CellBatches,
+    labelled: LabelledRows,
+    components: Components,
+    device: torch.device,
+    precision: Precision,
+    part: str,
+) -> LabelledOutputs:
+    """Return what the model says of the cells of a part, and where they lie."""
+    rows, label = labelled.of(part)
+    given = (learned.committee, network_of(network).to(device), cells, rows, device)
+    found = ask(*given, components=components, precision=precision)
+    return LabelledOutputs(found.logits, found.vectors, found.positions, label)
 
 
-def _new_classifier(
-    bundle: Bundle, linear: LinearModel, settings: FinetuneSettings
-) -> CellTypeModel:
+def _new_classifier(bundle: Bundle, n_types: int, settings: FinetuneSettings) -> CellTypeModel:
     """Put a new head on the pretrained encoder, and choose what of both is trained."""
     encoder, options = bundle.model.encoder, settings.finetune
-    sizes = (encoder.gene.num_embeddings, len(linear.bias_C), linear.n_bins)
-    head = new_head(options, bundle.config["network"]["dim"], *sizes, settings.seed)
-    if isinstance(head, HybridHead):
-        head.start_at(torch.from_numpy(linear.weight_CV), torch.from_numpy(linear.bias_C))
-    classifier = CellTypeModel(encoder, head)
+    sizes = (bundle.config["network"]["dim"], encoder.gene.num_embeddings, n_types)
+    classifier = CellTypeModel(encoder, new_head(options, *sizes, settings.seed))
     with seeded(settings.seed):
         choose_trained(classifier, options)
     return classifier
@@ -190,13 +265,11 @@ def _task(
 def _positions_without(
     store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
 ) -> Positions:
-    """Return what learns genes and components again without a type, and places all cells there."""
+    """Return what learns the components again without a type, and places all cells there."""
     (rows, label), validation = labelled.of("train"), labelled.rows("validation")
 
     def positions(column: int) -> tuple[np.ndarray, np.ndarray]:
-        others = label != column
-        used = _used_genes(store, rows[others], label[others], settings.finetune.variable_genes)
-        components = fit_components(store, rows[others], used, settings.seed)
+        components = fit_components(store, rows[label != column], None, settings.seed)
         return components.positions(store, rows), components.positions(store, validation)
 
     return positions

@@ -16,6 +16,7 @@ import pandas as pd
 
 from scbert.cells.splits import PARTS
 from scbert.cells.tables import read_table
+from scbert.evidence.card_experts import NAMES as TITLES
 
 log = logging.getLogger("scbert")
 
@@ -39,12 +40,12 @@ class Prediction:
         return self.obs["scbert_label"].to_numpy(dtype=str)
 
     @property
-    def halves(self) -> dict[str, np.ndarray]:
-        """What each half of a hybrid head alone predicts; empty for other heads."""
-        columns = {half: f"scbert_label_{half}" for half in ("expression", "encoder")}
+    def experts(self) -> dict[str, np.ndarray]:
+        """What each expert that was asked predicts alone; empty for a model of one."""
+        columns = {name: f"scbert_label_{name}" for name in TITLES}
         return {
-            half: self.obs[column].to_numpy(dtype=str)
-            for half, column in columns.items()
+            name: self.obs[column].to_numpy(dtype=str)
+            for name, column in columns.items()
             if column in self.obs
         }
 

@@ -9,11 +9,13 @@ import torch
 from scbert.cells.store import TokenStore
 from scbert.config import Explain
 from scbert.evidence.confidence import softmax
+from scbert.network.mean import MeanOfGenes
 from scbert.network.model import CellTypeModel
 from scbert.training.attributions import store_without
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import Bundle
-from scbert.training.predict import predict
+from scbert.training.committee import ask as ask_experts
+from scbert.training.committee import network_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Question:
     name: str
     labels_from: str
     bundle: Bundle
-    model: CellTypeModel
+    model: CellTypeModel | MeanOfGenes
     store: TokenStore
     rows: np.ndarray
     labels: np.ndarray
@@ -36,14 +38,15 @@ class Question:
     def batches(self, store: TokenStore, tokens_per_batch: int) -> CellBatches:
         """Return the cells of a store as the network takes them."""
         config = self.bundle.config
-        return CellBatches(store, config["sequence"], config["n_bins"], tokens_per_batch)
+        used = self.bundle.used
+        return CellBatches(store, config["sequence"], config["n_bins"], tokens_per_batch, used)
 
     def probabilities(self, store: TokenStore, rows: np.ndarray) -> np.ndarray:
         """Return the calibrated probability of each type, shape (cells, types)."""
         assert self.bundle.calibration is not None
         at_once = self.bundle.config["annotate"]["tokens_per_batch"]
-        logits, _ = predict(self.model, self.batches(store, at_once), rows, self.device)
-        return softmax(logits, self.bundle.calibration["temperature"])
+        given = (self.bundle.committee, self.model, self.batches(store, at_once), rows, self.device)
+        return softmax(ask_experts(*given).logits, self.bundle.calibration["temperature"])
 
     def bins(self) -> np.ndarray:
         """Return the bins of the cells, shape (cells, vocabulary)."""
@@ -76,10 +79,9 @@ def ask(
         If fewer than two types have two cells.
     """
     assert bundle.labels is not None
-    assert isinstance(bundle.model, CellTypeModel)
-    store, rows = _used_only(bundle, store, rows), np.arange(len(rows))
+    store, rows = _learned_only(bundle, store, rows), np.arange(len(rows))
     names = [label["name"] for label in bundle.labels]
-    network = bundle.model.to(device).eval()
+    network = network_of(bundle.model).to(device).eval()
     source = "labels of the model" if given is None else "labels of the file"
     question = Question(name, source, bundle, network, store, rows, rows, device)
     if given is None:
@@ -118,11 +120,11 @@ def _draw(labels: np.ndarray, settings: Explain) -> np.ndarray:
     return np.sort(np.concatenate(drawn))
 
 
-def _used_only(bundle: Bundle, store: TokenStore, rows: np.ndarray) -> TokenStore:
-    """Hold these cells in memory, with the genes that the model takes.
+def _learned_only(bundle: Bundle, store: TokenStore, rows: np.ndarray) -> TokenStore:
+    """Hold these cells in memory, with the genes that the model has learned from.
 
     The others change nothing: as random genes they would make every ranking look good.
     """
-    used = np.ones(len(bundle.genes), dtype=bool) if bundle.used is None else bundle.used
-    kept = store_without(store, rows.tolist(), [np.flatnonzero(~used)] * len(rows))
-    return replace(kept, measured=store.measured & used)
+    learned = bundle.learned
+    kept = store_without(store, rows.tolist(), [np.flatnonzero(~learned)] * len(rows))
+    return replace(kept, measured=store.measured & learned)

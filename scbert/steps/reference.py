@@ -4,7 +4,6 @@ The workflow's steps in one process, on files beside the model; so a run that wa
 where it stopped, and both ways give the same model.
 """
 
-import json
 import logging
 import re
 import shutil
@@ -28,9 +27,9 @@ from scbert.config import (
     settings_for,
 )
 from scbert.files import only_one, publish, read_json, sha256_of, write_json
-from scbert.steps.annotate import annotate_part, annotate_test_cells
+from scbert.steps.annotate import annotate_test_cells
 from scbert.steps.card import write_model_card
-from scbert.steps.compare import compare, compare_on_validation
+from scbert.steps.compare import compare, compare_out_of_fold
 from scbert.steps.evaluate import evaluate_scores
 from scbert.steps.finetune import finetune
 from scbert.steps.new_genes import extend_vocabulary, warn_of_unknown_genes
@@ -92,7 +91,7 @@ def finetune_reference(
     Returns
     -------
     The scores on the test cells, the baselines' beside the model's, as in comparison.json. Without
-    a test: those on the validation cells, which are too high, under names of their own.
+    a test: those of cells that the experts had not learned from, under names of their own.
 
     Raises
     ------
@@ -120,7 +119,7 @@ def finetune_reference(
         }
         _prepare(work, reference, Path(pretrained), dataset, chosen, run)
         _train(work, work.encoder if add_genes else Path(pretrained), chosen)
-        scores = (_judge if test else _judge_without_test)(work, chosen)
+        scores = _judge(work, chosen) if test else _judge_without_test(work)
         work.model.rename(out)
         shutil.rmtree(work.folder)
     log.info("%s is complete; its card is README.md", out)
@@ -316,19 +315,14 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     quality, card = work.data / "quality.json", work.model / "README.md"
     write_model_card(work.model, evaluation, work.comparison, quality, card)
     scores = read_json(work.comparison)
-    lines = (work.model / "history.jsonl").read_text().splitlines()
-    best = max(json.loads(line)["validation_macro_f1"] for line in lines)
-    scores["methods"][0]["validation_macro_f1"] = best  # the epoch's that was kept
+    found = read_json(work.model / "calibration.json")["out_of_fold"]
+    scores["methods"][0]["validation_macro_f1"] = found["macro_f1"]
     return scores
 
 
-def _judge_without_test(work: Work, config: Config) -> dict[str, Any]:
-    """Score the model and the baselines on the cells that chose them, and say so in the card."""
-    counts, expression = work.data / "counts.h5ad", work.data / f"{work.dataset}.h5ad"
-    files = (counts, work.split, work.model, work.predictions)
-    annotate_part("validation", *files, config.device)
-    settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
-    compare_on_validation(expression, work.split, work.predictions, work.comparison, settings)
+def _judge_without_test(work: Work) -> dict[str, Any]:
+    """Say how well the experts named cells that they had not learned from, and write the card."""
+    compare_out_of_fold(work.split, work.model, work.comparison)
     quality, card = work.data / "quality.json", work.model / "README.md"
     write_untested_card(work.model, work.comparison, quality, card)
     return read_json(work.comparison)

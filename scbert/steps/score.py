@@ -1,7 +1,7 @@
 """scbert evaluate: a fine-tuned model + a labelled file -> how well it names the cells.
 
-The model never sees a label. Beside it stand the logistic regression that is kept in its bundle,
-fitted on the same training cells, and the most frequent type of those.
+The model never sees a label. Beside it stand each of its experts alone, fitted on the same cells,
+and the most frequent type of those.
 """
 
 import logging
@@ -21,7 +21,7 @@ from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore, store_in_memory
 from scbert.config import Config, Dataset, DeviceName, Evaluate, Normalization
 from scbert.evidence import metrics
-from scbert.evidence.baselines import TITLES as BASELINE_TITLES
+from scbert.evidence.card_experts import NAMES as EXPERTS
 from scbert.files import sha256_of, write_json
 from scbert.steps.annotate import annotate
 from scbert.steps.evaluate import score_seeds
@@ -37,10 +37,12 @@ log = logging.getLogger(__name__)
 
 COLUMNS = {  # of obs, by method
     "scbert": "scbert_label",
-    "logistic_regression_binned": "logistic_regression",
+    **{name: f"scbert_label_{name}" for name in EXPERTS},
     "majority": "majority",
 }
-TITLES = {"scbert": "scBERT"} | BASELINE_TITLES
+TITLES = {"scbert": "scBERT", "majority": "Most frequent type"} | {
+    name: f"scBERT, its {title} alone" for name, title in EXPERTS.items()
+}
 
 
 def evaluate_model(
@@ -93,7 +95,7 @@ def evaluate_model(
     store = tokens_of(cells, folder, bundle)
     rows = unseen_cells(store, bundle)
     left_out["of the training"] = len(store) - len(rows)
-    named = predict_types(cells[rows].copy(), bundle, store, rows, device)
+    named = predict_types(cells[rows].copy(), bundle, device)
     content = {
         "version": __version__,
         "model": folder.name,
@@ -159,15 +161,12 @@ def unseen_cells(store: TokenStore, bundle: Bundle) -> np.ndarray:
 def predict_types(
     cells: ad.AnnData,
     bundle: Bundle,
-    store: TokenStore,
-    rows: np.ndarray,
     device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Return annotated cells with their true cell_type and batch, and each method's names.
 
-    Written to obs: logistic_regression, if the bundle holds one, and majority, if the bundle says
-    what it was trained on; scbert_label and the rest as `annotate` does, which gets no label. The
-    cells are those of these rows of the store, see `tokens_of`.
+    Written to obs: majority, if the bundle says what it was trained on; scbert_label, each expert's
+    and the rest as `annotate` does, which gets no label.
     """
     unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
     named = annotate(
@@ -181,10 +180,6 @@ def predict_types(
     for column in ("cell_type", "batch"):
         if column in cells.obs:
             named.obs[column] = cells.obs[column].to_numpy(dtype=str)
-    names = np.array(_names(bundle))
-    if bundle.linear is not None:
-        best = bundle.linear.logits(store, rows).argmax(axis=1)
-        named.obs["logistic_regression"] = names[best]
     per_type = bundle.config.get("cells_per_type")
     if per_type:
         named.obs["majority"] = max(per_type, key=per_type.get)

@@ -13,13 +13,14 @@ from scbert.cells.store import TokenStore
 from scbert.network.attention_sums import attention_sums
 from scbert.network.attribution import integrated_gradients
 from scbert.network.masking import mask_id
+from scbert.network.mean import MeanOfGenes
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
 from scbert.training.mini_batch import MiniBatch
 
 
 def attention_of_cells(
-    model: CellTypeModel, cells: CellBatches, rows: np.ndarray, device: torch.device
+    model: CellTypeModel | MeanOfGenes, cells: CellBatches, rows: np.ndarray, device: torch.device
 ) -> np.ndarray:
     """Return the sum of each column of the attention matrix, averaged over layers and heads.
 
@@ -37,7 +38,7 @@ def attention_of_cells(
 
 
 def gradients_of_cells(
-    model: CellTypeModel,
+    model: CellTypeModel | MeanOfGenes,
     cells: CellBatches,
     rows: np.ndarray,
     cell_types: np.ndarray,
@@ -108,7 +109,9 @@ def store_without(
 
 
 @torch.no_grad()
-def _rise_from_mask(model: CellTypeModel, batch: MiniBatch, cell_type: int, n_bins: int) -> Tensor:
+def _rise_from_mask(
+    model: CellTypeModel | MeanOfGenes, batch: MiniBatch, cell_type: int, n_bins: int
+) -> Tensor:
     masked_BG = torch.where(batch.real_BG, mask_id(n_bins), batch.tokens_BG)
     here, start = (
         model(batch.genes_BG, tokens_BG, batch.real_BG)[0][:, cell_type].cpu().double()

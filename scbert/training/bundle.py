@@ -1,8 +1,8 @@
 """A model as a folder that can be copied to another machine and annotates there.
 
-weights.safetensors · config.json · genes.tsv · labels.json, calibration.json,
-logistic_regression.safetensors, principal_components.safetensors and training_cells.safetensors
-(fine-tuned only) · history.jsonl · MANIFEST.sha256, and README.md, the model card, for people.
+weights.safetensors · config.json · genes.tsv · labels.json, calibration.json, experts.safetensors,
+principal_components.safetensors and training_cells.safetensors (fine-tuned only) · history.jsonl ·
+MANIFEST.sha256, and README.md, the model card, for people.
 Nothing is unpickled, only these names are read, and each is checked against the manifest.
 """
 
@@ -22,19 +22,20 @@ from torch import nn
 
 from scbert.cells.genes import read_vocabulary
 from scbert.cells.tables import write_table
+from scbert.experts.combiner import Share
+from scbert.experts.linear import LinearExpert, load_experts, save_experts
 from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.training.bundle_files import MANIFEST, require_size, verify_files, write_manifest
+from scbert.training.committee import ENCODER, Committee
 from scbert.training.components import Components, load_components, save_components
-from scbert.training.linear import LinearModel, load_linear, save_linear
 from scbert.training.new_models import empty_model
 from scbert.training.seen_cells import load_seen, save_seen
 
-# 2 had no logistic regression, and all genes of the vocabulary as tokens; 3 no components, and no
-# training cells
-FORMAT = 4
-READABLE = (2, 3, 4)
-LINEAR = "logistic_regression"
+# 4 had a head that held a logistic regression; pretrained and converted models are the same in 5
+FORMAT = 5
+READABLE = (4, 5)
+EXPERTS = "experts"
 COMPONENTS = "principal_components"
 SEEN = "training_cells"
 
@@ -45,10 +46,10 @@ Content = TypeVar("Content")
 class Bundle:
     """A model and all that it needs to be used.
 
-    `labels` (names of the cell types, with Cell Ontology ids), `calibration` and `linear`, the
-    logistic regression of the same training cells, `components`, their principal components, and
-    `seen`, the fingerprints of training and validation cells, are None in a pretrained bundle; the
-    last three also in one that another program trained.
+    `labels` (names of the cell types, with Cell Ontology ids) and `calibration`, `components`, the
+    principal components of the training cells, and `seen`, the fingerprints of these and of the
+    validation cells, are None in a pretrained bundle; the last two also in one that another program
+    trained. `experts` are those that read the tokens; both have none.
     """
 
     model: MaskedExpressionModel | CellTypeModel
@@ -56,7 +57,7 @@ class Bundle:
     genes: pd.DataFrame
     labels: list[dict[str, str]] | None
     calibration: dict[str, Any] | None
-    linear: LinearModel | None
+    experts: dict[str, LinearExpert]
     components: Components | None
     seen: np.ndarray | None
     sha256: str
@@ -67,17 +68,26 @@ class Bundle:
         return self._where("used")
 
     @property
+    def committee(self) -> Committee:
+        """Its experts; of a model that another program trained the network alone."""
+        found = (self.calibration or {}).get("experts", {ENCODER: {"weight": 1, "temperature": 1}})
+        shares = {name: Share(one["weight"], one["temperature"]) for name, one in found.items()}
+        return Committee(self.experts, shares)
+
+    @property
     def learned(self) -> np.ndarray:
         """Which genes of the vocabulary the model has learned from, shape (V,).
 
-        Those that may be tokens and were measured in fine-tuning. The vocabulary is the corpus's;
-        the cells from which the types were learned may have been measured with far fewer genes.
+        Those that the network or an expert reads and that were measured in fine-tuning. The
+        vocabulary is the corpus's; the cells from which the types were learned may have been
+        measured with far fewer genes.
         """
-        learned = np.ones(len(self.genes), dtype=bool)
-        for column in ("used", "measured"):  # a bundle without them learned from all genes
-            found = self._where(column)
-            learned &= True if found is None else found
-        return learned
+        measured, learned = self._where("measured"), np.ones(len(self.genes), dtype=bool)
+        if self.used is not None:
+            learned = self.used.copy()
+            for expert in self.experts.values():
+                learned |= expert.weight_CV.any(axis=0)
+        return learned if measured is None else learned & measured
 
     def _where(self, column: str) -> np.ndarray | None:
         """Return where a column of genes.tsv, which holds text, says True; None: no such column."""
@@ -96,8 +106,8 @@ def save_bundle(
 ) -> None:
     """Write a bundle.
 
-    `extra` are further files by name: labels, calibration and validation as JSON, the logistic
-    regression, the components and fingerprints of cells as safetensors.
+    `extra` are further files by name: labels, calibration and validation as JSON, the experts, the
+    components and fingerprints of cells as safetensors.
     """
     with publish(folder) as unfinished:
         unfinished.mkdir()
@@ -111,8 +121,8 @@ def save_bundle(
         (unfinished / "history.jsonl").write_text("".join(lines))
         for name, content in extra.items():
             match content:
-                case LinearModel():
-                    save_linear(unfinished / f"{name}.safetensors", content)
+                case _ if name == EXPERTS:
+                    save_experts(unfinished / f"{name}.safetensors", content)
                 case Components():
                     save_components(unfinished / f"{name}.safetensors", content)
                 case np.ndarray():
@@ -147,7 +157,9 @@ def load_bundle(folder: Path) -> Bundle:
         ) from error
     try:
         model.load_state_dict(load_file(folder / "weights.safetensors"))
-        linear = _load_linear(folder, verified, labels, len(genes))
+        n_types = 0 if labels is None else len(labels)
+        of_types = partial(load_experts, n_types=n_types, n_genes=len(genes))
+        experts = _load_if_there(folder, verified, EXPERTS, of_types) or {}
         of_genes = partial(load_components, n_genes=len(genes))
         components = _load_if_there(folder, verified, COMPONENTS, of_genes)
         seen = _load_if_there(folder, verified, SEEN, load_seen)
@@ -157,7 +169,7 @@ def load_bundle(folder: Path) -> Bundle:
             f"folder again from where it was made. ({error})"
         ) from error
     sha256 = sha256_of(folder / MANIFEST)
-    more = (labels, calibration, linear, components, seen)
+    more = (labels, calibration, experts, components, seen)
     return Bundle(model.eval(), config, genes, *more, sha256)
 
 
@@ -172,15 +184,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "names, or train the model again."
         )
     return config
-
-
-def _load_linear(
-    folder: Path, verified: set[str], labels: list[dict[str, str]] | None, n_genes: int
-) -> LinearModel | None:
-    name = f"{LINEAR}.safetensors"
-    if labels is None or name not in verified:
-        return None
-    return load_linear(folder / name, len(labels), n_genes)
 
 
 def _load_if_there(

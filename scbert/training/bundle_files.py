@@ -78,13 +78,15 @@ def require_size(folder: Path, config: dict[str, Any], n_genes: int) -> None:
         If config.json lacks a part.
     """
     network = Network.model_validate(config["network"])
+    finetune = config.get("finetune", {})
+    hidden = max(finetune.get("hidden", [0]))
     layers = {
         "dim": network.dim * n_genes,
         "heads x dim_head": network.depth * network.heads * network.dim_head * network.dim,
         "ff_mult": network.depth * network.ff_mult * network.dim**2,
         "n_features": network.n_features * network.dim_head,
         "n_bins": config["n_bins"] * network.dim,
-        "hidden": max(config.get("finetune", {}).get("hidden", [0])) * network.dim,
+        "hidden": 0 if finetune.get("head") == "mean" else hidden * network.dim,
     }
     size = (folder / "weights.safetensors").stat().st_size
     for name, numbers in layers.items():

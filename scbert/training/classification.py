@@ -12,12 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.config import Finetune, Precision
-from scbert.evidence.confidence import fit_share, softmax
-from scbert.evidence.novelty import LabelledOutputs
-from scbert.network.heads import HybridHead
+from scbert.evidence.confidence import softmax
 from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
-from scbert.training.components import Components
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.predict import outputs
@@ -49,7 +46,6 @@ class TypeLoss(nn.Module):
         self.register_buffer("weight_C", torch.tensor(_weights(n_C, options)).float())
         self.gamma = options.focal_gamma if options.loss == "focal" else 0.0
         self.smoothing = options.label_smoothing
-        self.encoder_loss = options.encoder_loss
 
     def forward(self, logits_BC: Tensor, label_B: Tensor) -> Tensor:
         """Return the weighted sum over the cells."""
@@ -68,18 +64,6 @@ class TypeLoss(nn.Module):
         Divided by the number of cells instead, a single rare cell would look like an explosion.
         """
         return self.weight_C[label_B].sum()
-
-    def of_halves(self, halves: dict[str, Tensor], label_B: Tensor) -> Tensor:
-        """Return the loss of a hybrid head: of the encoder's half alone, of the sum, or of both.
-
-        The linear half fits the training cells almost perfectly, so the loss of the sum alone
-        teaches the encoder nothing (docs/decisions.md).
-        """
-        alone = self.encoder_loss * self(halves["encoder"], label_B)
-        if self.encoder_loss == 1:
-            return alone
-        of_sum = self(halves["expression"] + halves["encoder"], label_B)
-        return (1 - self.encoder_loss) * of_sum + alone
 
 
 @dataclass(frozen=True)
@@ -106,39 +90,19 @@ class Classification:
         assert isinstance(model, CellTypeModel)
         label_B = batch.targets
         assert label_B is not None
-        given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
-        if isinstance(model.head, HybridHead):
-            halves, _ = model.halves(*given, batch.packing)
-            total = self.type_loss.of_halves(halves, label_B)
-        else:
-            total = self.type_loss(model(*given, batch.packing)[0], label_B)
-        return total, self.type_loss.weight(label_B)
+        logits_BC, _ = model(batch.genes_BG, batch.tokens_BG, batch.real_BG, batch.packing)
+        return self.type_loss(logits_BC, label_B), self.type_loss.weight(label_B)
 
     def validate(self, stop: StopRequest) -> dict[str, float]:
-        """Score the validation cells; a hybrid head's encoder gets the share that suits them."""
+        """Score the validation cells."""
         rows, label = self.labelled.of("validation")
         given = (self.model, self.cells, rows, self.device)
-        found = outputs(*given, lambda _: stop.check(), precision=self.precision)
-        logits, more = found.logits, {}
-        if isinstance(self.model.head, HybridHead):
-            expression, encoder = found.halves["expression"], found.halves["encoder"]
-            share = fit_share(expression, encoder, label)
-            self.model.head.share.fill_(share)
-            logits, more = expression + share * encoder, {"encoder_share": share}
-        named = {"": logits} | {f"_{half}": own for half, own in found.halves.items()}
+        logits = outputs(*given, lambda _: stop.check(), precision=self.precision).logits
         return {
             "validation_loss": _mean_loss(logits, label),
             "validation_accuracy": float(accuracy_score(label, logits.argmax(axis=1))),
-            **{f"validation_macro_f1{half}": macro_f1(own, label) for half, own in named.items()},
-            **more,
+            "validation_macro_f1": macro_f1(logits, label),
         }
-
-    def outputs(self, part: str, components: Components) -> LabelledOutputs:
-        """Return what the model says of the cells of a part, and where they lie."""
-        rows, label = self.labelled.of(part)
-        given = (self.model, self.cells, rows, self.device)
-        found = outputs(*given, components=components, precision=self.precision)
-        return LabelledOutputs(found.logits, found.vectors, found.positions, label)
 
 
 def macro_f1(logits: np.ndarray, label: np.ndarray) -> float:

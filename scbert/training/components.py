@@ -14,10 +14,11 @@ from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 
 from scbert.cells.store import TokenStore
-from scbert.training.linear import CELLS_AT_ONCE, bins_of
+from scbert.experts.linear import bins_of
 
 N_COMPONENTS = 20  # 10 and 40 find new types as well, see docs/results/novelty.md
 MOST_CELLS = 20_000  # drawn to learn the components from
+CELLS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)

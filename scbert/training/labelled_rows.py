@@ -18,7 +18,7 @@ class LabelledRows:
     Parameters
     ----------
     split
-        Table of all cells of the store, in any order: cell, cell_type, part.
+        Table of all cells of the store, in any order: cell, cell_type, part and perhaps batch.
     cells
         The names of the store's cells, in its order.
 
@@ -36,6 +36,8 @@ class LabelledRows:
             )
         table = table.loc[cells]
         self._part = table.part.to_numpy()
+        known = "batch" in table and (table.batch != "").any()
+        self.batch = table.batch.to_numpy(dtype=str) if known else None
         self.types = sorted(table.cell_type[self._part == "train"].unique())
         number = {name: index for index, name in enumerate(self.types)}
         hidden = table.cell_type.where(table.part != "test", "")  # test labels end here
@@ -55,6 +57,11 @@ class LabelledRows:
     def of(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of a part, see `rows`, and the number of the type of each."""
         rows = self.rows(part)
+        return rows, self.label[rows]
+
+    def reference(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of training and validation cells, ascending, and their types' numbers."""
+        rows = np.sort(np.concatenate([self.rows("train"), self.rows("validation")]))
         return rows, self.label[rows]
 
     def count(self, part: str) -> dict[str, int]:

@@ -37,12 +37,10 @@ def new_pretraining_model(
         return MaskedExpressionModel(encoder, network.dim, n_bins)
 
 
-def new_head(
-    settings: Head, dim: int, n_genes: int, n_types: int, n_bins: int, seed: int
-) -> nn.Module:
+def new_head(settings: Head, dim: int, n_genes: int, n_types: int, seed: int) -> nn.Module:
     """Build a head whose weights follow from the seed."""
     with seeded(seed):
-        return build_head(settings, dim, n_genes, n_types, n_bins)
+        return build_head(settings, dim, n_genes, n_types)
 
 
 @contextmanager
@@ -56,12 +54,15 @@ def seeded(seed: int) -> Iterator[None]:
 def empty_model(
     config: dict[str, Any], n_genes: int, n_types: int | None
 ) -> MaskedExpressionModel | CellTypeModel:
-    """Build the model that a bundle's config.json describes; its weights are still to be loaded."""
+    """Build the model that a bundle's config.json describes; its weights are still to be loaded.
+
+    One whose encoder stayed as it was pretrained has no head.
+    """
     network = Network.model_validate(config["network"])
     vectors_VD = gene_table(torch.zeros(n_genes, network.dim), config["sequence"])
-    if n_types is None:
+    if n_types is None or config["finetune"]["head"] == "mean":
         return new_pretraining_model(network, config["n_bins"], vectors_VD, seed=0)
     encoder = new_encoder(network, config["n_bins"], vectors_VD, seed=0)
     head = Head.model_validate({key: config["finetune"][key] for key in Head.model_fields})
-    sizes = (network.dim, len(vectors_VD), n_types, config["n_bins"])
+    sizes = (network.dim, len(vectors_VD), n_types)
     return CellTypeModel(encoder, new_head(head, *sizes, seed=0))

@@ -9,10 +9,7 @@ from torch import nn
 
 from scbert.config import Precision
 from scbert.evidence.novelty import CellOutputs
-from scbert.network.heads import HybridHead
-from scbert.network.model import CellTypeModel
 from scbert.training.batches import CellBatches
-from scbert.training.components import Components
 from scbert.training.devices import autocast
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.prefetch import Prefetched
@@ -22,27 +19,26 @@ from scbert.training.prefetch import Prefetched
 class Outputs(CellOutputs):
     """What a model says of cells, float32, in the order that was asked for.
 
-    `halves` has the logits of each half of a hybrid head, expression and encoder, which add up to
-    `logits`; else it is empty.
+    `experts` has the logits of each expert that was asked, see `Committee`; of a network alone it
+    is empty.
     """
 
-    halves: dict[str, np.ndarray]
+    experts: dict[str, np.ndarray]
 
 
 @torch.no_grad()
-def outputs(  # noqa: PLR0913  what, of which cells, where, and how
+def outputs(
     model: nn.Module,
     cells: CellBatches,
     rows: np.ndarray,
     device: torch.device,
     done: Callable[[int], object] = lambda n: None,
     *,
-    components: Components | None = None,
     precision: Precision = "auto",
 ) -> Outputs:
     """Run a model, one that is called as CellTypeModel is, over cells.
 
-    `done` is told how many cells were finished, for a progress bar; `components` give positions.
+    `done` is told how many cells were finished, for a progress bar. No positions are given.
     """
     model.eval()
     order, parts = [], []
@@ -58,10 +54,9 @@ def outputs(  # noqa: PLR0913  what, of which cells, where, and how
     made = np.concatenate(order)
     back = np.argsort(made)[np.searchsorted(np.sort(made), rows)]
     found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
-    positions = np.zeros((len(rows), 0), dtype=np.float32)
-    if components is not None:
-        positions = components.positions(cells.store, rows)
-    return Outputs(found.pop("logits"), found.pop("vectors"), positions, found)
+    return Outputs(
+        found["logits"], found["vectors"], np.zeros((len(rows), 0), dtype=np.float32), {}
+    )
 
 
 def joined_outputs(parts: list[Outputs]) -> Outputs:
@@ -70,7 +65,7 @@ def joined_outputs(parts: list[Outputs]) -> Outputs:
         np.concatenate([part.logits for part in parts]),
         np.concatenate([part.vectors for part in parts]),
         np.concatenate([part.positions for part in parts]),
-        {half: np.concatenate([part.halves[half] for part in parts]) for half in parts[0].halves},
+        {name: np.concatenate([part.experts[name] for part in parts]) for name in parts[0].experts},
     )
 
 
@@ -87,11 +82,6 @@ def predict(
 
 
 def _of_batch(model: nn.Module, batch: MiniBatch) -> dict[str, np.ndarray]:
-    given = (batch.genes_BG, batch.tokens_BG, batch.real_BG)
-    if isinstance(model, CellTypeModel) and isinstance(model.head, HybridHead):
-        halves, vectors_BD = model.halves(*given, batch.packing)
-        found = {**halves, "logits": model.head.joined(halves), "vectors": vectors_BD}
-    else:
-        logits_BC, vectors_BD = model(*given, batch.packing)
-        found = {"logits": logits_BC, "vectors": vectors_BD}
+    logits_BC, vectors_BD = model(batch.genes_BG, batch.tokens_BG, batch.real_BG, batch.packing)
+    found = {"logits": logits_BC, "vectors": vectors_BD}
     return {name: tensor.float().cpu().numpy() for name, tensor in found.items()}

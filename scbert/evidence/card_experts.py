@@ -1,0 +1,65 @@
+"""What the model card says of a model's experts: weights, scores of each, what the encoder adds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scbert.evidence.markdown import plain, table
+from scbert.evidence.wording import signed
+
+Json = Mapping[str, Any]
+
+NAMES = {
+    "logistic_regression": "balanced logistic regression",
+    "support_vectors": "balanced support vector machine",
+    "discriminant": "discriminant on principal components",
+    "encoder": "encoder",
+}
+
+
+def encoder_adds(calibration: Json) -> list[str]:
+    """Return one sentence on what the encoder adds to the other experts; none if it is alone."""
+    found = calibration.get("out_of_fold", {}).get("encoder_adds")
+    if not found:
+        return []
+    gain = found["log_loss_gain"]
+    verdict = (
+        "it is kept"
+        if found["kept"]
+        else "the gain is not clear of chance, so it has weight 0 and is not computed"
+    )
+    return [
+        "What the encoder adds to the other experts, on cells that none had learned from: "
+        f"{signed(gain['mean'])} nats of log-likelihood per cell (95 % interval over cells "
+        f"{signed(gain['low'])} to {signed(gain['high'])}), {signed(found['macro_f1'])} macro F1; "
+        f"{verdict}."
+    ]
+
+
+def experts(calibration: Json, types: Sequence[str]) -> str:
+    """Return each expert's weight and its scores out of fold, per type, too."""
+    held = calibration["out_of_fold"]
+    how = {
+        "batch": "whole batches were left out in turn",
+        "cell": "a fifth of the cells of each type was left out in turn",
+        "validation": "the validation cells",
+    }[held["folds_by"]]
+    rows = [
+        (NAMES[name], f"{one['weight']:.2f}", f"{one['macro_f1']:.3f}", f"{one['log_loss']:.3f}")
+        for name, one in calibration["experts"].items()
+    ]
+    rows.append(("together", "", f"{held['macro_f1']:.3f}", f"{held['log_loss']:.3f}"))
+    text = (
+        f"Experts, on {held['cells']:,} labelled cells that none had learned from ({how}); after "
+        "that each was learned again from all of them. The weights were fitted to the same "
+        "answers.\n\n" + table(("expert", "weight", "macro F1", "log loss"), rows, 3)
+    )
+    if len(calibration["experts"]) < 2:
+        return text
+    columns = [one["f1_of_type"] for one in calibration["experts"].values()]
+    columns.append(held["f1_of_type"])
+    lines = [
+        (plain(name), *(f"{column[number]:.2f}" for column in columns))
+        for number, name in enumerate(types)
+    ]
+    header = ("F1 out of fold", *(NAMES[name] for name in calibration["experts"]), "together")
+    return f"{text}\n\n{table(header, lines, len(columns))}"

@@ -1,0 +1,137 @@
+"""An expert: a classifier that is linear in the bins of a cell's genes and in its encoder's vector.
+
+Logistic regression, a support vector machine and a discriminant on principal components are all of
+this form, so an expert is one matrix, and thousands of cells take a second.
+
+Shape letters: N cells, C cell types, V genes of the vocabulary, D width of the cell vector.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+from scipy import sparse
+from sklearn.feature_selection import f_classif
+
+from scbert.cells.store import TokenStore
+
+PARTS = ("weight", "bias", "vector_weight")
+
+
+@dataclass(frozen=True)
+class LinearExpert:
+    """logits = bins x weight + cell vector x vector weight + bias.
+
+    A gene that is no token of the cell has bin 0. `weight_CV`, `vector_weight_CD` (D = 0 for an
+    expert that does not read the encoder) and `bias_C` are float32, in the order of the labels and
+    of the vocabulary.
+    """
+
+    weight_CV: np.ndarray
+    bias_C: np.ndarray
+    vector_weight_CD: np.ndarray
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether the encoder must be asked first."""
+        return self.vector_weight_CD.shape[1] > 0
+
+    def logits(self, bins_NV: sparse.csr_matrix, vectors_ND: np.ndarray) -> np.ndarray:
+        """Return the logits of cells, float32, shape (N, C).
+
+        An expert that does not read the encoder takes no notice of the vectors.
+        """
+        found_NC = bins_NV @ self.weight_CV.T + self.bias_C
+        if self.reads_vectors:
+            found_NC = found_NC + vectors_ND @ self.vector_weight_CD.T
+        return np.asarray(found_NC, dtype=np.float32)
+
+
+def bins_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
+    """Return the bins of cells, float32, shape (cells, vocabulary)."""
+    start = np.asarray(store.indptr)[rows]
+    lengths = np.asarray(store.indptr)[np.asarray(rows, dtype=np.int64) + 1] - start
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    place = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], lengths)
+    genes, bins = store.gene[place].astype(np.int32), store.bin[place].astype(np.float32)
+    return sparse.csr_matrix((bins, genes, indptr), shape=(len(rows), store.measured.shape[1]))
+
+
+def choose_genes(bins_NV: sparse.csr_matrix, label: np.ndarray, n_genes: int) -> np.ndarray:
+    """Return which genes tell the types of these cells apart best, bool, shape (V,).
+
+    By the F statistic of a one-way analysis of variance of the bins between the types; of equals
+    the first in the vocabulary. A gene that is the same in all cells is never chosen.
+    """
+    bins, varies = _varying(bins_NV)
+    statistic = np.full(bins.shape[1], -1.0)
+    with np.errstate(divide="ignore"), warnings.catch_warnings():
+        # a gene that is the same within each type has an infinite one
+        warnings.filterwarnings("ignore", "Features .* are constant")
+        statistic[varies > 0] = f_classif(bins[:, varies > 0], label)[0]
+    return _first(statistic, n_genes) & (varies > 0)
+
+
+def most_variable_genes(bins_NV: sparse.csr_matrix, n_genes: int) -> np.ndarray:
+    """Return the genes whose bins vary most, bool, shape (V,); no label is looked at."""
+    _, varies = _varying(bins_NV)
+    return _first(varies, n_genes) & (varies > 0)
+
+
+def _varying(bins_NV: sparse.csr_matrix) -> tuple[sparse.csc_matrix, np.ndarray]:
+    """Return the bins, float64, and N squared times the variance of each gene, without error."""
+    bins = bins_NV.astype(np.float64).tocsc()  # sums of whole numbers are exact
+    total = np.asarray(bins.sum(axis=0)).ravel()
+    squares = np.asarray(bins.multiply(bins).sum(axis=0)).ravel()
+    return bins, bins.shape[0] * squares - total**2
+
+
+def _first(value_V: np.ndarray, n_genes: int) -> np.ndarray:
+    order = pd.Series(value_V).rank(method="first", ascending=False)
+    return (order <= n_genes).to_numpy()
+
+
+def save_experts(path: Path, experts: Mapping[str, LinearExpert]) -> None:
+    """Write experts as safetensors."""
+    save_file(
+        {
+            f"{name}.{part}": array
+            for name, expert in experts.items()
+            for part, array in zip(
+                PARTS, (expert.weight_CV, expert.bias_C, expert.vector_weight_CD), strict=True
+            )
+        },
+        path,
+    )
+
+
+def load_experts(path: Path, n_types: int, n_genes: int) -> dict[str, LinearExpert]:
+    """Read experts.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If an array is missing or of another shape, or not finite.
+    """
+    found, experts = load_file(path), {}
+    for name in dict.fromkeys(key.rpartition(".")[0] for key in sorted(found)):
+        weight, bias, vector = (found[f"{name}.{part}"].astype(np.float32) for part in PARTS)
+        if (weight.shape, bias.shape, vector.shape[:1], vector.ndim) != (
+            (n_types, n_genes),
+            (n_types,),
+            (n_types,),
+            2,
+        ):
+            raise ValueError(
+                f"{path}: expert '{name}' has weights of shape {weight.shape}, {bias.shape} and "
+                f"{vector.shape}, but the model has {n_types} cell types and {n_genes} genes. Copy "
+                "the folder again from where it was made."
+            )
+        if not all(np.isfinite(array).all() for array in (weight, bias, vector)):
+            raise ValueError(f"{path} holds weights that are not finite. Train the model again.")
+        experts[name] = LinearExpert(weight, bias, vector)
+    return experts

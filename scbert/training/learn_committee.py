@@ -1,0 +1,214 @@
+"""How the experts of a model are learned, and how much each has to say.
+
+Each is asked about cells that it has not learned from; from these answers come its weight, its
+temperature and every number that the card states. Then it is learned again from all cells.
+
+Shape letters: N labelled cells, C cell types, D width of the cell vector, V genes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.metrics import f1_score
+from tqdm import tqdm
+
+from scbert.cells.store import TokenStore
+from scbert.experts.combiner import Share, calibrated, combine, fit_shares
+from scbert.experts.fit import fit_experts
+from scbert.experts.linear import LinearExpert, bins_of
+from scbert.experts.out_of_fold import FEWEST_BATCHES, make_folds, out_of_fold
+from scbert.training.committee import ENCODER, Committee
+
+SURE = 1.96  # standard errors; 95 of 100
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Labelled cells: rows of the store, numbers of their types (N,), batches (N,) or None.
+
+    `vectors_ND` is what the frozen encoder makes of them; D = 0 if it is not asked.
+    """
+
+    store: TokenStore
+    rows: np.ndarray
+    label: np.ndarray
+    batch: np.ndarray | None
+    vectors_ND: np.ndarray
+
+    @cached_property
+    def bins_NV(self) -> sparse.csr_matrix:
+        """The bins of the cells."""
+        return bins_of(self.store, self.rows)
+
+    @property
+    def folds_by(self) -> str:
+        """Whether whole batches are left out, or cells."""
+        return "batch" if len(set(self.batch_names)) >= FEWEST_BATCHES else "cell"
+
+    @property
+    def batch_names(self) -> list[str]:
+        """The batch of each cell; empty if that is not known."""
+        return [] if self.batch is None else self.batch.tolist()
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A committee, and what it said of cells that it had not learned from.
+
+    `judged` are numbers of reference cells, `logits` (judged, C) those of the committee, `each`
+    those of every expert, `without` those of the committee without the encoder, where it has one.
+    """
+
+    committee: Committee
+    judged: np.ndarray
+    label: np.ndarray
+    logits: np.ndarray
+    each: Mapping[str, np.ndarray]
+    without: np.ndarray | None
+    folds_by: str
+
+    def summary(self) -> dict[str, Any]:
+        """Return what calibration.json and the card state."""
+        experts = {
+            name: {
+                "weight": share.weight,
+                "temperature": share.temperature,
+                "macro_f1": _macro_f1(self.each[name], self.label),
+                "log_loss": float(
+                    _losses(calibrated(self.each[name], share.temperature), self.label).mean()
+                ),
+                "f1_of_type": _f1_of_types(self.each[name], self.label),
+            }
+            for name, share in self.committee.shares.items()
+        }
+        return {
+            "experts": experts,
+            "out_of_fold": {
+                "cells": len(self.judged),
+                "folds_by": self.folds_by,
+                "macro_f1": _macro_f1(self.logits, self.label),
+                "accuracy": float((self.logits.argmax(axis=1) == self.label).mean()),
+                "log_loss": float(_losses(self.logits, self.label).mean()),
+                "f1_of_type": _f1_of_types(self.logits, self.label),
+                "encoder_adds": self._encoder_adds(),
+            },
+        }
+
+    def _encoder_adds(self) -> dict[str, Any] | None:
+        if self.without is None:
+            return None
+        shares, label = self.committee.shares, self.label
+        with_it = combine(self.each, fit_shares(self.each, label))
+        gain = _gain(self.without, with_it, label)
+        return {
+            "kept": shares[ENCODER].weight > 0,
+            "macro_f1": _macro_f1(with_it, label) - _macro_f1(self.without, label),
+            "log_loss_gain": gain,
+        }
+
+
+def learn_committee(
+    names: Sequence[str],
+    cells: Reference,
+    own: np.ndarray | None,
+    seed: int,
+) -> Learned:
+    """Ask the experts about cells they have not learned from, weigh them, learn them from all.
+
+    The encoder keeps a weight only if the committee without it finds the held-out cells less
+    likely, by more than chance explains: it takes nearly all of the time.
+
+    Parameters
+    ----------
+    names
+        Of the experts.
+    own
+        Logits of a network that was trained with a head of its own, (N, C), for the expert
+        `encoder`; minus infinity in cells that it has learned from. None: a frozen encoder.
+
+    Raises
+    ------
+    ValueError
+        If no type is in two folds, or there is nothing to tell the types apart by.
+    """
+    linear = [name for name in names if own is None or name != ENCODER]
+    logits, judged = _held_out(linear, cells, seed)
+    if own is not None:
+        logits[ENCODER] = own
+        judged &= np.isfinite(own).any(axis=1)
+    rows = np.flatnonzero(judged)
+    each = {name: logits[name][rows] for name in names}
+    label, without = cells.label[rows], None
+    shares = fit_shares(each, label)
+    if ENCODER in each and len(each) > 1:
+        others = {name: of for name, of in each.items() if name != ENCODER}
+        alone = fit_shares(others, label)
+        without = combine(others, alone)
+        if _gain(without, combine(each, shares), label)["low"] <= 0:
+            shares = alone | {ENCODER: Share(0.0, shares[ENCODER].temperature)}
+    experts = (
+        fit_experts(linear, cells.bins_NV, cells.label, cells.vectors_ND, seed) if linear else {}
+    )
+    return Learned(
+        committee=Committee(experts, shares),
+        judged=rows,
+        label=label,
+        logits=combine(each, shares),
+        each=each,
+        without=without,
+        folds_by="validation" if not linear else cells.folds_by,
+    )
+
+
+def _held_out(
+    names: Sequence[str], cells: Reference, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the logits of each expert of cells it has not learned from, and which could be named.
+
+    Without an expert that is fitted here, every cell could be.
+    """
+    if not names:
+        return {}, np.ones(len(cells.label), dtype=bool)
+    fold = make_folds(cells.label, cells.batch, seed)
+    with tqdm(total=len(set(fold.tolist())) + 1, desc="experts", unit=" fit", disable=None) as bar:
+
+        def fit(
+            rows: np.ndarray, label: np.ndarray
+        ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+            given = (cells.bins_NV[rows], label, cells.vectors_ND[rows], seed)
+            found = fit_experts(names, *given)
+            bar.update()
+            return {name: partial(_answer, expert, cells) for name, expert in found.items()}
+
+        return out_of_fold(cells.label, fold, fit)
+
+
+def _answer(expert: LinearExpert, cells: Reference, rows: np.ndarray) -> np.ndarray:
+    return expert.logits(cells.bins_NV[rows], cells.vectors_ND[rows])
+
+
+def _losses(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return the negative log-probability of each cell's type, shape (cells,)."""
+    return -calibrated(logits, 1.0)[np.arange(len(label)), label]
+
+
+def _gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Return by how much the loss of a cell falls, in nats, with its interval over cells."""
+    fall = _losses(before, label) - _losses(after, label)
+    error = float(fall.std() / np.sqrt(len(fall)))
+    mean = float(fall.mean())
+    return {"mean": mean, "low": mean - SURE * error, "high": mean + SURE * error}
+
+
+def _macro_f1(logits: np.ndarray, label: np.ndarray) -> float:
+    return float(f1_score(label, logits.argmax(axis=1), average="macro", zero_division=0))
+
+
+def _f1_of_types(logits: np.ndarray, label: np.ndarray) -> list[float]:
+    types = list(range(logits.shape[1]))
+    found = f1_score(label, logits.argmax(axis=1), labels=types, average=None, zero_division=0)
+    return [float(value) for value in found]
