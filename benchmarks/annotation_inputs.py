@@ -4,27 +4,21 @@ from pathlib import Path
 
 import anndata as ad
 import pandas as pd
-from annotation_tasks import Task, fewer, parts_of, select
+from annotation_tasks import Task, parts_of, select
 
 from scbert.cells.counts import write_cells
 from scbert.cells.tables import write_table
 from scbert.config import Config
 from scbert.files import publish
-from scbert.steps.new_genes import extend_vocabulary
 from scbert.steps.read import read_counts
 from scbert.steps.reference import dataset_of, reading_of
 from scbert.steps.tokenize import bin_expression, normalize_counts
 
-ENCODER = "encoder"  # with the genes that only these cells have, if the task has it so
 SPLIT_SEED = 2021  # of folds, validation cells and fewer cells: the same for all seeds
 
 
 def write_inputs(
-    inputs: Path,
-    what: tuple[str, Task, str],
-    pretrained: Path,
-    config: Config,
-    max_train_cells: int | None,
+    inputs: Path, what: tuple[str, Task, str], pretrained: Path, config: Config
 ) -> None:
     """Write the cells to learn from, their parts and tokens, and apart from them the test cells.
 
@@ -32,16 +26,13 @@ def write_inputs(
     ----------
     what
         Name of the task, the task, and its fold.
-    max_train_cells
-        Of training and validation together; None: all.
     """
     (name, task, fold), split = what, config.split
     part = parts_of(task, fold, split.validation_fraction, split.validation_by, SPLIT_SEED)
-    keep = fewer(part, task.cell_type, max_train_cells, SPLIT_SEED)
     with publish(inputs) as folder:
         folder.mkdir()
         write_cells(folder / "test.h5ad", select(task, part == "test"))
-        learn = (part != "test") & keep
+        learn = part != "test"
         write_cells(folder / "cells.h5ad", select(task, learn))
         file = Path(f"{name}.h5ad")
         dataset = dataset_of(file, "cell_type", "batch", "X", task.scale, "")
@@ -51,12 +42,8 @@ def write_inputs(
         read = ad.read_h5ad(counts, backed="r").obs
         table = pd.DataFrame({"cell": ad.read_h5ad(folder / "cells.h5ad").obs_names})
         table = table.assign(cell_type=task.cell_type[learn], part=part[learn])
+        table = table.assign(batch=task.batch[learn] if task.by_batch else "")
         write_table(folder / "split.tsv", table[table.cell.isin(read.index)])
-        if task.add_genes:
-            at_least = {"min_cells": config.vocabulary.min_cells, "seed": SPLIT_SEED}
-            extended = folder / ENCODER
-            extend_vocabulary(pretrained, counts, folder / "split.tsv", extended, **at_least)
-            pretrained = extended
         genes, overlap = pretrained / "genes.tsv", folder / "overlap.json"
         normalize_counts(counts, genes, expression, overlap, config.normalization)
         bin_expression([expression], genes, folder / "tokens" / name, config.binning)

@@ -60,7 +60,8 @@ class Learned:
     """A committee, and what it said of cells that it had not learned from.
 
     `judged` are numbers of reference cells, `logits` (judged, C) those of the committee, `each`
-    those of every expert, `without` those of the committee without the encoder, where it has one.
+    those of every expert; `without` are the shares that the others would have without the encoder,
+    None where there is none or it is alone.
     """
 
     committee: Committee
@@ -68,7 +69,7 @@ class Learned:
     label: np.ndarray
     logits: np.ndarray
     each: Mapping[str, np.ndarray]
-    without: np.ndarray | None
+    without: Mapping[str, Share] | None
     folds_by: str
 
     def summary(self) -> dict[str, Any]:
@@ -103,11 +104,12 @@ class Learned:
             return None
         shares, label = self.committee.shares, self.label
         with_it = combine(self.each, fit_shares(self.each, label))
-        gain = _gain(self.without, with_it, label)
+        without = combine(self.each, self.without)
         return {
             "kept": shares[ENCODER].weight > 0,
-            "macro_f1": _macro_f1(with_it, label) - _macro_f1(self.without, label),
-            "log_loss_gain": gain,
+            "macro_f1": _macro_f1(with_it, label) - _macro_f1(without, label),
+            "log_loss_gain": _gain(without, with_it, label),
+            "weights_without": {name: share.weight for name, share in self.without.items()},
         }
 
 
@@ -145,11 +147,10 @@ def learn_committee(
     label, without = cells.label[rows], None
     shares = fit_shares(each, label)
     if ENCODER in each and len(each) > 1:
-        others = {name: of for name, of in each.items() if name != ENCODER}
-        alone = fit_shares(others, label)
-        without = combine(others, alone)
-        if _gain(without, combine(each, shares), label)["low"] <= 0:
-            shares = alone | {ENCODER: Share(0.0, shares[ENCODER].temperature)}
+        without = fit_shares({name: each[name] for name in names if name != ENCODER}, label)
+        gain = _gain(combine(each, without), combine(each, shares), label)
+        if gain["low"] <= 0:
+            shares = without | {ENCODER: Share(0.0, shares[ENCODER].temperature)}
     experts = (
         fit_experts(linear, cells.bins_NV, cells.label, cells.vectors_ND, seed) if linear else {}
     )
