@@ -47,7 +47,7 @@ from scbert.steps.tokens import tokens_for
 from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.devices import choose_device
 
-ENCODER = Path(__file__).parent.parent / "docs/results/encoder_without"
+ENCODER = Path(__file__).parent.parent / "scbert/shipped/encoder"
 
 
 def main(options: argparse.Namespace) -> int:

@@ -10,13 +10,19 @@ from rich.table import Table
 
 from scbert.cli.app import app, plain_errors, require_h5ad
 from scbert.cli.options import Device, LibrarySizeKey, Matrix, Query, Scale
+from scbert.shipped import BLOOD
 
 
 @app.command()
 def annotate(  # noqa: PLR0913, PLR0917  one for each option
     query: Query,
-    model: Annotated[Path, typer.Option(help="Folder of a fine-tuned model.")],
     out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of a fine-tuned model, or the name of one that `scbert models` lists."
+        ),
+    ] = Path(BLOOD),
     matrix: Matrix = "auto",
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
@@ -24,6 +30,10 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
     cluster_key: Annotated[
         str, typer.Option(help="Column of obs with clusters, for a majority vote in each.")
     ] = "",
+    all_experts: Annotated[
+        bool,
+        typer.Option("--all-experts", help="Ask the encoder even where it has no weight: slow."),
+    ] = False,
 ) -> None:
     """Name the type of each cell of QUERY, with calibrated confidence.
 
@@ -42,6 +52,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
             scale=scale,
             library_size_key=library_size_key,
             cluster_key=cluster_key,
+            all_experts=all_experts,
             device=device,
         )
     table = Table("cell type", "cells", "median confidence", "unknown", title=escape(str(out)))

@@ -11,14 +11,17 @@ from scbert.cli.app import app, plain_errors
 from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
 from scbert.config import DeviceName
 from scbert.evidence.intervals import with_interval
+from scbert.shipped import ENCODER
 
 
 @app.command()
 def finetune(  # noqa: PLR0913, PLR0917  one for each option
     reference: LabelledCells,
-    pretrained: Annotated[Path, typer.Option(help="Folder of a pretrained model.")],
     label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
     out: Annotated[Path, typer.Option(help="Folder of the new model; it must not exist.")],
+    pretrained: Annotated[
+        Path, typer.Option(help="Folder of a pretrained model; otherwise that of the package.")
+    ] = Path(ENCODER),
     batch_key: Annotated[
         str,
         typer.Option(help="Column of obs with donors or studies, to test on whole ones."),
@@ -50,6 +53,10 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             "markers of another tissue.",
         ),
     ] = False,
+    ontology: Annotated[
+        Path | None,
+        typer.Option(help="Table: cell_type, ontology_term_id and perhaps parent."),
+    ] = None,
     device: Annotated[
         DeviceName | None,
         typer.Option(help="auto, cpu, cuda, mps (Apple); otherwise the configuration's device."),
@@ -65,8 +72,8 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
 
         scores = finetune_reference(
             reference,
-            pretrained,
             out,
+            pretrained=pretrained,
             label_key=label_key,
             batch_key=batch_key,
             config=config,
@@ -76,6 +83,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             library_size_key=library_size_key,
             test=not no_test,
             add_genes=add_genes,
+            ontology=ontology,
             device=device,
         )
     if no_test:

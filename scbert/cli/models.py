@@ -15,16 +15,17 @@ SHOWN = ("kind", "dataset", "genes", "sequence", "calibration", "scores", "forma
 
 @app.command()
 def models(
-    folder: Annotated[Path, typer.Argument(help="Folder to look in, at any depth.")] = Path(
-        "results"
-    ),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder to look in; otherwise the package and ./results."),
+    ] = None,
 ) -> None:
     """List the models at or below FOLDER; those that cannot be used with the reason."""
     with plain_errors():
         from scbert.steps.models import list_models  # noqa: PLC0415  torch takes seconds to import
 
         found = list_models(folder)
-    table = Table("model", "what it is", title=escape(str(folder)), show_lines=True)
+    table = Table("model", "what it is", title=escape(str(folder or "models")), show_lines=True)
     for model in found:
         name = escape(str(model.folder))
         if model.problem:

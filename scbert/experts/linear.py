@@ -96,17 +96,14 @@ def _first(value_V: np.ndarray, n_genes: int) -> np.ndarray:
 
 
 def save_experts(path: Path, experts: Mapping[str, LinearExpert]) -> None:
-    """Write experts as safetensors."""
-    save_file(
-        {
-            f"{name}.{part}": array
-            for name, expert in experts.items()
-            for part, array in zip(
-                PARTS, (expert.weight_CV, expert.bias_C, expert.vector_weight_CD), strict=True
-            )
-        },
-        path,
-    )
+    """Write experts as safetensors, with the columns of the genes that any of them uses."""
+    used_V = np.any([expert.weight_CV.any(axis=0) for expert in experts.values()], axis=0)
+    arrays = {"genes": np.flatnonzero(used_V).astype(np.int32)}
+    for name, expert in experts.items():
+        own = (np.ascontiguousarray(expert.weight_CV[:, used_V]), expert.bias_C)
+        for part, array in zip(PARTS, (*own, expert.vector_weight_CD), strict=True):
+            arrays[f"{name}.{part}"] = array
+    save_file(arrays, path)
 
 
 def load_experts(path: Path, n_types: int, n_genes: int) -> dict[str, LinearExpert]:
@@ -118,20 +115,28 @@ def load_experts(path: Path, n_types: int, n_genes: int) -> dict[str, LinearExpe
         If an array is missing or of another shape, or not finite.
     """
     found, experts = load_file(path), {}
+    genes = found.pop("genes")
+    if genes.ndim != 1 or (len(genes) and not 0 <= genes.min() <= genes.max() < n_genes):
+        raise ValueError(
+            f"{path} names genes that the model's {n_genes} do not have. Copy the folder "
+            "again from where it was made."
+        )
     for name in dict.fromkeys(key.rpartition(".")[0] for key in sorted(found)):
         weight, bias, vector = (found[f"{name}.{part}"].astype(np.float32) for part in PARTS)
         if (weight.shape, bias.shape, vector.shape[:1], vector.ndim) != (
-            (n_types, n_genes),
+            (n_types, len(genes)),
             (n_types,),
             (n_types,),
             2,
         ):
             raise ValueError(
                 f"{path}: expert '{name}' has weights of shape {weight.shape}, {bias.shape} and "
-                f"{vector.shape}, but the model has {n_types} cell types and {n_genes} genes. Copy "
-                "the folder again from where it was made."
+                f"{vector.shape}, but the model has {n_types} cell types and {len(genes)} genes there. "
+                "Copy the folder again from where it was made."
             )
         if not all(np.isfinite(array).all() for array in (weight, bias, vector)):
             raise ValueError(f"{path} holds weights that are not finite. Train the model again.")
-        experts[name] = LinearExpert(weight, bias, vector)
+        weight_CV = np.zeros((n_types, n_genes), dtype=np.float32)
+        weight_CV[:, genes] = weight
+        experts[name] = LinearExpert(weight_CV, bias, vector)
     return experts

@@ -23,6 +23,7 @@ from scbert.evidence.confidence import softmax
 from scbert.evidence.hierarchy import level_calls
 from scbert.evidence.novelty import novelty
 from scbert.experts.combiner import agreement
+from scbert.shipped import BLOOD, model_folder
 from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import QueryTokens, tokens_for
 from scbert.training.batches import CellBatches, layout_of
@@ -38,7 +39,7 @@ VOTE = "scbert_majority_voting"
 
 def annotate(
     adata: ad.AnnData,
-    model: str | Path | Bundle,
+    model: str | Path | Bundle = BLOOD,
     *,
     matrix: str = "auto",
     scale: str = "auto",
@@ -56,7 +57,8 @@ def annotate(
         Counts or log-normalised expression, cells x genes; var_names are human symbols or Ensembl
         ids. It is not changed.
     model
-        The folder of a fine-tuned model, or one that `load_bundle` has read.
+        The folder of a fine-tuned model, one that `load_bundle` has read, or "blood", the model
+        of the package.
     matrix
         X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
     scale
@@ -145,7 +147,7 @@ def annotate_test_cells(
 
 def finetuned(model: str | Path | Bundle) -> Bundle:
     """Read a model and refuse one that knows no cell types."""
-    bundle = model if isinstance(model, Bundle) else load_bundle(Path(model))
+    bundle = model if isinstance(model, Bundle) else load_bundle(model_folder(model))
     if bundle.labels is None or bundle.calibration is None:
         which = "the model" if isinstance(model, Bundle) else model
         raise ValueError(f"{which} is pretrained only and knows no cell types. Fine-tune it first.")

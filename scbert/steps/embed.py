@@ -10,6 +10,7 @@ from scbert.cells.query import Query, query_in_memory
 from scbert.cells.store import store_in_memory
 from scbert.config import DeviceName
 from scbert.network.model import CellTypeModel
+from scbert.shipped import model_folder
 from scbert.steps.annotate import batches_of, made_by, precision_of
 from scbert.steps.results import joined, write_result
 from scbert.steps.tokens import tokens_for
@@ -79,7 +80,7 @@ def embed_file(
 
 
 def _loaded(model: str | Path | Bundle) -> Bundle:
-    return model if isinstance(model, Bundle) else load_bundle(Path(model))
+    return model if isinstance(model, Bundle) else load_bundle(model_folder(model))
 
 
 def _vectors(

@@ -11,6 +11,7 @@ import numpy as np
 from scbert.cells.genes import GeneMatch, gene_names
 from scbert.cells.query import Query, open_query
 from scbert.cells.scale import scale_of_parts
+from scbert.shipped import model_folder
 from scbert.steps.tokens import QueryTokens, least_overlap, match_query, overlap, tokens_for
 from scbert.training.bundle import Bundle, load_bundle
 
@@ -58,7 +59,7 @@ def inspect_query(
     """
     if not query.exists():
         raise FileNotFoundError(f"{query} does not exist. Check the path.")
-    bundle = load_bundle(model) if model else None
+    bundle = load_bundle(model_folder(model)) if model else None
     found = Inspection()
     try:
         with _opened(query, matrix, library_size_key) as opened:

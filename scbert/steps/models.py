@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from scbert.shipped import shipped_models
 from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.bundle_files import MANIFEST
 
@@ -24,15 +25,20 @@ class Listed:
     sha256: str = ""
 
 
-def list_models(folder: Path) -> list[Listed]:
+def list_models(folder: Path | None) -> list[Listed]:
     """Look at every model at or below a folder; each file of each is read and checked.
+
+    Without a folder, at those of the package and those below ./results, if there are any.
 
     Raises
     ------
     ValueError
         If the folder does not exist or there is no model.
     """
-    found = sorted(path.parent for path in folder.rglob(MANIFEST) if path.is_file())
+    here = Path("results") if folder is None else folder
+    found = sorted(path.parent for path in here.rglob(MANIFEST) if path.is_file())
+    if folder is None:
+        found = [*shipped_models().values(), *found]
     if not found:
         raise ValueError(
             f"there is no model at or below {folder}: no {MANIFEST}. Give the folder of models, "

@@ -27,6 +27,7 @@ from scbert.config import (
     settings_for,
 )
 from scbert.files import only_one, publish, read_json, sha256_of, write_json
+from scbert.shipped import ENCODER, model_folder
 from scbert.steps.annotate import annotate_test_cells
 from scbert.steps.card import write_model_card
 from scbert.steps.compare import compare, compare_out_of_fold
@@ -44,10 +45,10 @@ log = logging.getLogger(__name__)
 
 def finetune_reference(
     reference: str | Path,
-    pretrained: str | Path,
     out: str | Path,
     *,
     label_key: str,
+    pretrained: str | Path = ENCODER,
     batch_key: str = "",
     config: str | Path | None = None,
     seed: int | None = None,
@@ -56,6 +57,7 @@ def finetune_reference(
     library_size_key: str = "",
     test: bool = True,
     add_genes: bool = False,
+    ontology: str | Path | None = None,
     device: DeviceName | None = None,
 ) -> dict[str, Any]:
     """Train a model that names the cell types of a labelled file, and score it on held-out cells.
@@ -69,7 +71,7 @@ def finetune_reference(
         Cells x genes with known types: .h5ad, .h5 or folder of 10x, or .csv. Cells without a type
         are left out.
     pretrained
-        Folder of a pretrained model.
+        Folder of a pretrained model; "encoder" is the one that comes with the package.
     out
         Folder of the new model, with its card README.md and comparison.json; must not exist.
     label_key, batch_key
@@ -85,6 +87,9 @@ def finetune_reference(
         scores; `scbert.evaluate` judges it by other cells.
     add_genes
         Add the genes that only the reference has to the encoder, see `extend_vocabulary`.
+    ontology
+        Table with the columns cell_type and ontology_term_id and perhaps parent and
+        parent_ontology_term_id.
     device
         See `annotate`; otherwise the configuration's. An unfinished run may go on on another one.
 
@@ -99,7 +104,8 @@ def finetune_reference(
         If the file, the configuration or the pretrained model cannot be used, `out` exists, or the
         unfinished run beside it is another one.
     """
-    reference, out, encoder = Path(reference), Path(out), load_bundle(Path(pretrained))
+    reference, out, pretrained = Path(reference), Path(out), model_folder(pretrained)
+    encoder, terms = load_bundle(pretrained), [Path(ontology)] if ontology else []
     if out.exists():
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
     chosen = settings_of(encoder, config, seed, device)
@@ -116,9 +122,10 @@ def finetune_reference(
             "config": chosen.model_dump(mode="json", exclude={"device"}),
             "test part": test,
             "new genes": add_genes,
+            "ontology": [sha256_of(table) for table in terms],
         }
-        _prepare(work, reference, Path(pretrained), dataset, chosen, run)
-        _train(work, work.encoder if add_genes else Path(pretrained), chosen)
+        _prepare(work, reference, pretrained, dataset, chosen, run)
+        _train(work, work.encoder if add_genes else pretrained, terms, chosen)
         scores = _judge(work, chosen) if test else _judge_without_test(work)
         work.model.rename(out)
         shutil.rmtree(work.folder)
@@ -292,14 +299,21 @@ def _require_same(run: dict[str, Any], unfinished: dict[str, Any], folder: Path)
         )
 
 
-def _train(work: Work, pretrained: Path, config: Config) -> None:
+def _train(work: Work, pretrained: Path, ontology: list[Path], config: Config) -> None:
     if work.model.exists():
         return
     given = settings_for(FinetuneSettings, config, seed=work.seed)
     settings = FinetuneSettings.model_validate_json(given)
     checkpoint = work.folder / "checkpoint"
     finetune(
-        work.tokens, work.split, pretrained, [], work.model, checkpoint, settings, config.device
+        work.tokens,
+        work.split,
+        pretrained,
+        ontology,
+        work.model,
+        checkpoint,
+        settings,
+        config.device,
     )
 
 

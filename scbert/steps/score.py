@@ -23,6 +23,7 @@ from scbert.config import Config, Dataset, DeviceName, Evaluate, Normalization
 from scbert.evidence import metrics
 from scbert.evidence.card_experts import NAMES as EXPERTS
 from scbert.files import sha256_of, write_json
+from scbert.shipped import model_folder
 from scbert.steps.annotate import annotate
 from scbert.steps.evaluate import score_seeds
 from scbert.steps.predictions import prediction_of
@@ -88,7 +89,8 @@ def evaluate_model(
         that the model knows.
     """
     choose_device(device)  # refuses before the reading, which may take long
-    folder, file, bundle = Path(model), Path(test), load_bundle(Path(model))
+    folder, file = model_folder(model), Path(test)
+    bundle = load_bundle(folder)
     settings = settings_of(bundle, None, None)
     dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
     cells, left_out = read_labelled(file, dataset, settings)

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from scbert.cells.genes import read_vocabulary
 from scbert.cells.tables import write_table
@@ -111,9 +112,7 @@ def save_bundle(
     """
     with publish(folder) as unfinished:
         unfinished.mkdir()
-        weights = {
-            key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()
-        }
+        weights = {key: _stored(value) for key, value in model.state_dict().items()}
         save_file(weights, unfinished / "weights.safetensors")
         write_json(unfinished / "config.json", {"format": FORMAT, **config})
         write_table(unfinished / "genes.tsv", genes)
@@ -130,6 +129,14 @@ def save_bundle(
                 case _:
                     write_json(unfinished / f"{name}.json", content)
         write_manifest(unfinished)
+
+
+def _stored(weight: Tensor) -> Tensor:
+    """Return a weight as it is to be written: in half precision if that is exactly it."""
+    weight = weight.detach().cpu().contiguous()
+    if weight.dtype != torch.float32 or not torch.equal(weight.half().float(), weight):
+        return weight
+    return weight.half()
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -1,0 +1,146 @@
+"""The blood model that the package ships: 10x's pbmc3k and pbmc8k, with types that both know.
+
+Run: python benchmarks/blood.py DATA --out FOLDER
+
+DATA holds pbmc3k_labelled.h5ad and pbmc8k_labelled.h5ad. Writes FOLDER/blood.h5ad, learns
+FOLDER/blood from it as `scbert finetune --no-test` does, and scores it on cells of studies that it
+has not seen (Kang 2018; Zheng 2017, as scanpy ships it) and asks it about cells of a lung.
+"""
+
+import argparse
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbert.cells.genes import align, gene_names, match_genes
+from scbert.logs import start_logging
+from scbert.shipped import BLOOD, ENCODER, model_folder
+from scbert.steps.annotate import annotate_file
+from scbert.steps.reference import finetune_reference
+from scbert.steps.score import evaluate_model
+from scbert.training.bundle import load_bundle
+
+ONTOLOGY = Path(__file__).parent.parent / "config/ontology/blood.tsv"
+COLUMN = {"pbmc3k_labelled": "cell_type", "pbmc8k_labelled": "cell_subtype"}
+NAMES = {  # of the files -> of the model
+    "pbmc3k_labelled": {
+        "Naive CD4 T": "CD4 T",
+        "Memory CD4 T": "CD4 T",
+        "CD8 T": "CD8 T",
+        "CD14+ Mono": "CD14+ monocyte",
+        "FCGR3A+ Mono": "FCGR3A+ monocyte",
+        "B": "B",
+        "NK": "NK",
+        "DC": "DC",
+        "Platelet": "Megakaryocyte",
+    },
+    "pbmc8k_labelled": {
+        "cd4naive": "CD4 T",
+        "cd4mem": "CD4 T",
+        "treg": "CD4 T",
+        "cd8naive": "CD8 T",
+        "cd8mem": "CD8 T",
+        "cd8eff": "CD8 T",
+        "mono14": "CD14+ monocyte",
+        "mono16": "FCGR3A+ monocyte",
+        "bnaive": "B",
+        "bmem": "B",
+        "nk": "NK",
+        "adc": "DC",
+        "pdc": "pDC",
+        "mk": "Megakaryocyte",
+        "hsc": "HSC",
+    },
+}
+KANG = {
+    "CD4 T cells": "CD4 T",
+    "CD8 T cells": "CD8 T",
+    "CD14+ Monocytes": "CD14+ monocyte",
+    "FCGR3A+ Monocytes": "FCGR3A+ monocyte",
+    "B cells": "B",
+    "NK cells": "NK",
+    "Dendritic cells": "DC",
+    "Megakaryocytes": "Megakaryocyte",
+}
+ZHENG = {
+    "CD14+ Monocyte": "CD14+ monocyte",
+    "CD19+ B": "B",
+    "CD34+": "HSC",
+    "CD4+/CD25 T Reg": "CD4 T",
+    "CD4+/CD45RA+/CD25- Naive T": "CD4 T",
+    "CD4+/CD45RO+ Memory": "CD4 T",
+    "CD56+ NK": "NK",
+    "CD8+ Cytotoxic T": "CD8 T",
+    "CD8+/CD45RA+ Naive Cytotoxic": "CD8 T",
+    "Dendritic": "DC",
+}
+
+
+def main(options: argparse.Namespace) -> None:
+    """Join the cells, learn the model, score it."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    genes = load_bundle(model_folder(ENCODER)).genes
+    cells = ad.concat([_read(options.data, name, genes) for name in NAMES])
+    cells.var = genes.set_index("symbol")[["gene_id"]]
+    reference = options.out / "blood.h5ad"
+    cells.write_h5ad(reference)
+    model = options.out / BLOOD
+    shutil.rmtree(model, ignore_errors=True)
+    finetune_reference(
+        *(reference, model),
+        label_key="cell_type",
+        library_size_key="n_counts",
+        test=False,
+        ontology=ONTOLOGY,
+    )
+    for name, test, matrix in _tests(options.data):
+        file = options.out / f"{name}.h5ad"
+        test.write_h5ad(file)
+        given = {"matrix": matrix, "library_size_key": "n_counts" if "n_counts" in test.obs else ""}
+        out = options.out / name
+        found = evaluate_model(model, file, label_key="cell_type", out=out, **given)
+        print(name, json.dumps(found["methods"], indent=1))
+    lung = options.data / "corpora/covid_balf_3patients.h5ad"
+    obs = annotate_file(lung, model, options.out / "lung.h5ad").obs
+    print(obs.groupby("scbert_label", observed=True).scbert_is_unknown.agg(["size", "mean"]))
+
+
+def _read(data: Path, name: str, genes: pd.DataFrame) -> ad.AnnData:
+    """Return the cells of the types that the model is to name, over its vocabulary."""
+    cells = ad.read_h5ad(data / f"{name}.h5ad")
+    named = cells.obs[COLUMN[name]].astype(str).map(NAMES[name])
+    cells = cells[named.notna().to_numpy()].copy()
+    counts = sparse.csr_matrix(cells.X, dtype=np.float64)
+    obs = pd.DataFrame(
+        {
+            "cell_type": named[cells.obs_names].to_numpy(dtype=str),
+            "study": name.removesuffix("_labelled"),
+            "n_counts": np.asarray(counts.sum(axis=1)).ravel(),
+        },
+        index=[f"{name}:{cell}" for cell in cells.obs_names],
+    )
+    aligned = align(counts, match_genes(gene_names(cells.var), genes))
+    return ad.AnnData(aligned.astype(np.float32), obs=obs)
+
+
+def _tests(data: Path) -> list[tuple[str, ad.AnnData, str]]:
+    kang = ad.read_h5ad(data / "kang_ctrl12261x1287_labelled.h5ad")
+    kang.obs["cell_type"] = kang.obs.cell_type.astype(str).map(KANG)
+    scanpy = Path(importlib.util.find_spec("scanpy").origin).parent  # type: ignore[union-attr,arg-type]
+    zheng = ad.read_h5ad(scanpy / "datasets/10x_pbmc68k_reduced.h5ad")
+    zheng.obs["cell_type"] = zheng.obs.bulk_labels.astype(str).map(ZHENG)
+    return [("kang", kang, "X"), ("zheng", zheng, "raw.X")]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    start_logging()
+    main(parser.parse_args())
