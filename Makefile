@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation bench-training bench-pretraining bench-gpu clean schema
+.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -66,14 +66,13 @@ bench-pretraining: $(VENV)/.dev  ## pretraining on the cells of POOL, without an
 bench-gpu: $(VENV)/.dev  ## correctness, speed and a pretraining on one GPU: docs/results/gpu.*
 	$(BIN)/python benchmarks/gpu.py --out results/gpu $(if $(DATA),--data $(DATA))
 
-# DATA: folder of labelled files (benchmarks/annotation_tasks.py); PRETRAINED: benchmarks/pool_small.yaml says how it is made.
-ANNOTATION = $(BIN)/python benchmarks/annotation.py $(DATA) --pretrained $(PRETRAINED)
-bench-annotation: $(VENV)/.dev  ## accuracy beside baselines, by folds, donors and studies: hours; docs/results/annotation.md
-	$(ANNOTATION) --config benchmarks/annotation.yaml --out results/annotation --tasks pbmc3k pbmc3k_to_pbmc8k
-	$(ANNOTATION) --config benchmarks/annotation_kang.yaml --out results/annotation_kang --tasks kang
-	$(ANNOTATION) --config benchmarks/annotation_panc8.yaml --out results/annotation_panc8 --tasks panc8
-	$(ANNOTATION) --out results/annotation_pbmc68k --tasks pbmc68k_reduced
-	$(BIN)/python benchmarks/annotation_page.py $(DATA) results/annotation results/annotation_*
+# DATA: folder of labelled files (benchmarks/annotation_tasks.py).
+bench-annotation: $(VENV)/.dev  ## accuracy beside simple methods, eight tasks: two hours; docs/results/annotation.md
+	$(BIN)/python benchmarks/annotation.py $(DATA) --out results/annotation --jobs 2
+	$(BIN)/python benchmarks/annotation_page.py results/annotation
+
+blood: $(VENV)/.dev  ## the blood model of the package, from DATA: results/blood/blood
+	$(BIN)/python benchmarks/blood.py $(DATA) --out results/blood
 
 schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
 	$(BIN)/python -m scbert.schema config/config.schema.yaml

@@ -95,8 +95,16 @@ def do(job: tuple[str, str, str]) -> None:
         settings_for(FinetuneSettings, config, seed=int(seed))
     )
     (tokens,) = (inputs / "tokens").iterdir()
-    given = (tokens, inputs / "split.tsv", options.pretrained, [], model, work / "checkpoint")
-    finetune(*given, settings, config.device)
+    finetune(
+        tokens=tokens,
+        split=inputs / "split.tsv",
+        pretrained=options.pretrained,
+        ontology=[],
+        model=model,
+        checkpoint=work / "checkpoint",
+        settings=settings,
+        device=config.device,
+    )
     learned = time.time()
     test = ad.read_h5ad(inputs / "test.h5ad")
     table = named(test, load_bundle(model), made.scale)

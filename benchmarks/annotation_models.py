@@ -8,14 +8,14 @@ import numpy as np
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.store import TokenStore
 from scbert.config import Config, FinetuneSettings, settings_for
-from scbert.network.model import CellTypeModel
+from scbert.steps.annotate import batches_of
 from scbert.steps.finetune import finetune
 from scbert.steps.reference import dataset_of
 from scbert.steps.score import read_labelled, tokens_of
-from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle
+from scbert.training.committee import ask, network_of
 from scbert.training.devices import choose_device
-from scbert.training.predict import Outputs, outputs
+from scbert.training.predict import Outputs
 
 
 def train(
@@ -39,10 +39,7 @@ def read_test_cells(
 
 def outputs_of(bundle: Bundle, store: TokenStore, rows: np.ndarray) -> Outputs:
     """Return what a fine-tuned model says of cells."""
-    sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
-    layout = layout_of(bundle.config["network"])
-    cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used, layout)
-    device = choose_device("auto")
-    assert isinstance(bundle.model, CellTypeModel)
-    model = bundle.model.to(device)
-    return outputs(model, cells, rows, device, components=bundle.components)
+    device, cells = choose_device("auto"), batches_of(bundle, store)
+    network = network_of(bundle.model).to(device)
+    given = (bundle.committee, network, cells, rows, device)
+    return ask(*given, components=bundle.components, all_experts=True)

@@ -39,7 +39,7 @@ from scbert.training.new_models import new_encoder, new_head
 
 EMBEDDED = Path(importlib.util.find_spec("scanpy").origin).parent  # type: ignore[union-attr,arg-type]
 CELLS = EMBEDDED / "datasets/10x_pbmc68k_reduced.h5ad"
-HEAD = Head(head="hybrid_conv", hidden=(64,), dropout=0)  # the default
+HEAD = Head(head="conv", hidden=(64,), dropout=0)
 N_BINS, N_TYPES, SEED = 5, 10, 0
 N_KNOWN = 1_000  # random cells that the novelty score is fitted on
 TINY = {"dim": 64, "depth": 1, "heads": 1, "dim_head": 8, "n_features": 8, "ff_mult": 1}
@@ -54,7 +54,7 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
     """Write a bundle as fine-tuning does, with random weights."""
     vectors = torch.randn(len(genes), network.dim, generator=torch.Generator().manual_seed(SEED))
     encoder = new_encoder(network, N_BINS, vectors, SEED)
-    head = new_head(HEAD, network.dim, len(genes), N_TYPES, N_BINS, SEED)
+    head = new_head(HEAD, network.dim, len(genes), N_TYPES, SEED)
     config = {
         "kind": "finetuned",
         "sequence": "expressed_genes",

@@ -102,9 +102,14 @@ def main(options: argparse.Namespace) -> None:
     for name, test, matrix in _tests(options.data):
         file = options.out / f"{name}.h5ad"
         test.write_h5ad(file)
-        given = {"matrix": matrix, "library_size_key": "n_counts" if "n_counts" in test.obs else ""}
-        out = options.out / name
-        found = evaluate_model(model, file, label_key="cell_type", out=out, **given)
+        library = "n_counts" if "n_counts" in test.obs else ""
+        found = evaluate_model(
+            *(model, file),
+            label_key="cell_type",
+            out=options.out / name,
+            matrix=matrix,
+            library_size_key=library,
+        )
         print(name, json.dumps(found["methods"], indent=1))
     lung = options.data / "corpora/covid_balf_3patients.h5ad"
     obs = annotate_file(lung, model, options.out / "lung.h5ad").obs

@@ -25,6 +25,7 @@ from scbert.steps.gene2vec import read_vectors
 from scbert.steps.pretrain import masked_loss
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, save_bundle
+from scbert.training.committee import network_of
 from scbert.training.descent import Descent
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.loop import fit
@@ -208,5 +209,4 @@ def outputs_on(
     sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
     layout = layout_of(bundle.config["network"])
     cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used, layout)
-    model = bundle.model.to(device)
-    return outputs(model, cells, rows, device, components=bundle.components)
+    return outputs(network_of(bundle.model).to(device), cells, rows, device)

@@ -1,7 +1,7 @@
 """Which novelty score finds cell types that a fine-tuned model has never seen: leave one type out.
 
 Run: python benchmarks/novelty.py DATA --pretrained MODEL --config FILE.yaml --out FOLDER
-[--tasks pbmc3k pbmc3k_to_pbmc8k kang] [--seeds 2021 2022] [--max-train-cells 1500]
+[--tasks pbmc3k pbmc3k_to_pbmc8k kang] [--seeds 2021 2022]
 
 For each seed, one model knows all types of a task's first fold, and for each type one is fine-tuned
 without any cell of it: the choice of genes, split, epochs, temperature, components and threshold
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> None:
             config = settings_of(encoder, options.config, None)
             inputs.parent.mkdir(parents=True, exist_ok=True)
             what = (task, made, made.tests[0])
-            write_inputs(inputs, what, options.pretrained, config, options.max_train_cells)
+            write_inputs(inputs, what, options.pretrained, config)
         types = sorted(read_table(inputs / "split.tsv", "cell_type").cell_type.unique())
         for seed in options.seeds:
             for left_out in [NOBODY, *types]:
@@ -177,6 +177,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("results/novelty"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["pbmc3k", ACROSS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[2021, 2022])
-    parser.add_argument("--max-train-cells", type=int)
     start_logging()
     main(parser.parse_args())

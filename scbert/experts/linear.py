@@ -131,7 +131,7 @@ def load_experts(path: Path, n_types: int, n_genes: int) -> dict[str, LinearExpe
         ):
             raise ValueError(
                 f"{path}: expert '{name}' has weights of shape {weight.shape}, {bias.shape} and "
-                f"{vector.shape}, but the model has {n_types} cell types and {len(genes)} genes there. "
+                f"{vector.shape}, but {n_types} cell types and {len(genes)} genes are needed. "
                 "Copy the folder again from where it was made."
             )
         if not all(np.isfinite(array).all() for array in (weight, bias, vector)):
