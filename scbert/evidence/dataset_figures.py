@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scbert.evidence.card_experts import NAMES
 from scbert.evidence.epochs import best_epoch
 from scbert.evidence.figures import (
     BLUE,
@@ -165,6 +166,38 @@ def draw_finetuning(histories: Sequence[Sequence[Json]]) -> Figure:
     colours = {"training": "#9a6a00", "validation": BLUE}  # orange, darkened to be readable as text
     label_ends(losses, [(end, name, colours[name]) for name, end in ends.items()], gap=0.1)
     label_ends(scores, [(last, "one line\nper seed;\ndot: highest", BLUE)], gap=0.1)
+    return figure
+
+
+@svg_figure
+def draw_experts(calibrations: Sequence[Json]) -> Figure:
+    """Draw what each expert is worth out of fold, and its weight; a dot for each seed."""
+    names = list(calibrations[0]["experts"])
+    rows = [*names, "together"] if len(names) > 1 else names
+    figure = Figure(figsize=(WIDTH, 1.0 + 0.34 * len(rows)), layout="constrained")
+    scores, weights = figure.subplots(1, 2, sharey=True)
+    for found in calibrations:
+        experts = found["experts"]
+        each = [experts[name]["macro_f1"] for name in names]
+        scores.plot(each, range(len(names)), "o", color=INK, markersize=6, alpha=0.85)
+        weights.plot(
+            [experts[name]["weight"] for name in names],
+            range(len(names)),
+            *("o",),
+            color=BLUE,
+            markersize=6,
+            alpha=0.85,
+        )
+        if len(names) > 1:
+            joint = found["out_of_fold"]["macro_f1"]
+            scores.plot(joint, len(names), "o", color=BLUE, markersize=7)
+    titles = ("Macro F1, cells it has not learned from", "Weight")
+    for axes, title in zip((scores, weights), titles, strict=True):
+        axes.set_title(title)
+        axes.grid(axis="x")
+        axes.set_xlim(-0.03, 1.03)
+    scores.set_yticks(range(len(rows)), [NAMES.get(name, name) for name in rows])
+    scores.invert_yaxis()
     return figure
 
 

@@ -36,6 +36,8 @@ def draw_corpus_figures(
     gene_map = read_table(gene2vec / "map.tsv", "symbol", "x", "y")
     gene_map = gene_map.astype({"x": float, "y": float})
     history = _read_history(pretrained / "history.jsonl")
+    if not history:
+        raise ValueError(f"{pretrained} holds no epoch, so there is nothing to draw. Train again.")
     validation = read_json(pretrained / "validation.json")
     _write(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
     _write(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
@@ -64,7 +66,8 @@ def draw_dataset_figures(
     evaluation, comparison
         The JSON files of the evaluate and compare steps.
     models
-        One folder for each seed, with history.jsonl and calibration.json inside.
+        One folder for each seed, with history.jsonl and calibration.json inside. The figure
+        `finetuning` shows the epochs of a network that was trained, else the experts.
     scores, confusion, per_type, finetuning, umap, reliability, unknown
         The SVG files to write.
     """
@@ -78,18 +81,19 @@ def draw_dataset_figures(
     _write(scores, dataset_figures.draw_scores(read_json(comparison)))
     _write(confusion, dataset_figures.draw_confusion(found))
     _write(per_type, dataset_figures.draw_per_type(found))
-    _write(finetuning, dataset_figures.draw_finetuning(histories))
+    calibrations = [read_json(model / "calibration.json") for model in models]
+    if all(histories):
+        _write(finetuning, dataset_figures.draw_finetuning(histories))
+    else:
+        _write(finetuning, dataset_figures.draw_experts(calibrations))
     _write(umap, dataset_figures.draw_umap(found))
     _write(reliability, dataset_figures.draw_reliability(found))
-    calibrations = [read_json(model / "calibration.json") for model in models]
     _write(unknown, unknown_figures.draw_unknown(found, calibrations))
 
 
 def _read_history(path: Path) -> list[dict[str, Any]]:
-    history = [json.loads(line) for line in path.read_text().splitlines()]
-    if not history:
-        raise ValueError(f"{path} holds no epoch, so there is nothing to draw. Train again.")
-    return history
+    """Return a line for each epoch; none if the encoder stayed as it was pretrained."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _write(path: Path, text: str) -> None:
