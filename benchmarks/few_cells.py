@@ -41,15 +41,17 @@ HEAD = """# Few labelled cells: what the frozen encoder adds
     python benchmarks/few_cells.py DATA
 
 Written by that command; do not edit. Macro F1 on up to 1,000 other cells, mean of five draws of k
-cells per type; types with fewer than k + 5 cells are left out. A difference is to the discriminant on
-principal components that learned from the same cells, with its 95 % interval over the draws
+cells per type; types with fewer than k + 5 cells are left out. A difference is to the discriminant
+on principal components that learned from the same cells, with its 95 % interval over the draws
 (Student). The encoder sees the 500 genes that vary most among all cells of the data set; no label
 chose them. With one cell per type nothing says how cells of a type differ, so k starts at 2. Not
 run here: an encoder that is trained on the k cells.
 
-| data | k | types | components alone | + pretrained encoder | difference | + random encoder | difference |
-|---|---:|---:|---:|---:|---|---:|---|
 """
+COLUMNS = (
+    "| data | k | types | components alone | + pretrained encoder | difference | + random encoder"
+)
+RULER = "|---|---:|---:|---:|---:|---|---:|---|"
 
 
 def main(options: argparse.Namespace) -> None:
@@ -69,7 +71,7 @@ def main(options: argparse.Namespace) -> None:
                 cells += [f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"]
             lines.append(f"| {name} | {k} | {n_types} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
-    options.out.write_text(HEAD + "\n".join(lines) + "\n")
+    options.out.write_text("\n".join([HEAD, COLUMNS + " | difference |", RULER, *lines, ""]))
 
 
 def tokens(cells: ad.AnnData, bundle: Bundle) -> sparse.csr_matrix:
@@ -119,13 +121,12 @@ def draws(
         tested = rng.permutation(rest)[:MOST_TESTED]
         label = np.array([code[cell_type[row]] for row in learned])
         true = [code[cell_type[row]] for row in tested]
-        for kind in found:
+        for kind, scores in found.items():
             own = vectors[kind] if kind != "alone" else np.zeros((len(cell_type), 0))
             name = "discriminant" if kind == "alone" else "encoder"
             expert = fit_experts([name], bins[learned], label, own[learned], SEED)[name]
             called = expert.logits(bins[tested], own[tested]).argmax(axis=1)
-            score = f1_score(true, called, average="macro", zero_division=0)
-            found[kind].append(float(score))
+            scores.append(float(f1_score(true, called, average="macro", zero_division=0)))
     return {kind: np.array(values) for kind, values in found.items()}, len(names)
 
 
