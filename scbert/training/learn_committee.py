@@ -24,6 +24,7 @@ from scbert.experts.out_of_fold import FEWEST_BATCHES, make_folds, out_of_fold
 from scbert.training.committee import ENCODER, Committee
 
 SURE = 1.96  # standard errors; 95 of 100
+WORTH = 0.01  # of the loss; what the encoder must surely take away, for it takes 20 times the time
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def learn_committee(
 ) -> Learned:
     """Ask the experts about cells they have not learned from, weigh them, learn them from all.
 
-    The encoder keeps a weight only if the committee without it finds the held-out cells less
-    likely, by more than chance explains: it takes nearly all of the time.
+    The encoder keeps a weight only if the held-out cells are likelier with it, by a hundredth of
+    the loss and beyond chance: it takes nearly all of the time.
 
     Parameters
     ----------
@@ -148,8 +149,9 @@ def learn_committee(
     shares = fit_shares(each, label)
     if ENCODER in each and len(each) > 1:
         without = fit_shares({name: each[name] for name in names if name != ENCODER}, label)
-        gain = _gain(combine(each, without), combine(each, shares), label)
-        if gain["low"] <= 0:
+        before = combine(each, without)
+        gain = _gain(before, combine(each, shares), label)
+        if gain["low"] <= WORTH * _losses(before, label).mean():
             shares = without | {ENCODER: Share(0.0, shares[ENCODER].temperature)}
     experts = (
         fit_experts(linear, cells.bins_NV, cells.label, cells.vectors_ND, seed) if linear else {}
