@@ -67,7 +67,12 @@ def small_config():
             ),
             "pretrain": change(config.pretrain, optimizer=pretraining.model_dump()),
             "finetune": change(
-                config.finetune, hidden=(16,), dropout=0.1, optimizer=finetuning.model_dump()
+                config.finetune,
+                experts=("logistic_regression", "discriminant", "encoder"),
+                head="conv",
+                hidden=(16,),
+                dropout=0.1,
+                optimizer=finetuning.model_dump(),
             ),
             "annotate": change(config.annotate, tokens_per_batch=4096),
         }
@@ -237,6 +242,22 @@ def toy_run(tmp_path_factory, config):
     ontology = paths.split.with_name("ontology.tsv")
     ontology.write_text("cell_type\tontology_term_id\nB cell\tCL:0000236\nT cell\tCL:0000084\n")
     run_finetune(paths, config, ontology=[ontology])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def mean_config(config):
+    """As `config`, but the encoder stays as it was pretrained, as by default."""
+    return config.model_copy(update={"finetune": change(config.finetune, head="mean")})
+
+
+@pytest.fixture(scope="session")
+def mean_run(toy_run, tmp_path_factory, mean_config):
+    """As `toy_run`, with a model whose encoder was not trained; tests only read it."""
+    root = tmp_path_factory.mktemp("mean")
+    paths = SimpleNamespace(**vars(toy_run) | {"model": root / "toy/seed2021"})
+    ontology = toy_run.split.with_name("ontology.tsv")
+    run_finetune(paths, mean_config, ontology=[ontology], checkpoint=root / "checkpoint")
     return paths
 
 

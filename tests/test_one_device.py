@@ -56,14 +56,12 @@ def test_pretraining(config, attention):
 
 
 @ATTENTIONS
-@pytest.mark.parametrize("head", ["conv", "pooled", "hybrid_conv"])
+@pytest.mark.parametrize("head", ["conv", "pooled"])
 def test_fine_tuning(config, toy, attention, head):
     settings = network(config, attention=attention)
     options = toy.change(config.finetune, head=head, logit_adjustment=1.0)
     cells = batches("packed_within" if attention == "exact" else "padded", LENGTHS)
-    model = CellTypeModel(
-        model_of(settings).encoder, build_head(options, settings.dim, 60, 3, N_BINS)
-    )
+    model = CellTypeModel(model_of(settings).encoder, build_head(options, settings.dim, 60, 3))
     labelled = SimpleNamespace(label=LABEL)
     learning = Classification(model, cells, labelled, TypeLoss(LABEL, options), META)
     task = Task(model, None, learning.make, learning.loss, None, None)
