@@ -19,7 +19,7 @@ from scbert.training.descent import Descent
 from scbert.training.masked_cells import make_masked
 from scbert.training.readout import Step
 from scbert.training.task import Task
-from tests.packed_cells import N_BINS, batches, model_of, network
+from tests.packed_cells import batches, model_of, network
 
 LENGTHS = [7, 0, 23, 12]
 LABEL = np.array([0, 1, 2, 0])

@@ -44,8 +44,8 @@ def untested_card(
         ),
         "## Calibration",
         f"Temperature {calibration['temperature']:.2f}, fitted on the answers out of fold; the "
-        f"threshold of the unknown flag on {calibration['validation_cells']:,} validation cells. What a "
-        "confidence is worth on other cells was not measured.",
+        f"threshold of the unknown flag on {calibration['validation_cells']:,} validation cells. "
+        "What a confidence is worth on other cells was not measured.",
         "## Limits",
         "- How well the model names cells that it has not seen was not measured.\n"
         "- Types without training cells cannot be named. The threshold of the unknown flag refuses "

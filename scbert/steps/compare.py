@@ -25,8 +25,8 @@ from scbert.steps.predictions import (
 
 NO_TEST = (
     "No cell was held out, so there is no test score. Each expert was asked about cells that it "
-    "had not learned from, and then learned again from all; but their weights and the temperature were "
-    "fitted to these very answers, and another study can be harder."
+    "had not learned from, and then learned again from all; but their weights and the temperature "
+    "were fitted to these very answers, and another study can be harder."
 )
 
 
