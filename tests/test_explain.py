@@ -62,7 +62,10 @@ def three_genes(toy, toy_run, config):
     encoder.norm = nn.Identity()
     model = CellTypeModel(encoder, ThreeGenes(used)).eval()
     names = [[symbols[gene] for gene in genes] for genes in chosen]
-    return replace(bundle, model=model), names
+    weights = {"logistic_regression": 0.0, "discriminant": 0.0, "encoder": 1.0}
+    shares = {name: {"weight": weight, "temperature": 1.0} for name, weight in weights.items()}
+    calibration = bundle.calibration | {"experts": shares}
+    return replace(bundle, model=model, calibration=calibration), names
 
 
 def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, toy_run, settings):
