@@ -19,6 +19,7 @@ COLUMNS = {
     "scbert_label",
     "scbert_label_logistic_regression",
     "scbert_label_discriminant",
+    "scbert_label_encoder",
     "scbert_agreement",
     "scbert_label_ontology_term_id",
     "scbert_confidence",
