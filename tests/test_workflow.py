@@ -241,7 +241,7 @@ def test_run_scores_exactly_the_test_cells(finished):
         assert read_json(results / f"metrics/{dataset}/evaluation.json")["n_test"] == len(test)
         comparison = read_json(results / f"metrics/{dataset}/comparison.json")
         methods = [row["method"] for row in comparison["methods"]]
-        halves = ["scbert_expression", "scbert_encoder"]
+        experts = ["scbert_logistic_regression", "scbert_support_vectors", "scbert_discriminant"]
     assert methods == ["scbert", *halves, "majority", "logistic_regression"]
 
 
