@@ -103,14 +103,6 @@ def test_test_labels_are_never_read(toy_run, train, tmp_path):
     assert not same_bits(first, seen, ["experts.safetensors"])  # so the comparison can fail
 
 
-def test_test_cells_are_never_read(toy, toy_run, train, tmp_path):
-    """Without them in any part the model is the same."""
-    split = pd.read_csv(toy_run.split, sep="\t", keep_default_na=False)
-    split.loc[split.part == "test", "part"] = "none"
-    split.to_csv(tmp_path / "none.tsv", sep="\t", index=False)
-    assert same_bits(train("first"), train("none", split=tmp_path / "none.tsv"))
-
-
 def test_genes_of_a_frozen_encoder_are_chosen_without_labels(toy, toy_run, train, mean_config):
     few = mean_config.model_copy(
         update={"finetune": toy.change(mean_config.finetune, variable_genes=25)}
@@ -207,18 +199,16 @@ def test_evaluate_scores_every_expert_that_was_asked(
 
 
 @pytest.mark.parametrize("which", ["without", "weighed"])
-def test_explain_finds_the_markers(
-    request, toy, config, mean_run, query, tmp_path, monkeypatch, which
-):
+def test_explain_finds_the_markers(request, toy, query, tmp_path, monkeypatch, which):
     pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
     bundle = request.getfixturevalue(which)
     monkeypatch.setattr("scbert.steps.explain.finetuned", lambda folder: bundle)
     query.write_h5ad(tmp_path / "query.h5ad")
     small = {"deletions": (1, 2, 5), "random_draws": 2, "bootstrap_samples": 200}
-    settings = toy.change(config.explain, cells_per_type=6, steps=8, top_genes=5, **small)
+    settings = toy.change(toy.config().explain, cells_per_type=6, steps=8, top_genes=5, **small)
     options = {"label_key": "cell_type", "matrix": "auto", "scale": "auto"}
     options |= {"library_size_key": "", "settings": settings, "device": "cpu"}
-    explain_file(tmp_path / "query.h5ad", mean_run.model, tmp_path / "out", **options)
+    explain_file(tmp_path / "query.h5ad", tmp_path / "model", tmp_path / "out", **options)
     genes = pd.read_csv(tmp_path / "out/genes.tsv", sep="\t")
     for number, name in enumerate(toy.types):
         best = genes[(genes.cell_type == name) & (genes.gradients_rank <= 5)].gene

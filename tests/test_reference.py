@@ -28,7 +28,8 @@ SMALL = {
     "evaluate": {"bootstrap_samples": 100},
     "compare": {"methods": ["majority", "logistic_regression_binned"], "c_grid": [0.1]},
 }
-BATCHED = SMALL | {"split": {"method": "leave_one_out", "fold": "donor b"}}
+TRAINED = SMALL | {"finetune": SMALL["finetune"] | {"head": "conv"}}
+BATCHED = TRAINED | {"split": {"method": "leave_one_out", "fold": "donor b"}}
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,13 @@ def given(toy, toy_run, tmp_path_factory):
     cells.obs["who"] = [f"donor {'abc'[number // 30]}" for number in range(90)]
     cells.obs.loc["cell5", "cell_type"] = None
     cells.write_h5ad(folder / "my cells.h5ad")
-    for name, values in (("small", SMALL), ("batched", BATCHED)):
+    for name, values in (("small", SMALL), ("trained", TRAINED), ("batched", BATCHED)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     return SimpleNamespace(
         file=folder / "my cells.h5ad",
         pretrained=toy_run.pretrained,
         small=folder / "small.yaml",
+        trained=folder / "trained.yaml",
         batched=folder / "batched.yaml",
     )
 
@@ -243,7 +245,7 @@ def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
     given, stop_at_epoch, tmp_path, first
 ):
     arguments = (given.file, given.pretrained, tmp_path / "MODEL")
-    options = {"label_key": "cell_type", "config": given.small, "seed": 7}
+    options = {"label_key": "cell_type", "config": given.trained, "seed": 7}
     with stop_at_epoch(1):
         finetune_reference(*arguments, **options, test=first)
     with pytest.raises(ValueError, match=r"unfinished run with another test part\. Give the same"):
