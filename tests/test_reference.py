@@ -195,7 +195,7 @@ def test_finetune_without_test_uses_every_cell_with_a_type(untested):
     cells, scores = load_bundle(untested.out).config["cells"], untested.scores
     assert sum(cells.values()) == 89
     assert cells["validation"] in (29, 30)
-    assert (scores["n_test"], scores["n_train"] + scores["n_validation"]) == (0, 89)
+    assert (scores["n_test"], scores["n_out_of_fold"]) == (0, 89)
     donors = [scores["parts"][part]["batches"] for part in ("train", "validation")]
     assert (len(donors[0]), len(donors[1])) == (2, 1)
     assert set(scores["parts"]) == {"train", "validation"}
