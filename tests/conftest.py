@@ -67,7 +67,13 @@ def small_config():
             ),
             "pretrain": change(config.pretrain, optimizer=pretraining.model_dump()),
             "finetune": change(
-                config.finetune, hidden=(16,), dropout=0.1, optimizer=finetuning.model_dump()
+                config.finetune,
+                experts=("logistic_regression", "discriminant", "encoder"),
+                head="conv",
+                variable_genes=None,
+                hidden=(16,),
+                dropout=0.1,
+                optimizer=finetuning.model_dump(),
             ),
             "annotate": change(config.annotate, tokens_per_batch=4096),
         }
@@ -230,13 +236,34 @@ def config():
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory, config):
-    """Paths of a complete small run, made once; tests only read them."""
+    """Paths of a complete small run, made once; tests only read them.
+
+    Its encoder has a weight, though the other experts know the planted types without it.
+    """
     paths = run_to_tokens(tmp_path_factory.mktemp("toy"), draw_cells(), config)
     write_random_vectors(paths.gene2vec, paths.vocabulary, config.network.dim)
     run_pretrain(paths, config)
     ontology = paths.split.with_name("ontology.tsv")
     ontology.write_text("cell_type\tontology_term_id\nB cell\tCL:0000236\nT cell\tCL:0000084\n")
-    run_finetune(paths, config, ontology=[ontology])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("scbert.training.learn_committee.SURE", -1e6)
+        run_finetune(paths, config, ontology=[ontology])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def mean_config(config):
+    """As `config`, but the encoder stays as it was pretrained, as by default."""
+    return config.model_copy(update={"finetune": change(config.finetune, head="mean")})
+
+
+@pytest.fixture(scope="session")
+def mean_run(toy_run, tmp_path_factory, mean_config):
+    """As `toy_run`, with a model whose encoder was not trained; tests only read it."""
+    root = tmp_path_factory.mktemp("mean")
+    paths = SimpleNamespace(**vars(toy_run) | {"model": root / "toy/seed2021"})
+    ontology = toy_run.split.with_name("ontology.tsv")
+    run_finetune(paths, mean_config, ontology=[ontology], checkpoint=root / "checkpoint")
     return paths
 
 

@@ -17,8 +17,10 @@ from scbert.training.bundle import load_bundle
 
 COLUMNS = {
     "scbert_label",
-    "scbert_label_expression",  # the default head is a hybrid
+    "scbert_label_logistic_regression",
+    "scbert_label_discriminant",
     "scbert_label_encoder",
+    "scbert_agreement",
     "scbert_label_ontology_term_id",
     "scbert_confidence",
     "scbert_is_unknown",

@@ -20,6 +20,12 @@ def outputs(n_cells=120, seed=0):
     return LabelledOutputs(logits, vectors, positions, label)
 
 
+def held_out():
+    """What the experts together say of cells that they have not learned from."""
+    cells = outputs(seed=2)
+    return cells.logits, cells.label
+
+
 def same_places(training, validation):
     """The components do not change where a type is left out."""
     return lambda column: (training.positions, validation.positions)
@@ -39,9 +45,10 @@ def labels(*parents):
 
 @pytest.mark.parametrize("score", [*SCORES, "combined"])
 def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy, score):
-    validation = outputs(seed=1)
-    places = same_places(outputs(), validation)
-    found = calibrate(outputs(), validation, labels(), settings(config, toy, score), places)
+    cells = outputs(), outputs(seed=1)
+    validation = cells[1]
+    options = settings(config, toy, score)
+    found = calibrate(*held_out(), *cells, labels(), options, same_places(*cells))
     scores = novelty(validation, json.loads(json.dumps(found)))
     assert (scores > found["novelty_threshold"]).mean() <= config.annotate.false_unknown_rate
     assert found["novelty_score"] == score
@@ -52,7 +59,8 @@ def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy
 def test_calibrate_knows_both_levels(config, toy):
     cells = outputs(), outputs(seed=1)
     both = settings(config, toy, "energy")
-    found = calibrate(*cells, labels("T", "T", "B"), both, same_places(*cells))
+    given = (labels("T", "T", "B"), both, same_places(*cells))
+    found = calibrate(*held_out(), *cells, *given)
     assert found["levels"]["error_rate"] == 0.2
     assert found["levels"]["parent_threshold"] <= 1
 
@@ -63,12 +71,12 @@ def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
     logits = rng.normal(scale=2, size=(3000, 3))
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     label = (rng.random((3000, 1)) > chances.cumsum(axis=1)[:, :2]).sum(axis=1)
-    cells = LabelledOutputs(3 * logits, logits, logits, label)
-    places = same_places(cells, cells)
-    found = calibrate(cells, cells, labels(), settings(config, toy, "energy"), places)
+    cells = outputs(), outputs(seed=1)
+    given = (labels(), settings(config, toy, "energy"), same_places(*cells))
+    found = calibrate(3 * logits, label, *cells, *given)
     assert found["temperature"] == pytest.approx(3, rel=0.1)
-    assert found["validation_ece"] < 0.03
-    assert found["validation_ece_before"] > 0.1
+    assert found["held_out_ece"] < 0.03
+    assert found["held_out_ece_before"] > 0.1
 
 
 def test_a_type_far_from_the_others_would_be_noticed():

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from scbert.cells.tables import read_table
+from scbert.evidence.card_experts import NAMES, encoder_adds
+from scbert.evidence.card_experts import experts as experts_of
 from scbert.evidence.card_scores import unknown
 from scbert.evidence.epochs import best_epoch
 from scbert.files import read_json, write_json
@@ -37,8 +39,6 @@ COMPARISON = {
     "differences": [
         {"method": "Logistic regression", "metric": "macro_f1", "mean": -0.05}
         | {"low": -0.12, "high": 0.01},
-        {"method": "scbert_expression", "metric": "macro_f1", "mean": 0.001}
-        | {"low": -0.005, "high": 0.006},
     ],
     "methods": [
         {
@@ -65,11 +65,11 @@ COMPARISON = {
 def card(toy_run, tmp_path):
     """Write the card of the small model, its scores changed by what is given."""
 
-    def write(evaluation=EVALUATION, comparison=COMPARISON, name="README.md"):
+    def write(evaluation=EVALUATION, comparison=COMPARISON, name="README.md", model=toy_run.model):
         write_json(tmp_path / "evaluation.json", evaluation)
         write_json(tmp_path / "comparison.json", comparison)
         write_model_card(
-            toy_run.model,
+            model,
             tmp_path / "evaluation.json",
             tmp_path / "comparison.json",
             toy_run.quality,
@@ -94,20 +94,70 @@ def test_the_card_begins_with_the_best_baseline(card):
     assert "On 18 test cells: accuracy 0.800 (0.750-0.850), macro F1 0.800" in head
     assert "scBERT is behind Logistic regression by 0.050 macro F1" in head
     assert "no clear difference" in head
-    assert "encoder" not in head  # the comparison has no halves
+    assert "What the encoder adds to the other experts, on cells that none had learned" in head
     alone = COMPARISON | {"methods": COMPARISON["methods"][:2]}
     assert "its scores stand alone" in card(comparison=alone, name="alone.md")
 
 
-def test_the_card_says_what_the_encoder_adds(card, toy_run):
-    """A hybrid head whose encoder half changes nothing must not pass for a good encoder."""
-    half = {**COMPARISON["methods"][0], "kind": "half", "method": "scbert_expression"}
-    text = card(comparison=COMPARISON | {"methods": [*COMPARISON["methods"], half]})
-    assert "linear model of the same genes: scBERT is ahead of its expression half by 0.001" in text
+def test_the_card_says_how_the_network_was_trained(card, toy_run):
     kept = best_epoch(read_history(toy_run.model))
-    model = section(text, "Model")
-    assert f"plus {kept['encoder_share']:.2f} times those of the encoder's head" in model
-    assert f"epoch {kept['epoch']} of" in model
+    assert f"Head: conv; trained: all; epoch {kept['epoch']} of" in section(card(), "Model")
+
+
+def test_the_card_shows_every_expert_with_its_weight_and_scores(card, toy_run):
+    found = read_json(toy_run.model / "calibration.json")
+    lines = section(card(), "Model").splitlines()
+    held = found["out_of_fold"]
+    together = f"| together |  | {held['macro_f1']:.3f} | {held['log_loss']:.3f} |"
+    assert together in lines
+    for name, one in found["experts"].items():
+        scores = f"{one['weight']:.2f} | {one['macro_f1']:.3f} | {one['log_loss']:.3f}"
+        assert f"| {NAMES[name]} | {scores} |" in lines
+    row = [f"{one['f1_of_type'][2]:.2f}" for one in (*found["experts"].values(), held)]
+    assert f"| T cell | {' | '.join(row)} |" in lines
+
+
+def adds(kept, mean=0.02, low=0.01, high=0.03):
+    gain = {"mean": mean, "low": low, "high": high}
+    found = {"kept": kept, "macro_f1": 0.004, "log_loss_gain": gain}
+    return encoder_adds({"out_of_fold": {"encoder_adds": found}})
+
+
+def test_the_card_says_what_the_encoder_adds():
+    """An encoder that changes nothing must not pass for a good one."""
+    (kept,) = adds(kept=True)
+    assert "+0.020 nats of log-likelihood per cell" in kept
+    assert "+0.010 to +0.030), +0.004 macro F1; it is kept." in kept
+    (refused,) = adds(kept=False, low=-0.01)
+    assert "not clear of chance, so it has weight 0" in refused
+    assert encoder_adds({"out_of_fold": {"encoder_adds": None}}) == []
+    assert encoder_adds({"validation_cells": 0}) == []
+
+
+@pytest.mark.parametrize(
+    ("folds_by", "how"),
+    [
+        ("batch", "whole batches were left out in turn"),
+        ("cell", "a fifth of the cells of each type was left out in turn"),
+        ("validation", "the validation cells"),
+    ],
+)
+def test_the_card_says_which_cells_judged_the_experts(folds_by, how):
+    scores = {"macro_f1": 0.9, "log_loss": 0.3, "f1_of_type": [0.8, 1.0]}
+    held = {"cells": 1234, "folds_by": folds_by, "encoder_adds": None} | scores
+    experts = {"encoder": {"weight": 1.0, "temperature": 1.5} | scores}
+    text = experts_of({"out_of_fold": held, "experts": experts}, ["B|<b>", "T cell"])
+    assert f"on 1,234 labelled cells that none had learned from ({how})" in text
+    assert "| encoder | 1.00 | 0.900 | 0.300 |" in text
+    assert "F1 out of fold" not in text  # alone it is what it is together
+    both = {"out_of_fold": held, "experts": experts | {"discriminant": experts["encoder"]}}
+    assert "| B\\|&lt;b> | 0.80 | 0.80 | 0.80 |" in experts_of(both, ["B|<b>", "T cell"])
+
+
+def test_the_card_of_a_frozen_encoder_tells_of_no_epoch(mean_run, card):
+    text = section(card(model=mean_run.model), "Model")
+    assert "The encoder stays as it was pretrained; an expert reads the mean over" in text
+    assert "epoch" not in text
 
 
 def test_the_card_shows_the_baselines_beside_scbert(card):
@@ -184,7 +234,10 @@ def test_the_card_says_what_made_the_model(card, toy_run):
 def test_the_card_tells_what_a_confidence_is_worth(card, toy_run):
     temperature = read_json(toy_run.model / "calibration.json")["temperature"]
     calibration = section(card(), "Calibration")
-    assert f"Temperature {temperature:.2f}, fitted on 18 validation cells" in calibration
+    assert (
+        f"Temperature {temperature:.2f}, fitted on 18 cells that no expert had learned from"
+        in calibration
+    )
     assert "0.123 before, 0.046 after" in calibration
     assert "| 0.91 | 0.80 | 18 |" in calibration
 

@@ -67,14 +67,3 @@ def test_logit_adjustment_adds_the_log_of_the_shares(loss):
 def test_label_smoothing_is_torchs(loss):
     expected = functional.cross_entropy(LOGITS, GIVEN, reduction="sum", label_smoothing=0.1)
     torch.testing.assert_close(loss(label_smoothing=0.1), expected)
-
-
-def test_the_encoders_half_has_a_loss_of_its_own(config, toy):
-    settings = {"loss": "cross_entropy", "class_balance": "none", "logit_adjustment": 0.0}
-    halves = {"expression": LOGITS.flip(0), "encoder": LOGITS}
-    for part in (0.0, 0.25, 1.0):
-        options = toy.change(config.finetune, **settings, encoder_loss=part)
-        loss = TypeLoss(LABEL, options)
-        of_sum = loss(LOGITS + LOGITS.flip(0), GIVEN)
-        expected = (1 - part) * of_sum + part * loss(LOGITS, GIVEN)
-        torch.testing.assert_close(loss.of_halves(halves, GIVEN), expected)

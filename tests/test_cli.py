@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import scbert
 from scbert.cli import app
+from scbert.files import read_json
 from scbert.steps.annotate import annotate
 
 SCBERT = Path(sys.executable).with_name("scbert")
@@ -174,8 +175,9 @@ def test_finetune_without_test_shows_no_test_score(invoke, query, toy_run, tmp_p
     )
     assert result.exit_code == 0, result.stderr
     said = " ".join(result.stdout.split())
-    assert "MODEL: no test cells; 6 validation cells" in said
-    assert "macro F1, validation" in said
+    cells = read_json(model / "comparison.json")["n_out_of_fold"]
+    assert f"MODEL: no test cells; {cells} cells out of fold" in said
+    assert "macro F1, out of fold" in said
     assert ", test" not in said
     assert "No cell was held out, so there is no test score." in said
     assert f"scbert evaluate {model} TEST.h5ad --label-key cell_type" in said

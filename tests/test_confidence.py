@@ -6,7 +6,6 @@ from scipy.special import log_softmax
 from scbert.evidence.confidence import (
     balanced_loss,
     change_temperature,
-    fit_share,
     fit_temperature,
     softmax,
 )
@@ -165,36 +164,9 @@ def test_errors_name_what_is_wrong():
         novelty_threshold(np.array([]), 0.05)
 
 
-def test_fit_share_takes_nothing_from_noise_and_much_from_the_better_model():
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 2], 100)
-    right = 4 * np.eye(3)[labels]
-    good, poor = right + rng.normal(size=(300, 3)), right / 8 + rng.normal(size=(300, 3))
-    noise = rng.normal(size=(300, 3))
-    assert fit_share(good, noise, labels) < 0.2
-    assert fit_share(noise, good, labels) > 1
-    assert 0 < fit_share(good, poor, labels) < fit_share(poor, good, labels)
-
-
-def test_fit_share_weighs_each_type_the_same():
-    """The second model is right in the one cell of the rare type, and wrong in 20 of the other."""
-    labels = np.array([0] * 99 + [1])
-    first = np.tile([1.0, 0.0], (100, 1))
-    second = np.where(labels[:, None] == 1, [0.0, 2.0], 0.0)
-    second[:20] = [0.0, 2.0]
-    assert fit_share(first, second, labels) > 0.5
-
-
 def test_balanced_loss_weighs_each_type_the_same():
     """Type 0 is named by 3 of its 4 cells, type 1 by its only one; log(1 + e^-1), log(1 + e)."""
     logits = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1], [0, 1]])
     right, wrong = np.log1p(np.exp(-1)), np.log1p(np.exp(1))
     expected = ((3 * right + wrong) / 4 + right) / 2
     assert balanced_loss(logits, np.array([0, 0, 0, 0, 1])) == pytest.approx(expected)
-
-
-def test_fit_share_of_two_models_that_are_always_right_is_that_of_the_first_alone():
-    """The second is surer of itself: that is no reason to follow it."""
-    labels = np.arange(12) % 3
-    sure = np.eye(3)[labels]
-    assert fit_share(sure, 50 * sure, labels) == 0

@@ -63,6 +63,8 @@ def test_embed_by_a_pretrained_model_is_the_mean_over_tokens(query, toy_run):
 
 def test_mean_of_genes_leaves_padding_out_and_bears_a_cell_without_tokens():
     class Twice(torch.nn.Module):
+        norm = torch.nn.LayerNorm(3)
+
         def forward(self, genes, tokens, real):
             return 2.0 * genes[..., None].expand(*genes.shape, 3)
 
@@ -70,6 +72,9 @@ def test_mean_of_genes_leaves_padding_out_and_bears_a_cell_without_tokens():
     logits, mean = MeanOfGenes(Twice())(torch.tensor([[1, 3, 9], [5, 5, 5]]), None, real)
     assert mean.tolist() == [[4, 4, 4], [0, 0, 0]]
     assert logits.shape == (2, 0)
+    reads = MeanOfGenes(Twice(), torch.tensor([[1.0, 0, 0], [1, 1, 2]]))
+    logits, _ = reads(torch.tensor([[1, 3, 9], [5, 5, 5]]), None, real)
+    assert logits.tolist() == [[4, 16], [0, 0]]
 
 
 @pytest.mark.parametrize("which", ["model", "pretrained"])

@@ -15,10 +15,3 @@ def test_best_epoch_has_the_highest_macro_f1():
 def test_best_epoch_of_equals_has_the_least_loss():
     history = [record(1, 1.0, 0.09), record(2, 1.0, 0.02), record(3, 1.0, 0.02)]
     assert best_epoch(history)["epoch"] == 2
-
-
-def test_best_epoch_of_a_hybrid_that_needs_no_encoder_has_the_best_encoder():
-    """The linear half names all validation cells right: nothing but the encoder changes."""
-    scores = enumerate((0.2, 0.8, 0.7), start=1)
-    history = [record(epoch, 1.0, 0.1, validation_macro_f1_encoder=f1) for epoch, f1 in scores]
-    assert best_epoch(history)["epoch"] == 2

@@ -62,7 +62,10 @@ def three_genes(toy, toy_run, config):
     encoder.norm = nn.Identity()
     model = CellTypeModel(encoder, ThreeGenes(used)).eval()
     names = [[symbols[gene] for gene in genes] for genes in chosen]
-    return replace(bundle, model=model), names
+    weights = {"logistic_regression": 0.0, "discriminant": 0.0, "encoder": 1.0}
+    shares = {name: {"weight": weight, "temperature": 1.0} for name, weight in weights.items()}
+    calibration = bundle.calibration | {"experts": shares}
+    return replace(bundle, model=model, calibration=calibration), names
 
 
 def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, toy_run, settings):
@@ -91,7 +94,7 @@ def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, t
 def test_genes_that_the_model_does_not_take_are_never_removed(three_genes, toy_run, settings):
     bundle, _ = three_genes
     used = [number % 2 == 0 for number in range(len(bundle.genes))]
-    half = replace(bundle, genes=bundle.genes.assign(used=used))
+    half = replace(bundle, genes=bundle.genes.assign(used=used), experts={})
     store = open_store(toy_run.tokens)
     question = ask(
         "toy", half, store, pd.RangeIndex(30).to_numpy(), None, settings, torch.device("cpu")

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from scbert.cells.store import checksum_line, open_store
-from scbert.evidence.epochs import best_epoch
+from scbert.experts.linear import bins_of
 from scbert.files import read_json
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
-from scbert.training.predict import outputs, predict
+from scbert.training.predict import predict
 from tests.timing import TIMING
 
 WEIGHTS, CALIBRATION = "weights.safetensors", "calibration.json"
-LINEAR = "logistic_regression.safetensors"
-TRAINED = (WEIGHTS, CALIBRATION, "labels.json", "genes.tsv", LINEAR)
+EXPERTS = "experts.safetensors"
+TRAINED = (WEIGHTS, CALIBRATION, "labels.json", "genes.tsv", EXPERTS)
 
 
 def read_split(path):
@@ -101,13 +101,15 @@ def test_calibration_is_complete(toy_run, config):
         "expected_novel_detection",
         "levels",
         "validation_cells",
-        "validation_ece_before",
-        "validation_ece",
+        "held_out_ece_before",
+        "held_out_ece",
+        "experts",
+        "out_of_fold",
     }
     assert found["temperature"] > 0
     assert found["novelty_score"] == config.annotate.novelty_score
     assert [entry["n"] for entry in found["expected_novel_detection"]] == [6, 6, 6]
-    assert 0 <= found["validation_ece"] <= 1
+    assert 0 <= found["held_out_ece"] <= 1
     assert found["validation_cells"] == 18
     assert found["false_unknown_rate"] == config.annotate.false_unknown_rate
 
@@ -202,7 +204,7 @@ def changed(toy, settings, **values):
     [
         {"train": "lora"},
         {"gene_identity": "residual"},
-        {"head": "hybrid", "linear": "trainable", "variable_genes": 40},
+        {"head": "pooled", "variable_genes": 40},
     ],
 )
 def test_a_stopped_run_with_additions_ends_with_the_same_bits(
@@ -231,44 +233,16 @@ def test_a_frozen_encoder_keeps_its_weights_while_lora_and_residual_change_them(
     assert {k for k, v in residual.items() if not torch.equal(before[k], v)} == {"gene.weight"}
 
 
-def test_the_hybrid_is_the_logistic_regression_and_what_the_encoder_adds(
-    toy, toy_run, short, train
-):
-    """Both halves are scored in every epoch, and predicted beside their sum."""
-    path = train("hybrid", changed(toy, short, head="hybrid", linear="frozen"))
-    bundle, store = load_bundle(path), open_store(toy_run.tokens)
-    cells = CellBatches(store, "expressed_genes", 5, 4096)
-    rows = np.arange(20)
-    found = outputs(bundle.model, cells, rows, torch.device("cpu"))
-    assert np.abs(found.halves["expression"] - bundle.linear.logits(store, rows)).max() < 1e-4
-    total = found.halves["expression"] + bundle.model.head.share.item() * found.halves["encoder"]
-    assert np.abs(total - found.logits).max() < 1e-5
-    assert found.halves["encoder"].any()
-    best = best_epoch(history_of(path))
-    assert bundle.model.head.share.item() == pytest.approx(best["encoder_share"])
-    scores = [
-        (record["validation_macro_f1_expression"], record["validation_macro_f1_encoder"])
-        for record in history_of(path)
-    ]
-    assert len({expression for expression, _ in scores}) == 1
-    assert all(0 <= encoder <= 1 for _, encoder in scores)
-
-
-def test_a_head_without_halves_has_none(toy, toy_run, short, train):
-    bundle = load_bundle(train("conv", changed(toy, short, head="conv")))
-    store = open_store(toy_run.tokens)
-    cells = CellBatches(store, "expressed_genes", 5, 4096)
-    assert outputs(bundle.model, cells, np.arange(3), torch.device("cpu")).halves == {}
-
-
-def test_every_model_keeps_the_logistic_regression_of_its_training_cells(toy_run):
+@pytest.mark.parametrize("name", ["logistic_regression", "discriminant"])
+def test_every_model_keeps_experts_that_learned_the_planted_types(toy_run, name):
     bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
     split = read_split(toy_run.split).set_index("cell").loc[store.cell_names()]
     rows = np.flatnonzero(split.part == "test")
     names = np.array([label["name"] for label in bundle.labels])
-    predicted = names[bundle.linear.logits(store, rows).argmax(axis=1)]
+    logits = bundle.experts[name].logits(bins_of(store, rows), np.zeros((len(rows), 0)))
+    predicted = names[logits.argmax(axis=1)]
     assert (predicted == split.cell_type.iloc[rows]).mean() > 0.85
-    assert load_bundle(toy_run.pretrained).linear is None
+    assert load_bundle(toy_run.pretrained).experts == {}
 
 
 def test_variable_genes_are_the_only_tokens_and_the_bundle_knows_them(
@@ -280,7 +254,7 @@ def test_variable_genes_are_the_only_tokens_and_the_bundle_knows_them(
     assert bundle.used.sum() == 25
     markers = bundle.genes.symbol.isin(toy.symbols[:30]).to_numpy()
     assert (bundle.used & markers).sum() >= 24
-    assert not bundle.linear.weight_CV[:, ~bundle.used].any()
+    assert all(expert.weight_CV[:, ~bundle.used].any() for expert in bundle.experts.values())
     assert load_bundle(toy_run.model).used is None
     split = read_split(toy_run.split)
     split.loc[split.part == "test", "cell_type"] = "nobody knows"

@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from scbert.config import Finetune, Network
-from scbert.network.heads import ConvHead, HybridHead, PooledHead, build_head
+from scbert.network.heads import ConvHead, PooledHead, build_head
 from scbert.network.masking import mask_id, padding_id
 from scbert.network.model import (
     CellTypeModel,
@@ -11,7 +11,7 @@ from scbert.network.model import (
     MaskedExpressionModel,
 )
 
-HEADS = pytest.mark.parametrize("head", ["conv", "pooled", "hybrid", "hybrid_conv"])
+HEADS = pytest.mark.parametrize("head", ["conv", "pooled"])
 N_BINS, N_GENES, N_TYPES = 5, 12, 3
 PADDING = padding_id(N_BINS)
 
@@ -38,9 +38,7 @@ def build(network, finetuning, head="conv", seed=0):
     torch.manual_seed(seed)
     encoder = Encoder(network, N_BINS, vectors(network.dim), seed)
     settings = change(finetuning, head=head)
-    return CellTypeModel(
-        encoder, build_head(settings, network.dim, N_GENES, N_TYPES, N_BINS)
-    ).eval()
+    return CellTypeModel(encoder, build_head(settings, network.dim, N_GENES, N_TYPES)).eval()
 
 
 def cells():
@@ -204,8 +202,6 @@ def test_inputs_are_left_alone(network, finetuning, head):
     [
         ("conv", ConvHead, 16),
         ("pooled", PooledHead, 16),
-        ("hybrid", HybridHead, 16),
-        ("hybrid_conv", HybridHead, 16),
     ],
 )
 def test_build_head_builds_what_is_named(network, finetuning, head, kind, width):
@@ -219,13 +215,13 @@ def test_build_head_builds_what_is_named(network, finetuning, head, kind, width)
 @HEADS
 def test_heads_take_any_number_of_hidden_layers(network, finetuning, head):
     settings = change(finetuning, head=head, hidden=(8, 6, 4))
-    made = build_head(settings, network.dim, N_GENES, N_TYPES, N_BINS)
+    made = build_head(settings, network.dim, N_GENES, N_TYPES)
     sizes = [m.out_features for m in made.modules() if isinstance(m, torch.nn.Linear)]
     assert sizes[-4:] == [8, 6, 4, N_TYPES]
 
 
 def test_wrong_settings_are_refused(network, finetuning):
-    with pytest.raises(ValidationError, match="'hybrid' or 'hybrid_conv'"):
-        Finetune.model_validate(finetuning.model_dump() | {"head": "mean"})
+    with pytest.raises(ValidationError, match="'mean', 'conv' or 'pooled'"):
+        Finetune.model_validate(finetuning.model_dump() | {"head": "hybrid"})
     with pytest.raises(ValidationError, match="multiple of heads"):
         Network.model_validate(network.model_dump() | {"dim": 14, "heads": 2})

@@ -19,7 +19,7 @@ from scbert.training.descent import Descent
 from scbert.training.masked_cells import make_masked
 from scbert.training.readout import Step
 from scbert.training.task import Task
-from tests.packed_cells import N_BINS, batches, model_of, network
+from tests.packed_cells import batches, model_of, network
 
 LENGTHS = [7, 0, 23, 12]
 LABEL = np.array([0, 1, 2, 0])
@@ -56,14 +56,12 @@ def test_pretraining(config, attention):
 
 
 @ATTENTIONS
-@pytest.mark.parametrize("head", ["conv", "pooled", "hybrid_conv"])
+@pytest.mark.parametrize("head", ["conv", "pooled"])
 def test_fine_tuning(config, toy, attention, head):
     settings = network(config, attention=attention)
     options = toy.change(config.finetune, head=head, logit_adjustment=1.0)
     cells = batches("packed_within" if attention == "exact" else "padded", LENGTHS)
-    model = CellTypeModel(
-        model_of(settings).encoder, build_head(options, settings.dim, 60, 3, N_BINS)
-    )
+    model = CellTypeModel(model_of(settings).encoder, build_head(options, settings.dim, 60, 3))
     labelled = SimpleNamespace(label=LABEL)
     learning = Classification(model, cells, labelled, TypeLoss(LABEL, options), META)
     task = Task(model, None, learning.make, learning.loss, None, None)

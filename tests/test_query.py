@@ -147,7 +147,7 @@ def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, monk
     """Ctrl-C in the third part, and while the result is written, over a result of before."""
     stored(cells, "csc").write_h5ad(tmp_path / "q.h5ad")
     (tmp_path / "out.h5ad").write_text("of before")
-    module, name = {"network": (step, "outputs"), "adding": (results, "add")}[when]
+    module, name = {"network": (step, "ask"), "adding": (results, "add")}[when]
     original, calls = getattr(module, name), []
 
     def stop(*given, **named):
@@ -207,7 +207,7 @@ def test_a_damaged_file_is_refused_before_the_network_runs(
     path = tmp_path / "q.h5ad"
     cells.write_h5ad(path)
     damage(path, how)
-    monkeypatch.setattr(step, "outputs", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr(step, "ask", lambda *_, **__: pytest.fail("the experts ran"))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ValueError, match=f"(?s){message}"):
         annotate_file(path, toy_run.model, tmp_path / "out.h5ad")

@@ -16,6 +16,7 @@ from scbert.steps.reference import finetune_reference, settings_of
 from scbert.steps.score import evaluate_model
 from scbert.training.bundle import load_bundle
 
+EXPERTS = ("logistic_regression", "support_vectors", "discriminant")
 SMALL = {
     "counts": {"min_genes": 5},
     "normalization": {"target_sum": 317.0},
@@ -27,7 +28,8 @@ SMALL = {
     "evaluate": {"bootstrap_samples": 100},
     "compare": {"methods": ["majority", "logistic_regression_binned"], "c_grid": [0.1]},
 }
-BATCHED = SMALL | {"split": {"method": "leave_one_out", "fold": "donor b"}}
+TRAINED = SMALL | {"finetune": SMALL["finetune"] | {"head": "conv"}}
+BATCHED = TRAINED | {"split": {"method": "leave_one_out", "fold": "donor b"}}
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,13 @@ def given(toy, toy_run, tmp_path_factory):
     cells.obs["who"] = [f"donor {'abc'[number // 30]}" for number in range(90)]
     cells.obs.loc["cell5", "cell_type"] = None
     cells.write_h5ad(folder / "my cells.h5ad")
-    for name, values in (("small", SMALL), ("batched", BATCHED)):
+    for name, values in (("small", SMALL), ("trained", TRAINED), ("batched", BATCHED)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     return SimpleNamespace(
         file=folder / "my cells.h5ad",
         pretrained=toy_run.pretrained,
         small=folder / "small.yaml",
+        trained=folder / "trained.yaml",
         batched=folder / "batched.yaml",
     )
 
@@ -80,13 +83,12 @@ def test_finetune_makes_a_model_with_its_card_and_leaves_nothing_else(made):
 def test_finetune_scores_the_model_and_the_baselines_on_the_same_held_out_cells(made):
     assert made.scores["n_test"] == 30
     methods = {entry["method"]: entry for entry in made.scores["methods"]}
-    halves = ["scbert_expression", "scbert_encoder"]
-    assert list(methods) == ["scbert", *halves, "majority", "logistic_regression_binned"]
+    experts = [f"scbert_{name}" for name in EXPERTS]
+    assert list(methods) == ["scbert", *experts, "majority", "logistic_regression_binned"]
     assert methods["logistic_regression_binned"]["macro_f1"]["mean"] > 0.9
     assert methods["majority"]["accuracy"]["mean"] < 0.5
-    history = (made.out / "history.jsonl").read_text().splitlines()
-    best = max(json.loads(line)["validation_macro_f1"] for line in history)
-    assert methods["scbert"]["validation_macro_f1"] == best
+    held = read_json(made.out / "calibration.json")["out_of_fold"]
+    assert methods["scbert"]["validation_macro_f1"] == held["macro_f1"]
     assert read_json(made.out / "comparison.json")["n_test"] == 30
 
 
@@ -169,7 +171,8 @@ def test_finetune_learns_from_genes_that_the_encoder_does_not_know(given, toy_ru
     assert new.symbol.str.startswith("NEW").all()
     assert len(new) == sum(name.startswith("NEW") for name in cells.var_names)
     assert added[True].config["pretrained"]["added_genes"] == len(new)
-    assert np.abs(added[True].linear.weight_CV[:, len(before.genes) :]).max() > 0
+    for expert in added[True].experts.values():
+        assert np.abs(expert.weight_CV[:, len(before.genes) :]).max() > 0
     found = evaluate_model(tmp_path / "addTrue", tmp_path / "new.h5ad", label_key="cell_type")
     assert found["scores"]["macro_f1"]["mean"] > 0.9
 
@@ -192,43 +195,39 @@ def test_finetune_without_test_uses_every_cell_with_a_type(untested):
     cells, scores = load_bundle(untested.out).config["cells"], untested.scores
     assert sum(cells.values()) == 89
     assert cells["validation"] in (29, 30)
-    assert (scores["n_test"], scores["n_train"] + scores["n_validation"]) == (0, 89)
+    assert (scores["n_test"], scores["n_out_of_fold"]) == (0, 89)
     donors = [scores["parts"][part]["batches"] for part in ("train", "validation")]
     assert (len(donors[0]), len(donors[1])) == (2, 1)
     assert set(scores["parts"]) == {"train", "validation"}
 
 
-def test_scores_without_test_are_named_as_those_of_the_validation_cells(untested, given):
-    scores, cells = untested.scores, ad.read_h5ad(given.file)
+def test_scores_without_test_are_named_as_those_out_of_fold(untested):
+    scores = untested.scores
     assert read_json(untested.out / "comparison.json") == scores
-    assert scores["scored_on"] == "validation"
+    assert scores["scored_on"] == "out of fold"
     assert scores["caution"].startswith(NO_TEST)
     methods = {entry["method"]: entry for entry in scores["methods"]}
-    halves = ["scbert_expression", "scbert_encoder"]
-    assert list(methods) == ["scbert", *halves, "majority", "logistic_regression_binned"]
-    named = {"method", "title", "kind", "setting"}
-    metrics = {f"validation_{name}" for name in ("accuracy", "macro_f1", "balanced_accuracy")}
-    assert all(set(entry) == named | metrics for entry in scores["methods"])
-    (donor,) = scores["parts"]["validation"]["batches"]
-    cells = cells[(cells.obs.who == donor) & cells.obs.cell_type.notna()].copy()
-    said = scbert.annotate(cells, untested.out).obs.scbert_label.astype(str)
-    right = (said == cells.obs.cell_type.astype(str)).mean()
-    assert methods["scbert"]["validation_accuracy"] == pytest.approx(right)
-    history = (untested.out / "history.jsonl").read_text().splitlines()
-    best = max(json.loads(line)["validation_macro_f1"] for line in history)
-    assert methods["scbert"]["validation_macro_f1"] == pytest.approx(best)
-    assert methods["logistic_regression_binned"]["validation_macro_f1"] > 0.9
-    assert methods["majority"]["validation_accuracy"] < 0.5
+    every = [*EXPERTS, "encoder"]
+    assert list(methods) == ["scbert", *(f"scbert_{name}" for name in every)]
+    metrics = {"out_of_fold_macro_f1", "out_of_fold_log_loss"}
+    assert all(set(entry) == {"method", "title"} | metrics for entry in scores["methods"])
+    found = read_json(untested.out / "calibration.json")
+    held = found["out_of_fold"]
+    assert methods["scbert"]["out_of_fold_macro_f1"] == held["macro_f1"] > 0.9
+    assert (held["cells"], held["folds_by"]) == (89, "batch")
+    for name in every:
+        assert (
+            methods[f"scbert_{name}"]["out_of_fold_log_loss"] == found["experts"][name]["log_loss"]
+        )
 
 
 def test_the_card_without_test_says_that_nothing_was_held_out(untested):
     card = (untested.out / "README.md").read_text()
     assert "## Nothing was held out\n\n" + NO_TEST in card
     assert "scbert evaluate ALL TEST.h5ad --label-key KEY" in card
-    assert "## Scores on the validation cells, no test scores\n" in card
-    assert "| method | accuracy, validation | macro F1, validation | balanced" in card
+    assert "## Scores out of fold, no test scores\n" in card
+    assert "on 89 labelled cells that none had learned from (whole batches were left" in card
     assert "| B cell | 20 | 10 |" in card
-    assert "- Logistic regression on bins: Bins as scBERT sees them." in card
     assert "No batch is in both parts: train donor" in card
     assert "was not measured" in card
     assert "test cells" not in card
@@ -246,7 +245,7 @@ def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
     given, stop_at_epoch, tmp_path, first
 ):
     arguments = (given.file, given.pretrained, tmp_path / "MODEL")
-    options = {"label_key": "cell_type", "config": given.small, "seed": 7}
+    options = {"label_key": "cell_type", "config": given.trained, "seed": 7}
     with stop_at_epoch(1):
         finetune_reference(*arguments, **options, test=first)
     with pytest.raises(ValueError, match=r"unfinished run with another test part\. Give the same"):
@@ -360,20 +359,18 @@ def test_evaluate_scores_what_annotate_says(toy_run, test_file):
     assert found["novel"]["share_called_unknown"] == said.scbert_is_unknown[novel].mean()
 
 
-def test_evaluate_scores_the_logistic_regression_of_the_bundle(toy_run, test_file, monkeypatch):
+def test_evaluate_scores_each_expert_of_the_bundle(toy_run, test_file, monkeypatch):
     """A stand-in that calls every cell a T cell: right for the T cells alone."""
-
-    class TCells:
-        def logits(self, store, rows):
-            assert len(store) == len(rows) == 59
-            return np.tile([0.0, 0.0, 1.0], (len(rows), 1))
-
     bundle = load_bundle(toy_run.model)
-    object.__setattr__(bundle, "linear", TCells())
+    regression = bundle.experts["logistic_regression"]
+    regression.weight_CV[:] = 0
+    regression.bias_C[:] = [0, 0, 1]
     monkeypatch.setattr("scbert.steps.score.load_bundle", lambda folder: bundle)
     found = evaluate_model(toy_run.model, test_file, label_key="cell_type")
     methods = {entry["method"]: entry for entry in found["methods"]}
-    assert methods["logistic_regression_binned"]["balanced_accuracy"]["mean"] == 0.5
+    assert set(methods) == {"scbert", "logistic_regression", "discriminant", "encoder", "majority"}
+    assert methods["logistic_regression"]["balanced_accuracy"]["mean"] == 0.5
+    assert methods["discriminant"]["balanced_accuracy"]["mean"] > 0.8
 
 
 def test_evaluate_refuses_labels_that_the_model_does_not_know(toy_run, given):

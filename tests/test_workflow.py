@@ -241,8 +241,11 @@ def test_run_scores_exactly_the_test_cells(finished):
         assert read_json(results / f"metrics/{dataset}/evaluation.json")["n_test"] == len(test)
         comparison = read_json(results / f"metrics/{dataset}/comparison.json")
         methods = [row["method"] for row in comparison["methods"]]
-        halves = ["scbert_expression", "scbert_encoder"]
-    assert methods == ["scbert", *halves, "majority", "logistic_regression"]
+        weights = read_json(results / f"models/{dataset}/seed1/calibration.json")["experts"]
+        asked = [n for n, one in weights.items() if n != "encoder" or one["weight"] > 0]
+        experts = [f"scbert_{name}" for name in asked]
+        assert len(experts) >= 3
+        assert methods == ["scbert", *experts, "majority", "logistic_regression"]
 
 
 def test_run_keeps_test_cells_and_other_datasets_out_of_the_corpus(finished):

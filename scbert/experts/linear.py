@@ -72,7 +72,8 @@ def choose_genes(bins_NV: sparse.csr_matrix, label: np.ndarray, n_genes: int) ->
     with np.errstate(divide="ignore"), warnings.catch_warnings():
         # a gene that is the same within each type has an infinite one
         warnings.filterwarnings("ignore", "Features .* are constant")
-        statistic[varies > 0] = f_classif(bins[:, varies > 0], label)[0]
+        if varies.any():
+            statistic[varies > 0] = f_classif(bins[:, varies > 0], label)[0]
     return _first(statistic, n_genes) & (varies > 0)
 
 

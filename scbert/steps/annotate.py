@@ -1,6 +1,7 @@
 """Step annotate: cells of any AnnData + a fine-tuned model -> cell types with confidence."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def call(
     if cluster_key:
         result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
     result.uns["scbert"] = made_by(tokens) | _called_by(bundle, tokens.match)
-    asked = all_experts or bundle.committee.asks_encoder
+    asked = bundle.committee.runs_network(all_experts=all_experts)
     result.uns["scbert"]["vectors"] = "encoder" if asked else "principal components"
     return result
 
@@ -241,7 +242,9 @@ def _write_calls(result: ad.AnnData, found: Outputs, bundle: Bundle) -> None:
     terms = [label["ontology_term_id"] for label in bundle.labels]
     probabilities = softmax(found.logits, bundle.calibration["temperature"])
     best = probabilities.argmax(axis=1)
-    scores = novelty(found, bundle.calibration)
+    # that is how the score was fitted: see `ask`
+    judged = found if bundle.committee.asks_encoder else replace(found, vectors=found.positions)
+    scores = novelty(judged, bundle.calibration)
     calls = {
         "scbert_label": _names(found.logits, bundle),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],

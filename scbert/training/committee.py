@@ -37,6 +37,10 @@ class Committee:
         """Whether the network must run: it takes nearly all of the time."""
         return ENCODER in self.shares and self.shares[ENCODER].weight > 0
 
+    def runs_network(self, *, all_experts: bool) -> bool:
+        """Whether it runs, too, if all experts that there are are to be asked."""
+        return self.asks_encoder or (all_experts and ENCODER in self.shares)
+
 
 def network_of(model: MaskedExpressionModel | CellTypeModel) -> CellTypeModel | MeanOfGenes:
     """Return what gives a cell's vector and, if it was trained with a head, its logits."""
@@ -69,7 +73,7 @@ def ask(  # noqa: PLR0913  who, of which cells, where, and how
     if components is not None:
         positions = components.positions(cells.store, rows)
     vectors, own = positions, None
-    if committee.asks_encoder or (all_experts and ENCODER in committee.shares):
+    if committee.runs_network(all_experts=all_experts):
         found = outputs(network, cells, rows, device, done, precision=precision)
         vectors, own = found.vectors, found.logits
     else:
