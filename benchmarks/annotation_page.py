@@ -59,9 +59,9 @@ Written by that command; do not edit. Every model is made with the default confi
 steps of `scbert finetune`, from the encoder of the package, which has seen none of these studies
 but one: a sample of Zheng68K's donor, which pbmc68k_reduced is a part of (other cells). Cells of
 all folds are pooled and scored once, with a 95 % bootstrap interval over cells; a difference is on
-the same resamples. The simple methods see log2 CP10K of all genes and learn from all cells that are not
-tested: logistic regression and SVM on genes divided by their largest value, C = 1 and C = 0.1; the
-discriminant on 50 components of 2,000 genes, equal shares of the types. No method has a setting
+the same resamples. The simple methods see log2 CP10K of all genes and learn from all cells that are
+not tested: logistic regression and SVM on genes divided by their largest value, C = 1 and C = 0.1;
+the discriminant on 50 components of 2,000 genes, equal shares of the types. No method has a setting
 that was chosen on these cells. How the experts were chosen: docs/decisions.md, before this ran.
 """
 

@@ -48,14 +48,14 @@ def pretrained_model(job: Job) -> dict[str, Any]:
 
 
 def config_here(job: Job) -> Config:
-    """Return how to fine-tune: batches that fill a GPU, one candidate of the linear half."""
+    """Return how to fine-tune: the network with the paper's head, batches that fill a GPU."""
     optimizer = {
         "epochs": 2 if job.small else 8,
         "learning_rate": 5e-4,
         "tokens_per_batch": 2_048 if job.small else 16_384,
         "precision": "bf16",
     }
-    changes = {"optimizer": optimizer, "c_grid": [1.0], "class_weights": ["balanced"]}
+    changes = {"optimizer": optimizer, "experts": ["encoder"], "head": "conv"}
     counts = {"min_genes": 5} if job.small else {}
     return config_of(finetune=changes, counts=counts)
 

@@ -108,7 +108,7 @@ def test_a_pretrained_model_is_refused(invoke, query, toy_run, tmp_path):
 
 def test_missing_and_unknown_options_are_told(invoke, query):
     assert invoke("annotate", query).exit_code == 2
-    assert "--model" in invoke("annotate", query).stderr
+    assert "--out" in invoke("annotate", query).stderr
     assert invoke("annotate", query, "--modle", "x").exit_code == 2
 
 

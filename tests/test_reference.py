@@ -57,8 +57,8 @@ def made(given, tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "MODEL"
     scores = finetune_reference(
         given.file,
-        given.pretrained,
         out,
+        pretrained=given.pretrained,
         label_key="cell_type",
         batch_key="who",
         config=given.batched,
@@ -104,8 +104,8 @@ def test_the_command_and_the_steps_of_the_workflow_give_the_same_weights(toy_run
     out = tmp_path / "seed2021"
     finetune_reference(
         toy_run.cells,
-        toy_run.pretrained,
         out,
+        pretrained=toy_run.pretrained,
         label_key="cell_type",
         config=tmp_path / "same.yaml",
         seed=2021,
@@ -116,8 +116,14 @@ def test_the_command_and_the_steps_of_the_workflow_give_the_same_weights(toy_run
 
 
 def test_a_stopped_run_goes_on_to_the_same_model(given, made, stop_at_epoch, tmp_path):
-    arguments = (given.file, given.pretrained, tmp_path / "MODEL")
-    options = {"label_key": "cell_type", "batch_key": "who", "config": given.batched, "seed": 7}
+    arguments = (given.file, tmp_path / "MODEL")
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "batch_key": "who",
+        "config": given.batched,
+        "seed": 7,
+    }
     with stop_at_epoch(3):
         finetune_reference(*arguments, **options)
     assert not (tmp_path / "MODEL").exists()
@@ -158,13 +164,16 @@ def test_finetune_learns_from_genes_that_the_encoder_does_not_know(given, toy_ru
     cells.var_names = [f"NEW{n}" if n % 2 else name for n, name in enumerate(cells.var_names)]
     cells.var = cells.var[[]]
     cells.write_h5ad(tmp_path / "new.h5ad")
-    options = {"label_key": "cell_type", "config": given.small, "seed": 7}
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "config": given.small,
+        "seed": 7,
+    }
     before, added = load_bundle(given.pretrained), {}
     for add_genes in (False, True):
         out = tmp_path / f"add{add_genes}"
-        finetune_reference(
-            tmp_path / "new.h5ad", given.pretrained, out, **options, add_genes=add_genes
-        )
+        finetune_reference(tmp_path / "new.h5ad", out, **options, add_genes=add_genes)
         added[add_genes] = load_bundle(out)
     assert len(added[False].genes) == len(before.genes)
     new = added[True].genes.iloc[len(before.genes) :]
@@ -184,8 +193,14 @@ NO_TEST = "No cell was held out, so there is no test score"
 def untested(given, tmp_path_factory):
     """A model of all cells of the file, validated on a donor."""
     out = tmp_path_factory.mktemp("untested") / "ALL"
-    options = {"label_key": "cell_type", "batch_key": "who", "config": given.small, "seed": 7}
-    scores = finetune_reference(given.file, given.pretrained, out, **options, test=False)
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "batch_key": "who",
+        "config": given.small,
+        "seed": 7,
+    }
+    scores = finetune_reference(given.file, out, **options, test=False)
     return SimpleNamespace(out=out, scores=scores)
 
 
@@ -244,8 +259,13 @@ def test_a_model_without_test_can_be_judged_by_other_cells(untested, test_file):
 def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
     given, stop_at_epoch, tmp_path, first
 ):
-    arguments = (given.file, given.pretrained, tmp_path / "MODEL")
-    options = {"label_key": "cell_type", "config": given.trained, "seed": 7}
+    arguments = (given.file, tmp_path / "MODEL")
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "config": given.trained,
+        "seed": 7,
+    }
     with stop_at_epoch(1):
         finetune_reference(*arguments, **options, test=first)
     with pytest.raises(ValueError, match=r"unfinished run with another test part\. Give the same"):
@@ -256,7 +276,7 @@ def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
 def test_an_existing_model_is_not_overwritten(given, made):
     before = sha256_of(made.out)
     with pytest.raises(ValueError, match="MODEL exists already and would be overwritten"):
-        finetune_reference(given.file, given.pretrained, made.out, label_key="cell_type")
+        finetune_reference(given.file, made.out, label_key="cell_type")
     assert sha256_of(made.out) == before
 
 

@@ -18,6 +18,7 @@ from scbert.training.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
+FEW_GENES = 0.5  # share of the model's genes, below which the user is warned
 LEAST_OVERLAP = 0.05  # as annotate.min_gene_overlap in config/config.yaml, where a model names none
 
 
@@ -113,6 +114,7 @@ def tokens_for(query: Query, bundle: Bundle, library_size_key: str, scale: str) 
     """
     match = match_query(query, bundle)
     require_overlap(match, bundle, query.name)
+    _warn_of_few_genes(match, bundle, query.name)
     library = library_sizes(query.obs, library_size_key, query.name)
     found = scale_of_parts(query.parts, scale)
     if found.kind == "log1p" and library_size_key:
@@ -140,6 +142,19 @@ def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
 def least_overlap(bundle: Bundle) -> float:
     """Return the share of its genes that a model needs; one that is only pretrained names none."""
     return bundle.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
+
+
+def _warn_of_few_genes(match: GeneMatch, bundle: Bundle, name: str) -> None:
+    """Say so where many of the model's genes were not measured: it takes them for silent."""
+    found, n_used = overlap(match, bundle)
+    if found < FEW_GENES * n_used:
+        log.warning(
+            "%s has only %s of the %s genes that the model uses (%.0f %%); it takes the others for "
+            "silent, so its labels are less right than its card says, and more cells are called "
+            "unknown. Give all genes that were measured, or fine-tune a model on cells with this "
+            "panel of genes.",
+            *(name, f"{found:,}", f"{n_used:,}", 100 * found / n_used),
+        )
 
 
 def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
