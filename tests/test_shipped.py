@@ -1,4 +1,5 @@
 import importlib.util
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -27,7 +28,9 @@ LINEAGE = {
 @pytest.fixture(scope="module")
 def zheng():
     """Cells of a study that the blood model has not seen, which scanpy ships."""
-    return ad.read_h5ad(ZHENG).raw.to_adata()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the file is of an old anndata
+        return ad.read_h5ad(ZHENG).raw.to_adata()
 
 
 def test_what_the_package_ships_is_whole_and_small():
