@@ -41,7 +41,7 @@ def test_an_encoder_without_information_has_no_weight_and_is_not_asked():
     assert shares["encoder"].weight == 0
     assert not learned.committee.asks_encoder
     assert sum(share.weight for share in shares.values()) == pytest.approx(1)
-    assert np.array_equal(learned.logits, learned.without)
+    assert np.array_equal(learned.logits, combine(learned.each, learned.without))
     found = learned.summary()["out_of_fold"]["encoder_adds"]
     assert not found["kept"]
     assert found["log_loss_gain"]["low"] <= 0

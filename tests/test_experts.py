@@ -199,11 +199,11 @@ def test_saved_experts_are_the_same(tmp_path):
 
 @pytest.mark.parametrize(
     ("n_types", "n_genes", "message"),
-    [(4, 20, "the model has 4 cell types and 20 genes"), (3, 21, "3 cell types and 21 genes")],
+    [(4, 20, r"shape \(3, 20\), .* 4 cell types and 20 genes"), (3, 19, "genes that .* 19 do not")],
 )
 def test_experts_of_another_size_are_refused(tmp_path, n_types, n_genes, message):
     save_experts(tmp_path / "experts.safetensors", fitted(*drawn()))
-    with pytest.raises(ValueError, match=rf"shape \(3, 20\), \(3,\) and .*{message}"):
+    with pytest.raises(ValueError, match=message):
         load_experts(tmp_path / "experts.safetensors", n_types, n_genes)
 
 

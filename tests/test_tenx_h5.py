@@ -306,7 +306,7 @@ def test_a_damaged_file_is_refused_before_the_network_runs(
         other["secret"] = np.arange(9)
     with h5py.File(path, "r+") as file:
         change(file["matrix"])
-    monkeypatch.setattr(step, "outputs", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr(step, "ask", lambda *_, **__: pytest.fail("the network ran"))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ValueError, match=f"(?s){message}"):
         annotate_file(path, toy_run.model, tmp_path / "out.h5ad")
