@@ -445,3 +445,10 @@ def test_a_damaged_model_names_no_cell(query, toy_run, tmp_path):
     (folder / "labels.json").write_text((folder / "labels.json").read_text().replace("NK", "KN"))
     with pytest.raises(ValueError, match=r"'labels\.json' is missing or is not what was saved"):
         step.annotate(query, folder)
+
+
+def test_what_an_expert_said_before_does_not_stay_beside_new_labels(query, toy_run, mean_run):
+    before = annotate(query, toy_run.model)
+    assert "scbert_label_encoder" in before.obs
+    again = annotate(before, mean_run.model)
+    assert "scbert_label_encoder" not in again.obs

@@ -129,7 +129,7 @@ def test_the_card_says_what_the_encoder_adds():
     assert "+0.020 nats of log-likelihood per cell" in kept
     assert "+0.010 to +0.030), +0.004 macro F1; it is kept." in kept
     (refused,) = adds(kept=False, low=-0.01)
-    assert "not clear of chance, so it has weight 0" in refused
+    assert "not surely a hundredth of the loss, so it has weight 0" in refused
     assert encoder_adds({"out_of_fold": {"encoder_adds": None}}) == []
     assert encoder_adds({"validation_cells": 0}) == []
 
@@ -139,7 +139,7 @@ def test_the_card_says_what_the_encoder_adds():
     [
         ("batch", "whole batches were left out in turn"),
         ("cell", "a fifth of the cells of each type was left out in turn"),
-        ("validation", "the validation cells"),
+        ("validation", "the validation cells, which chose the epoch of the network, too"),
     ],
 )
 def test_the_card_says_which_cells_judged_the_experts(folds_by, how):

@@ -214,3 +214,21 @@ def test_a_head_of_the_networks_own_speaks_for_the_encoder(learned):
     found, _ = asked(committee, Network(own), learned)
     assert found.experts["encoder"].tolist() == own.repeat(3, 1).tolist()
     assert found.logits.argmax(axis=1).tolist() == [1, 1, 1]
+
+
+def test_a_type_of_one_batch_is_not_scored_as_if_it_had_been_missed():
+    """No other batch has it, so nothing could be learned of it: that is not an F1 of 0."""
+    bins, label = hard()
+    label = np.where(np.arange(180) >= 170, label.max() + 1, label)
+    batch = np.where(np.arange(180) >= 170, "z", np.array(list("abc"))[np.arange(180) % 3])
+    cells = reference(bins, label, batch, noise(180))
+    held = learn_committee(NAMES, cells, None, 0).summary()["out_of_fold"]
+    assert held["f1_of_type"][-1] is None
+    assert held["macro_f1"] == pytest.approx(np.mean(held["f1_of_type"][:-1]))
+    assert held["cells"] == 170
+
+
+def test_a_single_experts_logits_keep_their_size():
+    logits = {"encoder": np.array([[9.0, 1.0], [0.5, 0.25]])}
+    joint = combine(logits, {"encoder": Share(1.0, 2.0)})
+    assert joint.tolist() == [[4.5, 0.5], [0.25, 0.125]]

@@ -42,11 +42,17 @@ def test_what_the_package_ships_is_whole_and_small():
         assert (folder / "README.md").is_file()
 
 
-def test_a_folder_goes_before_a_model_of_that_name(tmp_path, monkeypatch):
+def test_a_model_here_goes_before_one_of_the_package_and_another_folder_does_not(
+    tmp_path, monkeypatch, caplog
+):
     assert model_folder(BLOOD) == shipped_models()[BLOOD]
     monkeypatch.chdir(tmp_path)
     (tmp_path / BLOOD).mkdir()
+    assert model_folder(BLOOD) == shipped_models()[BLOOD]
+    assert not caplog.records
+    (tmp_path / BLOOD / "MANIFEST.sha256").touch()
     assert model_folder(BLOOD) == Path(BLOOD)
+    assert "the model in ./blood is used" in caplog.text
     assert model_folder("nothing") == Path("nothing")
 
 

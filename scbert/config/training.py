@@ -120,7 +120,7 @@ class Finetune(Head):
     gene_identity: Literal["keep", "frozen", "trainable", "residual"]  # the gene vectors; keep: as
     # network.gene_identity says if train is all, else frozen
     variable_genes: Count | None  # genes that the network may see; head mean: those that vary most
-    # between training cells, else those that tell their types apart; null: all
+    # between labelled cells, else those that tell their types apart; null: all
     loss: Literal["cross_entropy", "focal"]
     focal_gamma: float = Field(ge=0)  # used if loss is focal
     class_balance: Literal["none", "balanced", "effective"]  # weights of the cells by their type

@@ -32,16 +32,22 @@ class Share:
 def combine(logits: Mapping[str, np.ndarray], shares: Mapping[str, Share]) -> np.ndarray:
     """Return the weighted mean of log-probabilities, float64, shape (N, C).
 
+    A single expert's logits are divided by its temperature and not normalised: their size says how
+    far a cell is from all types.
+
     Parameters
     ----------
     logits
         Of each expert whose weight is above 0; others are not looked at.
     """
+    heard = {name: share for name, share in shares.items() if share.weight}
+    if len(heard) == 1:
+        ((name, share),) = heard.items()
+        return bounded(logits[name]) / share.temperature
     return np.sum(
         [
             share.weight * calibrated(logits[name], share.temperature)
-            for name, share in shares.items()
-            if share.weight
+            for name, share in heard.items()
         ],
         axis=0,
     )

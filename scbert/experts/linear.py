@@ -73,7 +73,8 @@ def choose_genes(bins_NV: sparse.csr_matrix, label: np.ndarray, n_genes: int) ->
         # a gene that is the same within each type has an infinite one
         warnings.filterwarnings("ignore", "Features .* are constant")
         if varies.any():
-            statistic[varies > 0] = f_classif(bins[:, varies > 0], label)[0]
+            found = f_classif(bins[:, varies > 0], label)[0]
+            statistic[varies > 0] = np.nan_to_num(found, nan=0.0, posinf=np.inf)
     return _first(statistic, n_genes) & (varies > 0)
 
 

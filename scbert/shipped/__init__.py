@@ -1,9 +1,12 @@
 """Models that come with the package: an encoder to start from, and one that names blood cells."""
 
+import logging
 from pathlib import Path
 
 ENCODER = "encoder"
 BLOOD = "blood"
+
+log = logging.getLogger(__name__)
 
 
 def shipped_models() -> dict[str, Path]:
@@ -13,6 +16,18 @@ def shipped_models() -> dict[str, Path]:
 
 
 def model_folder(given: str | Path) -> Path:
-    """Return the folder that is meant: one that exists, or a model of the package by its name."""
-    path = Path(given)
-    return path if path.exists() else shipped_models().get(str(given), path)
+    """Return the folder that is meant: a model that exists, or one of the package by its name.
+
+    A model of your own in ./blood goes before the package's, with a warning; any other folder of
+    that name does not.
+    """
+    path, shipped = Path(given), shipped_models()
+    own = (path / "MANIFEST.sha256").is_file()
+    if str(given) not in shipped:
+        return path
+    if own:
+        log.warning(
+            "the model in ./%s is used, not that of the package; its folder is %s",
+            *(given, shipped[str(given)]),
+        )
+    return path if own else shipped[str(given)]

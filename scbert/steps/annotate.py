@@ -20,6 +20,7 @@ from scbert.cells.splits import unlabelled_part
 from scbert.cells.store import TokenStore, store_in_memory
 from scbert.cells.tables import read_table
 from scbert.config import DeviceName, Precision
+from scbert.evidence.card_experts import NAMES as EXPERTS
 from scbert.evidence.confidence import softmax
 from scbert.evidence.hierarchy import level_calls
 from scbert.evidence.novelty import novelty
@@ -36,6 +37,14 @@ from scbert.training.predict import Outputs, joined_outputs
 log = logging.getLogger(__name__)
 
 VOTE = "scbert_majority_voting"
+STALE = [  # columns of an earlier result that this one may not have
+    VOTE,
+    "scbert_agreement",
+    *(f"scbert_label_{name}" for name in EXPERTS),
+    "scbert_parent_label",
+    "scbert_parent_confidence",
+    "scbert_best_label",
+]
 
 
 def annotate(
@@ -96,7 +105,7 @@ def annotate(
     columns = [key for key in (library_size_key, cluster_key) if key]
     query = query_in_memory(adata, matrix, columns, name)
     found = call(query, bundle, scale, library_size_key, cluster_key, device, all_experts)
-    return joined(adata, found, [VOTE])
+    return joined(adata, found, STALE)
 
 
 def annotate_file(
@@ -127,7 +136,7 @@ def annotate_file(
     def make(opened: Query) -> ad.AnnData:
         return call(opened, bundle, scale, library_size_key, cluster_key, device, all_experts)
 
-    return write_result(query, out, matrix, columns, make, [VOTE])
+    return write_result(query, out, matrix, columns, make, STALE)
 
 
 def annotate_test_cells(

@@ -1,6 +1,7 @@
 """Step finetune: a pretrained encoder + a labelled dataset -> a model that names cell types."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def finetune(
     require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
     labelled = LabelledRows(split, store.cell_names())
     labels = describe_types(labelled.types, ontology)
-    used = _used_genes(store, labelled, settings)
+    used = _used_genes(store, labelled, settings, bundle.config.get("added_genes", 0))
     network = bundle.model
     history: list[dict[str, Any]] = []
     if trains_network(settings.finetune):
@@ -96,7 +97,8 @@ def finetune(
         _outputs, learned, network, cells, labelled, components, accelerator.device, precision
     )
     train, validation = (asking(part) for part in ("train", "validation"))
-    without = _positions_without(store, labelled, settings)
+    validation, judged = _held_out(validation, learned, labelled)
+    without = _positions_without(store, labelled, judged, settings)
     found = (learned.logits, learned.label)
     calibration = calibrate(*found, train, validation, labels, settings.annotate, without)
     extra = {
@@ -119,18 +121,21 @@ def trains_network(options: Finetune) -> bool:
 
 
 def _used_genes(
-    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
+    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings, n_added: int
 ) -> np.ndarray | None:
     """Choose the genes that the network may see; None: all.
 
-    For a frozen encoder no label is looked at: its cell vectors are held out as they are.
+    For a frozen encoder no label is looked at: its cell vectors are held out as they are. Genes
+    that were added to its vocabulary, the last `n_added`, have random vectors that nothing trains:
+    it does not see them.
     """
     options = settings.finetune
     if options.variable_genes is None:
         return None
     if options.head == "mean":
-        bins = bins_of(store, labelled.reference()[0])
-        return most_variable_genes(bins, options.variable_genes)
+        known = np.arange(store.measured.shape[1]) < store.measured.shape[1] - n_added
+        bins = bins_of(store, labelled.reference()[0])[:, known]
+        return np.pad(most_variable_genes(bins, options.variable_genes), (0, n_added))
     rows, label = labelled.of("train")
     return choose_genes(bins_of(store, rows), label, options.variable_genes)
 
@@ -205,6 +210,21 @@ def _outputs(
     return LabelledOutputs(found.logits, found.vectors, found.positions, label)
 
 
+def _held_out(
+    validation: LabelledOutputs, learned: Learned, labelled: LabelledRows
+) -> tuple[LabelledOutputs, np.ndarray]:
+    """Give validation cells the answers of experts that had not learned from them, and their rows.
+
+    Those of the finished experts would make a known cell look more familiar than it is. A cell that
+    no expert could be asked about so is left out.
+    """
+    rows, judged = labelled.rows("validation"), labelled.reference()[0][learned.judged]
+    kept = np.isin(rows, judged)
+    place = np.searchsorted(judged, rows[kept])
+    own = replace(validation.of(kept), logits=learned.logits[place].astype(np.float32))
+    return own, rows[kept]
+
+
 def _new_classifier(bundle: Bundle, n_types: int, settings: FinetuneSettings) -> CellTypeModel:
     """Put a new head on the pretrained encoder, and choose what of both is trained."""
     encoder, options = bundle.model.encoder, settings.finetune
@@ -263,10 +283,10 @@ def _task(
 
 
 def _positions_without(
-    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
+    store: TokenStore, labelled: LabelledRows, validation: np.ndarray, settings: FinetuneSettings
 ) -> Positions:
     """Return what learns the components again without a type, and places all cells there."""
-    (rows, label), validation = labelled.of("train"), labelled.rows("validation")
+    rows, label = labelled.of("train")
 
     def positions(column: int) -> tuple[np.ndarray, np.ndarray]:
         components = fit_components(store, rows[label != column], None, settings.seed)

@@ -1,8 +1,8 @@
 """A pretrained encoder + labelled cells -> the encoder with the genes that only those cells have.
 
-An encoder of blood knows no insulin. Its gene vectors can be trained in fine-tuning like all else,
-so a gene that it lacks gets a random one, of the size of the others, as a gene without a partner
-does in gene2vec.
+An encoder of blood knows no insulin. A gene that it lacks gets a random vector, of the size of the
+others, as a gene without a partner does in gene2vec. Where the network is trained, so is the
+vector; an encoder that stays as it is does not see the gene, and the other experts learn from it.
 """
 
 import logging

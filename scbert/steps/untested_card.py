@@ -14,7 +14,7 @@ def write_untested_card(model: Path, comparison: Path, quality: Path, card: Path
     model
         Folder of the fine-tuned model.
     comparison
-        As `compare_on_validation` writes it.
+        As `compare_out_of_fold` writes it.
     quality
         The JSON file of read_counts.
     card

@@ -79,14 +79,16 @@ class Bundle:
     def learned(self) -> np.ndarray:
         """Which genes of the vocabulary the model has learned from, shape (V,).
 
-        Those that the network or an expert reads and that were measured in fine-tuning. The
-        vocabulary is the corpus's; the cells from which the types were learned may have been
-        measured with far fewer genes.
+        Those that an expert with a weight reads, be it the network, and that were measured in
+        fine-tuning. The vocabulary is the corpus's; the cells from which the types were learned may
+        have been measured with far fewer genes.
         """
-        measured, learned = self._where("measured"), np.ones(len(self.genes), dtype=bool)
-        if self.used is not None:
-            learned = self.used.copy()
-            for expert in self.experts.values():
+        n_genes, committee, measured = len(self.genes), self.committee, self._where("measured")
+        learned = np.zeros(n_genes, dtype=bool)
+        if self.labels is None or committee.asks_encoder:
+            learned |= np.ones(n_genes, dtype=bool) if self.used is None else self.used
+        for name, expert in self.experts.items():
+            if committee.shares[name].weight:
                 learned |= expert.weight_CV.any(axis=0)
         return learned if measured is None else learned & measured
 

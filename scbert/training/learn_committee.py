@@ -163,7 +163,7 @@ def learn_committee(
         logits=combine(each, shares),
         each=each,
         without=without,
-        folds_by="validation" if not linear else cells.folds_by,
+        folds_by=cells.folds_by if own is None else "validation",
     )
 
 
@@ -208,10 +208,13 @@ def _gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str,
 
 
 def _macro_f1(logits: np.ndarray, label: np.ndarray) -> float:
-    return float(f1_score(label, logits.argmax(axis=1), average="macro", zero_division=0))
+    """Return the mean F1 of the types that have a cell to be judged by."""
+    return float(np.mean([value for value in _f1_of_types(logits, label) if value is not None]))
 
 
-def _f1_of_types(logits: np.ndarray, label: np.ndarray) -> list[float]:
+def _f1_of_types(logits: np.ndarray, label: np.ndarray) -> list[float | None]:
+    """Return the F1 of each type; None if no cell of it could be judged."""
     types = list(range(logits.shape[1]))
     found = f1_score(label, logits.argmax(axis=1), labels=types, average=None, zero_division=0)
-    return [float(value) for value in found]
+    judged = np.isin(types, label)
+    return [float(value) if known else None for value, known in zip(found, judged, strict=True)]
