@@ -79,7 +79,13 @@ def main() -> None:
         run = read_json(path) | {"cells": read_table(path.with_suffix(".tsv"), "cell", "true")}
         runs.setdefault(run["task"], []).append(run)
     found = {task: score(runs[task], settings) for task in TASKS if task in runs}
-    parts = [HEAD, options.note, summary(found), "![Macro F1](annotation.svg)\n", means(found)]
+    parts = [
+        HEAD,
+        options.note and f"{options.note}\n",
+        summary(found),
+        "![Macro F1](annotation.svg)\n",
+        means(found),
+    ]
     parts += [section(task, one) for task, one in found.items()]
     (options.out / "annotation.md").write_text("\n".join(filter(None, parts)))
     (options.out / "annotation.svg").write_text(draw(found))
