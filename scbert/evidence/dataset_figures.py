@@ -191,7 +191,7 @@ def draw_experts(calibrations: Sequence[Json]) -> Figure:
         if len(names) > 1:
             joint = found["out_of_fold"]["macro_f1"]
             scores.plot(joint, len(names), "o", color=BLUE, markersize=7)
-    titles = ("Macro F1, cells it has not learned from", "Weight")
+    titles = ("Macro F1, held-out cells", "Weight")
     for axes, title in zip((scores, weights), titles, strict=True):
         axes.set_title(title)
         axes.grid(axis="x")
