@@ -7,6 +7,7 @@ Shape letters: N cells, C cell types.
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeGuard
 
 import numpy as np
 
@@ -17,6 +18,11 @@ FEWEST_BATCHES = 3
 
 Fitted = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray], dict[str, Fitted]]
+
+
+def leaves_batches_out(batch: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    """Say whether whole batches are left out, or cells of each type."""
+    return batch is not None and len(set(batch)) >= FEWEST_BATCHES
 
 
 def make_folds(label: np.ndarray, batch: np.ndarray | None, seed: int) -> np.ndarray:
@@ -31,7 +37,7 @@ def make_folds(label: np.ndarray, batch: np.ndarray | None, seed: int) -> np.nda
         ones make a fold, of more than five several together, so that folds are of like size; of
         fewer, the cells of each type are dealt out.
     """
-    if batch is not None and len(set(batch)) >= FEWEST_BATCHES:
+    if leaves_batches_out(batch):
         names, sizes = np.unique(batch, return_counts=True)
         filled = np.zeros(min(N_FOLDS, len(names)))
         fold_of = {}

@@ -20,7 +20,7 @@ from scbert.cells.store import TokenStore
 from scbert.experts.combiner import Share, calibrated, combine, fit_shares
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import LinearExpert, bins_of
-from scbert.experts.out_of_fold import FEWEST_BATCHES, make_folds, out_of_fold
+from scbert.experts.out_of_fold import leaves_batches_out, make_folds, out_of_fold
 from scbert.training.committee import ENCODER, Committee
 
 SURE = 1.96  # standard errors; 95 of 100
@@ -48,12 +48,7 @@ class Reference:
     @property
     def folds_by(self) -> str:
         """Whether whole batches are left out, or cells."""
-        return "batch" if len(set(self.batch_names)) >= FEWEST_BATCHES else "cell"
-
-    @property
-    def batch_names(self) -> list[str]:
-        """The batch of each cell; empty if that is not known."""
-        return [] if self.batch is None else self.batch.tolist()
+        return "batch" if leaves_batches_out(self.batch) else "cell"
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,8 @@ class Learned:
 
     `judged` are numbers of reference cells, `logits` (judged, C) those of the committee, `each`
     those of every expert; `without` are the shares that the others would have without the encoder,
-    None where there is none or it is alone.
+    None where there is none or it is alone; `weighed` are those of all, before the encoder had to
+    show that it is worth its time.
     """
 
     committee: Committee
@@ -70,6 +66,7 @@ class Learned:
     label: np.ndarray
     logits: np.ndarray
     each: Mapping[str, np.ndarray]
+    weighed: Mapping[str, Share]
     without: Mapping[str, Share] | None
     folds_by: str
 
@@ -104,7 +101,7 @@ class Learned:
         if self.without is None:
             return None
         shares, label = self.committee.shares, self.label
-        with_it = combine(self.each, fit_shares(self.each, label))
+        with_it = combine(self.each, self.weighed)
         without = combine(self.each, self.without)
         return {
             "kept": shares[ENCODER].weight > 0,
@@ -146,11 +143,11 @@ def learn_committee(
     rows = np.flatnonzero(judged)
     each = {name: logits[name][rows] for name in names}
     label, without = cells.label[rows], None
-    shares = fit_shares(each, label)
+    shares = weighed = fit_shares(each, label)
     if ENCODER in each and len(each) > 1:
         without = fit_shares({name: each[name] for name in names if name != ENCODER}, label)
         before = combine(each, without)
-        gain = _gain(before, combine(each, shares), label)
+        gain = _gain(before, combine(each, weighed), label)
         if gain["low"] <= WORTH * _losses(before, label).mean():
             shares = without | {ENCODER: Share(0.0, shares[ENCODER].temperature)}
     experts = (
@@ -162,6 +159,7 @@ def learn_committee(
         label=label,
         logits=combine(each, shares),
         each=each,
+        weighed=weighed,
         without=without,
         folds_by=cells.folds_by if own is None else "validation",
     )
@@ -177,7 +175,7 @@ def _held_out(
     if not names:
         return {}, np.ones(len(cells.label), dtype=bool)
     fold = make_folds(cells.label, cells.batch, seed)
-    with tqdm(total=len(set(fold.tolist())) + 1, desc="experts", unit=" fit", disable=None) as bar:
+    with tqdm(total=len(set(fold.tolist())), desc="experts", unit=" fit", disable=None) as bar:
 
         def fit(
             rows: np.ndarray, label: np.ndarray
