@@ -38,7 +38,7 @@ def read_gene_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the file is no such table.
+        If the file is not such a table.
     """
     table = _read(path)
     for spelling in SPELLINGS.values():
