@@ -28,7 +28,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
     ] = "",
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML with the values that differ from the embedded configuration."),
+        typer.Option(help="YAML with the values that differ from the default configuration."),
     ] = None,
     seed: Annotated[
         int | None,
