@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from scbert.cells.store import TokenStore, store_in_memory
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import LEVELS, Sample
 from scbert.config import Network
 from scbert.evidence.figures import BLUE, MUTED, VERMILION, Figure, svg_figure
 from scbert.network.model import Encoder, MaskedExpressionModel
@@ -66,7 +66,8 @@ def cells_of(lengths: list[int], rng: np.random.Generator) -> TokenStore:
     bins = rng.integers(1, N_BINS + 1, indptr[-1]).astype(np.uint8)
     matrix = sparse.csr_matrix((bins, np.concatenate(genes), indptr), (len(lengths), ALL_GENES))
     names = [f"cell{number}" for number in range(len(lengths))]
-    return store_in_memory(Sample("benchmark", names, matrix, np.arange(ALL_GENES), 0))
+    levels = matrix * np.uint8(LEVELS)
+    return store_in_memory(Sample("benchmark", names, levels, N_BINS, np.arange(ALL_GENES), 0))
 
 
 def measure(name: str, lengths: list[int], threads: int) -> dict[str, Run]:
@@ -182,7 +183,8 @@ def padding(lengths: np.ndarray, budget: int) -> float:
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     store = TokenStore(
         gene=np.zeros(0, np.uint16),
-        bin=np.zeros(0, np.uint8),
+        level=np.zeros(0, np.uint8),
+        n_bins=N_BINS,
         indptr=indptr,
         sample=np.zeros(len(lengths), np.int64),
         measured=np.ones((1, 1), dtype=bool),

@@ -7,7 +7,7 @@ from scipy import sparse
 from benchmarks.carried_store import _from_bytes, _to_bytes, pack_store, restore_part, restore_store
 from benchmarks.pool import name_files
 from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import Sample
+from tests.samples import sample_of
 
 N_GENES = 40
 ONLY_IN_THE_WHOLE = [3, 4, 17]  # genes that no cell of a part expresses
@@ -27,11 +27,11 @@ def sample(name, part=False):
     bins = np.where(expressed, rng.integers(1, 6, expressed.shape), 0).astype(np.uint8)[:, genes]
     cells = [f"{name}-{number}" for number in range(n_cells)]
     measured = np.flatnonzero(genes < N_GENES - 1)
-    return Sample(name, cells, sparse.csr_matrix(bins), measured, 0)
+    return sample_of(name, cells, sparse.csr_matrix(bins), measured, 0)
 
 
 def write(folder, *samples):
-    meta = {"n_bins": 5, "vocabulary_size": samples[0].bins.shape[1], "vocabulary_sha256": "abc"}
+    meta = {"n_bins": 5, "vocabulary_size": samples[0].levels.shape[1], "vocabulary_sha256": "abc"}
     write_store(folder, [Source(one.name, "sha", lambda one=one: one) for one in samples], meta)
     return files_of(folder)
 
@@ -61,7 +61,7 @@ def test_a_part_comes_back_from_the_whole(tmp_path, whole):
 def test_changed_tokens_are_refused(tmp_path, whole):
     members = pack_store(whole)
     *others, last = members["bins.u8"]
-    members["bins.u8"] = bytes([*others, last % 5 + 1])
+    members["bins.u8"] = bytes([*others, last % 255 + 1])
     with pytest.raises(ValueError, match="SHA-256"):
         restore_store(members, tmp_path / "restored")
 

@@ -16,7 +16,7 @@ import pandas as pd
 from scbert.cells.store import checksum_line
 from scbert.cells.store_files import FORMAT, PART, check_files
 from scbert.cells.store_journal import DATA, JOURNAL, Line, begin, resume
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import Sample, bins_of_levels
 from scbert.files import only_one, publish
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def _append(files: Mapping[str, IO[bytes]], source: Source, done: list[Line]) ->
         files[name].write(values)
         _wait_for_disk(files[name])
     n_bins = done[0]["settings"]["n_bins"]
-    bins = np.bincount(sample.bins.data, minlength=n_bins + 1)
+    bins = np.bincount(bins_of_levels(sample.levels.data, n_bins), minlength=n_bins + 1)
     bins[0] += sample.below_one
     line = {
         "sample": source.sample,
@@ -101,23 +101,23 @@ def _append(files: Mapping[str, IO[bytes]], source: Source, done: list[Line]) ->
         "cells": len(sample.cells),
         "measured_genes": len(sample.measured),
         "bins": bins.tolist(),
-        "tokens": before + sample.bins.nnz,
+        "tokens": before + sample.levels.nnz,
         "bytes": {name: files[name].tell() for name in DATA},
     }
     files[JOURNAL].write(json.dumps(line).encode() + b"\n")
     _wait_for_disk(files[JOURNAL])
-    log.info("%s: %d cells, %d tokens", source.sample, len(sample.cells), sample.bins.nnz)
+    log.info("%s: %d cells, %d tokens", source.sample, len(sample.cells), sample.levels.nnz)
     return line
 
 
 def _content(sample: Sample, name: str, number: int, before: int) -> dict[str, Any]:
     """Return the bytes that each file gets for sample `number`, behind `before` tokens."""
-    bins, cells = sample.bins, pd.DataFrame({"cell": sample.cells, "sample": name})
+    levels, cells = sample.levels, pd.DataFrame({"cell": sample.cells, "sample": name})
     lines = cells.to_csv(sep="\t", index=False, header=False, lineterminator="\n")
     return {
-        "gene.u16": bins.indices.astype("<u2").data,
-        "bin.u8": bins.data.astype("u1", copy=False).data,
-        "indptr.i64": (bins.indptr[1:].astype("<i8") + before).data,
+        "gene.u16": levels.indices.astype("<u2").data,
+        "level.u8": levels.data.astype("u1", copy=False).data,
+        "indptr.i64": (levels.indptr[1:].astype("<i8") + before).data,
         "sample.u32": np.full(len(cells), number, "<u4").data,
         "measured.u8": sample.measured_row().data,
         "cells.tsv": lines.encode(),
