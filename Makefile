@@ -9,7 +9,7 @@ SOURCES := Snakefile rules/*.smk
 
 .PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
-demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
+demo: $(VENV)/.workflow  ## the demo, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
 	@echo "The report is in $(CURDIR)/results/report.html"
 

@@ -63,7 +63,7 @@ the same resamples. The simple methods see log2 CP10K of all genes and learn fro
 not tested; they are the baselines of rule compare: balanced logistic regression and SVM on genes
 divided by their largest value, C = 1 and C = 0.1; the discriminant on 50 components of 2,000 genes,
 equal shares of the types; 10 nearest neighbours. No method has a setting that was chosen on these
-cells. How the experts were chosen: docs/decisions.md, before this ran.
+cells. How the experts were chosen, before this ran: docs/decisions/experts.md.
 """
 
 

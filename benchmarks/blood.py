@@ -92,8 +92,8 @@ Cells of human blood, 10x 3' counts of all genes, of healthy people: B, CD4 and 
 and FCGR3A+ monocytes, dendritic cells (DC, pDC), megakaryocytes, stem cells. Not for other tissues,
 and not for panels of few genes: see the scores.
 
-Learned from pbmc3k and pbmc8k, public data of 10x Genomics, one donor each. The labels are those of
-Seurat's tutorial (by way of the repository rnabioco/clustifyr) and of immunogenomics/symphony,
+Trained on pbmc3k and pbmc8k, public data of 10x Genomics, one donor each. The labels are those of
+Seurat's tutorial (from the repository rnabioco/clustifyr) and of immunogenomics/symphony,
 brought to common names by benchmarks/blood.py; both were given by expression. The model is derived
 from these data; their licences were not read: ask before you sell what is made with it.
 
@@ -103,9 +103,9 @@ from these data; their licences were not read: ask before you sell what is made 
 |---|---:|---:|---:|---:|---:|---:|
 {lines}
 
-Both files hold few genes of the transcriptome, those that their publishers chose: on such panels do
-not use it. No labelled file of blood with all genes was at hand but the two that it learned from;
-learned from pbmc3k alone and tested on pbmc8k: docs/results/annotation.md. Of {lung:,} cells of a
+Both files hold only the genes that their publishers chose: do not use the model on such panels.
+The only labelled files of blood with all genes at hand were the two it was trained on;
+trained on pbmc3k alone and tested on pbmc8k: docs/results/annotation.md. Of {lung:,} cells of a
 lung lavage (Liao 2020, GSE145926), most of types that blood does not have, it calls {unknown:.0%}
 unknown.
 

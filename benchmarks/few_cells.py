@@ -5,7 +5,7 @@ Run: python benchmarks/few_cells.py DATA [--out docs/results/few_cells.md]
 k cells of each type are drawn five times; three experts learn from them: the discriminant on
 principal components; the same with the cell vectors of the package's encoder; the same with those
 of an encoder of that size with random weights. They name up to 1,000 other cells. The rule that
-decides: docs/decisions.md.
+decides: docs/decisions/experts.md.
 """
 
 import argparse

@@ -112,7 +112,7 @@ def _foretold(left_out: pd.DataFrame, foretold: pd.DataFrame) -> str:
     true = true.loc[said.index]
     off = (said.detected - true.novel_detected).abs().mean()
     return (
-        f"What a model that knows all types foretells of them by itself (`{score}`): AUROC "
+        f"What a model that knows all types predicts for them (`{score}`): AUROC "
         f"{said.auroc.mean():.2f}, in truth {true.auroc.mean():.2f}; noticed "
         f"{said.detected.mean():.2f}, in truth {true.novel_detected.mean():.2f}; {off:.2f} "
         "off for a type, on average."

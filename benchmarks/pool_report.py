@@ -131,7 +131,8 @@ def collapse(run: PoolRun) -> str:
     attention = run.validation["attention"]
     layers = ", ".join(str(layer["layer"]) for layer in attention if layer["collapsed"])
     return (
-        f"\nAttention of `{run.name}` has collapsed to a mean over genes (docs/decisions.md) in "
+        f"\nAttention of `{run.name}` has collapsed to a mean over genes "
+        f"(docs/decisions/network.md) in "
         f"{'layers ' + layers if layers else 'no layer'} of {len(attention)}."
     )
 

@@ -103,7 +103,7 @@ def module(file):
 def code(step, *others):
     """A hash of the code of a step and of all it imports: an edit runs the rule again.
 
-    Settings and logging are left out: settings are params themselves, logs are no results.
+    Settings and logging are left out: settings are params themselves, logs are not results.
     """
     package = Path(workflow.basedir, "scbert")
     assert (package / step).is_file(), step

@@ -1,4 +1,4 @@
-# Which genes speak for each cell type: the test cells of each dataset, the model of the first seed.
+# Genes behind each cell type: the test cells of each dataset, the model of the first seed.
 
 
 rule explain:

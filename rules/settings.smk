@@ -127,7 +127,7 @@ def tables_settings(wildcards):
 
 
 def panglaodb_settings(wildcards):
-    """Settings of the choice of samples; a function, for {sra} in them is no wildcard."""
+    """Settings of the choice of samples; a function, because {sra} in them is not a wildcard."""
     return CONFIG.corpus.panglaodb.model_dump_json()
 
 

@@ -45,7 +45,7 @@ def end_when_told() -> None:
         del frame
         signal.signal(number, signal.SIG_IGN)
         logging.getLogger("scbert").warning(
-            "told to stop: nothing is left half-written; a training continues at its checkpoint"
+            "told to stop: no file is left half-written; training continues from its checkpoint"
         )
         raise SystemExit(128 + number)
 

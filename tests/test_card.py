@@ -94,7 +94,7 @@ def test_the_card_begins_with_the_best_baseline(card):
     assert "On 18 test cells: accuracy 0.800 (0.750-0.850), macro F1 0.800" in head
     assert "scBERT is behind Logistic regression by 0.050 macro F1" in head
     assert "no clear difference" in head
-    assert "What the encoder adds to the other experts, on cells that none had learned" in head
+    assert "What the encoder adds to the other experts, on cells that none was trained" in head
     alone = COMPARISON | {"methods": COMPARISON["methods"][:2]}
     assert "its scores stand alone" in card(comparison=alone, name="alone.md")
 
@@ -129,7 +129,7 @@ def test_the_card_says_what_the_encoder_adds():
     assert "+0.020 nats of log-likelihood per cell" in kept
     assert "+0.010 to +0.030), +0.004 macro F1; it is kept." in kept
     (refused,) = adds(kept=False, low=-0.01)
-    assert "not surely a hundredth of the loss, so it has weight 0" in refused
+    assert "not clearly 1 % of the loss, so it has weight 0" in refused
     assert encoder_adds({"out_of_fold": {"encoder_adds": None}}) == []
     assert encoder_adds({"validation_cells": 0}) == []
 
@@ -147,7 +147,7 @@ def test_the_card_says_which_cells_judged_the_experts(folds_by, how):
     held = {"cells": 1234, "folds_by": folds_by, "encoder_adds": None} | scores
     experts = {"encoder": {"weight": 1.0, "temperature": 1.5} | scores}
     text = experts_of({"out_of_fold": held, "experts": experts}, ["B|<b>", "T cell"])
-    assert f"on 1,234 labelled cells that none had learned from ({how})" in text
+    assert f"on 1,234 labelled cells that none was trained on ({how})" in text
     assert "| encoder | 1.00 | 0.900 | 0.300 |" in text
     assert "F1 out of fold" not in text  # alone it is what it is together
     both = {"out_of_fold": held, "experts": experts | {"discriminant": experts["encoder"]}}
@@ -235,7 +235,7 @@ def test_the_card_tells_what_a_confidence_is_worth(card, toy_run):
     temperature = read_json(toy_run.model / "calibration.json")["temperature"]
     calibration = section(card(), "Calibration")
     assert (
-        f"Temperature {temperature:.2f}, fitted on 18 cells that no expert had learned from"
+        f"Temperature {temperature:.2f}, fitted on 18 cells that no expert was trained on"
         in calibration
     )
     assert "0.123 before, 0.046 after" in calibration

@@ -185,7 +185,7 @@ def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before_intact(tmp_path,
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
     try:
-        with pytest.raises(ValueError, match=r"of step 2 could not be written.*Make room"):
+        with pytest.raises(ValueError, match=r"of step 2 could not be written.*Free space"):
             save_checkpoint(folder, state, model, optimizer, IDENTITY, 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

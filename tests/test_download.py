@@ -235,7 +235,7 @@ def test_a_truncated_stream_is_refused_though_the_site_gives_no_length(
     site.files["/cells"] = compressed(9)[:-cut]
     target = tmp_path / "cells.RData"
     target.write_bytes(b"old")
-    with pytest.raises(ValueError, match=r"cut off or damaged \(.*under the name cells.RData"):
+    with pytest.raises(ValueError, match=r"truncated or damaged \(.*under the name cells.RData"):
         fetch(site, "/cells", target, changed(settings, attempts=2))
     assert target.read_bytes() == b"old"
     assert visible(tmp_path) == ["cells.RData"]  # and nothing is recorded
@@ -251,7 +251,7 @@ def test_a_truncated_hdf5_file_is_refused(site, settings, tmp_path):
     body = (tmp_path / "made.h5").read_bytes()
     site.length, site.files = False, {"/cut": body[:-1000], "/whole": body}
     once = changed(settings, attempts=1)
-    with pytest.raises(ValueError, match=r"cut off or damaged \(.*truncated"):
+    with pytest.raises(ValueError, match=r"truncated or damaged \(.*truncated"):
         fetch(site, "/cut", tmp_path / "cells.h5ad", once)
     fetch(site, "/whole", tmp_path / "cells.h5ad", once)
     assert (tmp_path / "cells.h5ad").read_bytes() == body
@@ -260,11 +260,15 @@ def test_a_truncated_hdf5_file_is_refused(site, settings, tmp_path):
 @pytest.mark.parametrize(
     ("body", "headers", "message"),
     [
-        (PAGE, {}, r"a web page came instead of a file \(it starts with b'<html>"),
-        (b" \n<!DOCTYPE html>", {}, "a web page came"),
-        (b"Too many connections", {"Content-Type": "text/html; charset=UTF-8"}, "a web page came"),
-        (b"", {}, r"nothing came \(0 bytes\)"),
-        (b"\x1f\x8b garbage", {}, "cut off or damaged"),
+        (PAGE, {}, r"the site sent a web page instead of a file \(it starts with b'<html>"),
+        (b" \n<!DOCTYPE html>", {}, "a web page instead"),
+        (
+            b"Too many connections",
+            {"Content-Type": "text/html; charset=UTF-8"},
+            "a web page instead",
+        ),
+        (b"", {}, r"the file is empty \(0 bytes\)"),
+        (b"\x1f\x8b garbage", {}, "truncated or damaged"),
         (
             gzip.compress(b"X" * 100, mtime=0),
             {},
@@ -321,7 +325,7 @@ def test_a_site_that_sends_something_else_later_is_found_out(site, settings, tmp
     fetch(site, "/cells", target, settings)
     target.unlink()
     site.files["/cells"] = second = compressed(13)
-    message = r"checksums.tsv recorded [0-9a-f]{64} when cells.RData came first: the site now sends"
+    message = r"checksums.tsv recorded [0-9a-f]{64} when cells.RData was first downloaded: the site"
     with pytest.raises(ValueError, match=message) as error:
         fetch(site, "/cells", target, settings)
     assert "delete that line" in str(error.value)
@@ -360,7 +364,9 @@ def test_a_mirror_that_refuses_is_not_asked_again(site, settings, tmp_path):
     site.mood = lambda asked: "503" if asked.path == "/busy" else "ok"
     urls = [site.url + path for path in ("/none", "/busy")]
     few = changed(settings, attempts=3)
-    with pytest.raises(ValueError, match=r"cannot be had \(tried 3 times; .*404.*503") as error:
+    with pytest.raises(
+        ValueError, match=r"could not be downloaded \(tried 3 times; .*404.*503"
+    ) as error:
         download(urls, tmp_path / "cells.RData", few, name="cells")
     assert not isinstance(error.value, NotPublished)
     assert [asked.path for asked in site.asked] == ["/none", "/busy", "/busy", "/busy"]
@@ -375,7 +381,7 @@ def test_a_file_that_no_mirror_has_is_not_published(site, settings, tmp_path):
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/cells", "file:///etc/passwd", "no address"])
 def test_only_the_web_is_asked(settings, tmp_path, url):
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not an address"):
         download([url], tmp_path / "cells.RData", settings, name="cells")
 
 
@@ -431,7 +437,9 @@ def test_a_damaged_dropped_file_is_named_and_the_site_not_asked(site, settings, 
     file.parent.mkdir()
     file.write_bytes(compressed(18)[:-9])
     site.files["/cells"] = compressed(18)
-    with pytest.raises(ValueError, match=r"cells.RData cannot be used .*cut off.*or remove it to"):
+    with pytest.raises(
+        ValueError, match=r"cells.RData cannot be used .*truncated.*or remove it to"
+    ):
         fetch(site, "/cells", tmp_path / "cells.RData", settings)
     assert site.asked == []
     assert not (tmp_path / "cells.RData").exists()

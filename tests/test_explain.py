@@ -200,7 +200,7 @@ def test_a_folder_that_is_no_explanation_is_not_replaced(query, toy_run, tmp_pat
         app, ["explain", str(toy_run.model), str(query), "--out", str(tmp_path)]
     )
     assert result.exit_code == 1
-    assert "exists and is no explanation" in result.stderr
+    assert "exists but was not written by scbert explain" in result.stderr
     assert query.exists()
 
 

@@ -50,9 +50,9 @@ def site(monkeypatch):
         ("package:scanpy//etc/passwd", "'scanpy' has no file '/etc/passwd'"),
         ("package:scanpy/datasets", "'scanpy' has no file 'datasets'"),
         ("package:scanpy", "'scanpy' has no file ''"),
-        ("package:../etc/passwd", r"'..' is no name of a package. Write package:NAME/FILE"),
-        ("package:/etc/passwd", "'' is no name of a package. Write package:NAME/FILE"),
-        ("package:no.such/file", "'no.such' is no name of a package"),
+        ("package:../etc/passwd", r"'..' is not the name of a package. Write package:NAME/FILE"),
+        ("package:/etc/passwd", "'' is not the name of a package. Write package:NAME/FILE"),
+        ("package:no.such/file", "'no.such' is not the name of a package"),
     ],
 )
 def test_fetch_dataset_refuses_what_no_package_ships(tmp_path, source, message):
@@ -105,7 +105,7 @@ def test_fetch_dataset_compares_the_sha256_of_the_table(site, tmp_path):
 @pytest.mark.parametrize(
     ("target", "body", "message"),
     [
-        ("cells.h5ad", PAGE, "a web page came instead of a file"),
+        ("cells.h5ad", PAGE, "the site sent a web page instead of a file"),
         ("cells.h5ad", b"a,b\n", r"not an HDF5 file such as .h5ad or .h5 \(it starts with b'a,b"),
         ("genes.csv", b"no table\n", r"not a CSV file \(it starts with b'no table"),
         ("genes.csv", b"\x00,\x01", "not a CSV file"),
@@ -147,7 +147,7 @@ def test_fetch_mtx_names_what_a_folder_lacks(site, tmp_path):
     site.files = {f"/pbmc/{name}": FOLDER[name] for name in list(FOLDER)[:2]}
     with pytest.raises(ValueError, match=r"has none of features.tsv.gz, features.tsv, genes"):
         fetch_mtx(tmp_path / "pbmc", from_source(site.url + "/pbmc/", tmp_path))
-    with pytest.raises(ValueError, match="have no one sha256"):
+    with pytest.raises(ValueError, match="have no common sha256"):
         fetch_mtx(tmp_path / "pbmc", from_source(site.url + "/pbmc/", tmp_path, sha256="a" * 64))
     assert not (tmp_path / "pbmc").exists()
 
@@ -203,10 +203,10 @@ HOSTILE = {
     "absolute": ([("/tmp/evil/matrix.mtx", MATRIX)], "names a place outside itself: /tmp/evil"),
     "symbolic link": (
         [special("x/matrix.mtx", tarfile.SYMTYPE, "barcodes.tsv")],
-        "x/matrix.mtx in it is no regular file but a link",
+        "x/matrix.mtx in it is not a regular file but a link",
     ),
     "link outside": ([special("x", tarfile.SYMTYPE, "/etc/passwd")], "cannot be unpacked .*link"),
-    "hard link": ([special("x/matrix.mtx", tarfile.LNKTYPE, "README")], "no regular file"),
+    "hard link": ([special("x/matrix.mtx", tarfile.LNKTYPE, "README")], "not a regular file"),
     "device": ([special("x", tarfile.CHRTYPE)], "cannot be unpacked .*special file"),
     "fifo": ([special("x/genes.tsv", tarfile.FIFOTYPE)], "cannot be unpacked .*special file"),
     "two folders": (within("raw", FOLDER) + within("filtered", FOLDER), "holds 2 folders .*filt"),
@@ -239,7 +239,7 @@ def test_fetch_mtx_refuses_a_hostile_archive_and_writes_nothing(site, tmp_path, 
 
 def test_a_truncated_archive_is_refused(site, tmp_path):
     site.length, site.files["/pbmc.tgz"] = False, archive_of(within("a", FOLDER))[:-9]
-    with pytest.raises(ValueError, match="cut off or damaged"):
+    with pytest.raises(ValueError, match="truncated or damaged"):
         fetch_mtx(tmp_path / "pbmc", from_source(site.url + "/pbmc.tgz", tmp_path, attempts=1))
 
 

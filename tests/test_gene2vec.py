@@ -230,7 +230,7 @@ def test_read_text_vectors_reads_both_published_formats(tmp_path, header, zipped
     ("content", "message"),
     [
         (PUBLISHED + "LYZ\t1 2\n", "line 3: 2 values, but gene2vec.dim is 3"),
-        (PUBLISHED + "LYZ\t1 2 x\n", "line 3: .* 'LYZ' holds something that is no number"),
+        (PUBLISHED + "LYZ\t1 2 x\n", "line 3: .* 'LYZ' holds something that is not a number"),
         (PUBLISHED + "LYZ\t1 2 nan\n", "line 3: gene LYZ has a value that is not finite"),
         (PUBLISHED + "LYZ\t1 2 1e39\n", "line 3: gene LYZ has a value that is not finite"),
         (PUBLISHED + "TP53\t1 2 3\n", "line 3: gene TP53 is there twice, first in line 1"),
@@ -238,8 +238,8 @@ def test_read_text_vectors_reads_both_published_formats(tmp_path, header, zipped
         ("", "holds 0 genes"),
         ("ACTB 1 2 3\n", r"holds 1 genes \(ACTB\), but none of the 3"),
         ("A" * 1_000_001, "line 1: longer than 1,000,000 characters"),
-        (b"\xff\xfe\x00", "line 1: this is no text"),
-        (b"\x1f\x8b\x08 broken", "line 1: this is no text"),
+        (b"\xff\xfe\x00", "line 1: this is not text"),
+        (b"\x1f\x8b\x08 broken", "line 1: this is not text"),
     ],
 )
 def test_read_text_vectors_names_the_line_that_is_wrong(tmp_path, content, message):

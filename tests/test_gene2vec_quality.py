@@ -138,8 +138,8 @@ def test_read_gene_sets_keeps_the_last_gene_and_leaves_large_sets_out(tmp_path):
         (b"A\tb\tC\nA\tb\tD\n", "line 2: the set 'A' is there twice"),
         (b"A\tb\tC\tD\tE\tF\n", "holds 1 sets, but none of 3 genes or fewer"),
         (b"", "holds 0 sets"),
-        (b"\xff\xfe\x00", "is no text file"),
-        (b"\x1f\x8b\x08 broken", "is no text file"),
+        (b"\xff\xfe\x00", "is not a text file"),
+        (b"\x1f\x8b\x08 broken", "is not a text file"),
     ],
 )
 def test_read_gene_sets_names_what_is_wrong(tmp_path, content, message):

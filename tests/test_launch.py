@@ -167,7 +167,7 @@ def test_an_agent_meets_the_others_at_the_first_node(agent, monkeypatch):
 
 
 def test_nodes_without_slurm_are_refused(quiet):
-    with pytest.raises(ValueError, match="2 nodes were asked for, but this is no Slurm job"):
+    with pytest.raises(ValueError, match="2 nodes were asked for, but this is not a Slurm job"):
         main(["--device", "cpu", "--nodes", "2", "s.py"])
 
 

@@ -462,7 +462,7 @@ def test_a_run_that_explodes_goes_back_and_on_with_a_lower_rate(settings, tmp_pa
     assert len(history) == 6
     assert [line["step"] for line in history] == [3, 6, 9, 12, 15, 18]
     assert len(toy.told()) == 2
-    assert "goes on after step 6 by itself, with 0.25 times the learning rate" in toy.told()[1]
+    assert "continues after step 6 with 0.25 times the learning rate" in toy.told()[1]
     assert read_json(tmp_path / "state/step000000018-epoch00006/state.json")["setbacks"] == 2
 
 

@@ -18,10 +18,10 @@ def test_read_markers_takes_the_genes_of_man(markers):
     assert read_markers(markers) == {"B cells": ["MS4A1", "CD79A"], "NK cells": ["NKG7"]}
 
 
-def test_read_markers_refuses_a_list_without_man(tmp_path):
+def test_read_markers_refuses_a_list_without_human(tmp_path):
     path = tmp_path / "markers.tsv"
     path.write_text(HEADER + "Mm\tMs4a1\tB cells\tBlood\n")
-    with pytest.raises(ValueError, match=r"no line with Hs \(man\) under species; there are Mm"):
+    with pytest.raises(ValueError, match=r"no line with Hs \(human\) under species; there are Mm"):
         read_markers(path)
 
 

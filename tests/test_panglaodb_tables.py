@@ -295,7 +295,9 @@ def test_fetch_panglaodb_tables_refuses_a_table_of_another_form(site, tmp_path):
     site.files = {f"/{name}": content for name, content in TABLES.items()}
     site.files["/cell_types"] = b"404: Not Found"
     targets = {name: tmp_path / f"resources/{name}" for name in TABLES}
-    with pytest.raises(ValueError, match=r"cell_types cannot be had .*has 1 columns, but Panglao"):
+    with pytest.raises(
+        ValueError, match=r"cell_types could not be downloaded .*has 1 columns, but Panglao"
+    ):
         fetch_panglaodb_tables(**targets, settings=from_site(site, tmp_path))
     assert not targets["cell_types"].exists()
 
@@ -338,7 +340,9 @@ def test_files_of_the_bulk_archive_and_of_the_repository_can_be_dropped(
 def test_fetch_panglaodb_refuses_a_page(site, tmp_path):
     settings = sample_settings(site, tmp_path, "SRA1_SRS2")
     site.files["/data_dl.php?sra=SRA1&srs=SRS2&filetype=R"] = PAGE
-    with pytest.raises(ValueError, match=r"SRA1_SRS2.sparse.RData cannot be had .*a web page"):
+    with pytest.raises(
+        ValueError, match=r"SRA1_SRS2.sparse.RData could not be downloaded .*a web page"
+    ):
         fetch_panglaodb(tmp_path / "SRA1_SRS2.sparse.RData", settings)
 
 

@@ -166,14 +166,14 @@ def test_read_rdata_ignores_what_stands_beside_sm(tmp_path):
         ({"indices": [0, 0, 1, 2]}, "out of order"),
         ({"indices": [0, 1, 1]}, "values are declared"),
         ({"data": [1.0, 2.0, 3.0]}, "4 values are declared, 3 are there"),
-        ({"data": [1.0, np.nan, 2, 3]}, "1 values are no finite number"),
-        ({"data": [1.0, np.inf, 2, 1e300]}, "2 values are no finite number"),
+        ({"data": [1.0, np.nan, 2, 3]}, "1 values are not finite numbers"),
+        ({"data": [1.0, np.inf, 2, 1e300]}, "2 values are not finite numbers"),
         ({"shape": (4, 2)}, "3 x 2 names, 4 x 2 values"),
         ({"shape": (3, -2)}, "names, 3 x -2 values"),
     ],
 )
 def test_read_rdata_refuses_a_matrix_that_is_none(tmp_path, slots, message):
-    refuses(with_slots(tmp_path, **slots), f"no sparse matrix of genes x cells .*{message}")
+    refuses(with_slots(tmp_path, **slots), f"not a sparse matrix of genes x cells .*{message}")
 
 
 def test_read_rdata_refuses_another_class_and_missing_slots(tmp_path):
@@ -216,7 +216,7 @@ CODE = {  # what R would evaluate: type, and a body in R's format
 @pytest.mark.parametrize("kind", CODE)
 def test_read_rdata_refuses_whatever_is_no_data(tmp_path, kind):
     """Wherever it stands: as an object, or inside an attribute of the matrix."""
-    message = f"object of type {kind}, which is no data"
+    message = f"object of type {kind}, which is not data"
     refuses(write(tmp_path, rdata_of({"sm": CODE[kind]})), message)
     inside = struct.pack(">i", 25 | 0x300) + pairs({"i": CODE[kind]})
     refuses(write(tmp_path, rdata_of({"sm": inside})), message)

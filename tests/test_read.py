@@ -156,7 +156,7 @@ def test_read_counts_notes_a_sum_that_it_had_to_assume(run):
     subset.obs["n_counts"] = sums(cells)
     found, quality = run(subset)
     assert (found.X != cells[:, :60].X).nnz == 0
-    assert "taken as 10,000. Name the column of all counts" in quality["notes"][0]
+    assert "assumed: 10,000. Name the column of all counts" in quality["notes"][0]
     with_library, quality = run(subset, settings(library_size_key="n_counts"))
     assert (with_library.X != found.X).nnz == 0
     assert with_library.obs.library_size.tolist() == subset.obs.n_counts.tolist()

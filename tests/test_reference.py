@@ -239,7 +239,7 @@ def test_the_card_without_test_says_that_nothing_was_held_out(untested):
     assert "## Nothing was held out\n\n" + NO_TEST in card
     assert "scbert evaluate ALL TEST.h5ad --label-key KEY" in card
     assert "## Scores out of fold, no test scores\n" in card
-    assert "on 89 labelled cells that none had learned from (whole batches were left" in card
+    assert "on 89 labelled cells that none was trained on (whole batches were left" in card
     assert "| B cell | 20 | 10 |" in card
     assert "No batch is in both parts: train donor" in card
     assert "was not measured" in card

@@ -169,7 +169,7 @@ def test_write_store_begins_anew_if_the_run_was_another(tmp_path, other, caplog)
 
 
 def why_matches(message, why):
-    return re.search(rf"cannot be continued: .*{why}.*written anew", message)
+    return re.search(rf"cannot be continued: .*{why}.*written again", message)
 
 
 @pytest.mark.parametrize("damage", ["a file is shorter", "a file is gone", "no journal", "torn"])

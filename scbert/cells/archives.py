@@ -68,7 +68,9 @@ def _choose(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
         tarfile.data_filter(member, "/nowhere")  # refuses devices, and links that lead outside
         if path.name in NAMES:
             if not member.isreg():
-                raise ValueError(f"{member.name} in it is no regular file but a link or a folder")
+                raise ValueError(
+                    f"{member.name} in it is not a regular file but a link or a folder"
+                )
             folders[path.parent][path.name] = member
     whole = {path: files for path, files in folders.items() if _is_complete(files)}
     if len(whole) != 1:

@@ -40,6 +40,6 @@ def _read(log_file: Path) -> dict[str, dict[str, str]]:
         if tuple(rows.fieldnames or ()) != COLUMNS:
             raise ValueError(
                 f"{log_file} has the columns {rows.fieldnames}, but a log of checksums has "
-                f"{', '.join(COLUMNS)}. Restore it, or delete it to trust the sites anew."
+                f"{', '.join(COLUMNS)}. Restore it, or delete it to accept what the sites send now."
             )
         return {row["name"]: row for row in rows}

@@ -65,7 +65,8 @@ def download(  # noqa: PLR0913  so much is there to say of a file
     NotPublished
         If each of the addresses answers 404 or 410.
     ValueError
-        If the file cannot be had, or is not what it should be. `target` is then untouched.
+        If the file could not be downloaded, or is not what it should be. `target` is then
+        untouched.
     """
     unfinished = target.parent / ".unfinished"
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -133,10 +134,11 @@ class _Order:
             last = self.problems.values()
             nowhere = all(isinstance(problem, Never) and problem.missing for problem in last)
             raise (NotPublished if nowhere else ValueError)(
-                f"{self.target.name} cannot be had (tried {retrying.statistics['attempt_number']} "
-                f"times; {self._said()}). Check the connection and try again later, add another "
-                f"address to the configuration, or get the file elsewhere and put it into {folder} "
-                f"under the name {self.target.name}."
+                f"{self.target.name} could not be downloaded (tried "
+                f"{retrying.statistics['attempt_number']} times; {self._said()}). "
+                "Check the connection and try again later, add another address to the "
+                f"configuration, or get the file elsewhere and put it into {folder} under the name "
+                f"{self.target.name}."
             ) from error
 
     def _round(self) -> None:
@@ -185,8 +187,8 @@ class _Order:
             return f"its sha256 is {digest}, but the configuration expects {expected}"
         return (
             f"its sha256 is {digest}, but {self.settings.checksums} recorded {expected} when "
-            f"{self.name} came first: the site now sends something else. If that is meant to be, "
-            "delete that line"
+            f"{self.name} was first downloaded: the site now sends another file. If that is "
+            "intended, delete that line"
         )
 
     def _said(self) -> str:

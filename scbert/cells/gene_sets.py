@@ -69,9 +69,7 @@ def read_labelled_pairs(text: Path, label: Path) -> tuple[list[tuple[str, str]],
     for number, line in enumerate(_read_lines(text), start=1):
         words = line.split()
         if len(words) != 2:
-            raise ValueError(
-                f"{text}, line {number}: {line[:60]!r}, but two genes must stand there."
-            )
+            raise ValueError(f"{text}, line {number}: {line[:60]!r}, but two genes are needed.")
         pairs.append((words[0], words[1]))
     labels = [line.strip() for line in _read_lines(label)]
     wrong = next((n for n, word in enumerate(labels, start=1) if word not in {"0", "1"}), None)
@@ -92,10 +90,10 @@ def _read_lines(path: Path) -> list[str]:
         try:
             content = handle.read(LARGEST + 1)
         except DAMAGE as error:
-            raise ValueError(f"{path} is no text file, plain or gzipped ({error}).") from None
+            raise ValueError(f"{path} is not a text file, plain or gzipped ({error}).") from None
     if len(content) > LARGEST:
         raise ValueError(f"{path} holds more than {LARGEST:,} bytes of text. Give a smaller file.")
     try:
         return content.decode().splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file, plain or gzipped ({error}).") from None
+        raise ValueError(f"{path} is not a text file, plain or gzipped ({error}).") from None

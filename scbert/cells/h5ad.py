@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def can_be_streamed(path: Path) -> bool:
     """Whether it is an .h5ad file as anndata writes it since version 0.8.
 
-    Others, also files that are no AnnData at all, are left to `read_cells`.
+    Others, also files that are not AnnData at all, are left to `read_cells`.
     """
     if path.suffix != ".h5ad" or not path.is_file():
         return False

@@ -21,19 +21,19 @@ SPECIES = "Hs"  # as PanglaoDB writes it; models know human genes
 
 
 def read_markers(path: Path) -> dict[str, list[str]]:
-    """Read PanglaoDB's list of markers: for each cell type the genes of man, in the file's order.
+    """Read PanglaoDB's list of markers: for each cell type the human genes, in the file's order.
 
     Raises
     ------
     ValueError
-        If the columns species, official gene symbol or cell type are missing, or no gene of man
+        If the columns species, official gene symbol or cell type are missing, or no human gene
         is there.
     """
     table = read_table(path, "species", "official gene symbol", "cell type")
     human = table[table.species.str.split().map(lambda names: SPECIES in names)]
     if human.empty:
         raise ValueError(
-            f"{path} has no line with {SPECIES} (man) under species; there are "
+            f"{path} has no line with {SPECIES} (human) under species; there are "
             f"{', '.join(sorted(set(table.species))[:5]) or 'no lines'}. Give PanglaoDB's list of "
             "markers, complete."
         )

@@ -31,7 +31,7 @@ def describe_types(cell_types: Sequence[str], tables: Sequence[Path]) -> list[di
     Raises
     ------
     ValueError
-        If a type stands in the table twice, or the parents are not one level.
+        If a type is in the table twice, or the parents are not one level.
     """
     if not tables:
         return [{"name": name, "ontology_term_id": UNKNOWN_TERM} for name in cell_types]

@@ -70,7 +70,7 @@ def parts_in_memory(values: Any, name: str) -> Parts:
     Raises
     ------
     ValueError
-        If it is no matrix of numbers, or damaged.
+        If it is not a matrix of numbers, or damaged.
     """
     try:
         if not sparse.issparse(values):

@@ -1,7 +1,7 @@
 """Whether a sample of a corpus can be used, and the numbers that say so.
 
 A corpus of hundreds of samples does not stop at one that holds something else than human counts:
-the sample is left out, and the reason stands in the table of quality.
+the sample is left out, and the reason is in the table of quality.
 """
 
 import re
@@ -72,7 +72,7 @@ def require_usable(
     share = fractional_levels(matrix)
     if share > settings.max_fractional:
         raise UnusableSample(
-            f"{share:.0%} of the different values of a cell of {sample} are no whole numbers "
+            f"{share:.0%} of the different values of a cell of {sample} are not whole numbers "
             f"(counts.max_fractional: {settings.max_fractional:.0%}): these are not counts, but "
             "normalised expression. Give raw counts."
         )
@@ -94,13 +94,13 @@ def species_share(names: pd.DataFrame, prefix: str) -> float:
 
 
 def fractional_share(matrix: sparse.csr_matrix) -> float:
-    """Return which share of the expressed values is no whole number."""
+    """Return which share of the expressed values are not whole numbers."""
     fractions = np.count_nonzero(matrix.data != np.rint(matrix.data))
     return int(fractions) / matrix.nnz if matrix.nnz else 0.0
 
 
 def fractional_levels(matrix: sparse.csr_matrix) -> float:
-    """Return which share of the different values of a cell is no whole number.
+    """Return which share of the different values of a cell are not whole numbers.
 
     Counts repeat few numbers, and in PanglaoDB one fraction per cell; normalised expression has a
     fraction for each count. Over up to 200 cells with at least two values, evenly spread: the

@@ -120,7 +120,7 @@ def _say_that_it_is_whole(path: Path) -> None:
     files = path.iterdir() if path.is_dir() else [path]
     gb = sum(file.stat().st_size for file in files) / 1e9
     log.info(
-        "%s (%.2f GB) is no .h5ad of anndata 0.8 or newer and no 10x .h5: read whole", path, gb
+        "%s (%.2f GB) is not an .h5ad of anndata 0.8 or newer, nor a 10x .h5: read whole", path, gb
     )
     if gb > LARGE_GB:
         log.warning(

@@ -49,7 +49,8 @@ def read_rdata(path: Path, max_gb: float) -> ad.AnnData:
         rows, barcodes, matrix = _matrix(objects["sm"])
     except (KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"'sm' of {path} is no sparse matrix of genes x cells ({error!r}). Download it again."
+            f"'sm' of {path} is not a sparse matrix of genes x cells ({error!r}). "
+            "Download it again."
         ) from error
     sample = path.name.split(".")[0]
     cells = pd.Index([f"{sample}_{barcode}" for barcode in barcodes], dtype=object)
@@ -81,7 +82,7 @@ def _matrix(sm: RObject) -> tuple[list[str], list[str], sparse.csr_matrix]:
     with np.errstate(over="ignore"):  # becomes infinite, and is refused
         counts = values.astype(np.float32)
     if not np.isfinite(counts).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(counts))} values are no finite number")
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(counts))} values are not finite numbers")
     return row_names, barcodes, sparse.csr_matrix((counts, indices, indptr), (n_cells, n_genes))
 
 

@@ -44,7 +44,7 @@ def read_objects(path: Path, max_bytes: int) -> dict[str, RObject]:
     Raises
     ------
     ValueError
-        If it is no complete file of save(), is too large, or holds anything but data.
+        If it is not a complete file of save(), is too large, or holds anything but data.
     """
     try:
         content = _decompress(path, max_bytes)
@@ -129,7 +129,7 @@ class _DataParser(Parser):
     def parse_R_object(self, *lists: Any, **more: Any) -> RObject:
         kind = Type(self._peek(0) & 0xFF)
         if kind not in DATA:
-            raise ValueError(f"it holds an object of type {kind.name}, which is no data")
+            raise ValueError(f"it holds an object of type {kind.name}, which is not data")
         self.objects += 1
         if self.objects > MAX_OBJECTS:
             raise ValueError(f"it holds more than {MAX_OBJECTS:,} objects")

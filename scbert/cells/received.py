@@ -25,7 +25,9 @@ def refuse_page(start: bytes, content_type: str = "") -> None:
     known = start.startswith((*OPENERS, HDF5))
     page = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES)
     if page or ("text/html" in content_type.lower() and not known):
-        raise ValueError(f"a web page came instead of a file (it starts with {start[:40]!r})")
+        raise ValueError(
+            f"the site sent a web page instead of a file (it starts with {start[:40]!r})"
+        )
 
 
 def require_whole(path: Path, max_bytes: float) -> None:
@@ -44,7 +46,7 @@ def require_whole(path: Path, max_bytes: float) -> None:
     with path.open("rb") as handle:
         start = handle.read(512)
     if not start:
-        raise ValueError("nothing came (0 bytes)")
+        raise ValueError("the file is empty (0 bytes)")
     refuse_page(start)
     if start.startswith(HDF5):
         _require_hdf5(path)
@@ -60,11 +62,11 @@ def _require_stream(path: Path, max_bytes: float) -> None:
                 size += len(chunk)
                 if size > max_bytes:
                     raise ValueError(
-                        f"it unfolds into more than {max_bytes / 1e9:g} GB (download.max_gb)"
+                        f"decompressed it has more than {max_bytes / 1e9:g} GB (download.max_gb)"
                     )
     except DAMAGE as error:
         raise ValueError(
-            f"it is cut off or damaged ({error}) after {size} bytes, decompressed"
+            f"it is truncated or damaged ({error}) after {size} bytes, decompressed"
         ) from error
 
 
@@ -72,4 +74,4 @@ def _require_hdf5(path: Path) -> None:
     try:
         h5py.File(path, "r").close()  # compares the file's length with the one it records
     except OSError as error:
-        raise ValueError(f"it is cut off or damaged ({error})") from error
+        raise ValueError(f"it is truncated or damaged ({error})") from error

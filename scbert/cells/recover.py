@@ -75,7 +75,7 @@ def _require_whole(counts: sparse.csr_matrix, scale: Scale) -> None:
     if n_wrong or n_off.sum() > 0.02 * n_evidence.sum() or never_one or only_large:
         raise ValueError(
             f"the values do not come back as whole counts: {n_off.sum():,} of "
-            f"{n_evidence.sum():,} below {STEPS_TO_LOOK_AT} are no integers ({n_wrong} cells are "
+            f"{n_evidence.sum():,} below {STEPS_TO_LOOK_AT} are not integers ({n_wrong} cells are "
             f"wrong as a whole), and the smallest of a cell is {smallest:.3g}. "
             f"They were taken as {scale}. Give raw counts, or the column of obs that holds the "
             "library size that was divided by."

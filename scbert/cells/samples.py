@@ -24,7 +24,7 @@ from scbert.cells.scale import guess_scale
 from scbert.config import Dataset, ReadSettings
 
 UNKNOWN_SUM = (
-    "The file does not tell to how many counts per cell it was normalised; taken as {:,.0f}. "
+    "The file does not say to how many counts per cell it was normalised; assumed: {:,.0f}. "
     "Name the column of all counts (library_size_key) if there is one."
 )
 

@@ -143,7 +143,7 @@ def open_store(folder: Path, verify: bool = True) -> TokenStore:
 def _read_meta(folder: Path) -> dict[str, Any]:
     path, sha256 = folder / "meta.json", folder / "meta.sha256"
     if not path.is_file():
-        raise ValueError(f"{path} does not exist, so this is no token store. Write it again.")
+        raise ValueError(f"{path} does not exist, so this is not a token store. Write it again.")
     if not sha256.is_file():
         raise damaged(sha256, "it is missing, or the store is of format 1, which had none")
     if sha256.read_bytes() != checksum_line(path):

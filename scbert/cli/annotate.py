@@ -32,13 +32,13 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
     ] = "",
     all_experts: Annotated[
         bool,
-        typer.Option("--all-experts", help="Ask the encoder even where it has no weight: slow."),
+        typer.Option("--all-experts", help="Run the encoder even if its weight is 0: slow."),
     ] = False,
 ) -> None:
     """Name the type of each cell of QUERY, with calibrated confidence.
 
-    Counts and log-normalised expression are told apart by themselves; genes are human symbols or
-    Ensembl ids. What was in the file stays; columns scbert_* are added.
+    Counts and log-normalised expression are recognised automatically; genes are human symbols or
+    Ensembl ids. The contents of the file are kept; columns scbert_* are added.
     """
     with plain_errors():
         from scbert.steps.annotate import annotate_file  # noqa: PLC0415  torch takes seconds to import

@@ -12,7 +12,7 @@ from scbert import __version__
 from scbert.logs import start_logging
 
 app = typer.Typer(
-    help="scBERT end to end: name the types of single cells with a fine-tuned Performer.",
+    help="scBERT end to end: annotate the cell types of human single-cell RNA-seq data.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,5 +51,5 @@ def require_h5ad(out: Path) -> None:
     """Refuse a name of a result that says another format."""
     if out.suffix != ".h5ad":
         raise ValueError(
-            f"--out is {out}, but results are written as .h5ad. Give a name that ends so."
+            f"--out is {out}, but results are written as .h5ad. Give a name that ends in .h5ad."
         )

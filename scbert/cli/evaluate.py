@@ -18,7 +18,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     test: LabelledCells,
     label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
     batch_key: Annotated[
-        str, typer.Option(help="Column of obs with donors or studies, to score each apart.")
+        str, typer.Option(help="Column of obs with donors or studies, to score each separately.")
     ] = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write evaluation.json to.", file_okay=False)
@@ -28,10 +28,10 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     library_size_key: LibrarySizeKey = "",
     device: Device = "auto",
 ) -> None:
-    """Name the cells of TEST without their labels, and score the names.
+    """Predict the types of TEST without using its labels, and score the predictions.
 
     The logistic regression that is kept in MODEL is scored beside it. Cells of types that MODEL
-    does not know are reported apart.
+    does not know are reported separately.
     """
     with plain_errors():
         from scbert.steps.score import evaluate_model  # noqa: PLC0415  torch takes seconds

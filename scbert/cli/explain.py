@@ -33,7 +33,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     markers: Annotated[Path | None, typer.Option(help="PanglaoDB's list of markers.")] = None,
     marker_types: Annotated[
         Path | None,
-        typer.Option(help="Table cell_type, marker_cell_type: what labels are called there."),
+        typer.Option(help="Table cell_type, marker_cell_type: the labels' names in that list."),
     ] = None,
     label_key: Annotated[
         str, typer.Option(help="Column of obs with labels; else the model's own.")
@@ -44,11 +44,13 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     device: Device = "auto",
     cells_per_type: Annotated[int, typer.Option(help="Cells drawn from each type.")] = 10,
     steps: Annotated[int, typer.Option(help="Points of the integrated gradients.")] = 32,
-    top_genes: Annotated[int, typer.Option(help="Genes of a type held against sets.")] = 50,
+    top_genes: Annotated[
+        int, typer.Option(help="Top genes of a type to compare with gene sets.")
+    ] = 50,
     random_draws: Annotated[int, typer.Option(help="Random removals beside each one.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the cells and genes drawn.")] = 2021,
 ) -> None:
-    """Say which genes speak for each cell type in QUERY, and whether removing them hurts.
+    """Rank the genes behind each cell type in QUERY, and test whether removing them matters.
 
     A method whose genes matter to MODEL no more than random ones, or no more than those that a list
     made without a model names, is reported as failing. Needs

@@ -28,7 +28,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
     ] = "",
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML with the values that differ from the embedded configuration."),
+        typer.Option(help="YAML with the values that differ from the default configuration."),
     ] = None,
     seed: Annotated[
         int | None,
@@ -65,7 +65,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
 
     Tuned baselines are scored beside it; README.md of the model is its card. If it is stopped, the
-    same command goes on from the last checkpoint.
+    same command resumes from the last checkpoint.
     """
     with plain_errors():
         from scbert.steps.reference import finetune_reference  # noqa: PLC0415  torch: seconds

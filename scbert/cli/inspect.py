@@ -16,13 +16,13 @@ from scbert.cli.options import LibrarySizeKey, Matrix, Query, Scale
 def inspect(
     query: Query,
     model: Annotated[
-        Path | None, typer.Option(help="Folder of a model; none: only the file is looked at.")
+        Path | None, typer.Option(help="Folder of a model; without it only the file is checked.")
     ] = None,
     matrix: Matrix = "auto",
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
 ) -> None:
-    """Say what annotate would make of QUERY, without running the network.
+    """Check what annotate would do with QUERY, without running the network.
 
     The exit code is 0 if it would accept the file, and 1 with the reason if it would not.
     """

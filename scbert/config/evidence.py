@@ -46,13 +46,13 @@ class Compare(Section):
 
 
 class Explain(Section):
-    """Which genes speak for each cell type, and whether that is true of the model."""
+    """Genes behind each cell type, and whether the model really uses them."""
 
     cells_per_type: int = Field(ge=2)  # at most, drawn at random; half of them rank, half test
     steps: int = Field(ge=2)  # points from the mask to the cell, of integrated gradients
     tokens_per_batch: Count  # padding included; memory as in training
     min_expressed: Share  # of a type's cells that express a gene, for it to be ranked there
-    top_genes: Count  # of a type, that are held against markers and gene sets
+    top_genes: Count  # of a type, that are compared with markers and gene sets
     heat_map_genes: Count  # of a type, in the figure
     deletions: tuple[Count, ...] = Field(min_length=1)  # numbers of genes to remove
     random_draws: Count  # of other genes for each removal

@@ -43,7 +43,7 @@ def guess_by_counts(counts_NT: np.ndarray, targets_N: np.ndarray, fallback_T: np
     targets_N
         Shape (masked genes,), the true bins, 1 to n_bins.
     fallback_T
-        Shape (n_bins,), the counts of the whole corpus; they stand in for a row of zeros.
+        Shape (n_bins,), the counts of the whole corpus; they replace a row of zeros.
 
     Raises
     ------

@@ -25,10 +25,10 @@ def encoder_adds(calibration: Json) -> list[str]:
     verdict = (
         "it is kept"
         if found["kept"]
-        else "that is not surely a hundredth of the loss, so it has weight 0 and is not computed"
+        else "that is not clearly 1 % of the loss, so it has weight 0 and is not computed"
     )
     return [
-        "What the encoder adds to the other experts, on cells that none had learned from: "
+        "What the encoder adds to the other experts, on cells that none was trained on: "
         f"{signed(gain['mean'])} nats of log-likelihood per cell (95 % interval over cells "
         f"{signed(gain['low'])} to {signed(gain['high'])}), {signed(found['macro_f1'])} macro F1; "
         f"{verdict}."
@@ -48,9 +48,9 @@ def experts(calibration: Json, types: Sequence[str]) -> str:
         "validation": "the validation cells, which chose the epoch of the network, too",
     }[held["folds_by"]]
     again = (
-        "After that each but the network was learned again from training and validation cells."
+        "After that each but the network was trained again on training and validation cells."
         if held["folds_by"] == "validation"
-        else "After that each was learned again from all labelled cells but the test's."
+        else "After that each was trained again on all labelled cells but the test's."
     )
     missing = [name for name, f1 in zip(types, held["f1_of_type"], strict=True) if f1 is None]
     if missing:
@@ -64,7 +64,7 @@ def experts(calibration: Json, types: Sequence[str]) -> str:
     ]
     rows.append(("together", "", f"{held['macro_f1']:.3f}", f"{held['log_loss']:.3f}"))
     text = (
-        f"Experts, on {held['cells']:,} labelled cells that none had learned from ({how}). The "
+        f"Experts, on {held['cells']:,} labelled cells that none was trained on ({how}). The "
         f"weights were fitted to the same answers. {again}\n\n"
         + table(("expert", "weight", "macro F1", "log loss"), rows, 3)
     )

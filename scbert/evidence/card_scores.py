@@ -48,7 +48,7 @@ def scores_of_methods(about: CardEvidence) -> str:
     settings = "\n".join(f"- {m['title']}: {m['setting']}" for m in comparison["methods"])
     return (
         f"{table(header, rows, 3)}\n\n"
-        "Controls know nothing of the genes; baselines learned from the same cells as scBERT; "
+        "Controls know nothing of the genes; baselines were trained on the same cells as scBERT; "
         f"validation cells chose their settings. Intervals: {comparison['interval']}\n\n"
         f"{settings}\n\n"
         f"This model is that of seed {about.config['seed']}."
@@ -91,7 +91,7 @@ def calibration(about: CardEvidence) -> str:
     ]
     return (
         f"Temperature {fitted['temperature']:.2f}, fitted on "
-        f"{fitted['out_of_fold']['cells']:,} cells that no expert had learned from. Expected "
+        f"{fitted['out_of_fold']['cells']:,} cells that no expert was trained on. Expected "
         f"calibration error on the test cells: {reliability['before']['ece']:.3f} before, "
         f"{reliability['after']['ece']:.3f} after. What a confidence is worth, on the test cells "
         "of all seeds together:\n\n"
@@ -119,7 +119,10 @@ def unknown(about: CardEvidence) -> str:
         )
     expected = fitted["expected_novel_detection"]
     if not expected:
-        return text + "With fewer than three types, nothing foretells whether new ones are noticed."
+        return (
+            text
+            + "With fewer than three types, whether new ones would be noticed cannot be predicted."
+        )
     rows = [
         (plain(row["cell_type"]), f"{row['detected']:.2f}", score(row["auroc"]), f"{row['n']:,}")
         for row in expected
@@ -132,7 +135,7 @@ def unknown(about: CardEvidence) -> str:
 
 
 def _worth(novelty_score: str) -> str:
-    """Say whether what is foretold of new types is a forecast."""
+    """Say whether what is said of new types is a prediction or an upper bound."""
     if novelty_score == WITHOUT_NETWORK:
         return (
             "and all that the novelty score rests on is learned again without it; no network takes "

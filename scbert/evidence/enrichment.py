@@ -1,4 +1,4 @@
-"""Top genes of a type held against sets of genes: is there more of a set than by chance."""
+"""Overlap of a type's top genes with sets of genes: is it larger than by chance."""
 
 from collections.abc import Mapping, Sequence
 

@@ -24,7 +24,7 @@ def write_page(about: Json, genes: pd.DataFrame, markers: pd.DataFrame) -> str:
         The table of markers; it may be empty.
     """
     parts = [
-        f"# Which genes speak for which cell type: {about['name']}",
+        f"# Genes behind each cell type: {about['name']}",
         f"{sum(about['cells'].values())} cells of {len(about['cells'])} types "
         f"({about['labels_from']}), model `{about['model_sha256'][:12]}`.",
         "## Which method can be believed",
@@ -124,5 +124,5 @@ def _markers(markers: pd.DataFrame) -> str:
         )
         for row in markers.to_dict("records")
     ]
-    header = ("cell type", "method", "held against", "by", "overlap", "adjusted p", "genes")
+    header = ("cell type", "method", "compared with", "by", "overlap", "adjusted p", "genes")
     return table(header, rows) if rows else ""

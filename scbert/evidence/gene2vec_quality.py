@@ -48,7 +48,7 @@ def judge_gene_sets(
     -------
     "n" sets and for each method "auc" (the share of random sets, of the same size and expressed in
     about as many cells, that a set is more alike than: 0.5 is chance), "ratio" (mean cosine within
-    sets / mean cosine of random pairs, as Du et al.; None where the latter is no clear number above
+    sets / mean cosine of random pairs, as Du et al.; None where the latter is not clearly above
     zero) and "differences" of the first method's auc to the others.
     """
     rng = np.random.default_rng(settings.seed)

@@ -96,7 +96,7 @@ def _draw_detection(
         axes.axvline(rate, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlim=(-0.03, 1.03), ylim=(max(len(labels), 1) - 0.5, -0.5))
-    axes.set_title("If a type were forgotten")
+    axes.set_title("If a type were new")
     axes.set_xlabel("share called unknown; dashed: of known cells")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -43,7 +43,7 @@ def untested_card(
             [*encoder_adds(calibration), experts(calibration, list(config["cells_per_type"]))]
         ),
         "## Calibration",
-        f"Temperature {calibration['temperature']:.2f}, fitted on the answers out of fold; the "
+        f"Temperature {calibration['temperature']:.2f}, fitted on the out-of-fold predictions; the "
         f"threshold of the unknown flag on {calibration['validation_cells']:,} validation cells. "
         "What a confidence is worth on other cells was not measured.",
         "## Limits",

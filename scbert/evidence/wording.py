@@ -39,14 +39,14 @@ def judge_pretraining(validation: Json) -> tuple[str, str]:
     if low > 0:
         return (
             "ahead",
-            f"{where}: the cell's other genes have told it what no simple predictor holds.",
+            f"{where}: it uses information in the cell's other genes that no simple predictor has.",
         )
     if high < 0:
         return (
             "behind",
             f"{where}: it has learnt nothing beyond that; pretrain longer or on more cells.",
         )
-    return "unclear", f"{where}: these cells cannot tell the two apart."
+    return "unclear", f"{where}: the difference is within the uncertainty of these cells."
 
 
 def score(value: float | None) -> str:

@@ -4,7 +4,7 @@ Both take queries, keys and values of shape (B, H, G, E) and a mask of real gene
 padding takes no part in numerator or denominator: a cell's output never depends on its batch mates.
 A cell without any real gene gets zeros.
 Source: Choromanski et al. 2021, Rethinking Attention with Performers, section 2 (FAVOR+). The
-kernel is in scbert.network.favor; the tests hold it against performer-pytorch 1.1.4.
+kernel is in scbert.network.favor; the tests compare it with performer-pytorch 1.1.4.
 
 Shape letters: B cells in a mini-batch, H heads, G genes, E width of a head, M random features,
 D width of a gene, N = 3 H E.

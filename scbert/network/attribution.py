@@ -1,4 +1,4 @@
-"""Which genes speak for a cell type: integrated gradients of its logit over the tokens.
+"""Genes behind a cell type: integrated gradients of its logit over the tokens.
 
 Unlike attention, which says where a layer looks, the values of a cell add up to the difference
 between its logit and that of a cell in which no expression is known.

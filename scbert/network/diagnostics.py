@@ -27,7 +27,7 @@ from scbert.network.inspection import (
 from scbert.network.model import Encoder
 
 QUERIES = 64  # per cell: the mean of a distance is then known to a few percent
-COLLAPSED = 0.9  # share of key features at the floor; docs/decisions.md
+COLLAPSED = 0.9  # share of key features at the floor; docs/decisions/network.md
 
 
 def diagnose_attention(

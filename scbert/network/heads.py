@@ -48,7 +48,7 @@ class PooledHead(nn.Module):
 class ConvHead(nn.Module):
     """The paper's head: one number per gene of the vocabulary, then a multilayer perceptron.
 
-    A gene that is no token of the cell gives zero. The cell vector is the first hidden layer.
+    A gene that is not a token of the cell gives zero. The cell vector is the first hidden layer.
     """
 
     def __init__(self, dim: int, n_genes: int, settings: Head, n_types: int) -> None:

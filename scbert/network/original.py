@@ -155,8 +155,8 @@ def _matrix(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
     shape = tuple(state[key].shape)
     if len(shape) != 2 or 0 in shape:
         raise ValueError(
-            f"weight '{key}' has shape {shape}, but a matrix is needed. This is no checkpoint of "
-            "the original scBERT."
+            f"weight '{key}' has shape {shape}, but a matrix is needed. This is not a checkpoint "
+            "of the original scBERT."
         )
     return shape[0], shape[1]
 

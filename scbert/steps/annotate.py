@@ -73,7 +73,7 @@ def annotate(
         X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
     scale
         What it holds: counts, log1p, expected_counts (estimates that need not be integers), or
-        auto: the first two are told apart by themselves.
+        auto: the first two are recognised automatically.
     library_size_key
         Column of obs with all counts of each cell, if the matrix holds counts of some genes only.
     cluster_key

@@ -110,7 +110,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} cannot be read without running code that it may hold, or is no checkpoint "
+            f"{path} cannot be read without running code that it may hold, or is not a checkpoint "
             f"({str(error).splitlines()[0]}). Give a file of torch.save with tensors only, such as "
             "its model_state_dict."
         ) from error

@@ -1,4 +1,4 @@
-"""Step explain: cells + a fine-tuned model -> genes that speak for each type, and whether they do.
+"""Step explain: cells + a fine-tuned model -> genes behind each type, and a test of them.
 
 Nothing here chooses a model, a setting or a threshold: cells are explained, not learnt from.
 """
@@ -113,7 +113,8 @@ def explain_file(
     """
     if out.exists() and not (out / "explanation.json").is_file():
         raise ValueError(
-            f"{out} exists and is no explanation, so it is not replaced. Give a new folder."
+            f"{out} exists but was not written by scbert explain, so it is not "
+            "replaced. Give a new folder."
         )
     here = choose_device(device)  # before the reading, which may take long
     bundle = finetuned(model)

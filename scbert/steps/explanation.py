@@ -94,8 +94,8 @@ def _about(found: Explanation, markers_found: list[dict[Hashable, Any]]) -> dict
     small = found.judged[(found.judged.cell_type == "all") & (found.judged.genes != "mean")]
     tested = small.groupby("genes").cells.max()
     notes = [
-        "A faithful ranking says what this model looks at; that need not be what makes the cells "
-        "what they are.",
+        "A faithful ranking says which genes this model uses; these need not be the genes that "
+        "define the cell type.",
         f"A gene is ranked in a type if {settings.min_expressed:.0%} of the type's cells here "
         "express it in bin 1 or higher; these genes are also what overlaps are counted among.",
         f"Integrated gradients of a cell miss the difference that they should add up to by "

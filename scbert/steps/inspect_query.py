@@ -103,7 +103,7 @@ def _add_genes(match: GeneMatch, bundle: Bundle, found: Inspection) -> None:
     found.add("genes unknown to the model", _with_examples(match.unmatched))
     found.add("of these ambiguous names", _with_examples(match.ambiguous))
     repeated = match.matched - len(match.measured)
-    found.add("genes that are another one once more", f"{repeated:,}, their counts are added up")
+    found.add("duplicate genes", f"{repeated:,} (counts are summed)")
     missing = np.setdiff1d(np.arange(len(bundle.genes)), match.measured)
     found.add(
         "vocabulary genes not in the file", _with_examples(bundle.genes.symbol[missing].tolist())

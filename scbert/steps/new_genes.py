@@ -110,6 +110,6 @@ def warn_of_unknown_genes(found: dict, name: str) -> None:
     if share is not None and share < ENOUGH:
         log.warning(
             "only %.0f%% of the counts of %s are of genes that the encoder knows (not %s, ...): "
-            "the others are not seen. Add them (--add-genes), or take another encoder.",
+            "the others are ignored. Add them (--add-genes), or take another encoder.",
             *(100 * share, name, ", ".join(found["unmatched_examples"][:3])),
         )

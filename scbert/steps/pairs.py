@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 def find_pairs(expression: Path, vocabulary: Path, pairs: Path, settings: Pairs) -> None:
     """Write the co-expressed pairs of one sample: a .npy file, shape (pairs, 2), uint16.
 
-    The numbers are rows of the vocabulary. A sample of too few cells has none, which is no error.
+    The numbers are rows of the vocabulary. A sample of too few cells has none; that is
+    not an error.
     """
     n_genes = len(read_vocabulary(vocabulary))
     adata = ad.read_h5ad(expression)

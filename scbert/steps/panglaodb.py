@@ -61,7 +61,7 @@ def select_samples(
         )
     write_table(samples, chosen)
     log.info("%d of %d samples join the corpus", len(joined), len(chosen))
-    log.info("%d of %d cells are theirs", joined.cells.sum(), chosen.cells.sum())
+    log.info("they have %d of %d cells", joined.cells.sum(), chosen.cells.sum())
 
 
 def fetch_panglaodb(counts: Path, settings: SampleSettings) -> None:
@@ -70,7 +70,7 @@ def fetch_panglaodb(counts: Path, settings: SampleSettings) -> None:
     Raises
     ------
     ValueError
-        If they cannot be had, or are not an R file.
+        If they could not be downloaded, or are not an R file.
     """
     urls = _filled_in(settings.panglaodb.urls.counts, settings.sample)
     download(
@@ -89,7 +89,8 @@ def fetch_panglaodb_clusters(clusters: Path, settings: SampleSettings) -> None:
     Raises
     ------
     ValueError
-        If they cannot be had for another reason than that every address answers 404 or 410.
+        If they could not be downloaded for another reason than that every address answers 404 or
+        410.
     """
     urls = _filled_in(settings.panglaodb.urls.clusters, settings.sample)
     try:

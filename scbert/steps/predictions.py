@@ -61,7 +61,7 @@ def read_split(path: Path, parts: Iterable[str] = PARTS) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a cell stands in it twice, or a part is empty.
+        If a cell is in it twice, or a part is empty.
     """
     table = read_table(path, "cell", "cell_type", "part").set_index("cell")
     if not table.index.is_unique:
@@ -123,7 +123,7 @@ def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
     name = re.fullmatch(r"seed(\d+)\.h5ad", path.name)
     if name is None:
         raise ValueError(
-            f"{path} does not say its seed, which stands beside each score. "
+            f"{path} does not say its seed, which is shown with each score. "
             "Name a file of predictions seed{n}.h5ad, as in seed2021.h5ad."
         )
     adata = ad.read_h5ad(path)

@@ -174,7 +174,7 @@ def _warn_of_collapse(attention: list[dict[str, Any]]) -> None:
         log.warning(
             "attention has collapsed to a mean over the genes of a cell in layer %s: nearly all "
             "key features are at the floor. Set network.attention: exact, or network.qk_rms: 0.5 "
-            "(docs/decisions.md), and pretrain again",
+            "(docs/decisions/network.md), and pretrain again",
             ", ".join(map(str, layers)),
         )
 

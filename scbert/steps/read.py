@@ -39,8 +39,8 @@ def read_counts(
 
     Written: `counts`, an AnnData with X (cells, genes) raw counts, CSR float32; obs library_size
     (all counts of the cell), n_genes, for a dataset cell_type and batch, for a sample of PanglaoDB
-    its cluster and cell_type, which are no labels; var symbol, gene_id and n_cells (cells kept that
-    express the gene). `quality`: the decision and its numbers.
+    its cluster and cell_type, which are not labels; var symbol, gene_id and n_cells (cells kept
+    that express the gene). `quality`: the decision and its numbers.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def read_counts(
     ------
     ValueError
         If the file cannot be read, or its content not be used; nothing is written then. With
-        settings.leave_out, content that cannot be used is no error: no cell is written, and why.
+        settings.leave_out, content that cannot be used is not an error: no cell is written, and
+        the reason is.
     """
     reading, reason = nothing_read(), ""
     dropped: dict[str, int] = {}

@@ -91,7 +91,8 @@ def finetune_reference(
         Table with the columns cell_type and ontology_term_id and perhaps parent and
         parent_ontology_term_id.
     device
-        See `annotate`; otherwise the configuration's. An unfinished run may go on on another one.
+        See `annotate`; otherwise the configuration's. An unfinished run may continue on
+        another one.
 
     Returns
     -------
@@ -208,7 +209,7 @@ def settings_of(
     Raises
     ------
     ValueError
-        If the file is no YAML of keys and values, or a value is not allowed.
+        If the file is not YAML of keys and values, or a value is not allowed.
     """
     values = _read_yaml(default_config_file())
     if file is not None:
@@ -255,7 +256,7 @@ def _prepare(
     """Read, check, split and tokenize the file, or see that this was done for the same run."""
     if work.data.exists():
         _require_same(run, read_json(work.data / "run.json"), work.folder)
-        log.info("going on with the unfinished run in %s", work.folder)
+        log.info("continuing the unfinished run in %s", work.folder)
         return
     with publish(work.data) as data:
         data.mkdir()
@@ -295,7 +296,7 @@ def _require_same(run: dict[str, Any], unfinished: dict[str, Any], folder: Path)
     if other:
         raise ValueError(
             f"{folder} holds an unfinished run with another {', '.join(other)}. Give the same "
-            "command as before to go on with it, or another --out, or remove that folder."
+            "command as before to continue it, or another --out, or remove that folder."
         )
 
 

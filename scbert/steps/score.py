@@ -149,8 +149,8 @@ def unseen_cells(store: TokenStore, bundle: Bundle) -> np.ndarray:
     if seen.all():
         raise ValueError(
             f"the model was trained on all {len(seen):,} cells, or chosen by them, so they say "
-            "nothing of others. Give cells that it has not seen; the scores of its own test cells "
-            "are in its README.md."
+            "nothing about new ones. Give cells that it has not seen; the scores of its own test "
+            "cells are in its README.md."
         )
     if seen.any():
         log.warning(

@@ -148,14 +148,14 @@ def least_overlap(bundle: Bundle) -> float:
 
 
 def _warn_of_few_genes(match: GeneMatch, bundle: Bundle, name: str) -> None:
-    """Say so where many of the model's genes were not measured: it takes them for silent."""
+    """Say so where many of the model's genes were not measured: it treats them as not expressed."""
     found, n_used = overlap(match, bundle)
     if found < FEW_GENES * n_used:
         log.warning(
-            "%s has only %s of the %s genes that the model uses (%.0f %%); it takes the others for "
-            "silent, so its labels are less right than its card says, and more cells are called "
-            "unknown. Give all genes that were measured, or fine-tune a model on cells with this "
-            "panel of genes.",
+            "%s has only %s of the %s genes that the model uses (%.0f %%); it treats the others "
+            "as not expressed, so its labels are less accurate than its card says, and more cells "
+            "are called unknown. Give all genes that were measured, or fine-tune a model on "
+            "cells with this panel of genes.",
             *(name, f"{found:,}", f"{n_used:,}", 100 * found / n_used),
         )
 

@@ -1,4 +1,4 @@
-"""What speaks for the types of many cells, gene by gene, and what is left when genes are removed.
+"""What each gene contributes to the types of many cells, and what is left when genes are removed.
 
 Shape letters: B cells, G genes of a cell, V genes of the vocabulary.
 """
@@ -56,7 +56,7 @@ def gradients_of_cells(
     Returns
     -------
     values
-        Shape (cells, V), in units of the logit; 0 where the gene is no token of the cell.
+        Shape (cells, V), in units of the logit; 0 where the gene is not a token of the cell.
     missed
         Shape (cells,): what the values of a cell lack, or have too much, to add up to its logit
         less that of a cell in which all is masked, as a share of that difference.

@@ -3,7 +3,7 @@
 Each checkpoint is a folder of its own, named by its optimizer step, which appears by one rename;
 only then older ones are deleted. So there is a complete one whenever the run is killed. Its
 manifest holds the SHA-256 of its files: one that is damaged is noticed, and the one before it used.
-Random numbers are no state: every draw follows from the seed and the number of epoch and batch.
+Random numbers are not kept: every draw follows from the seed and the number of epoch and batch.
 """
 
 import logging
@@ -58,7 +58,7 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"the checkpoint of step {state.step} could not be written to {folder} ({error}). "
-            "Those before it are intact. Make room and start again: the run continues from there."
+            "Those before it are intact. Free space and start again: the run continues from there."
         ) from error
     _delete_older(folder, keep, state.best_name)
 

@@ -126,7 +126,7 @@ def peak_of_run(device: torch.device, precision: Literal["no", "bf16"]) -> float
 
     Returns
     -------
-    None if one of them is no GPU, or one whose data sheet is not known here.
+    None if one of them is not a GPU, or one whose data sheet is not known here.
     """
     own = None
     if device.type == "cuda":

@@ -46,7 +46,7 @@ class LabelledRows:
             if not len(self.rows(part)):
                 raise ValueError(
                     f"{split} has no cell of part '{part}' with a type that training cells have, "
-                    "but the model needs some to learn from and some to choose the epoch by. "
+                    "but the model needs some to train on and some to choose the epoch by. "
                     "Split the dataset again."
                 )
 

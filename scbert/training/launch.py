@@ -140,8 +140,9 @@ def _on_each_node(launch: Launch) -> NoReturn:
     job = os.environ.get("SLURM_JOB_ID", "")
     if not job:
         raise ValueError(
-            f"{launch.nodes} nodes were asked for, but this is no Slurm job (SLURM_JOB_ID is not "
-            "set), and only Slurm can start processes on other nodes. Use one, or profiles/slurm."
+            f"{launch.nodes} nodes were asked for, but this is not a Slurm job (SLURM_JOB_ID is "
+            "not set), and only Slurm can start processes on other nodes. Use one node, or "
+            "profiles/slurm."
         )
     nodes = _nodes_of(job)
     if len(nodes) != launch.nodes:

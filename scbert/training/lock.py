@@ -83,7 +83,7 @@ def _refusal(record: Path) -> ValueError:
 
 
 def _take_over(record: Path, silence: float) -> None:
-    """Look at the record of a holder that did not end by itself; its flock is gone already."""
+    """Look at the record of a holder that was killed; its flock is gone already."""
     if not record.is_file():
         return
     if read_json(record)["host"] != socket.gethostname():

@@ -87,7 +87,7 @@ def _train(trainer: Trainer) -> None:
             if state.setbacks < most:
                 step, share = trainer.go_back(), SETBACK**trainer.state.setbacks
                 log.warning(
-                    "%s Now it goes on after step %d by itself, with %g times the learning rate.",
+                    "%s Training now continues after step %d with %g times the learning rate.",
                     *(error, step, share),
                 )
                 continue

@@ -134,7 +134,7 @@ def add_up_gradients(weights: Sequence[Tensor], n_items: Tensor) -> None:
 
 
 def require_same_weights(model: nn.Module) -> None:
-    """Refuse to go on if the processes' weights or projections are no longer the same bits."""
+    """Refuse to continue if the processes' weights or projections are no longer the same bits."""
     if is_alone():
         return
     digests = torch.tensor([_digest(value) for value in model.state_dict().values()])

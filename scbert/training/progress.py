@@ -121,7 +121,7 @@ def require_finite(record: dict[str, Any]) -> None:
             raise FloatingPointError(
                 f"{name} of epoch {record['epoch']} is {value}, so the weights are lost. Training "
                 "stopped; the checkpoint before it is kept. Lower learning_rate or clip_norm, "
-                "delete the checkpoint and start anew."
+                "delete the checkpoint and start again."
             )
 
 

@@ -44,7 +44,7 @@ class Step:
 
 
 class Readout:
-    """Steps whose losses were not read yet, and what to hold them against."""
+    """Steps whose losses were not read yet, and what to compare them with."""
 
     def __init__(
         self,
@@ -133,5 +133,5 @@ class Readout:
             f"{mean:.4g} on average, and its gradient's norm {norm:.4g}; finite numbers are "
             f"needed, and a loss of at most {limit:.4g}. Training stopped; the last checkpoint in "
             f"{self.folder} is of weights before that, and {path} names the cells. Look at "
-            "them, or lower learning_rate or clip_norm, delete the checkpoint and start anew."
+            "them, or lower learning_rate or clip_norm, delete the checkpoint and start again."
         )

@@ -183,9 +183,9 @@ def _read(path: Path, key: str, n_cells: int) -> Answers | None:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as kept:
             found, numbers = str(kept["key"]), kept["numbers"]
     except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, BadZipFile) as error:
-        log.warning("%s is damaged (%s); the predictors are asked again", path, error)
+        log.warning("%s is damaged (%s); the predictors are computed again", path, error)
         return None
     if found != key or numbers.shape != numbers_of(n_cells):
-        log.info("%s is of other cells, masks or settings; the predictors are asked again", path)
+        log.info("%s is of other cells, masks or settings; the predictors are computed again", path)
         return None
     return Answers(numbers)

@@ -27,7 +27,7 @@ class Checkpoint:
     """What a run knows, beside weights and optimizer: where it is, and how it went.
 
     `batches_done` and `sums` are those of the epoch that is not complete; `history` has one record
-    for each that is. `first_loss` is that of the first step, which later ones are held against:
+    for each that is. `first_loss` is that of the first step, which later ones are compared with:
     `recent_loss` / `recent_items` is a mean in which a step counts 0.9 times as much as the next.
     `setbacks` counts how often the run went back, each time to half the learning rate.
     """
