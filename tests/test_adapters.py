@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from scbert.network.adapters import choose_trained, merge
-from scbert.network.heads import build_head
+from scbert.network.heads import ConvHead
 from scbert.network.model import CellTypeModel, Encoder
 
 N_BINS, N_GENES, N_TYPES = 5, 12, 3
@@ -15,13 +15,13 @@ REAL = torch.ones_like(GENES, dtype=torch.bool)
 def build(config, toy):
     """A model in which `choose_trained` has chosen."""
 
-    def make(head="conv", identity="trainable", **settings):
+    def make(identity="trainable", **settings):
         torch.manual_seed(0)
         network = toy.change(config.network, gene_identity=identity)
         vectors = torch.randn(N_GENES, network.dim, generator=torch.Generator().manual_seed(0))
         encoder = Encoder(network, N_BINS, vectors, seed=0)
-        options = toy.change(config.finetune, head=head, dropout=0.0, **settings)
-        made = build_head(options, network.dim, N_GENES, N_TYPES)
+        options = toy.change(config.finetune, dropout=0.0, **settings)
+        made = ConvHead(network.dim, N_GENES, options, N_TYPES)
         model = CellTypeModel(encoder, made)
         choose_trained(model, options)
         return model
@@ -126,7 +126,7 @@ def test_too_few_layers_are_refused(build, config, toy, monkeypatch, settings, m
         config = config.model_copy(update={"network": network})
         encoder = Encoder(network, N_BINS, torch.zeros(N_GENES, network.dim), seed=0)
         options = toy.change(config.finetune, **settings)
-        head = build_head(options, network.dim, N_GENES, N_TYPES)
+        head = ConvHead(network.dim, N_GENES, options, N_TYPES)
         with pytest.raises(ValueError, match=message):
             choose_trained(CellTypeModel(encoder, head), options)
     else:

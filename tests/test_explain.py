@@ -39,7 +39,7 @@ class ThreeGenes(nn.Module):
         super().__init__()
         self.register_buffer("used", genes_of_type)  # (types, vocabulary)
 
-    def forward(self, x_BGD, genes_BG, tokens_BG, real_BG):
+    def forward(self, x_BGD, genes_BG, real_BG):
         bins_BG = x_BGD[..., 0] * real_BG
         return torch.einsum("bg,cbg->bc", bins_BG, self.used[:, genes_BG]), bins_BG[:, :1]
 

@@ -204,7 +204,6 @@ def changed(toy, settings, **values):
     [
         {"train": "lora"},
         {"gene_identity": "residual"},
-        {"head": "pooled", "variable_genes": 40},
     ],
 )
 def test_a_stopped_run_with_additions_ends_with_the_same_bits(

@@ -24,10 +24,10 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _dim_divides(self) -> Self:
-        if self.dim % self.heads or self.dim % 4:
+        if self.dim % self.heads:
             raise ValueError(
-                f"dim is {self.dim}, but it must be a multiple of heads ({self.heads}) and of 4 "
-                "(the heads of the pooling): choose another dim or number of heads"
+                f"dim is {self.dim}, but it must be a multiple of heads ({self.heads}): "
+                "choose another dim or number of heads"
             )
         return self
 
@@ -95,8 +95,8 @@ class Pretrain(Section):
 class Head(Section):
     """What names the cell types: all that is needed to build it again."""
 
-    head: Literal["mean", "conv", "pooled"]  # mean: the encoder stays as it was pretrained, and an
-    # expert reads the mean over a cell's tokens; or trained: the paper's head, attention pooling
+    head: Literal["mean", "conv"]  # mean: the encoder stays as it was pretrained, and an expert
+    # reads the mean over a cell's tokens; conv: the paper's head, trained
     hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers
     dropout: float = Field(ge=0, lt=1)
 
