@@ -4,8 +4,17 @@ What each did, and what it measured beside the default, is in docs/results/delet
 """
 
 WITH_THEM = "27f9023"  # the last commit that knew them
-KEYS = ("finetune.linear", "finetune.linear_rate", "finetune.encoder_loss")
+KEYS = (
+    "finetune.linear",
+    "finetune.linear_rate",
+    "finetune.encoder_loss",
+    "finetune.loss",
+    "finetune.focal_gamma",
+    "finetune.effective_beta",
+    "finetune.label_smoothing",
+)
 VALUES = {
+    "finetune.class_balance": ("effective",),
     "finetune.head": ("pooled", "hybrid", "hybrid_conv"),
 }
 

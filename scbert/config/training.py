@@ -121,12 +121,8 @@ class Finetune(Head):
     # network.gene_identity says if train is all, else frozen
     variable_genes: Count | None  # genes that the network may see; head mean: those that vary most
     # between labelled cells, else those that tell their types apart; null: all
-    loss: Literal["cross_entropy", "focal"]
-    focal_gamma: float = Field(ge=0)  # used if loss is focal
-    class_balance: Literal["none", "balanced", "effective"]  # weights of the cells by their type
-    effective_beta: Share  # used if class_balance is effective
+    class_balance: Literal["none", "balanced"]  # weights of the cells by their type
     logit_adjustment: float = Field(ge=0)  # tau of Menon et al. 2021; 0: none
-    label_smoothing: float = Field(ge=0, lt=1)
     optimizer: Optimizer
     patience: Count  # epochs without a better validation macro F1
     seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each
