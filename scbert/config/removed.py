@@ -8,12 +8,18 @@ KEYS = (
     "finetune.linear",
     "finetune.linear_rate",
     "finetune.encoder_loss",
+    "finetune.c_grid",
+    "finetune.class_weights",
+    "finetune.last_layers",
+    "finetune.lora",
     "finetune.loss",
     "finetune.focal_gamma",
     "finetune.effective_beta",
     "finetune.label_smoothing",
 )
 VALUES = {
+    "finetune.gene_identity": ("residual",),
+    "finetune.train": ("last", "lora"),
     "finetune.class_balance": ("effective",),
     "finetune.head": ("pooled", "hybrid", "hybrid_conv"),
 }

@@ -101,23 +101,15 @@ class Head(Section):
     dropout: float = Field(ge=0, lt=1)
 
 
-class Lora(Section):
-    """Low-rank additions to the encoder's weights (Hu et al. 2022)."""
-
-    rank: Count
-    alpha: float = Field(gt=0)  # the addition is multiplied by alpha / rank
-
-
 class Finetune(Head):
     """Supervised fine-tuning: the experts, and how the network is trained unless head is mean."""
 
     experts: tuple[
         Literal["logistic_regression", "support_vectors", "discriminant", "encoder"], ...
     ] = Field(min_length=1)  # encoder alone: the paper's model
-    train: Literal["all", "last", "head", "lora", "original"]  # of the encoder, beside the head
-    last_layers: Count  # used if train is last
-    lora: Lora  # used if train is lora
-    gene_identity: Literal["keep", "frozen", "trainable", "residual"]  # the gene vectors; keep: as
+    train: Literal["all", "head", "original"]  # of the encoder, beside the head; original: the last
+    # layer but one
+    gene_identity: Literal["keep", "frozen", "trainable"]  # the gene vectors; keep: as
     # network.gene_identity says if train is all, else frozen
     variable_genes: Count | None  # genes that the network may see; head mean: those that vary most
     # between labelled cells, else those that tell their types apart; null: all

@@ -1,4 +1,4 @@
-"""How a classifier of cell types is trained and judged; its loss, with what helps rare types.
+"""How a classifier of cell types is trained and judged: its weights, its loss, its score.
 
 Shape letters: B cells in a mini-batch, C cell types.
 """
@@ -13,12 +13,41 @@ from torch.nn import functional
 
 from scbert.config import Finetune, Precision
 from scbert.evidence.confidence import softmax
-from scbert.network.model import CellTypeModel
+from scbert.network.model import CellTypeModel, Encoder
 from scbert.training.batches import CellBatches
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.predict import outputs
 from scbert.training.stopping import StopRequest
+
+
+def choose_trained(model: CellTypeModel, options: Finetune) -> None:
+    """Freeze what of the encoder is not to be trained; the head always is.
+
+    Raises
+    ------
+    ValueError
+        If train is original and the encoder has a single layer.
+    """
+    encoder = model.encoder
+    genes_were_trained = encoder.gene.weight.requires_grad
+    encoder.requires_grad_(requires_grad=options.train == "all")
+    if options.train == "original":  # its finetune.py: the last but one, the last stays frozen
+        _last_but_one(encoder).requires_grad_(requires_grad=True)
+        encoder.norm.requires_grad_(requires_grad=True)
+    kept = genes_were_trained and options.train == "all"
+    trained = {"keep": kept, "frozen": False, "trainable": True}[options.gene_identity]
+    encoder.gene.requires_grad_(requires_grad=trained)
+
+
+def _last_but_one(encoder: Encoder) -> nn.Module:
+    layers = encoder.performer.net.layers
+    if len(layers) < 2:
+        raise ValueError(
+            f"finetune.train is original, which trains the last layer but one, but the encoder has "
+            f"{len(layers)}. Choose train: all or head."
+        )
+    return layers[-2]
 
 
 class TypeLoss(nn.Module):
