@@ -68,12 +68,11 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
     rng = np.random.default_rng(SEED)
     known = LabelledOutputs(
         rng.normal(size=(N_KNOWN, N_TYPES)),
-        rng.normal(size=(N_KNOWN, HEAD.hidden[-1])),
         rng.normal(size=(N_KNOWN, N_COMPONENTS)),
         np.arange(N_KNOWN) % N_TYPES,
     )
     calibration = {
-        **fit_novelty(known, known, temperature=1.0, score="expression_distance"),
+        **fit_novelty(known, temperature=1.0, score="expression_distance"),
         "novelty_threshold": 1.0,
         "false_unknown_rate": 0.0,
         "validation_cells": 1,

@@ -123,11 +123,11 @@ def _outputs(
     bundle: Bundle, store: TokenStore, rows: np.ndarray, label: np.ndarray
 ) -> LabelledOutputs:
     found = outputs_of(bundle, store, rows)
-    return LabelledOutputs(found.logits, found.vectors, found.positions, label[rows])
+    return LabelledOutputs(found.logits, found.positions, label[rows])
 
 
 def _joined(first: LabelledOutputs, second: LabelledOutputs) -> LabelledOutputs:
-    names = ("logits", "vectors", "positions", "label")
+    names = ("logits", "positions", "label")
     pairs = ([getattr(one, name) for one in (first, second)] for name in names)
     return LabelledOutputs(*map(np.concatenate, pairs))
 
@@ -137,8 +137,8 @@ def measure(parts: dict[str, LabelledOutputs]) -> Iterator[dict[str, Any]]:
     test, validation = parts["test"], parts["validation"]
     temperature = fit_temperature(validation.logits, validation.label)
     is_novel, correct = test.label < 0, test.logits.argmax(axis=1) == test.label
-    for name in [*SCORES, "combined"]:
-        fitted = fit_novelty(parts["train"], validation, temperature, name)
+    for name in SCORES:
+        fitted = fit_novelty(parts["train"], temperature, name)
         score = novelty(test, fitted)
         refused = score > novelty_threshold(novelty(validation, fitted), 0.05)
         yield {"score": name} | _measures(score, refused, is_novel, correct)

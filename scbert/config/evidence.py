@@ -11,9 +11,7 @@ class Annotate(Section):
     """Annotation of new cells."""
 
     tokens_per_batch: Count
-    novelty_score: Literal[
-        "max_probability", "energy", "distance", "cosine", "expression_distance", "combined"
-    ]
+    novelty_score: Literal["max_probability", "energy", "expression_distance"]
     false_unknown_rate: Share  # share of validation cells that the novelty threshold may refuse
     label_error_rate: Share  # of validation cells, that a label of either level may have
     min_gene_overlap: float = Field(ge=0, le=1)  # share of the model's genes in the query

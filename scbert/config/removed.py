@@ -18,6 +18,7 @@ KEYS = (
     "finetune.label_smoothing",
 )
 VALUES = {
+    "annotate.novelty_score": ("distance", "cosine", "combined"),
     "finetune.gene_identity": ("residual",),
     "finetune.train": ("last", "lora"),
     "finetune.class_balance": ("effective",),

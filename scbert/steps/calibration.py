@@ -52,7 +52,7 @@ def calibrate(
     temperature = fit_temperature(logits, label)
     names, score = [label["name"] for label in labels], settings.novelty_score
     rate = settings.false_unknown_rate
-    fitted = fit_novelty(training, validation, temperature, score)
+    fitted = fit_novelty(training, temperature, score)
     scores = novelty(validation, fitted)
     probabilities = softmax(logits, temperature)
     expected = expected_novel_detection(training, validation, names, score, rate, positions_without)

@@ -205,7 +205,7 @@ def _outputs(
     rows, label = labelled.of(part)
     given = (learned.committee, network_of(network).to(device), cells, rows, device)
     found = ask(*given, components=components, precision=precision)
-    return LabelledOutputs(found.logits, found.vectors, found.positions, label)
+    return LabelledOutputs(found.logits, found.positions, label)
 
 
 def _held_out(
