@@ -22,7 +22,6 @@ class Evaluate(Section):
 
     bootstrap_samples: int = Field(ge=100)
     confidence_level: Share
-    reliability_bins: int = Field(ge=2)
     seed: Seed
 
 
@@ -56,11 +55,9 @@ class Explain(Section):
     tokens_per_batch: Count  # padding included; memory as in training
     min_expressed: Share  # of a type's cells that express a gene, for it to be ranked there
     top_genes: Count  # of a type, that are held against markers and gene sets
-    heat_map_genes: Count  # of a type, in the figure
     deletions: tuple[Count, ...] = Field(min_length=1)  # numbers of genes to remove
     random_draws: Count  # of other genes for each removal
     gene_sets: tuple[str, ...]  # GMT files; empty: none
-    max_genes_per_set: int = Field(ge=2)  # larger sets say little
     markers: str  # PanglaoDB's list of markers; empty: none
     marker_types: str  # table of labels and the list's cell types; empty: by name, or the best
     bootstrap_samples: int = Field(ge=100)

@@ -5,6 +5,13 @@ What each did, and what it measured beside the default, is in docs/results/delet
 
 WITH_THEM = "27f9023"  # the last commit that knew them
 KEYS = (
+    "counts.transcriptome_genes",
+    "evaluate.reliability_bins",
+    "explain.heat_map_genes",
+    "explain.max_genes_per_set",
+    "gene2vec.negative",
+    "gene2vec.window",
+    "gene2vec_quality.held_out_genes",
     "finetune.linear",
     "finetune.linear_rate",
     "finetune.encoder_loss",
