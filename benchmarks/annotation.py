@@ -24,18 +24,12 @@ import pandas as pd
 from annotation_inputs import SPLIT_SEED, write_inputs
 from annotation_tasks import TASKS
 from scipy import sparse
-from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.feature_selection import SelectKBest, VarianceThreshold
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
-from sklearn.svm import LinearSVC
 
 from scbert.cells.expression import cell_sums, normalize
 from scbert.cells.query import query_in_memory
 from scbert.cells.tables import write_table
 from scbert.config import Config, FinetuneSettings, settings_for
+from scbert.evidence.baselines import LabelledCells, fit_baseline
 from scbert.evidence.confidence import softmax
 from scbert.experts.combiner import Share, combine
 from scbert.files import read_json, write_json
@@ -48,6 +42,7 @@ from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.devices import choose_device
 from scbert.training.predict import Outputs
 
+BASELINES = ("logistic_regression", "linear_svm", "discriminant", "nearest_neighbours")
 ENCODER = Path(__file__).parent.parent / "scbert/shipped/encoder"
 
 
@@ -164,32 +159,12 @@ def named(test: ad.AnnData, bundle: Bundle, scale: str) -> pd.DataFrame:
 
 
 def baselines(inputs: Path) -> dict[str, np.ndarray]:
-    """Fit on all cells that are not tested, all genes of both files; no setting is chosen."""
+    """Fit those of rule compare on all cells that are not tested, all genes of both files."""
     cells, test = ad.read_h5ad(inputs / "counts.h5ad"), ad.read_h5ad(inputs / "test.h5ad")
     genes = [gene for gene in cells.var_names if gene in set(test.var_names)]
-    ours, theirs = _expression(cells, genes), _expression(test, genes)
-    types = cells.obs.cell_type.to_numpy(dtype=str)
-    n_genes, n_types = min(2000, len(genes)), len(set(types))
-    equal = np.full(n_types, 1 / n_types)
-    discriminant = make_pipeline(
-        VarianceThreshold(),
-        SelectKBest(k="all" if n_genes == len(genes) else n_genes),
-        FunctionTransformer(lambda matrix: matrix.toarray(), accept_sparse=True),
-        PCA(min(50, ours.shape[0] - 1, n_genes - 1), random_state=SPLIT_SEED),
-        LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=equal),
-    )
-    balanced = {"class_weight": "balanced", "max_iter": 10_000}
-    methods = {
-        "logistic_regression": make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=10_000)),
-        "logistic_regression_balanced": make_pipeline(
-            MaxAbsScaler(), LogisticRegression(**balanced)
-        ),
-        "linear_svm_balanced": make_pipeline(
-            MaxAbsScaler(), LinearSVC(C=0.1, dual="auto", random_state=SPLIT_SEED, **balanced)
-        ),
-        "discriminant": discriminant,
-    }
-    return {name: method.fit(ours, types).predict(theirs) for name, method in methods.items()}
+    learned = LabelledCells(_expression(cells, genes), cells.obs.cell_type.to_numpy(dtype=str))
+    asked = _expression(test, genes)
+    return {name: fit_baseline(name, learned, SPLIT_SEED).predict(asked) for name in BASELINES}
 
 
 def _expression(cells: ad.AnnData, genes: list[str]) -> sparse.csr_matrix:

@@ -78,7 +78,7 @@ def _matrix(store: TokenStore, number: int) -> sparse.csr_matrix:
     first, last = (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
     ends = store.indptr[first : last + 1]
     span = slice(ends[0], ends[-1])
-    arrays = store.bin[span], store.gene[span].astype(np.int32), ends - ends[0]
+    arrays = store.level[span], store.gene[span].astype(np.int32), ends - ends[0]
     return sparse.csr_matrix(arrays, shape=(len(rows), store.meta["vocabulary_size"]))
 
 
@@ -121,7 +121,7 @@ def _from_bytes(coded: np.ndarray) -> np.ndarray:
 def _write_tokens(matrices: list[sparse.csr_matrix], sizes: list[int], folder: Path) -> None:
     """Write the arrays of a store, cell by cell and genes ascending."""
     lengths = []
-    with (folder / "gene.u16").open("wb") as genes, (folder / "bin.u8").open("wb") as bins:
+    with (folder / "gene.u16").open("wb") as genes, (folder / "level.u8").open("wb") as bins:
         for matrix in matrices:
             matrix.sort_indices()
             genes.write(matrix.indices.astype("<u2").tobytes())

@@ -21,7 +21,7 @@ from sklearn.metrics import f1_score
 from scbert.cells.expression import cell_sums, normalize
 from scbert.cells.genes import align, gene_names, match_genes
 from scbert.cells.store import store_in_memory
-from scbert.cells.tokens import Sample, bin_expression
+from scbert.cells.tokens import LEVELS, Sample, levels_of_expression
 from scbert.config import Network
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import most_variable_genes
@@ -59,10 +59,10 @@ def main(options: argparse.Namespace) -> None:
     bundle, lines = load_bundle(model_folder(ENCODER)), []
     for name in DATA_SETS:
         task = TASKS[name](options.data, SEED)
-        bins = tokens(task.files[0], bundle)
-        vectors = {kind: vectors_of(bins, bundle, kind) for kind in ("pretrained", "random")}
+        levels = tokens(task.files[0], bundle)
+        vectors = {kind: vectors_of(levels, bundle, kind) for kind in ("pretrained", "random")}
         for k in CELLS_PER_TYPE:
-            found, n_types = draws(bins, task.cell_type, vectors, k)
+            found, n_types = draws(levels, task.cell_type, vectors, k)
             alone = found["alone"]
             cells = [f"{alone.mean():.3f}"]
             for kind in ("pretrained", "random"):
@@ -75,15 +75,15 @@ def main(options: argparse.Namespace) -> None:
 
 
 def tokens(cells: ad.AnnData, bundle: Bundle) -> sparse.csr_matrix:
-    """Return the bins of cells over the encoder's vocabulary, (cells, V)."""
+    """Return the levels of cells over the encoder's vocabulary, (cells, V)."""
     counts = sparse.csr_matrix(cells.X, dtype=np.float64)
     library = np.maximum(cell_sums(counts), 1)
     aligned = align(counts, match_genes(gene_names(cells.var), bundle.genes))
-    return bin_expression(normalize(aligned, library, 10_000), bundle.config["n_bins"])
+    return levels_of_expression(normalize(aligned, library, 10_000))
 
 
 @torch.no_grad()
-def vectors_of(bins: sparse.csr_matrix, bundle: Bundle, kind: str) -> np.ndarray:
+def vectors_of(levels: sparse.csr_matrix, bundle: Bundle, kind: str) -> np.ndarray:
     """Return the cell vectors of an encoder, (cells, D)."""
     config, encoder = bundle.config, bundle.model.encoder
     if kind == "random":
@@ -93,23 +93,23 @@ def vectors_of(bins: sparse.csr_matrix, bundle: Bundle, kind: str) -> np.ndarray
         encoder = new_encoder(
             Network.model_validate(config["network"]), config["n_bins"], given, SEED
         )
-    used = most_variable_genes(bins.astype(np.float32), N_GENES)
-    names = [str(number) for number in range(bins.shape[0])]
-    sample = Sample("cells", names, bins, np.arange(bins.shape[1]), 0)
+    used = most_variable_genes(levels.astype(np.float32), N_GENES)
+    names = [str(number) for number in range(levels.shape[0])]
+    sample = Sample("cells", names, levels, config["n_bins"], np.arange(levels.shape[1]), 0)
     mode = (config["sequence"], config["n_bins"], TOKENS_PER_BATCH, used)
     cells = CellBatches(store_in_memory(sample), *mode, layout_of(config["network"]))
-    rows = np.arange(bins.shape[0])
+    rows = np.arange(levels.shape[0])
     return outputs(MeanOfGenes(encoder), cells, rows, torch.device("cpu")).vectors
 
 
 def draws(
-    bins: sparse.csr_matrix, cell_type: np.ndarray, vectors: dict[str, np.ndarray], k: int
+    levels: sparse.csr_matrix, cell_type: np.ndarray, vectors: dict[str, np.ndarray], k: int
 ) -> tuple[dict[str, np.ndarray], int]:
     """Return macro F1 of each expert, (draws,), and the number of types."""
     names, sizes = np.unique(cell_type, return_counts=True)
     names = names[sizes >= k + 5]
     code = {name: number for number, name in enumerate(names)}
-    bins = bins.astype(np.float32)
+    expression = levels.astype(np.float32) / LEVELS
     found: dict[str, list[float]] = {"alone": [], "pretrained": [], "random": []}
     for draw in range(DRAWS):
         rng = np.random.default_rng(SEED + draw)
@@ -124,8 +124,8 @@ def draws(
         for kind, scores in found.items():
             own = vectors[kind] if kind != "alone" else np.zeros((len(cell_type), 0))
             name = "discriminant" if kind == "alone" else "encoder"
-            expert = fit_experts([name], bins[learned], label, own[learned], SEED)[name]
-            called = expert.logits(bins[tested], own[tested]).argmax(axis=1)
+            expert = fit_experts([name], expression[learned], label, own[learned], SEED)[name]
+            called = expert.logits(expression[tested], own[tested]).argmax(axis=1)
             scores.append(float(f1_score(true, called, average="macro", zero_division=0)))
     return {kind: np.array(values) for kind, values in found.items()}, len(names)
 

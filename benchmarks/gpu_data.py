@@ -17,7 +17,7 @@ from scbert.cells.genes import read_vocabulary, vocabulary_sha256
 from scbert.cells.store import TokenStore, store_in_memory
 from scbert.cells.store_writer import Source, write_store
 from scbert.cells.tables import write_table
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import LEVELS, Sample
 from scbert.files import write_json
 
 VARIANTS = ("without", "all")
@@ -61,7 +61,7 @@ def sample_of(name: str, lengths: list[int], n_genes: int, seed: int) -> Sample:
         ((bins % N_BINS + 1).astype(np.uint8), gene, indptr), (len(lengths), n_genes)
     )
     cells = [f"{name}-{number}" for number in range(len(lengths))]
-    return Sample(name, cells, matrix, np.arange(n_genes), 0)
+    return Sample(name, cells, matrix * np.uint8(LEVELS), N_BINS, np.arange(n_genes), 0)
 
 
 def write_toy(data: Path) -> None:

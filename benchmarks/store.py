@@ -14,8 +14,9 @@ from scipy import sparse
 
 from scbert.cells.store import open_store
 from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import LEVELS, Sample
 
+N_BINS = 5
 N_CELLS, N_GENES, TOKENS_PER_CELL = 20_000, 16_906, 900
 
 
@@ -37,8 +38,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         names = [f"cell{number}" for number in range(N_CELLS)]
-        sample = Sample("synthetic", names, bins, np.arange(N_GENES), below_one=0)
-        said = {"n_bins": 5, "vocabulary_size": N_GENES, "vocabulary_sha256": ""}
+        sample = Sample("synthetic", names, bins * np.uint8(LEVELS), N_BINS, np.arange(N_GENES), 0)
+        said = {"n_bins": N_BINS, "vocabulary_size": N_GENES, "vocabulary_sha256": ""}
         meta = write_store(path / "store", [Source("synthetic", "", lambda: sample)], said)
         ad.AnnData(bins.astype(np.float32)).write_h5ad(path / "cells.h5ad")
         started = time.perf_counter()

@@ -27,7 +27,7 @@ from store import synthetic_bins
 
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import LEVELS, Sample
 from scbert.config import Config, Network, PretrainSettings, load_config, settings_for
 from scbert.files import write_json
 
@@ -48,6 +48,7 @@ TINY = {
     },
 }
 ONE_EPOCH = {"pretrain": {"optimizer": {"epochs": 1}}}
+N_BINS = 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def write_corpus(folder: Path, n_cells: int, n_genes: int, tokens: int, dim: int
     bins = synthetic_bins(rng, size, n_genes, tokens)
     names = [f"SRA{number}_SRS{number}" for number in range(n_cells // size)]
     sources = [Source(name, "", partial(sample_of, name, bins)) for name in names]
-    said = {"n_bins": 5, "vocabulary_size": n_genes, "vocabulary_sha256": sha256}
+    said = {"n_bins": N_BINS, "vocabulary_size": n_genes, "vocabulary_sha256": sha256}
     write_store(folder / "tokens", sources, said)
     (folder / "gene2vec").mkdir()
     vectors = rng.normal(0, 0.1, (n_genes, dim)).astype(np.float32)
@@ -83,7 +84,7 @@ def write_corpus(folder: Path, n_cells: int, n_genes: int, tokens: int, dim: int
 def sample_of(name: str, bins: sparse.csr_matrix) -> Sample:
     """Return a sample that measured every gene."""
     cells = [f"{name}_{number:05d}" for number in range(bins.shape[0])]
-    return Sample(name, cells, bins, np.arange(bins.shape[1]), below_one=0)
+    return Sample(name, cells, bins * np.uint8(LEVELS), N_BINS, np.arange(bins.shape[1]), 0)
 
 
 def train(folder: Path, config: Config, n_cells: int) -> Run:

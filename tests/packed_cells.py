@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from scbert.cells.store import TokenStore
+from scbert.cells.tokens import LEVELS
 from scbert.config import Network
 from scbert.network.model import Encoder, MaskedExpressionModel
 from scbert.training.batches import CellBatches
@@ -17,7 +18,8 @@ def store_of(lengths, n_genes=60, seed=0):
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return TokenStore(
         gene=np.concatenate([*genes, []]).astype(np.uint16),
-        bin=rng.integers(1, N_BINS + 1, indptr[-1]).astype(np.uint8),
+        level=rng.integers(1, N_BINS + 1, indptr[-1]).astype(np.uint8) * np.uint8(LEVELS),
+        n_bins=N_BINS,
         indptr=indptr,
         sample=np.zeros(len(lengths), np.uint32),
         measured=np.ones((1, n_genes), dtype=bool),

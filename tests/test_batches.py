@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scbert.cells.store import TokenStore, store_in_memory
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import LEVELS
 from scbert.network.masking import padding_id
 from scbert.training.batches import CellBatches
+from tests.samples import sample_of
 
 N_BINS = 5
 PADDING = padding_id(N_BINS)
@@ -18,7 +19,7 @@ def store_of(rows, measured=None):
     """Each row: the bins of a cell over the vocabulary."""
     bins = sparse.csr_matrix(np.array(rows, dtype=np.uint8))
     genes = np.arange(bins.shape[1]) if measured is None else np.array(measured, dtype=int)
-    return store_in_memory(Sample("toy", [f"cell{n}" for n in range(len(rows))], bins, genes, 0))
+    return store_in_memory(sample_of("toy", [f"cell{n}" for n in range(len(rows))], bins, genes, 0))
 
 
 def store_of_lengths(lengths):
@@ -26,7 +27,8 @@ def store_of_lengths(lengths):
     lengths = np.asarray(lengths)
     return TokenStore(
         gene=np.concatenate([np.arange(length) for length in lengths]).astype(np.uint16),
-        bin=np.ones(lengths.sum(), dtype=np.uint8),
+        level=np.full(lengths.sum(), LEVELS, dtype=np.uint8),
+        n_bins=N_BINS,
         indptr=np.concatenate([[0], np.cumsum(lengths)]),
         sample=np.zeros(len(lengths), dtype=np.int64),
         measured=np.ones((1, max(1, lengths.max())), dtype=bool),
@@ -66,7 +68,8 @@ def test_make_gives_all_measured_genes_with_silent_ones_as_bin_0():
 def test_make_takes_the_measured_genes_of_each_cells_own_sample():
     store = TokenStore(
         gene=np.array([1, 0], dtype=np.uint16),
-        bin=np.array([3, 2], dtype=np.uint8),
+        level=np.array([3, 2], dtype=np.uint8) * np.uint8(LEVELS),
+        n_bins=N_BINS,
         indptr=np.array([0, 1, 2]),
         sample=np.array([0, 1]),
         measured=np.array([[True, True, False], [True, False, False]]),

@@ -85,7 +85,7 @@ def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, atte
     assert loaded.labels == labels
     assert loaded.calibration == {"temperature": 1.5}
     assert loaded.genes.equals(genes)
-    assert loaded.config["format"] == 5
+    assert loaded.config["format"] == 6
     assert loaded.sha256 == sha256_of(tmp_path / "model/MANIFEST.sha256")
 
 
@@ -258,7 +258,7 @@ def test_another_format_is_refused(bundle):
     config = read_json(bundle / "config.json") | {"format": 99}
     write_json(bundle / "config.json", config)
     sign_again(bundle)
-    with pytest.raises(ValueError, match="has bundle format 99, but this version reads 4, 5"):
+    with pytest.raises(ValueError, match="has bundle format 99, but this version reads 4, 5, 6"):
         load_bundle(bundle)
 
 

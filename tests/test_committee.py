@@ -93,7 +93,7 @@ def test_scores_are_of_cells_that_the_experts_had_not_learned_from():
     learned = learn_committee(NAMES[:2], reference(bins, label), None, 0)
     assert learned.summary()["out_of_fold"]["macro_f1"] < 0.5
     expert = learned.committee.experts["logistic_regression"]
-    again = expert.logits(reference(bins, label).bins_NV, np.zeros((90, 0)))
+    again = expert.logits(reference(bins, label).expression_NV, np.zeros((90, 0)))
     assert (again.argmax(axis=1) == label).mean() > 0.9  # it was learned from all in the end
 
 
@@ -201,7 +201,7 @@ def test_a_network_without_weight_does_not_run_unless_all_are_asked(learned):
 def test_the_encoders_expert_reads_the_vectors_of_the_network(learned):
     committee, network = weighed(learned.committee, 0.25, 0.25, 0.5), Network()
     found, rows = asked(committee, network, learned)
-    reads = reference(learned.bins, np.zeros(180)).bins_NV[rows]
+    reads = reference(learned.bins, np.zeros(180)).expression_NV[rows]
     expected = committee.experts["encoder"].logits(reads, np.ones((3, 4)))
     assert np.abs(found.experts["encoder"] - expected).max() < 1e-6 * np.abs(expected).max()
     assert np.abs(found.logits - combine(found.experts, committee.shares)).max() < 1e-5

@@ -4,13 +4,13 @@ from safetensors.numpy import save_file
 from scipy import sparse
 
 from scbert.cells.store import store_in_memory
-from scbert.cells.tokens import Sample
 from scbert.training.components import (
     Components,
     fit_components,
     load_components,
     save_components,
 )
+from tests.samples import sample_of
 
 
 def store(n_cells=40, n_genes=30, measured=None, seed=0):
@@ -22,7 +22,7 @@ def store(n_cells=40, n_genes=30, measured=None, seed=0):
     kept = np.zeros_like(bins)
     kept[:, measured] = np.minimum(bins, 5)[:, measured]
     sample = sparse.csr_matrix(kept.astype(np.uint8))
-    return store_in_memory(Sample("s", [f"c{n}" for n in range(n_cells)], sample, measured, 0))
+    return store_in_memory(sample_of("s", [f"c{n}" for n in range(n_cells)], sample, measured, 0))
 
 
 def bins_in(cells):
@@ -82,7 +82,8 @@ def test_of_too_little_nothing_is_learned_and_nothing_fails(n_cells, n_genes):
 
 
 def test_cells_that_are_all_alike_have_the_same_position():
-    sample = Sample("s", list("abcd"), sparse.csr_matrix(np.full((4, 6), 2, np.uint8)), range(6), 0)
+    bins = sparse.csr_matrix(np.full((4, 6), 2, np.uint8))
+    sample = sample_of("s", list("abcd"), bins, range(6), 0)
     cells = store_in_memory(sample)
     assert not fit_components(cells, np.arange(4), None, 0).positions(cells, np.arange(4)).any()
 

@@ -18,7 +18,7 @@ from scbert.steps.evaluate import evaluate, plane_coordinates
 
 CONFIG = load_config(yaml.safe_load(Path("config/config.yaml").read_text()))
 EVALUATE = CONFIG.evaluate.model_copy(update={"bootstrap_samples": 200})
-COMPARE = CompareSettings(binning=CONFIG.binning, evaluate=EVALUATE, compare=CONFIG.compare)
+COMPARE = CompareSettings(evaluate=EVALUATE, compare=CONFIG.compare)
 LABELS = ["B cell", "NA", "T cell"]  # a type called NA is text, not a missing value
 TEMPERATURE = 2.0
 INTERVAL = {"mean", "low", "high"}
@@ -340,7 +340,6 @@ def test_compare_puts_scbert_first_and_beside_it_every_method(tmp_path, split, t
     methods = {row["method"]: row for row in found["methods"]}
     assert list(methods) == ["scbert", *CONFIG.compare.methods]
     assert methods["scbert"]["kind"] == "model"
-    assert methods["scbert"]["validation_macro_f1"] is None
     assert "seed 1, 2" in methods["scbert"]["setting"]
     for row in methods.values():
         assert set(row["macro_f1"]) == set(row["accuracy"]) == INTERVAL

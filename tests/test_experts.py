@@ -8,16 +8,16 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from scbert.cells.store import store_in_memory
-from scbert.cells.tokens import Sample
 from scbert.experts.fit import EXPERTS, fit_experts
 from scbert.experts.linear import (
     LinearExpert,
-    bins_of,
     choose_genes,
+    expression_of,
     load_experts,
     most_variable_genes,
     save_experts,
 )
+from tests.samples import sample_of
 
 NAMES = tuple(EXPERTS)
 
@@ -25,7 +25,7 @@ NAMES = tuple(EXPERTS)
 def store_of(rows):
     bins = sparse.csr_matrix(np.array(rows, dtype=np.uint8))
     names = [f"cell{n}" for n in range(bins.shape[0])]
-    return store_in_memory(Sample("toy", names, bins, np.arange(bins.shape[1]), 0))
+    return store_in_memory(sample_of("toy", names, bins, np.arange(bins.shape[1]), 0))
 
 
 def drawn(n_types=3, n_cells=90, n_genes=20, seed=0):
@@ -64,11 +64,11 @@ def test_logits_are_weight_times_bin_plus_bias_plus_weight_times_vector():
     assert reads.logits(bins, vectors).dtype == np.float32
 
 
-def test_bins_of_gives_the_rows_that_are_asked_for():
+def test_expression_of_gives_the_rows_that_are_asked_for():
     bins = [[0, 1, 0], [2, 0, 5], [0, 0, 0]]
-    found = bins_of(store_of(bins), np.array([1, 2, 0, 1]))
+    found = expression_of(store_of(bins), np.array([1, 2, 0, 1]))
     assert found.toarray().tolist() == [bins[1], bins[2], bins[0], bins[1]]
-    assert bins_of(store_of(bins), np.array([], dtype=int)).shape == (0, 3)
+    assert expression_of(store_of(bins), np.array([], dtype=int)).shape == (0, 3)
 
 
 def test_choose_genes_takes_those_that_tell_the_types_apart():

@@ -95,8 +95,8 @@ def test_genes_that_the_model_does_not_take_are_never_removed(three_genes, toy_r
     question = ask(
         "toy", half, store, pd.RangeIndex(30).to_numpy(), None, settings, torch.device("cpu")
     )
-    assert question.bins()[:, ::2].any()
-    assert not question.bins()[:, 1::2].any()
+    assert question.expression()[:, ::2].any()
+    assert not question.expression()[:, 1::2].any()
     assert not question.store.measured[:, 1::2].any()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scbert.cells.store import checksum_line, open_store
-from scbert.experts.linear import bins_of
+from scbert.experts.linear import expression_of
 from scbert.files import read_json
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle
@@ -205,7 +205,7 @@ def test_every_model_keeps_experts_that_learned_the_planted_types(toy_run, name)
     split = read_split(toy_run.split).set_index("cell").loc[store.cell_names()]
     rows = np.flatnonzero(split.part == "test")
     names = np.array([label["name"] for label in bundle.labels])
-    logits = bundle.experts[name].logits(bins_of(store, rows), np.zeros((len(rows), 0)))
+    logits = bundle.experts[name].logits(expression_of(store, rows), np.zeros((len(rows), 0)))
     predicted = names[logits.argmax(axis=1)]
     assert (predicted == split.cell_type.iloc[rows]).mean() > 0.85
     assert load_bundle(toy_run.pretrained).experts == {}

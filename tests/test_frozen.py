@@ -223,4 +223,4 @@ def test_the_folder_alone_is_enough(mean_run, query, tmp_path):
     assert found.obs.equals(expected.obs)
     found.write_h5ad(tmp_path / "found.h5ad")
     assert ad.read_h5ad(tmp_path / "found.h5ad").obs.scbert_agreement.between(0, 1).all()
-    assert json.loads((copy / "config.json").read_text())["format"] == 5
+    assert json.loads((copy / "config.json").read_text())["format"] == 6

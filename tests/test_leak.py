@@ -80,8 +80,8 @@ def test_scrambled_test_cells_change_no_bit_of_what_is_learned(toy, run, origina
     scrambled = scramble(cells, test)
     assert (scrambled.obs.cell_type != cells.obs.cell_type).sum() > len(test) / 4
     other, other_paths = run("scrambled", scrambled, split_for(split, scrambled))
-    assert paths.tokens.joinpath("bin.u8").read_bytes() != (
-        other_paths.tokens.joinpath("bin.u8").read_bytes()
+    assert paths.tokens.joinpath("level.u8").read_bytes() != (
+        other_paths.tokens.joinpath("level.u8").read_bytes()
     )  # the scrambled cells did arrive
     for file in MUST_NOT_CHANGE:
         assert other[file] == learned[file], f"{file} depends on test cells"

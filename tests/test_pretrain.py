@@ -10,7 +10,6 @@ from scipy import sparse
 from scbert.cells.genes import read_vocabulary
 from scbert.cells.store import open_store
 from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import Sample
 from scbert.files import read_json
 from scbert.network.masking import NOT_A_TARGET, mask_id
 from scbert.training.batches import CellBatches
@@ -18,6 +17,7 @@ from scbert.training.bundle import load_bundle
 from scbert.training.held_out import HeldOut
 from scbert.training.hold_out import hold_out, studies_of
 from scbert.training.masked_cells import hidden_genes
+from tests.samples import sample_of
 from tests.timing import TIMING
 
 WEIGHTS = "weights.safetensors"
@@ -291,7 +291,7 @@ def test_held_out_cells_that_express_nothing_are_refused(toy, config, toy_run, t
     paths = toy.run_to_tokens(tmp_path / "run", cells, config)
     store = open_store(paths.corpus)
     shape = (len(store), store.meta["vocabulary_size"])
-    silent = Sample(
+    silent = sample_of(
         *("toy.train", store.cell_names()),
         *(sparse.csr_matrix(shape, dtype=np.uint8), store.measured_genes(0), 0),
     )

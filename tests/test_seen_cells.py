@@ -4,14 +4,14 @@ from safetensors.numpy import save_file
 from scipy import sparse
 
 from scbert.cells.store import store_in_memory
-from scbert.cells.tokens import Sample
 from scbert.training.seen_cells import fingerprints, load_seen, save_seen
+from tests.samples import sample_of
 
 
 def store(bins):
     matrix = sparse.csr_matrix(np.asarray(bins, dtype=np.uint8))
     cells = [f"c{n}" for n in range(matrix.shape[0])]
-    return store_in_memory(Sample("s", cells, matrix, np.arange(matrix.shape[1]), 0))
+    return store_in_memory(sample_of("s", cells, matrix, np.arange(matrix.shape[1]), 0))
 
 
 def test_cells_have_the_same_fingerprint_if_their_tokens_are_the_same():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,11 +15,11 @@ from scbert.cells import store as store_module
 from scbert.cells import store_files
 from scbert.cells.store import checksum_line, open_store, store_in_memory
 from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import Sample, bin_expression
+from scbert.cells.tokens import Sample, levels_of_expression
 from scbert.files import read_json, sha256_of
 
 META = {"n_bins": 5, "vocabulary_size": 40, "vocabulary_sha256": "abc"}
-ARRAYS = ("gene.u16", "bin.u8", "indptr.i64", "sample.u32", "measured.u8")
+ARRAYS = ("gene.u16", "level.u8", "indptr.i64", "sample.u32", "measured.u8")
 FILES = (*ARRAYS, "cells.tsv", "meta.json", "meta.sha256")
 
 
@@ -28,10 +29,10 @@ def sample(name="s1", n_cells=6, n_genes=40, seed=0):
     expression = rng.uniform(-6, 8, (n_cells, n_genes)).clip(min=0).astype(np.float32)
     expression[:, -2:] = 0
     expression[1:2] = 0
-    bins = bin_expression(sparse.csr_matrix(expression), 5)
+    levels = levels_of_expression(sparse.csr_matrix(expression))
     cells = [f"{name}_cell{number}" for number in range(n_cells)]
     below_one = int(((expression > 0) & (expression < 1)).sum())
-    return Sample(name, cells, bins, np.arange(n_genes - 2), below_one)
+    return Sample(name, cells, levels, 5, np.arange(n_genes - 2), below_one)
 
 
 def write(folder, samples, **meta):
@@ -60,8 +61,8 @@ def write_meta(store, meta):
 
 def test_store_in_memory_of_two_cells():
     """Gene 3 was not measured: unknown, not silent."""
-    bins = bin_expression(sparse.csr_matrix([[0, 2.5, 7.0, 0], [0.5, 0, 0, 0]]), 5)
-    store = store_in_memory(Sample("s", ["a", "b"], bins, np.array([0, 1, 2]), 1))
+    levels = levels_of_expression(sparse.csr_matrix([[0, 2.5, 7.0, 0], [0.5, 0, 0, 0]]))
+    store = store_in_memory(Sample("s", ["a", "b"], levels, 5, np.array([0, 1, 2]), 1))
     assert len(store) == 2
     assert [part.tolist() for part in store.tokens(0)] == [[1, 2], [2, 5]]
     assert [part.tolist() for part in store.tokens(1)] == [[], []]
@@ -89,7 +90,7 @@ def test_a_store_on_disk_equals_the_one_in_memory(tmp_path):
     assert on_disk.cell_names() == samples[0].cells + samples[1].cells
     assert all(
         isinstance(array, np.memmap)
-        for array in (on_disk.gene, on_disk.bin, on_disk.indptr, on_disk.sample, on_disk.measured)
+        for array in (on_disk.gene, on_disk.level, on_disk.indptr, on_disk.sample, on_disk.measured)
     )
 
 
@@ -97,7 +98,7 @@ def test_cell_names_come_in_the_order_asked_for(tmp_path, monkeypatch):
     """Also across the parts in which the table is read, and whatever a name holds."""
     names = ["NA", 'a "b"', "c\td", "", "e\nf", "ä", "1e5"]
     one = sample(n_cells=len(names))
-    odd = Sample("s", names, one.bins, one.measured, 0)
+    odd = replace(one, cells=names)
     write(tmp_path / "tokens", [odd])
     monkeypatch.setattr(store_module, "NAMES_AT_ONCE", 3)
     rows = np.array([5, 0, 6, 3, 5])
@@ -107,14 +108,14 @@ def test_cell_names_come_in_the_order_asked_for(tmp_path, monkeypatch):
 
 def test_open_store_without_reading_it_checks_sizes(store):
     """For the other processes of a machine, of which one has read all."""
-    path = store / "bin.u8"
+    path = store / "level.u8"
     whole = path.read_bytes()
     path.write_bytes(bytes(len(whole)))
     assert len(open_store(store, verify=False)) == open_store(store, verify=False).meta["cells"]
-    with pytest.raises(ValueError, match="bin 0 at 0 is not in 1 to"):
+    with pytest.raises(ValueError, match="level 0 at 0 is not in 16 to 255"):
         open_store(store)
     path.write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match=r"bin.u8 is damaged: it has \d+ bytes"):
+    with pytest.raises(ValueError, match=r"level.u8 is damaged: it has \d+ bytes"):
         open_store(store, verify=False)
 
 
@@ -153,7 +154,7 @@ CHANGES = {
     "indptr ends early": ("indptr.i64", "<i8", -1, -1, "does not rise from 0 to"),
     "a third sample": ("sample.u32", "<u4", -1, 1, r"sample 2 at 8 is not in 0 to 1"),
     "no truth value": ("measured.u8", "u1", 3, 1, r"truth value 2 at 3 is not in 0 to 1"),
-    "a bin too high": ("bin.u8", "u1", 0, 5, r"bin \d+ at 0 is not in 1 to 5"),
+    "a level too low": ("level.u8", "u1", 0, -31, r"level \d+ at 0 is not in 16 to 255"),
     "a gene too high": ("gene.u16", "<u2", -1, 40, r"gene \d+ is not in the vocabulary of 40"),
     "genes not ascending": ("gene.u16", "<u2", 1, -40, r"is not in|genes of cell 0 are not in asc"),
 }
@@ -202,8 +203,8 @@ def test_open_store_refuses_meta_without_a_key(store, key):
 
 def test_open_store_refuses_another_format(store):
     meta = read_json(store / "meta.json")
-    write_meta(store, meta | {"format": 3})
-    with pytest.raises(ValueError, match=r"has format 3, this version reads 2. Write the store ag"):
+    write_meta(store, meta | {"format": 2})
+    with pytest.raises(ValueError, match=r"has format 2, this version reads 3. Write the store ag"):
         open_store(store)
     (store / "meta.sha256").unlink()
     with pytest.raises(ValueError, match=r"meta.sha256 is damaged: .*of format 1.*write the store"):

@@ -14,11 +14,12 @@ from scipy import sparse
 from scbert.cells import store_files, store_writer
 from scbert.cells.store import open_store
 from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import Sample, bin_expression
+from scbert.cells.tokens import Sample, bins_of_levels, levels_of_expression
 from scbert.config import Binning
 from scbert.files import only_one, sha256_of
 from scbert.steps.tokenize import bin_expression as step
 from scbert.steps.tokenize import normalize_counts
+from tests.samples import sample_of
 
 META = {"n_bins": 5, "vocabulary_size": 40, "vocabulary_sha256": "abc"}
 
@@ -27,14 +28,14 @@ def sample(name="s1", n_cells=6, n_genes=40, seed=0):
     """Cells with 0 to a few tokens."""
     expression = np.random.default_rng(seed).uniform(-6, 8, (n_cells, n_genes)).clip(min=0)
     expression[1:2] = 0
-    bins = bin_expression(sparse.csr_matrix(expression), 5)
+    levels = levels_of_expression(sparse.csr_matrix(expression))
     cells = [f"{name}_cell{number}" for number in range(n_cells)]
     below_one = int(((expression > 0) & (expression < 1)).sum())
-    return Sample(name, cells, bins, np.arange(n_genes), below_one)
+    return Sample(name, cells, levels, 5, np.arange(n_genes), below_one)
 
 
 def without_cells(name="none"):
-    return Sample(name, [], sparse.csr_matrix((0, 40), dtype=np.uint8), np.arange(30), 0)
+    return sample_of(name, [], sparse.csr_matrix((0, 40), dtype=np.uint8), np.arange(30), 0)
 
 
 def source(one, sha256="1"):
@@ -53,7 +54,7 @@ def test_write_store_says_what_it_counted(tmp_path):
     """Expressed genes below 1 stand in bin 0; silent genes nowhere."""
     samples = [sample(), sample("s2", n_cells=3, seed=1)]
     written = write(tmp_path / "tokens", *samples)
-    dense = np.concatenate([one.bins.toarray() for one in samples])
+    dense = bins_of_levels(np.concatenate([one.levels.toarray() for one in samples]), 5)
     assert written["bins"] == {"0": sum(one.below_one for one in samples)} | {
         str(number): int((dense == number).sum()) for number in range(1, 6)
     }
@@ -68,7 +69,7 @@ def test_write_store_says_what_it_counted(tmp_path):
 def test_write_store_counts_tokens_per_cell(tmp_path, n_cells, monkeypatch):
     monkeypatch.setattr(store_writer, "PART", 2)
     one = sample(n_cells=n_cells, seed=n_cells)
-    per_cell = one.bins.getnnz(axis=1)
+    per_cell = one.levels.getnnz(axis=1)
     assert write(tmp_path / "tokens", one)["tokens_per_cell"] == {
         "min": per_cell.min(),
         "median": np.median(per_cell),
@@ -95,7 +96,7 @@ def test_a_sample_without_cells_keeps_its_place(tmp_path):
 
 
 def test_a_store_of_cells_without_tokens_can_be_opened(tmp_path):
-    empty = Sample("s", ["a", "b"], sparse.csr_matrix((2, 40), dtype=np.uint8), np.arange(4), 3)
+    empty = sample_of("s", ["a", "b"], sparse.csr_matrix((2, 40), dtype=np.uint8), np.arange(4), 3)
     write(tmp_path / "tokens", empty)
     store = open_store(tmp_path / "tokens")
     assert store.lengths().tolist() == [0, 0]
@@ -105,7 +106,7 @@ def test_a_store_of_cells_without_tokens_can_be_opened(tmp_path):
 def test_genes_above_32767_keep_their_number(tmp_path):
     """uint16: 65,535 is the largest vocabulary that the configuration allows."""
     bins = sparse.csr_matrix(([1, 5], [40_000, 65_534], [0, 2]), shape=(1, 65_535), dtype=np.uint8)
-    one = Sample("s", ["a"], bins, np.array([40_000, 65_534]), 0)
+    one = sample_of("s", ["a"], bins, np.array([40_000, 65_534]), 0)
     write(tmp_path / "tokens", one, vocabulary_size=65_535)
     assert open_store(tmp_path / "tokens").tokens(0)[0].tolist() == [40_000, 65_534]
 
@@ -206,6 +207,7 @@ from pathlib import Path
 from scbert.cells import store_files, store_writer
 from scbert.config import Binning
 from scbert.steps.tokenize import bin_expression
+from tests.samples import sample_of
 
 folder, vocabulary, points = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 for point, (name, number, when) in points.items():

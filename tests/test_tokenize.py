@@ -13,6 +13,7 @@ from scipy import sparse
 from scbert.cells.genes import read_vocabulary, vocabulary_sha256
 from scbert.cells.store import open_store, store_in_memory
 from scbert.cells.tables import write_table
+from scbert.cells.tokens import bins_of_levels
 from scbert.config import load_config
 from scbert.files import read_json, sha256_of
 from scbert.steps.tokenize import bin_expression, normalize_counts, tokenize
@@ -285,5 +286,5 @@ def test_expression_on_the_edge_of_two_bins_falls_into_the_upper_one(tmp_path, v
         tmp_path / "s1.h5ad", [on, below], SYMBOLS, library_size=[float(depth)] * 2
     )
     expression = normalise(tmp_path, counts, vocabulary)[0]
-    found = tokenize("s1", ad.read_h5ad(expression), 4, 5).bins.toarray()
-    assert found.tolist() == [[1, 2, 3, 4], [0, 1, 2, 3]]
+    levels = tokenize("s1", ad.read_h5ad(expression), 4, 5).levels.toarray()
+    assert bins_of_levels(levels, 5).tolist() == [[1, 2, 3, 4], [0, 1, 2, 3]]

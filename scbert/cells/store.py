@@ -1,7 +1,7 @@
 """The tokens of many cells on disk: a cell is a slice of two arrays, the corpus never in memory.
 
 A store is a folder; numbers are little-endian, without headers:
-gene.u16 (tokens,), bin.u8 (tokens,) · indptr.i64 (cells + 1,) where each cell begins · sample.u32
+gene.u16 (tokens,), level.u8 (tokens,) · indptr.i64 (cells + 1,) where each cell begins · sample.u32
 (cells,) which sample it is of · measured.u8 (samples, vocabulary), 0 or 1 · cells.tsv the names ·
 meta.json what it is made of, and size and SHA-256 of the files · meta.sha256 that of meta.json.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.store_files import DTYPES, FORMAT, check_files, damaged, require_sizes, shapes
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import Sample, bins_of_levels
 from scbert.files import read_json, sha256_of
 
 NEEDED = ("cells", "tokens", "n_bins", "vocabulary_size", "vocabulary_sha256", "sources", "files")
@@ -26,13 +26,14 @@ NAMES_AT_ONCE = 100_000
 class TokenStore:
     """Tokens of cells, on disk or in memory.
 
-    `gene` uint16 and `bin` uint8 have shape (tokens,), `indptr` int64 (cells + 1,), `sample`
+    `gene` uint16 and `level` uint8 have shape (tokens,), `indptr` int64 (cells + 1,), `sample`
     (cells,) says which row of `measured`, bool (samples, vocabulary), belongs to a cell. `names`
     are the names of the cells, or the table on disk that holds them; see `cell_names`.
     """
 
     gene: np.ndarray
-    bin: np.ndarray
+    level: np.ndarray
+    n_bins: int
     indptr: np.ndarray
     sample: np.ndarray
     measured: np.ndarray
@@ -50,7 +51,11 @@ class TokenStore:
     def tokens(self, cell: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the genes (ascending) and bins of a cell."""
         span = slice(self.indptr[cell], self.indptr[cell + 1])
-        return self.gene[span], self.bin[span]
+        return self.gene[span], self.bins(span)
+
+    def bins(self, span: slice) -> np.ndarray:
+        """Return the bins of a run of tokens, uint8."""
+        return bins_of_levels(self.level[span], self.n_bins)
 
     def release(self) -> None:
         """Let go of the pages of the files that were read, which count as memory of this process.
@@ -58,7 +63,7 @@ class TokenStore:
         They stay in the system's cache as long as there is room. A scheduler that adds up resident
         memory, as Slurm does by default, would otherwise see the process grow by the whole store.
         """
-        for array in (self.gene, self.bin, self.sample):
+        for array in (self.gene, self.level, self.sample):
             if isinstance(array.base, mmap.mmap):
                 array.base.madvise(mmap.MADV_DONTNEED)
 
@@ -88,12 +93,13 @@ class TokenStore:
 
 def store_in_memory(sample: Sample) -> TokenStore:
     """Hold the tokens of one sample without a file."""
-    bins = sample.bins
+    levels = sample.levels
     return TokenStore(
-        gene=bins.indices.astype(np.uint16),
-        bin=bins.data,
-        indptr=bins.indptr.astype(np.int64),
-        sample=np.zeros(bins.shape[0], dtype=np.uint32),
+        gene=levels.indices.astype(np.uint16),
+        level=levels.data,
+        n_bins=sample.n_bins,
+        indptr=levels.indptr.astype(np.int64),
+        sample=np.zeros(levels.shape[0], dtype=np.uint32),
         measured=sample.measured_row()[None, :],
         names=sample.cells,
         meta={},
@@ -124,7 +130,8 @@ def open_store(folder: Path, verify: bool = True) -> TokenStore:
     maps = {name: _map(folder / name, shape) for name, shape in shapes(meta).items()}
     return TokenStore(
         gene=maps["gene.u16"],
-        bin=maps["bin.u8"],
+        level=maps["level.u8"],
+        n_bins=meta["n_bins"],
         indptr=maps["indptr.i64"],
         sample=maps["sample.u32"],
         measured=maps["measured.u8"].view(bool),

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 2
+from scbert.cells.tokens import HIGHEST_LEVEL, LEVELS
+
+FORMAT = 3
 # In the order in which they are checked: what a check relies on comes first.
 DTYPES = {
     "indptr.i64": "<i8",
     "sample.u32": "<u4",
     "measured.u8": "u1",
-    "bin.u8": "u1",
+    "level.u8": "u1",
     "gene.u16": "<u2",
 }
 PART = 1 << 22  # values at once
@@ -27,7 +29,7 @@ def shapes(meta: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         "indptr.i64": (meta["cells"] + 1,),
         "sample.u32": (meta["cells"],),
         "measured.u8": (len(meta["sources"]), meta["vocabulary_size"]),
-        "bin.u8": (meta["tokens"],),
+        "level.u8": (meta["tokens"],),
         "gene.u16": (meta["tokens"],),
     }
 
@@ -88,7 +90,7 @@ def _check_of(name: str, folder: Path, meta: dict[str, Any]) -> Check:
     lowest, highest, what = {
         "sample.u32": (0, len(meta["sources"]) - 1, "sample"),
         "measured.u8": (0, 1, "truth value"),
-        "bin.u8": (1, meta["n_bins"], "bin"),
+        "level.u8": (LEVELS, HIGHEST_LEVEL, "level"),
     }[name]
 
     def check(values: np.ndarray, begin: int) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from scbert.cells.store import checksum_line
 from scbert.cells.store_files import DTYPES, FORMAT, PART, check_files
-from scbert.cells.tokens import Sample
+from scbert.cells.tokens import Sample, bins_of_levels
 from scbert.files import only_one, publish
 
 log = logging.getLogger(__name__)
@@ -115,21 +115,21 @@ def _append(
     before = sum(one.tokens for one in done)
     for name, values in _content(sample, source.sample, len(done), before).items():
         files[name].write(values)
-    bins = np.bincount(sample.bins.data, minlength=n_bins + 1)
+    bins = np.bincount(bins_of_levels(sample.levels.data, n_bins), minlength=n_bins + 1)
     bins[0] += sample.below_one
-    n_cells, tokens = len(sample.cells), sample.bins.nnz
+    n_cells, tokens = len(sample.cells), sample.levels.nnz
     log.info("%s: %d cells, %d tokens", source.sample, n_cells, tokens)
     return _Written(source.sample, source.sha256, n_cells, len(sample.measured), tokens, bins)
 
 
 def _content(sample: Sample, name: str, number: int, before: int) -> dict[str, Any]:
     """Return the bytes that each file gets for sample `number`, behind `before` tokens."""
-    bins, cells = sample.bins, pd.DataFrame({"cell": sample.cells, "sample": name})
+    levels, cells = sample.levels, pd.DataFrame({"cell": sample.cells, "sample": name})
     lines = cells.to_csv(sep="\t", index=False, header=False, lineterminator="\n")
     return {
-        "gene.u16": bins.indices.astype("<u2").data,
-        "bin.u8": bins.data.astype("u1", copy=False).data,
-        "indptr.i64": (bins.indptr[1:].astype("<i8") + before).data,
+        "gene.u16": levels.indices.astype("<u2").data,
+        "level.u8": levels.data.astype("u1", copy=False).data,
+        "indptr.i64": (levels.indptr[1:].astype("<i8") + before).data,
         "sample.u32": np.full(len(cells), number, "<u4").data,
         "measured.u8": sample.measured_row().data,
         "cells.tsv": lines.encode(),

@@ -90,12 +90,10 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
         _show_without_test(out, label_key, scores)
         return
     title = f"{out.name}: {scores['n_test']} test cells"
-    table = Table("method", "macro F1, chosen by", "macro F1, test", "accuracy, test", title=title)
+    table = Table("method", "macro F1, test", "accuracy, test", title=title)
     for entry in scores["methods"]:
-        chosen = entry["validation_macro_f1"]
         table.add_row(
             entry["title"],
-            "" if chosen is None else f"{chosen:.3f}",
             *(
                 with_interval(entry[metric]["mean"], entry[metric])
                 for metric in ("macro_f1", "accuracy")

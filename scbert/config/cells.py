@@ -38,7 +38,7 @@ class Normalization(Section):
 class Binning(Section):
     """Expression -> bin."""
 
-    n_bins: int = Field(ge=1, le=250)  # above bin 0; uint8 in the token store
+    n_bins: int = Field(ge=1, le=15)  # above bin 0; the token store has a byte for a level
 
 
 class Pairs(Section):

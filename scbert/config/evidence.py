@@ -1,6 +1,6 @@
 """What a model says of cells, and how that is judged."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -26,24 +26,19 @@ class Evaluate(Section):
 
 
 class Compare(Section):
-    """Baselines and controls, tuned on validation cells."""
+    """Baselines and controls; each has one setting for all datasets."""
 
     methods: tuple[
         Literal[
             "majority",
             "random",
             "logistic_regression",
-            "logistic_regression_binned",
             "linear_svm",
+            "discriminant",
             "nearest_neighbours",
         ],
         ...,
     ]
-    c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty
-    class_weights: tuple[Literal["none", "balanced"], ...] = Field(
-        min_length=1
-    )  # of linear methods
-    neighbours_grid: tuple[Count, ...] = Field(min_length=1)
     seed: Seed
 
 

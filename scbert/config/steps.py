@@ -66,7 +66,6 @@ class FinetuneSettings(Section):
 class CompareSettings(Section):
     """What the comparison step must know."""
 
-    binning: Binning
     evaluate: Evaluate
     compare: Compare
 

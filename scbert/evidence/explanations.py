@@ -110,14 +110,14 @@ def rank_genes(by_CV: np.ndarray, considered_CV: np.ndarray) -> np.ndarray:
 
 
 def considered_genes(
-    bins_NV: np.ndarray, code_N: np.ndarray, n_types: int, min_expressed: float
+    expression_NV: np.ndarray, code_N: np.ndarray, n_types: int, min_expressed: float
 ) -> np.ndarray:
     """Return which genes may mark which type, bool (C, V).
 
     Those that at least this share of the type's cells express in bin 1 or higher: a gene of a
     single cell is no mark of a type.
     """
-    return type_means(bins_NV > 0, code_N, n_types) >= min_expressed
+    return type_means(expression_NV > 0, code_N, n_types) >= min_expressed
 
 
 def rank_types(method: str, score_CV: np.ndarray, considered_CV: np.ndarray) -> Ranking:

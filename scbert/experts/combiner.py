@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 
 from scbert.evidence.confidence import fit_temperature
 
-PULL = 0.1  # nats, of all weight on one expert; few cells must not decide between equals
+PULL = 0.03  # nats, of all weight on one expert; few cells must not decide between equals
 LEAST_WEIGHT = 0.01  # less is 0: an expert is not computed for that
 LEAST_LOGIT = -40.0  # below the largest; a type that an expert has not seen is no proof
 

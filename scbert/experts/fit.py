@@ -31,7 +31,7 @@ Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells to learn from: bins of the chosen genes, types 0 to C - 1, cell vectors.
+    """Cells to learn from: expression of the chosen genes, types 0 to C - 1, cell vectors.
 
     `vectors_ND` has D = 0 if the encoder was not asked.
     """
@@ -43,7 +43,7 @@ class Cells:
 
     @cached_property
     def components(self) -> PCA:
-        """Principal components of the bins."""
+        """Principal components of the expression."""
         most = min(N_COMPONENTS, *self.x_NF.shape, len(self.label) - 1)
         solver = "covariance_eigh" if self.x_NF.shape[1] <= len(self.label) else "auto"
         return PCA(most, svd_solver=solver, random_state=self.seed).fit(self.x_NF.toarray())
@@ -54,14 +54,14 @@ class Cells:
         return self.components.transform(self.x_NF.toarray())
 
     def over_genes(self, plane_CK: np.ndarray, bias_C: np.ndarray) -> Plane:
-        """Return what is linear in the components as linear in the bins."""
+        """Return what is linear in the components as linear in the expression."""
         plane_CF = plane_CK @ self.components.components_
         return plane_CF, bias_C - plane_CF @ self.components.mean_
 
 
 def fit_experts(
     names: Sequence[str],
-    bins_NV: sparse.csr_matrix,
+    expression_NV: sparse.csr_matrix,
     label: np.ndarray,
     vectors_ND: np.ndarray,
     seed: int,
@@ -88,17 +88,17 @@ def fit_experts(
             f"the {len(label)} training cells have {n_types} cell type(s), but a classifier needs "
             "at least two to tell apart. Check the labels of the dataset."
         )
-    used = np.flatnonzero(choose_genes(bins_NV, label, N_GENES))
+    used = np.flatnonzero(choose_genes(expression_NV, label, N_GENES))
     if not len(used):
         raise ValueError(
             f"no gene differs between the {len(label)} training cells, so nothing tells their "
             "types apart. Check the counts and that their genes are human."
         )
-    cells = Cells(bins_NV[:, used].tocsr().astype(np.float64), label, vectors_ND, seed)
+    cells = Cells(expression_NV[:, used].tocsr().astype(np.float64), label, vectors_ND, seed)
     found = {}
     for name in names:
         plane_CF, bias_C, plane_CD = EXPERTS[name](cells)
-        weight_CV = np.zeros((n_types, bins_NV.shape[1]), dtype=np.float32)
+        weight_CV = np.zeros((n_types, expression_NV.shape[1]), dtype=np.float32)
         weight_CV[:, used] = plane_CF
         found[name] = LinearExpert(
             weight_CV, bias_C.astype(np.float32), plane_CD.astype(np.float32)
@@ -107,7 +107,7 @@ def fit_experts(
 
 
 def _logistic_regression(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit it multinomial, with an L2 penalty, balanced; each gene divided by its largest bin."""
+    """Fit it multinomial, with an L2 penalty, balanced; each gene divided by its largest value."""
     scaler = MaxAbsScaler().fit(cells.x_NF)
     model = LogisticRegression(
         C=INVERSE_PENALTY["logistic_regression"], class_weight="balanced", max_iter=MAX_ITERATIONS
@@ -117,7 +117,7 @@ def _logistic_regression(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _support_vectors(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit one linear machine per type, balanced; each gene divided by its largest bin."""
+    """Fit one linear machine per type, balanced; each gene divided by its largest value."""
     scaler = MaxAbsScaler().fit(cells.x_NF)
     model = LinearSVC(
         C=INVERSE_PENALTY["support_vectors"],

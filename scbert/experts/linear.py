@@ -1,4 +1,4 @@
-"""An expert: a classifier that is linear in the bins of a cell's genes and in its encoder's vector.
+"""An expert: a classifier, linear in the expression of a cell's tokens and its encoder's vector.
 
 Logistic regression, a support vector machine and a discriminant on principal components are all of
 this form, so an expert is one matrix, and thousands of cells take a second.
@@ -18,17 +18,18 @@ from scipy import sparse
 from sklearn.feature_selection import f_classif
 
 from scbert.cells.store import TokenStore
+from scbert.cells.tokens import LEVELS
 
 PARTS = ("weight", "bias", "vector_weight")
 
 
 @dataclass(frozen=True)
 class LinearExpert:
-    """logits = bins x weight + cell vector x vector weight + bias.
+    """logits = expression x weight + cell vector x vector weight + bias.
 
-    A gene that is no token of the cell has bin 0. `weight_CV`, `vector_weight_CD` (D = 0 for an
-    expert that does not read the encoder) and `bias_C` are float32, in the order of the labels and
-    of the vocabulary.
+    A gene that is no token of the cell has expression 0. `weight_CV`, `vector_weight_CD` (D = 0 for
+    an expert that does not read the encoder) and `bias_C` are float32, in the order of the labels
+    and of the vocabulary.
     """
 
     weight_CV: np.ndarray
@@ -40,56 +41,60 @@ class LinearExpert:
         """Whether the encoder must be asked first."""
         return self.vector_weight_CD.shape[1] > 0
 
-    def logits(self, bins_NV: sparse.csr_matrix, vectors_ND: np.ndarray) -> np.ndarray:
+    def logits(self, expression_NV: sparse.csr_matrix, vectors_ND: np.ndarray) -> np.ndarray:
         """Return the logits of cells, float32, shape (N, C).
 
         An expert that does not read the encoder takes no notice of the vectors.
         """
-        found_NC = bins_NV @ self.weight_CV.T + self.bias_C
+        found_NC = expression_NV @ self.weight_CV.T + self.bias_C
         if self.reads_vectors:
             found_NC = found_NC + vectors_ND @ self.vector_weight_CD.T
         return np.asarray(found_NC, dtype=np.float32)
 
 
-def bins_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
-    """Return the bins of cells, float32, shape (cells, vocabulary)."""
+def expression_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
+    """Return the expression of cells, float32, shape (cells, vocabulary).
+
+    It is log2(1 + counts per 10 000) in steps of a sixteenth, so sums of it are exact in float64.
+    """
     start = np.asarray(store.indptr)[rows]
     lengths = np.asarray(store.indptr)[np.asarray(rows, dtype=np.int64) + 1] - start
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     place = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], lengths)
-    genes, bins = store.gene[place].astype(np.int32), store.bin[place].astype(np.float32)
-    return sparse.csr_matrix((bins, genes, indptr), shape=(len(rows), store.measured.shape[1]))
+    genes, values = store.gene[place].astype(np.int32), store.level[place].astype(np.float32)
+    values /= LEVELS
+    return sparse.csr_matrix((values, genes, indptr), shape=(len(rows), store.measured.shape[1]))
 
 
-def choose_genes(bins_NV: sparse.csr_matrix, label: np.ndarray, n_genes: int) -> np.ndarray:
+def choose_genes(expression_NV: sparse.csr_matrix, label: np.ndarray, n_genes: int) -> np.ndarray:
     """Return which genes tell the types of these cells apart best, bool, shape (V,).
 
-    By the F statistic of a one-way analysis of variance of the bins between the types; of equals
+    By the F statistic of a one-way analysis of variance of expression between the types; of equals
     the first in the vocabulary. A gene that is the same in all cells is never chosen.
     """
-    bins, varies = _varying(bins_NV)
-    statistic = np.full(bins.shape[1], -1.0)
+    expression, varies = _varying(expression_NV)
+    statistic = np.full(expression.shape[1], -1.0)
     with np.errstate(divide="ignore"), warnings.catch_warnings():
         # a gene that is the same within each type has an infinite one
         warnings.filterwarnings("ignore", "Features .* are constant")
         if varies.any():
-            found = f_classif(bins[:, varies > 0], label)[0]
+            found = f_classif(expression[:, varies > 0], label)[0]
             statistic[varies > 0] = np.nan_to_num(found, nan=0.0, posinf=np.inf)
     return _first(statistic, n_genes) & (varies > 0)
 
 
-def most_variable_genes(bins_NV: sparse.csr_matrix, n_genes: int) -> np.ndarray:
-    """Return the genes whose bins vary most, bool, shape (V,); no label is looked at."""
-    _, varies = _varying(bins_NV)
+def most_variable_genes(expression_NV: sparse.csr_matrix, n_genes: int) -> np.ndarray:
+    """Return the genes whose expression varies most, bool, shape (V,); no label is looked at."""
+    _, varies = _varying(expression_NV)
     return _first(varies, n_genes) & (varies > 0)
 
 
-def _varying(bins_NV: sparse.csr_matrix) -> tuple[sparse.csc_matrix, np.ndarray]:
-    """Return the bins, float64, and N squared times the variance of each gene, without error."""
-    bins = bins_NV.astype(np.float64).tocsc()  # sums of whole numbers are exact
-    total = np.asarray(bins.sum(axis=0)).ravel()
-    squares = np.asarray(bins.multiply(bins).sum(axis=0)).ravel()
-    return bins, bins.shape[0] * squares - total**2
+def _varying(expression_NV: sparse.csr_matrix) -> tuple[sparse.csc_matrix, np.ndarray]:
+    """Return it, float64, and N squared times the variance of each gene, without error."""
+    values = expression_NV.astype(np.float64).tocsc()  # sums of sixteenths are exact
+    total = np.asarray(values.sum(axis=0)).ravel()
+    squares = np.asarray(values.multiply(values).sum(axis=0)).ravel()
+    return values, values.shape[0] * squares - total**2
 
 
 def _first(value_V: np.ndarray, n_genes: int) -> np.ndarray:

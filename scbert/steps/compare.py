@@ -48,7 +48,7 @@ def compare(
     comparison
         The JSON file to write.
     settings
-        Methods, grids, bins and bootstrap.
+        Methods and bootstrap.
 
     Raises
     ------
@@ -68,9 +68,7 @@ def compare(
         methods.append(_describe_expert(name) | judge.scores(theirs))
         differences += judge.differences(f"scbert_{name}", ours, theirs)
     for method in settings.compare.methods:
-        baseline = fit_baseline(
-            method, cells["train"], cells["validation"], settings.compare, settings.binning.n_bins
-        )
+        baseline = fit_baseline(method, cells["learned"], settings.compare.seed)
         theirs = [baseline.predict(test.expression)]
         methods.append(_describe(baseline) | judge.scores(theirs))
         differences += judge.differences(method, ours, theirs)
@@ -78,7 +76,9 @@ def compare(
         log_scores(row["title"], {name: row[name] for name in metrics.METRICS}, row["setting"])
     content = {
         "dataset": split.stem,
-        **{f"n_{part}": len(cells[part].cell_types) for part in ("test", "train", "validation")},
+        **{
+            f"n_{part}": int((table.part == part).sum()) for part in ("test", "train", "validation")
+        },
         "confidence_level": settings.evaluate.confidence_level,
         "interval": _describe_interval(settings.evaluate),
         "methods": methods,
@@ -153,9 +153,12 @@ def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, Labelled
             f"'{missing[0]}', but every method needs the same cells. Make both from one dataset."
         )
     cells = {}
-    for part, rows in table.groupby("part"):
+    for name, rows in (
+        ("test", table[table.part == "test"]),
+        ("learned", table[table.part != "test"]),  # by scBERT, too: train and validation
+    ):
         matrix = sparse.csr_matrix(adata[rows.index].X)
-        cells[str(part)] = LabelledCells(matrix, rows["cell_type"].to_numpy(dtype=str))
+        cells[name] = LabelledCells(matrix, rows["cell_type"].to_numpy(dtype=str))
     return cells
 
 
@@ -167,7 +170,6 @@ def _describe_scbert(seeds: list[Prediction]) -> dict[str, Any]:
         "title": "scBERT",
         "kind": "model",
         "setting": setting,
-        "validation_macro_f1": None,  # it stands in the history of each model
     }
 
 
@@ -177,12 +179,11 @@ def _describe_expert(name: str) -> dict[str, Any]:
         "title": f"scBERT, its {TITLES[name]} alone",
         "kind": "expert",
         "setting": "An expert of the same models, without the others.",
-        "validation_macro_f1": None,
     }
 
 
 def _describe(baseline: Baseline) -> dict[str, Any]:
-    names = ("method", "title", "kind", "setting", "validation_macro_f1")
+    names = ("method", "title", "kind", "setting")
     return {name: getattr(baseline, name) for name in names}
 
 

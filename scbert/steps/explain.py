@@ -141,16 +141,16 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
     present, code = np.unique(question.labels, return_inverse=True)
     types = [question.bundle.labels[number]["name"] for number in present]
     log.info("%s: explaining %d cells of %d types", question.name, len(code), len(types))
-    bins_NV = question.bins()
+    expression_NV = question.expression()
     cells = question.batches(question.store, settings.tokens_per_batch)
-    gradients, missed = _gradients(question, cells, bins_NV, settings.steps)
+    gradients, missed = _gradients(question, cells, expression_NV, settings.steps)
     attention = attention_of_cells(question.model, cells, question.rows, question.device)
     weights = _weights(question.bundle, present)
 
     def rank(of: np.ndarray) -> dict[str, Ranking]:
         """Rank by a part of the cells."""
         n_types = len(types)
-        considered = considered_genes(bins_NV[of], code[of], n_types, settings.min_expressed)
+        considered = considered_genes(expression_NV[of], code[of], n_types, settings.min_expressed)
         contribution = type_means(gradients[of], code[of], n_types)
         scores = {
             "gradients": contribution,
@@ -158,7 +158,7 @@ def explain(question: Question, known: KnownGenes, settings: Explain) -> Explana
             "attention": means_where_given(
                 attention[of], attention[of] > 0, code[of], n_types, neutral=1.0
             ),
-            "expression": type_means(bins_NV[of], code[of], n_types),
+            "expression": type_means(expression_NV[of], code[of], n_types),
         }
         return {
             method: rank_types(method, score, considered)
@@ -194,18 +194,18 @@ def _weights(bundle: Bundle, present: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _gradients(
-    question: Question, cells: CellBatches, bins_NV: np.ndarray, steps: int
+    question: Question, cells: CellBatches, expression_NV: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what each gene adds to the answer of the experts together, shape (cells, vocabulary).
 
-    What they read in the tokens themselves is linear, so weight times bin is exact; what the
+    What they read in the tokens themselves is linear, so weight times expression is exact; what the
     encoder tells them is integrated. Also returned is what that lacks to add up, (cells,).
     """
     committee, labels = question.bundle.committee, question.labels
-    added_NV = np.zeros(bins_NV.shape)
+    added_NV = np.zeros(expression_NV.shape)
     for name, expert in committee.experts.items():
         share = committee.shares[name]
-        added_NV += share.weight / share.temperature * expert.weight_CV[labels] * bins_NV
+        added_NV += share.weight / share.temperature * expert.weight_CV[labels] * expression_NV
     if not committee.asks_encoder:
         return added_NV, np.zeros(len(labels))
     share = committee.shares[ENCODER]

@@ -20,7 +20,7 @@ from scbert.evidence.card_experts import NAMES as TITLES
 from scbert.evidence.epochs import merit
 from scbert.evidence.held_out_types import Positions
 from scbert.evidence.novelty import LabelledOutputs
-from scbert.experts.linear import bins_of, choose_genes, most_variable_genes
+from scbert.experts.linear import choose_genes, expression_of, most_variable_genes
 from scbert.files import sha256_of
 from scbert.network.flops import passes_of, step_flop
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
@@ -133,10 +133,10 @@ def _used_genes(
         return None
     if options.head == "mean":
         known = np.arange(store.measured.shape[1]) < store.measured.shape[1] - n_added
-        bins = bins_of(store, labelled.reference()[0])[:, known]
-        return np.pad(most_variable_genes(bins, options.variable_genes), (0, n_added))
+        values = expression_of(store, labelled.reference()[0])[:, known]
+        return np.pad(most_variable_genes(values, options.variable_genes), (0, n_added))
     rows, label = labelled.of("train")
-    return choose_genes(bins_of(store, rows), label, options.variable_genes)
+    return choose_genes(expression_of(store, rows), label, options.variable_genes)
 
 
 def _train_network(

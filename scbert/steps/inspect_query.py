@@ -125,7 +125,7 @@ def _add_tokens(tokens: QueryTokens, found: Inspection) -> None:
     for part in tokens.each():
         known, counts = known + part.known_counts, counts + part.counts
         below_one += part.sample.below_one
-        lengths.append(np.diff(part.sample.bins.indptr))
+        lengths.append(np.diff(part.sample.levels.indptr))
     n_tokens = np.concatenate(lengths)
     found.add("share of the counts on known genes", f"{known / counts:.1%}")
     expressed = int(n_tokens.sum()) + below_one

@@ -9,6 +9,7 @@ import torch
 from scbert.cells.store import TokenStore
 from scbert.config import Explain
 from scbert.evidence.confidence import softmax
+from scbert.experts.linear import expression_of
 from scbert.network.mean import MeanOfGenes
 from scbert.network.model import CellTypeModel
 from scbert.training.attributions import store_without
@@ -48,13 +49,9 @@ class Question:
         given = (self.bundle.committee, self.model, self.batches(store, at_once), rows, self.device)
         return softmax(ask_experts(*given).logits, self.bundle.calibration["temperature"])
 
-    def bins(self) -> np.ndarray:
-        """Return the bins of the cells, shape (cells, vocabulary)."""
-        bins_NV = np.zeros((len(self.rows), self.store.measured.shape[1]), dtype=np.uint8)
-        for place, row in enumerate(self.rows):
-            genes, bins = self.store.tokens(row)
-            bins_NV[place, genes] = bins
-        return bins_NV
+    def expression(self) -> np.ndarray:
+        """Return the expression of the cells' tokens, float32, shape (cells, vocabulary)."""
+        return expression_of(self.store, self.rows).toarray()
 
 
 def ask(

@@ -339,10 +339,7 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     compare(expression, work.split, [work.predictions], work.comparison, settings)
     quality, card = work.data / "quality.json", work.model / "README.md"
     write_model_card(work.model, evaluation, work.comparison, quality, card)
-    scores = read_json(work.comparison)
-    found = read_json(work.model / "calibration.json")["out_of_fold"]
-    scores["methods"][0]["validation_macro_f1"] = found["macro_f1"]
-    return scores
+    return read_json(work.comparison)
 
 
 def _judge_without_test(work: Work) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from scbert.cells.genes import (
     vocabulary_sha256,
 )
 from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import Sample
-from scbert.cells.tokens import bin_expression as to_bins
+from scbert.cells.tokens import Sample, levels_of_expression
 from scbert.config import Binning, Normalization
 from scbert.files import sha256_of, write_json
 from scbert.provenance import provenance
@@ -118,10 +117,10 @@ def tokenize(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sa
     """Bin the expression of one file, its columns placed in the vocabulary."""
     measured = expression.var.vocabulary_index.to_numpy()
     values = sparse.csr_matrix(expression.X)
-    bins = to_bins(values, n_bins)
-    place = measured.astype(bins.indices.dtype)
+    levels = levels_of_expression(values)
+    place = measured.astype(levels.indices.dtype)
     placed = sparse.csr_matrix(
-        (bins.data, place[bins.indices], bins.indptr), shape=(expression.n_obs, n_genes)
+        (levels.data, place[levels.indices], levels.indptr), shape=(expression.n_obs, n_genes)
     )
-    below_one = int(np.count_nonzero(values.data) - bins.nnz)
-    return Sample(name, expression.obs_names.tolist(), placed, measured, below_one)
+    below_one = int(np.count_nonzero(values.data) - levels.nnz)
+    return Sample(name, expression.obs_names.tolist(), placed, n_bins, measured, below_one)

@@ -13,7 +13,7 @@ from scbert.cells.genes import GeneMatch, align, gene_names, match_genes
 from scbert.cells.query import Query
 from scbert.cells.scale import Scale, scale_of_parts
 from scbert.cells.store import TokenStore, store_in_memory
-from scbert.cells.tokens import Sample, bin_expression
+from scbert.cells.tokens import Sample, levels_of_expression
 from scbert.training.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,10 @@ class QueryTokens:
     def store(self) -> TokenStore:
         """Return the tokens of all cells, in memory."""
         samples = [part.sample for part in self.each()]
-        bins = sparse.vstack([sample.bins for sample in samples], format="csr")
+        levels = sparse.vstack([sample.levels for sample in samples], format="csr")
         cells = [cell for sample in samples for cell in sample.cells]
         below_one = sum(sample.below_one for sample in samples)
-        whole = Sample(self.query.name, cells, bins, self.match.measured, below_one)
-        return store_in_memory(whole)
+        return store_in_memory(self._sample(cells, levels, below_one))
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
         config, rows = self.bundle.config, slice(start, start + part.shape[0])
@@ -88,11 +87,15 @@ class QueryTokens:
         aligned = align(linear, self.match)
         size = denominators(aligned, library, normalization["denominator"])
         expression = normalize(aligned, size, normalization["target_sum"])
-        bins = bin_expression(expression, config["n_bins"])
+        levels = levels_of_expression(expression)
         cells = self.query.obs.index[rows].astype(str).tolist()
-        below_one = int(expression.nnz - bins.nnz)
-        sample = Sample(self.query.name, cells, bins, self.match.measured, below_one)
+        below_one = int(expression.nnz - levels.nnz)
+        sample = self._sample(cells, levels, below_one)
         return TokenPart(start, sample, float(aligned.sum()), float(linear.sum()))
+
+    def _sample(self, cells: list[str], levels: sparse.csr_matrix, below_one: int) -> Sample:
+        n_bins, measured = self.bundle.config["n_bins"], self.match.measured
+        return Sample(self.query.name, cells, levels, n_bins, measured, below_one)
 
 
 def tokens_for(query: Query, bundle: Bundle, library_size_key: str, scale: str) -> QueryTokens:

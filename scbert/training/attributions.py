@@ -90,16 +90,17 @@ def store_without(
     removed
         For each of them, the genes of the vocabulary that it loses.
     """
-    genes, bins = [], []
+    genes, levels = [], []
     for row, gone in zip(rows, removed, strict=True):
-        gene, value = store.tokens(row)
-        kept = ~np.isin(gene, gone)
-        genes.append(gene[kept])
-        bins.append(value[kept])
+        span = slice(store.indptr[row], store.indptr[row + 1])
+        kept = ~np.isin(store.gene[span], gone)
+        genes.append(store.gene[span][kept])
+        levels.append(store.level[span][kept])
     ends = np.cumsum([0, *(len(gene) for gene in genes)], dtype=np.int64)
     return TokenStore(
         gene=np.concatenate([*genes, np.zeros(0, dtype=np.uint16)]),
-        bin=np.concatenate([*bins, np.zeros(0, dtype=np.uint8)]),
+        level=np.concatenate([*levels, np.zeros(0, dtype=np.uint8)]),
+        n_bins=store.n_bins,
         indptr=ends,
         sample=np.asarray(store.sample)[list(rows)],
         measured=store.measured,

@@ -34,9 +34,9 @@ from scbert.training.components import Components, load_components, save_compone
 from scbert.training.new_models import empty_model
 from scbert.training.seen_cells import load_seen, save_seen
 
-# 4 had a head that held a logistic regression; pretrained and converted models are the same in 5
-FORMAT = 5
-READABLE = (4, 5)
+# Experts and components read bins up to 5, expression in 6; other models are the same since 4
+FORMAT = 6
+READABLE = (4, 5, 6)
 EXPERTS = "experts"
 COMPONENTS = "principal_components"
 SEEN = "training_cells"
@@ -152,6 +152,14 @@ def load_bundle(folder: Path) -> Bundle:
     """
     verified = verify_files(folder)
     config = _read_config(folder)
+    if config["format"] < FORMAT and {f"{EXPERTS}.safetensors", f"{COMPONENTS}.safetensors"} & {
+        *verified
+    }:
+        raise ValueError(
+            f"{folder} has bundle format {config['format']}, whose classifiers were learned from "
+            "binned expression; this version gives them expression. Train the model again, or use "
+            "the version of scbert that config.json names."
+        )
     genes = read_vocabulary(folder / "genes.tsv")
     labels, calibration = (
         read_json(folder / name) if name in verified else None

@@ -15,7 +15,7 @@ from torch import nn
 
 from scbert.config import Precision
 from scbert.experts.combiner import Share, combine
-from scbert.experts.linear import LinearExpert, bins_of
+from scbert.experts.linear import LinearExpert, expression_of
 from scbert.network.mean import MeanOfGenes
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.training.batches import CellBatches
@@ -78,9 +78,9 @@ def ask(  # noqa: PLR0913  who, of which cells, where, and how
         vectors, own = found.vectors, found.logits
     else:
         done(len(rows))
-    bins = bins_of(cells.store, rows)
+    expression = expression_of(cells.store, rows)
     logits = {
-        name: expert.logits(bins, vectors)
+        name: expert.logits(expression, vectors)
         for name, expert in committee.experts.items()
         if own is not None or not expert.reads_vectors
     }

@@ -1,4 +1,4 @@
-"""Where a cell lies among the training cells by its tokens alone: principal components of the bins.
+"""Where a cell lies among the training cells by its tokens alone: principal components.
 
 A network that was trained to tell its types apart forgets most of what a new type would be known
 by; these components know of no type and forget least. Used by the novelty score.
@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 
 from scbert.cells.store import TokenStore
-from scbert.experts.linear import bins_of
+from scbert.experts.linear import expression_of
 
 N_COMPONENTS = 20  # 10 and 40 find new types as well, see docs/results/novelty.md
 MOST_CELLS = 20_000  # drawn to learn the components from
@@ -41,14 +41,14 @@ class Components:
         for start in range(0, len(rows), CELLS_AT_ONCE):
             span = slice(start, start + CELLS_AT_ONCE)
             centre = centre_SK[store.sample[rows[span]]]
-            made[span] = bins_of(store, rows[span]) @ self.axes_KV.T - centre
+            made[span] = expression_of(store, rows[span]) @ self.axes_KV.T - centre
         return made
 
 
 def fit_components(
     store: TokenStore, rows: np.ndarray, genes: np.ndarray | None, seed: int
 ) -> Components:
-    """Learn the principal components of the bins of cells.
+    """Learn the principal components of the expression of cells.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ def fit_components(
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_CELLS, replace=False))
     n_genes = store.measured.shape[1]
     used = np.flatnonzero(np.ones(n_genes, dtype=bool) if genes is None else genes)
-    bins = bins_of(store, rows)[:, used].astype(np.float64).tocsc()
+    values = expression_of(store, rows)[:, used].astype(np.float64).tocsc()
     mean_V = np.zeros(n_genes, dtype=np.float32)
-    mean_V[used] = np.asarray(bins.mean(axis=0)).ravel()
-    varies = (bins.max(axis=0) != bins.min(axis=0)).toarray().ravel()
+    mean_V[used] = np.asarray(values.mean(axis=0)).ravel()
+    varies = (values.max(axis=0) != values.min(axis=0)).toarray().ravel()
     most = min(N_COMPONENTS, len(rows) - 1, varies.sum() - 1)
     axes_KV = np.zeros((max(most, 1), n_genes), dtype=np.float32)  # of 0: nothing can be learned
     if most > 0:
-        pca = PCA(most, svd_solver="arpack", random_state=seed).fit(bins[:, varies])
+        pca = PCA(most, svd_solver="arpack", random_state=seed).fit(values[:, varies])
         axes_KV[:, used[varies]] = pca.components_
     return Components(axes_KV, mean_V)
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from scbert.cells.store import TokenStore
 from scbert.experts.combiner import Share, calibrated, combine, fit_shares
 from scbert.experts.fit import fit_experts
-from scbert.experts.linear import LinearExpert, bins_of
+from scbert.experts.linear import LinearExpert, expression_of
 from scbert.experts.out_of_fold import leaves_batches_out, make_folds, out_of_fold
 from scbert.training.committee import ENCODER, Committee
 
@@ -41,9 +41,9 @@ class Reference:
     vectors_ND: np.ndarray
 
     @cached_property
-    def bins_NV(self) -> sparse.csr_matrix:
-        """The bins of the cells."""
-        return bins_of(self.store, self.rows)
+    def expression_NV(self) -> sparse.csr_matrix:
+        """The expression of the cells."""
+        return expression_of(self.store, self.rows)
 
     @property
     def folds_by(self) -> str:
@@ -151,7 +151,9 @@ def learn_committee(
         if gain["low"] <= WORTH * _losses(before, label).mean():
             shares = without | {ENCODER: Share(0.0, shares[ENCODER].temperature)}
     experts = (
-        fit_experts(linear, cells.bins_NV, cells.label, cells.vectors_ND, seed) if linear else {}
+        fit_experts(linear, cells.expression_NV, cells.label, cells.vectors_ND, seed)
+        if linear
+        else {}
     )
     return Learned(
         committee=Committee(experts, shares),
@@ -180,7 +182,7 @@ def _held_out(
         def fit(
             rows: np.ndarray, label: np.ndarray
         ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-            given = (cells.bins_NV[rows], label, cells.vectors_ND[rows], seed)
+            given = (cells.expression_NV[rows], label, cells.vectors_ND[rows], seed)
             found = fit_experts(names, *given)
             bar.update()
             return {name: partial(_answer, expert, cells) for name, expert in found.items()}
@@ -189,7 +191,7 @@ def _held_out(
 
 
 def _answer(expert: LinearExpert, cells: Reference, rows: np.ndarray) -> np.ndarray:
-    return expert.logits(cells.bins_NV[rows], cells.vectors_ND[rows])
+    return expert.logits(cells.expression_NV[rows], cells.vectors_ND[rows])
 
 
 def _losses(logits: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ def bins_of_genes(store: TokenStore, rows: np.ndarray, n_bins: int) -> np.ndarra
         )
         code = store.gene[ends[0] : ends[-1]].astype(np.int64)
         code *= n_bins
-        code += store.bin[ends[0] : ends[-1]]
+        code += store.bins(slice(ends[0], ends[-1]))
         if not chosen.all():
             code = code[np.repeat(chosen, np.diff(ends))]
         counts += np.bincount(code, minlength=len(counts))

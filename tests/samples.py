@@ -1,0 +1,19 @@
+"""Samples of tokens for tests, told by their bins."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from scbert.cells.tokens import LEVELS, Sample
+
+N_BINS = 5
+
+
+def sample_of(
+    name: str, cells: list[str], bins: sparse.csr_matrix, measured: Sequence[int], below_one: int
+) -> Sample:
+    """Return tokens in the lowest level of each bin."""
+    levels = sparse.csr_matrix(bins).astype(np.uint8)
+    levels.data = levels.data * np.uint8(LEVELS)
+    return Sample(name, cells, levels, N_BINS, np.asarray(measured), below_one)
