@@ -5,6 +5,9 @@ What each did, and what it measured beside the default, is in docs/results/delet
 
 WITH_THEM = "27f9023"  # the last commit that knew them
 KEYS = (
+    "compare.c_grid",
+    "compare.class_weights",
+    "compare.neighbours_grid",
     "counts.transcriptome_genes",
     "evaluate.reliability_bins",
     "explain.heat_map_genes",
