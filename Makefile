@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: demo test test-slurm check bench bench-corpus bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 demo: $(VENV)/.workflow  ## the demo, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -27,22 +27,12 @@ check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-bench: bench-network bench-corpus bench-explain bench-training bench-annotate  ## speed and memory beside peers
-
-bench-network: $(VENV)/.dev  ## time and memory of the network beside performer-pytorch: docs/results/network.*
-	$(BIN)/python benchmarks/network.py
+bench: bench-corpus bench-training bench-annotate  ## speed and memory beside peers
 
 # make bench-corpus CORPUS="--cells 1000000" for a corpus of PanglaoDB's size: half an hour, 20 GB of disk.
 bench-corpus: $(VENV)/.dev
 	$(BIN)/python benchmarks/corpus.py $(CORPUS)
 	$(BIN)/python benchmarks/store.py
-	$(BIN)/python benchmarks/original_preprocess.py
-
-bench-explain: $(VENV)/.dev  ## attention sums beside a forward pass and beside the matrices
-	$(BIN)/python benchmarks/attention_sums.py
-
-bench-gene2vec: $(VENV)/.dev  ## pairs and gene vectors: time, memory, quality (CELLS, GENE_SETS, PAIRS)
-	$(BIN)/python benchmarks/gene2vec.py $(CELLS) --gene-sets $(GENE_SETS) --pairs "$(PAIRS)"
 
 bench-annotate: $(VENV)/.dev  ## speed at the paper's size, memory of a million cells (CELLS): docs/results/annotate.md
 	$(BIN)/python benchmarks/annotation_speed.py $(if $(CELLS),--cells $(CELLS))

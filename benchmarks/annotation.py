@@ -28,7 +28,7 @@ from scipy import sparse
 from scbert.cells.expression import cell_sums, normalize
 from scbert.cells.query import query_in_memory
 from scbert.cells.tables import write_table
-from scbert.config import FinetuneSettings, settings_for
+from scbert.config import Config, FinetuneSettings, settings_for
 from scbert.evidence.baselines import LabelledCells, fit_baseline
 from scbert.evidence.confidence import softmax
 from scbert.experts.combiner import Share, combine
@@ -40,6 +40,7 @@ from scbert.steps.reference import settings_of
 from scbert.steps.tokens import tokens_for
 from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.devices import choose_device
+from scbert.training.predict import Outputs
 
 BASELINES = ("logistic_regression", "linear_svm", "discriminant", "nearest_neighbours")
 ENCODER = Path(__file__).parent.parent / "scbert/shipped/encoder"
@@ -86,20 +87,7 @@ def do(job: tuple[str, str, str]) -> None:
     inputs, model = work / "inputs", work / "model"
     began = time.time()
     write_inputs(inputs, (task, made, fold), options.pretrained, config)
-    settings = FinetuneSettings.model_validate_json(
-        settings_for(FinetuneSettings, config, seed=int(seed))
-    )
-    (tokens,) = (inputs / "tokens").iterdir()
-    finetune(
-        tokens=tokens,
-        split=inputs / "split.tsv",
-        pretrained=options.pretrained,
-        ontology=[],
-        model=model,
-        checkpoint=work / "checkpoint",
-        settings=settings,
-        device=config.device,
-    )
+    learn(inputs, inputs / "split.tsv", options.pretrained, config, model)
     learned = time.time()
     test = ad.read_h5ad(inputs / "test.h5ad")
     table = named(test, load_bundle(model), made.scale)
@@ -127,12 +115,33 @@ def do(job: tuple[str, str, str]) -> None:
     shutil.rmtree(work)
 
 
+def learn(inputs: Path, split: Path, pretrained: Path, config: Config, model: Path) -> None:
+    """Fine-tune with the first seed of the configuration."""
+    (tokens,) = (inputs / "tokens").iterdir()
+    given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
+    finetune(
+        tokens=tokens,
+        split=split,
+        pretrained=pretrained,
+        ontology=[],
+        model=model,
+        checkpoint=model.with_name(f"{model.name}.checkpoint"),
+        settings=FinetuneSettings.model_validate_json(given),
+        device=config.device,
+    )
+
+
+def answers(cells: ad.AnnData, bundle: Bundle, scale: str) -> Outputs:
+    """Ask all experts as `scbert.annotate` does, without the labels."""
+    bare = ad.AnnData(cells.X, obs=cells.obs[[]], var=cells.var)
+    query = query_in_memory(bare, "X", [], "the test")
+    tokens = tokens_for(query, bundle, "", scale)
+    return run(bundle, tokens, choose_device("auto"), all_experts=True)
+
+
 def named(test: ad.AnnData, bundle: Bundle, scale: str) -> pd.DataFrame:
     """Name cells as `scbert.annotate` does, by each expert alone, and without the encoder."""
-    query = query_in_memory(ad.AnnData(test.X, obs=test.obs[[]], var=test.var), "X", [], "the test")
-    found = run(
-        bundle, tokens_for(query, bundle, "", scale), choose_device("auto"), all_experts=True
-    )
+    found = answers(test, bundle, scale)
     assert bundle.calibration is not None
     types = np.array([label["name"] for label in bundle.labels or []])
     table = pd.DataFrame({"cell": test.obs_names, "true": test.obs.cell_type.to_numpy(dtype=str)})

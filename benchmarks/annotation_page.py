@@ -116,9 +116,7 @@ def score(runs: list[dict[str, Any]], settings: Evaluate) -> dict[str, Any]:
             name: paired_difference(true, named["scbert"], named[name], classes, settings)
             for name in (*BASELINES, "without_encoder")
         },
-        "ece": expected_calibration_error(
-            reliability(confidence, right, settings.reliability_bins)
-        ),
+        "ece": expected_calibration_error(reliability(confidence, right)),
         "kept": sum(run["experts"]["encoder"]["weight"] > 0 for run in runs) / len(runs),
         "seconds": float(np.median([run["seconds_finetune"] for run in runs])),
         "peak": max(run["peak_mb"] for run in runs),

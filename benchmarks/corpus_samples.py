@@ -1,10 +1,13 @@
 """Synthetic samples of PanglaoDB's shape: sizes, genes per cell and counts like its own."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
-from panglaodb_samples import write_sample
 from scipy import sparse
+
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.panglaodb_samples import write_sample
 
 N_ROWS, GENES_PER_CELL = 30_000, 900  # rows of a human 10x file; PanglaoDB's mean above bin 0
 # PanglaoDB's 305 human samples: median 2,756 cells, largest 21,462. Sizes are drawn log-normal and

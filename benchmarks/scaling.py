@@ -1,8 +1,10 @@
 """The tables of docs/scaling.md, from what was measured once, on one GPU and one core.
 
-Run: python benchmarks/scaling.py, which writes them anew between the marks in the page.
+Run: python benchmarks/scaling.py, which writes them anew between the marks in the page; with --to
+FILE, the page there.
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -110,9 +112,13 @@ def constant(
 
 def main() -> None:
     """Write the tables into the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=PAGE)
     results = Results(json.loads((ROOT / "docs/results/gpu.json").read_text()))
     before, _, after = PAGE.read_text().split(MARK)
-    PAGE.write_text("\n".join([before + MARK, *tables(results), "", MARK + after]))
+    parser.parse_args().to.write_text(
+        "\n".join([before + MARK, *tables(results), "", MARK + after])
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from benchmarks.panglaodb_samples import rdata_of, write_sample
 from scbert.cells.symbols import read_gene_table
+from tests.panglaodb_samples import rdata_of, write_sample
 
 TABLES = {
     "metadata": "metadata.txt",

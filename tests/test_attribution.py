@@ -12,12 +12,13 @@ from scbert.training.new_models import new_encoder, new_head
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
 
 
-@pytest.fixture(scope="module", params=["conv", "pooled"])
-def model(toy, config, request):
+@pytest.fixture(scope="module")
+def model(config):
     vectors = torch.randn(30, config.network.dim, generator=torch.Generator().manual_seed(1))
-    head = toy.change(config.finetune, head=request.param)
     encoder = new_encoder(config.network, 5, vectors, seed=2)
-    return CellTypeModel(encoder, new_head(head, config.network.dim, 30, 3, seed=3)).eval()
+    return CellTypeModel(
+        encoder, new_head(config.finetune, config.network.dim, 30, 3, seed=3)
+    ).eval()
 
 
 @pytest.fixture

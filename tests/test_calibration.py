@@ -11,13 +11,12 @@ NAMES = ["CD4 T", "CD8 T", "B"]
 
 
 def outputs(n_cells=120, seed=0):
-    """B cells lie far off in both logits and vectors; the two T cells lie near each other."""
+    """B cells lie far off in both logits and positions; the two T cells lie near each other."""
     rng = np.random.default_rng(seed)
     label = np.arange(n_cells) % 3
     centres = np.array([[4.0, 3.8, -4.0], [3.8, 4.0, -4.0], [-4.0, -4.0, 4.0]])
     logits = centres[label] + rng.normal(scale=0.5, size=(n_cells, 3))
-    vectors, positions = (logits @ rng.normal(size=(3, width)) for width in (6, 4))
-    return LabelledOutputs(logits, vectors, positions, label)
+    return LabelledOutputs(logits, logits @ rng.normal(size=(3, 4)), label)
 
 
 def held_out():
@@ -43,7 +42,7 @@ def labels(*parents):
     ]
 
 
-@pytest.mark.parametrize("score", [*SCORES, "combined"])
+@pytest.mark.parametrize("score", SCORES)
 def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy, score):
     cells = outputs(), outputs(seed=1)
     validation = cells[1]
@@ -100,7 +99,7 @@ def test_expected_novel_detection_leaves_out_a_type_without_validation_cells():
     validation = outputs(seed=1)
     cells = outputs(), validation.of(validation.label != 1)
     places = same_places(*cells)
-    found = expected_novel_detection(*cells, NAMES, "distance", 0.05, places)
+    found = expected_novel_detection(*cells, NAMES, "expression_distance", 0.05, places)
     assert [entry["cell_type"] for entry in found] == ["CD4 T", "B"]
 
 

@@ -252,7 +252,7 @@ def test_the_card_foretells_which_new_types_would_be_noticed(card, toy_run):
     assert "it refuses 5.9\N{NO-BREAK SPACE}%" in text
 
 
-@pytest.mark.parametrize("score", ["distance", "combined", "energy"])
+@pytest.mark.parametrize("score", ["max_probability", "energy"])
 def test_the_card_calls_what_the_network_foretells_an_upper_bound(score):
     row = {"cell_type": "B cell", "n": 2, "detected": 0.5, "auroc": 0.75}
     calibration = {

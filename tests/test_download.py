@@ -14,7 +14,6 @@ import pytest
 import yaml
 from scipy import sparse
 
-from benchmarks.panglaodb_samples import write_sample
 from scbert.cells.checksums import record_sha256, recorded_sha256
 from scbert.cells.download import NotPublished, download
 from scbert.cells.panglaodb import require_rdata
@@ -22,6 +21,7 @@ from scbert.cells.transfer import CHUNK
 from scbert.config import Download, load_config
 from scbert.files import sha256_of
 from tests.loopback import PAGE, Site, fails_often, wait_for_part
+from tests.panglaodb_samples import write_sample
 
 ROOT = Path(__file__).parents[1]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))

@@ -1,6 +1,5 @@
 """Step and command explain, on a model whose truth is known and on the toy model."""
 
-import inspect
 import json
 from dataclasses import replace
 
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 
 from scbert.cells.store import open_store
 from scbert.cli import app
-from scbert.cli import explain as cli_explain
 from scbert.files import read_json
 from scbert.network.model import CellTypeModel
 from scbert.steps.explain import explain, explain_file, explain_test_cells
@@ -20,8 +18,6 @@ from scbert.steps.known_genes import KnownGenes
 from scbert.steps.question import ask
 from scbert.training.bundle import load_bundle
 from scbert.training.new_models import new_encoder
-
-OPTIONS = ("cells_per_type", "steps", "top_genes", "random_draws", "seed")
 
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
 
@@ -39,7 +35,7 @@ class ThreeGenes(nn.Module):
         super().__init__()
         self.register_buffer("used", genes_of_type)  # (types, vocabulary)
 
-    def forward(self, x_BGD, genes_BG, tokens_BG, real_BG):
+    def forward(self, x_BGD, genes_BG, real_BG):
         bins_BG = x_BGD[..., 0] * real_BG
         return torch.einsum("bg,cbg->bc", bins_BG, self.used[:, genes_BG]), bins_BG[:, :1]
 
@@ -220,8 +216,23 @@ def test_cells_of_one_type_are_refused(toy, toy_run, tmp_path, settings):
         explain_file(*(tmp_path / "b.h5ad", toy_run.model, tmp_path / "out"), **options)
 
 
-def test_the_options_of_the_command_are_those_of_the_configuration(config):
-    """The defaults of scbert explain must not drift from config/config.yaml."""
-    found = inspect.signature(cli_explain.explain).parameters
-    given = {name: found[name].default for name in OPTIONS} | cli_explain.FIXED
-    assert {name: getattr(config.explain, name) for name in given} == given
+def test_the_command_takes_the_configuration_a_file_and_then_its_options(
+    monkeypatch, tmp_path, config
+):
+    asked = []
+    monkeypatch.setattr(
+        "scbert.steps.explain.explain_file", lambda *_, settings, **__: asked.append(settings)
+    )
+    (tmp_path / "own.yaml").write_text("explain: {steps: 8, top_genes: 9}")
+    more = (["--config", str(tmp_path / "own.yaml"), "--top-genes", "7"], [])
+    for words in more:
+        CliRunner().invoke(app, ["explain", "model", "cells.h5ad", "--out", "out", *words])
+    changed = config.explain.model_copy(update={"steps": 8, "top_genes": 7})
+    assert asked == [changed, config.explain]
+
+
+def test_the_command_refuses_a_value_with_its_bound():
+    words = ["explain", "model", "cells.h5ad", "--out", "out", "--steps", "1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "key 'explain.steps' is 1: Input should be greater than or equal to 2" in result.stderr

@@ -199,40 +199,6 @@ def changed(toy, settings, **values):
     return settings.model_copy(update={"finetune": toy.change(settings.finetune, **values)})
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"train": "lora"},
-        {"gene_identity": "residual"},
-        {"head": "pooled", "variable_genes": 40},
-    ],
-)
-def test_a_stopped_run_with_additions_ends_with_the_same_bits(
-    toy, short, train, stop_at_epoch, values
-):
-    settings = changed(toy, short, **values)
-    with stop_at_epoch(2):
-        train("parts", settings)
-    whole, parts = train("whole", settings), train("parts", settings)
-    assert same_bits(whole, parts)
-    assert history_of(whole) == history_of(parts)
-    names = load_bundle(whole).model.state_dict()
-    assert not [name for name in names if "parametrizations" in name]
-
-
-def test_a_frozen_encoder_keeps_its_weights_while_lora_and_residual_change_them(
-    toy, toy_run, short, train
-):
-    before = load_bundle(toy_run.pretrained).model.encoder.state_dict()
-    lora = load_bundle(train("lora", changed(toy, short, train="lora"))).model.encoder.state_dict()
-    moved = {key for key, value in lora.items() if not torch.equal(before[key], value)}
-    assert moved
-    assert all(key.startswith("performer.net.layers") for key in moved)
-    settings = changed(toy, short, train="head", gene_identity="residual")
-    residual = load_bundle(train("residual", settings)).model.encoder.state_dict()
-    assert {k for k, v in residual.items() if not torch.equal(before[k], v)} == {"gene.weight"}
-
-
 @pytest.mark.parametrize("name", ["logistic_regression", "discriminant"])
 def test_every_model_keeps_experts_that_learned_the_planted_types(toy_run, name):
     bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)

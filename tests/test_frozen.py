@@ -152,7 +152,7 @@ def test_annotate_asks_no_encoder_without_weight(query, without, monkeypatch):
         annotate(query, without, all_experts=True)
 
 
-@pytest.mark.parametrize("score", ["expression_distance", "distance", "energy"])
+@pytest.mark.parametrize("score", ["expression_distance", "energy"])
 def test_to_ask_all_experts_changes_no_call(toy, train, mean_config, query, score):
     options = toy.change(mean_config.annotate, novelty_score=score)
     bundle = load_bundle(train(score, mean_config.model_copy(update={"annotate": options})))

@@ -21,12 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from benchmarks.panglaodb_samples import _matrix as matrix_of
-from benchmarks.panglaodb_samples import rdata_of
 from scbert.cells.counts import read_cells
 from scbert.cells.r_files import read_rdata
 from scbert.config import ReadSettings, load_config
 from scbert.steps.read import read_counts
+from tests.panglaodb_samples import matrix_of, rdata_of
 from tests.test_tenx import write_folder, write_h5
 
 ROOT = Path(__file__).parents[1]

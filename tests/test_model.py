@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from scbert.config import Finetune, Network
-from scbert.network.heads import ConvHead, PooledHead, build_head
+from scbert.network.heads import ConvHead
 from scbert.network.masking import mask_id, padding_id
 from scbert.network.model import (
     CellTypeModel,
@@ -11,7 +11,6 @@ from scbert.network.model import (
     MaskedExpressionModel,
 )
 
-HEADS = pytest.mark.parametrize("head", ["conv", "pooled"])
 N_BINS, N_GENES, N_TYPES = 5, 12, 3
 PADDING = padding_id(N_BINS)
 
@@ -34,11 +33,10 @@ def vectors(dim):
     return torch.randn(N_GENES, dim, generator=torch.Generator().manual_seed(0)) / 10
 
 
-def build(network, finetuning, head="conv", seed=0):
+def build(network, finetuning, seed=0):
     torch.manual_seed(seed)
     encoder = Encoder(network, N_BINS, vectors(network.dim), seed)
-    settings = change(finetuning, head=head)
-    return CellTypeModel(encoder, build_head(settings, network.dim, N_GENES, N_TYPES)).eval()
+    return CellTypeModel(encoder, ConvHead(network.dim, N_GENES, finetuning, N_TYPES)).eval()
 
 
 def cells():
@@ -96,7 +94,7 @@ def test_conv_head_puts_each_gene_in_its_place(network, finetuning):
     head.first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     x = torch.tensor([[[1.0, 9.0], [2.0, 9.0], [-3.0, 9.0], [5.0, 9.0]]])
     genes = torch.tensor([[4, 1, 6, 0]])
-    head(x, genes, torch.ones_like(genes), torch.tensor([[True, True, True, False]]))
+    head(x, genes, torch.tensor([[True, True, True, False]]))
     expected = [0.0] * N_GENES
     expected[4], expected[1] = 1.0, 2.0  # gene 6 is negative before the ReLU, gene 0 is padding
     assert seen[0][0].tolist() == expected
@@ -115,39 +113,8 @@ def test_conv_head_ignores_the_weights_of_genes_that_are_no_tokens(network, fine
     assert (after[0] - before[0]).abs().max() > 1
 
 
-def test_pooled_head_weighs_genes_by_their_scores(finetuning):
-    """Scores 0 and ln 3 in each head: 1/4 and 3/4, so values 0 and 4 give 3; padding nothing."""
-    head = PooledHead(8, finetuning, N_TYPES).eval()
-    with torch.no_grad():
-        head.score.weight.zero_()
-        head.score.weight[:, 0] = torch.log(torch.tensor(3.0))
-        head.score.bias.zero_()
-    x = torch.zeros(1, 3, 8)
-    x[0, 1] = 4.0
-    x[0, :, 0] = torch.tensor([0.0, 1.0, 7.0])
-    pooled = head.pool(x, torch.tensor([[True, True, False]]))
-    assert pooled[0].tolist() == pytest.approx([0.75] + [3.0] * 7)
-
-
-def test_pooled_head_lets_each_head_see_its_part_of_the_vectors(finetuning):
-    """Heads 0 to 3 look at gene 0 only, or gene 1 only: two numbers of the vector from each."""
-    head = PooledHead(8, finetuning, N_TYPES).eval()
-    with torch.no_grad():
-        head.score.weight.zero_()
-        head.score.weight[:, 0] = torch.tensor([-200.0, 200.0, -200.0, 200.0])
-        head.score.bias.zero_()
-    x = torch.stack([torch.zeros(8), torch.ones(8)])[None]
-    assert head.pool(x, torch.ones(1, 2, dtype=torch.bool))[0].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
-
-
-def test_pooled_head_gives_zeros_for_a_cell_without_genes(finetuning):
-    head = PooledHead(8, finetuning, N_TYPES).eval()
-    assert not head.pool(torch.ones(1, 3, 8), torch.zeros(1, 3, dtype=torch.bool)).any()
-
-
-@HEADS
-def test_logits_do_not_depend_on_padding_or_batch_mates(network, finetuning, head):
-    model = build(network, finetuning, head)
+def test_logits_do_not_depend_on_padding_or_batch_mates(network, finetuning):
+    model = build(network, finetuning)
     genes, tokens, real = cells()
     logits, vectors_of_cells = model(genes, tokens, real)
     for cell, length in enumerate([5, 3, 1]):
@@ -160,9 +127,8 @@ def test_logits_do_not_depend_on_padding_or_batch_mates(network, finetuning, hea
     torch.testing.assert_close(padded, logits, atol=1e-6, rtol=0)
 
 
-@HEADS
-def test_logits_do_not_depend_on_the_order_of_genes_or_cells(network, finetuning, head):
-    model = build(network, finetuning, head)
+def test_logits_do_not_depend_on_the_order_of_genes_or_cells(network, finetuning):
+    model = build(network, finetuning)
     genes, tokens, real = cells()
     logits, _ = model(genes, tokens, real)
     order, of_cells = torch.tensor([4, 2, 0, 1, 3]), torch.tensor([1, 2, 0])
@@ -170,13 +136,12 @@ def test_logits_do_not_depend_on_the_order_of_genes_or_cells(network, finetuning
     torch.testing.assert_close(permuted, logits[of_cells], atol=1e-6, rtol=0)
 
 
-@HEADS
 @pytest.mark.parametrize("attention", ["performer", "exact"])
 def test_a_cell_without_tokens_is_finite_and_the_same_in_every_batch(
-    network, finetuning, head, attention
+    network, finetuning, attention
 ):
     """CellBatches makes it padding only: one position alone, five beside a longer cell."""
-    model = build(change(network, attention=attention), finetuning, head)
+    model = build(change(network, attention=attention), finetuning)
     genes, tokens, real = cells()
     genes[2], tokens[2], real[2] = 0, PADDING, False
     logits, cell_vectors = model(genes, tokens, real)
@@ -189,39 +154,28 @@ def test_a_cell_without_tokens_is_finite_and_the_same_in_every_batch(
     assert all(torch.isfinite(weight.grad).all() for weight in weights)
 
 
-@HEADS
-def test_inputs_are_left_alone(network, finetuning, head):
+def test_inputs_are_left_alone(network, finetuning):
     given = cells()
     kept = [x.clone() for x in given]
-    build(network, finetuning, head)(*given)
+    build(network, finetuning)(*given)
     assert all(torch.equal(x, y) for x, y in zip(given, kept, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("head", "kind", "width"),
-    [
-        ("conv", ConvHead, 16),
-        ("pooled", PooledHead, 16),
-    ],
-)
-def test_build_head_builds_what_is_named(network, finetuning, head, kind, width):
-    model = build(network, finetuning, head)
-    assert type(model.head) is kind
-    logits, cell_vectors = model(*cells())
+def test_the_head_gives_a_logit_per_type_and_its_first_layer(network, finetuning):
+    logits, cell_vectors = build(network, finetuning)(*cells())
     assert logits.shape == (3, N_TYPES)
-    assert cell_vectors.shape == (3, width)
+    assert cell_vectors.shape == (3, 16)
 
 
-@HEADS
-def test_heads_take_any_number_of_hidden_layers(network, finetuning, head):
-    settings = change(finetuning, head=head, hidden=(8, 6, 4))
-    made = build_head(settings, network.dim, N_GENES, N_TYPES)
+def test_the_head_takes_any_number_of_hidden_layers(network, finetuning):
+    settings = change(finetuning, hidden=(8, 6, 4))
+    made = ConvHead(network.dim, N_GENES, settings, N_TYPES)
     sizes = [m.out_features for m in made.modules() if isinstance(m, torch.nn.Linear)]
     assert sizes[-4:] == [8, 6, 4, N_TYPES]
 
 
 def test_wrong_settings_are_refused(network, finetuning):
-    with pytest.raises(ValidationError, match="'mean', 'conv' or 'pooled'"):
+    with pytest.raises(ValidationError, match="'mean' or 'conv'"):
         Finetune.model_validate(finetuning.model_dump() | {"head": "hybrid"})
     with pytest.raises(ValidationError, match="multiple of heads"):
-        Network.model_validate(network.model_dump() | {"dim": 14, "heads": 2})
+        Network.model_validate(network.model_dump() | {"dim": 15, "heads": 2})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from scbert.network.heads import build_head
+from scbert.network.heads import ConvHead
 from scbert.network.model import CellTypeModel
 from scbert.steps.pretrain import masked_loss
 from scbert.training.classification import Classification, TypeLoss
@@ -56,12 +56,11 @@ def test_pretraining(config, attention):
 
 
 @ATTENTIONS
-@pytest.mark.parametrize("head", ["conv", "pooled"])
-def test_fine_tuning(config, toy, attention, head):
+def test_fine_tuning(config, toy, attention):
     settings = network(config, attention=attention)
-    options = toy.change(config.finetune, head=head, logit_adjustment=1.0)
+    options = toy.change(config.finetune, logit_adjustment=1.0)
     cells = batches("packed_within" if attention == "exact" else "padded", LENGTHS)
-    model = CellTypeModel(model_of(settings).encoder, build_head(options, settings.dim, 60, 3))
+    model = CellTypeModel(model_of(settings).encoder, ConvHead(settings.dim, 60, options, 3))
     labelled = SimpleNamespace(label=LABEL)
     learning = Classification(model, cells, labelled, TypeLoss(LABEL, options), META)
     task = Task(model, None, learning.make, learning.loss, None, None)

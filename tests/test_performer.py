@@ -232,7 +232,7 @@ def test_dropout_acts_in_training_only(settings):
         ({"stabilizer": "none"}, "'head' or 'cell'"),
         ({"n_features": 0}, "greater than or equal to 1"),
         ({"qk_rms": 0}, "greater than 0"),
-        ({"dim": 18, "heads": 2}, "dim is 18, but it must be a multiple of heads"),
+        ({"dim": 18, "heads": 4}, "dim is 18, but it must be a multiple of heads"),
         ({"rotary": True}, "Extra inputs are not permitted"),
     ],
 )

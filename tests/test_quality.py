@@ -11,8 +11,6 @@ import pytest
 import yaml
 from scipy import sparse
 
-from benchmarks.panglaodb_samples import _matrix as matrix_of
-from benchmarks.panglaodb_samples import rdata_of, write_sample
 from scbert.cells.quality import (
     UnusableSample,
     fractional_levels,
@@ -26,6 +24,7 @@ from scbert.config import ReadSettings, load_config
 from scbert.files import read_json, write_json
 from scbert.steps.quality import summarize_quality
 from scbert.steps.read import read_counts
+from tests.panglaodb_samples import matrix_of, rdata_of, write_sample
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("SCBERT_SHARED_DATA", ROOT / "../shared/data")) / "panglaodb"

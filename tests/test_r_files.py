@@ -16,15 +16,18 @@ import pytest
 import rdata
 from scipy import sparse
 
-from benchmarks.panglaodb_samples import _integers as integers
-from benchmarks.panglaodb_samples import _matrix as matrix_of
-from benchmarks.panglaodb_samples import _pairs as pairs
-from benchmarks.panglaodb_samples import _string as string
-from benchmarks.panglaodb_samples import _strings as strings
-from benchmarks.panglaodb_samples import rdata_of, write_sample
 from scbert.cells.quality import UnusableSample
 from scbert.cells.r_files import read_rdata
 from scbert.cells.r_objects import MAX_OBJECTS
+from tests.panglaodb_samples import (
+    integers,
+    matrix_of,
+    pairs,
+    rdata_of,
+    string,
+    strings,
+    write_sample,
+)
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("SCBERT_SHARED_DATA", ROOT / "../shared/data")) / "panglaodb"

@@ -156,8 +156,12 @@ def test_each_configuration_resolves_in_an_empty_folder(fresh, config, expected)
             "key 'pretrain.mask_prob' is 1.5: Input should be less than 1.",
         ),
         (
-            {"network": {"dim": 18}},
-            "dim is 18, but it must be a multiple of heads (2) and of 4",
+            {"network": {"heads": 3}},
+            "dim is 16, but it must be a multiple of heads (3)",
+        ),
+        (
+            {"finetune": {"head": "pooled"}},
+            "key 'finetune.head' is 'pooled': Input should be 'mean' or 'conv'. 'pooled' was rem",
         ),
         ({"datasets": "mine.tsv"}, "datasets: mine.tsv does not exist."),
     ],

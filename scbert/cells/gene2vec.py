@@ -89,8 +89,8 @@ def _skipgram(pairs: np.ndarray, n_genes: int, settings: Gene2vec) -> np.ndarray
 
     model = Word2Vec(
         vector_size=settings.dim,
-        window=settings.window,
-        negative=settings.negative,
+        window=1,  # a pair is a sentence of two words
+        negative=5,  # gensim's default, as in Du et al.
         alpha=settings.learning_rate,
         sg=1,
         min_count=1,

@@ -46,8 +46,9 @@ def read_gene_sets(path: Path, max_genes: int) -> dict[str, list[str]]:
     kept = {name: genes for name, genes in sets.items() if len(genes) <= max_genes}
     if not kept:
         raise ValueError(
-            f"{path} holds {len(sets)} sets, but none of {max_genes} genes or fewer. Raise "
-            "gene2vec_quality.max_genes_per_set or give another GMT file."
+            f"{path} holds {len(sets)} sets, but none of {max_genes} genes or fewer: "
+            "larger ones say little. Give another GMT file, or, to judge gene vectors, raise "
+            "gene2vec_quality.max_genes_per_set."
         )
     return kept
 

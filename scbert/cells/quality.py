@@ -17,6 +17,7 @@ from scbert.cells.tables import read_table
 from scbert.config import Counts
 
 N_CELLS_TO_LOOK_AT = 200
+TRANSCRIPTOME_GENES = 10_000  # a file with fewer is a subset; GENCODE v44 has 62,700
 NUMBERS = (
     *("cells_read", "cells_kept", "genes", "ensembl_ids"),
     *("species_share", "fractional", "median_genes", "median_counts"),
@@ -125,7 +126,7 @@ def describe(
         "genes": matrix.shape[1],
         "ensembl_ids": int((names.gene_id != "").sum()),
         "species_share": species_share(names, settings.ensembl_prefix),
-        "subset": matrix.shape[1] < settings.transcriptome_genes,
+        "subset": matrix.shape[1] < TRANSCRIPTOME_GENES,
         "fractional": fractional_share(matrix),
         "median_genes": _median(np.diff(matrix.indptr)),
         "median_counts": _median(cell_sums(matrix)),

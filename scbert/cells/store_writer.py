@@ -1,11 +1,14 @@
-"""Writing a token store, sample after sample, and on after the last one if it is stopped."""
+"""Writing a token store, sample after sample, into a folder beside it.
+
+A store that was not finished is never read: a writer that was stopped begins anew.
+"""
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,12 +17,14 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.store import checksum_line
-from scbert.cells.store_files import FORMAT, PART, check_files
-from scbert.cells.store_journal import DATA, JOURNAL, Line, begin, resume
+from scbert.cells.store_files import DTYPES, FORMAT, PART, check_files
 from scbert.cells.tokens import Sample, bins_of_levels
 from scbert.files import only_one, publish
 
 log = logging.getLogger(__name__)
+
+DATA = (*DTYPES, "cells.tsv")
+FIRST_BYTES = {"indptr.i64": np.zeros(1, "<i8").tobytes(), "cells.tsv": b"cell\tsample\n"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,22 @@ class Source:
     read: Callable[[], Sample]
 
 
+@dataclass(frozen=True)
+class _Written:
+    """What was counted of a sample: `bins` are its tokens by bin, silent genes left out."""
+
+    sample: str
+    sha256: str
+    cells: int
+    measured_genes: int
+    tokens: int
+    bins: np.ndarray
+
+
 def write_store(folder: Path, sources: Sequence[Source], meta: dict[str, Any]) -> dict[str, Any]:
     """Write a token store, one sample after the other, and publish it when it is complete.
 
-    A run that was killed is continued after its last finished sample, if `meta` and the finished
-    samples are the same; otherwise the store is written from the beginning.
+    It is read back before; a store that stood there stays until then.
 
     Parameters
     ----------
@@ -52,27 +68,32 @@ def write_store(folder: Path, sources: Sequence[Source], meta: dict[str, Any]) -
         If there is no cell, or two samples have the same name, or another process writes the store.
     """
     _require_different(folder, [source.sample for source in sources])
-    settings = {"format": FORMAT, **meta}
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    with only_one(folder):
-        samples = [(source.sample, source.sha256) for source in sources]
-        done = resume(unfinished, settings, samples) or begin(unfinished, settings)
-        try:
-            with ExitStack() as stack:
-                files = {
-                    name: stack.enter_context((unfinished / name).open("ab"))
-                    for name in (*DATA, JOURNAL)
-                }
-                for source in sources[len(done) - 1 :]:
-                    done.append(_append(files, source, done))
-            complete = _complete(folder, unfinished, settings, done[1:])
-        except Exception:
-            if not any(line["cells"] for line in done):  # nothing is lost
-                shutil.rmtree(unfinished)
-            raise
+    with only_one(folder), _empty_beside(folder) as unfinished:
+        done: list[_Written] = []
+        with ExitStack() as stack:
+            files = {name: stack.enter_context((unfinished / name).open("wb")) for name in DATA}
+            for name, first in FIRST_BYTES.items():
+                files[name].write(first)
+            for source in sources:
+                done.append(_append(files, source, done, meta["n_bins"]))
+            for file in files.values():
+                _wait_for_disk(file)
+        complete = _complete(folder, unfinished, {"format": FORMAT, **meta}, done)
         with publish(folder) as place:
             unfinished.rename(place)
     return complete
+
+
+@contextmanager
+def _empty_beside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside `folder`, always the same: a run that was killed left its own."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _require_different(folder: Path, names: list[str]) -> None:
@@ -86,28 +107,19 @@ def _require_different(folder: Path, names: list[str]) -> None:
         )
 
 
-def _append(files: Mapping[str, IO[bytes]], source: Source, done: list[Line]) -> Line:
-    """Write a sample, wait for the disk, and enter it into the journal."""
-    sample, before = source.read(), done[-1]["tokens"]
-    for name, values in _content(sample, source.sample, len(done) - 1, before).items():
+def _append(
+    files: Mapping[str, IO[bytes]], source: Source, done: list[_Written], n_bins: int
+) -> _Written:
+    """Write a sample behind those that are done."""
+    sample = source.read()
+    before = sum(one.tokens for one in done)
+    for name, values in _content(sample, source.sample, len(done), before).items():
         files[name].write(values)
-        _wait_for_disk(files[name])
-    n_bins = done[0]["settings"]["n_bins"]
     bins = np.bincount(bins_of_levels(sample.levels.data, n_bins), minlength=n_bins + 1)
     bins[0] += sample.below_one
-    line = {
-        "sample": source.sample,
-        "sha256": source.sha256,
-        "cells": len(sample.cells),
-        "measured_genes": len(sample.measured),
-        "bins": bins.tolist(),
-        "tokens": before + sample.levels.nnz,
-        "bytes": {name: files[name].tell() for name in DATA},
-    }
-    files[JOURNAL].write(json.dumps(line).encode() + b"\n")
-    _wait_for_disk(files[JOURNAL])
-    log.info("%s: %d cells, %d tokens", source.sample, len(sample.cells), sample.levels.nnz)
-    return line
+    n_cells, tokens = len(sample.cells), sample.levels.nnz
+    log.info("%s: %d cells, %d tokens", source.sample, n_cells, tokens)
+    return _Written(source.sample, source.sha256, n_cells, len(sample.measured), tokens, bins)
 
 
 def _content(sample: Sample, name: str, number: int, before: int) -> dict[str, Any]:
@@ -130,20 +142,25 @@ def _wait_for_disk(file: IO[bytes]) -> None:
 
 
 def _complete(
-    folder: Path, unfinished: Path, settings: dict[str, Any], done: list[Line]
+    folder: Path, unfinished: Path, settings: dict[str, Any], done: list[_Written]
 ) -> dict[str, Any]:
-    """Check the files as a reader does, write what they are, and leave only them."""
-    bins = np.sum([line["bins"] for line in done], axis=0)
+    """Check the files as a reader does, and write what they are."""
+    bins = np.sum([one.bins for one in done], axis=0)
     meta = {
         **settings,
-        "cells": sum(line["cells"] for line in done),
-        "tokens": done[-1]["tokens"],
+        "cells": sum(one.cells for one in done),
+        "tokens": sum(one.tokens for one in done),
         "bins": {str(number): int(n) for number, n in enumerate(bins)},
         "sources": [
-            {key: line[key] for key in ("sample", "sha256", "cells", "measured_genes")}
-            for line in done
+            {
+                "sample": one.sample,
+                "sha256": one.sha256,
+                "cells": one.cells,
+                "measured_genes": one.measured_genes,
+            }
+            for one in done
         ],
-        "files": {name: {"bytes": length} for name, length in done[-1]["bytes"].items()},
+        "files": {name: {"bytes": (unfinished / name).stat().st_size} for name in DATA},
     }
     if not meta["cells"]:
         raise ValueError(
@@ -155,7 +172,6 @@ def _complete(
     meta["tokens_per_cell"] = _lengths(unfinished / "indptr.i64", meta["vocabulary_size"])
     (unfinished / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False) + "\n")
     (unfinished / "meta.sha256").write_bytes(checksum_line(unfinished / "meta.json"))
-    (unfinished / JOURNAL).unlink()
     return meta
 
 

@@ -9,17 +9,8 @@ from rich.table import Table
 
 from scbert.cli.app import app, plain_errors
 from scbert.cli.options import Device, LibrarySizeKey, Matrix, Scale
-from scbert.config import Explain
 
-FIXED = {  # as in config/config.yaml, where they are explained
-    "tokens_per_batch": 4096,
-    "min_expressed": 0.2,
-    "heat_map_genes": 4,
-    "deletions": (1, 2, 5, 10, 20, 50),
-    "max_genes_per_set": 500,
-    "bootstrap_samples": 1000,
-    "confidence_level": 0.95,
-}
+OTHERWISE = "otherwise the configuration's."
 
 
 @app.command()
@@ -42,13 +33,25 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     scale: Scale = "auto",
     library_size_key: LibrarySizeKey = "",
     device: Device = "auto",
-    cells_per_type: Annotated[int, typer.Option(help="Cells drawn from each type.")] = 10,
-    steps: Annotated[int, typer.Option(help="Points of the integrated gradients.")] = 32,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with the values that differ from the default configuration."),
+    ] = None,
+    cells_per_type: Annotated[
+        int | None, typer.Option(help=f"Cells drawn from each type; {OTHERWISE}")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help=f"Points of the integrated gradients; {OTHERWISE}")
+    ] = None,
     top_genes: Annotated[
-        int, typer.Option(help="Top genes of a type to compare with gene sets.")
-    ] = 50,
-    random_draws: Annotated[int, typer.Option(help="Random removals beside each one.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the cells and genes drawn.")] = 2021,
+        int | None, typer.Option(help=f"Genes of a type to compare with gene sets; {OTHERWISE}")
+    ] = None,
+    random_draws: Annotated[
+        int | None, typer.Option(help=f"Random removals beside each one; {OTHERWISE}")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help=f"Of the cells and genes drawn; {OTHERWISE}")
+    ] = None,
 ) -> None:
     """Rank the genes behind each cell type in QUERY, and test whether removing them matters.
 
@@ -58,20 +61,20 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     """
     with plain_errors():
         from scbert.steps.explain import explain_file  # noqa: PLC0415  torch takes seconds to import
+        from scbert.steps.reference import load_defaults  # noqa: PLC0415
 
-        settings = Explain.model_validate(
-            FIXED
-            | {
-                "cells_per_type": cells_per_type,
-                "steps": steps,
-                "top_genes": top_genes,
-                "random_draws": random_draws,
-                "gene_sets": tuple(map(str, gene_sets or ())),
-                "markers": str(markers or ""),
-                "marker_types": str(marker_types or ""),
-                "seed": seed,
-            }
-        )
+        options = {
+            "cells_per_type": cells_per_type,
+            "steps": steps,
+            "top_genes": top_genes,
+            "random_draws": random_draws,
+            "gene_sets": [str(path) for path in gene_sets] if gene_sets else None,
+            "markers": str(markers) if markers else None,
+            "marker_types": str(marker_types) if marker_types else None,
+            "seed": seed,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        settings = load_defaults(config, {"explain": given}).explain
         about = explain_file(
             query,
             model,

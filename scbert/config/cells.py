@@ -14,7 +14,6 @@ class Counts(Section):
     min_cells_per_type: int = Field(ge=3)  # one for each of train, validation and test
     ensembl_prefix: str = Field(pattern=r"^ENS[A-Z]*G$")  # of the species; samples of others go
     max_fractional: float = Field(gt=0, le=1)  # of the different values of a cell that are no whole
-    transcriptome_genes: Count  # a file with fewer is called a subset in the table of quality
     max_rdata_gb: float = Field(gt=0)  # of an R file, decompressed
 
 
@@ -61,8 +60,6 @@ class Gene2vec(Section):
     file: str  # vectors as text; used if source is import
     method: Literal["skipgram", "svd"]  # used if source is train
     dim: Count
-    window: Count
-    negative: Count
     epochs: Count
     learning_rate: float = Field(gt=0)
     seed: Seed
@@ -83,7 +80,6 @@ class Gene2vecQuality(Section):
     max_genes_per_set: int = Field(ge=2)  # larger sets say little
     labelled_pairs: str  # files, with {part} and {kind}; empty: not measured
     random_vectors: Count  # how often random vectors are drawn
-    held_out_genes: Share  # of the genes, for testing the classifier of pairs
     c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty
     bootstrap_samples: int = Field(ge=100)
     confidence_level: Share

@@ -11,9 +11,7 @@ class Annotate(Section):
     """Annotation of new cells."""
 
     tokens_per_batch: Count
-    novelty_score: Literal[
-        "max_probability", "energy", "distance", "cosine", "expression_distance", "combined"
-    ]
+    novelty_score: Literal["max_probability", "energy", "expression_distance"]
     false_unknown_rate: Share  # share of validation cells that the novelty threshold may refuse
     label_error_rate: Share  # of validation cells, that a label of either level may have
     min_gene_overlap: float = Field(ge=0, le=1)  # share of the model's genes in the query
@@ -24,7 +22,6 @@ class Evaluate(Section):
 
     bootstrap_samples: int = Field(ge=100)
     confidence_level: Share
-    reliability_bins: int = Field(ge=2)
     seed: Seed
 
 
@@ -53,11 +50,9 @@ class Explain(Section):
     tokens_per_batch: Count  # padding included; memory as in training
     min_expressed: Share  # of a type's cells that express a gene, for it to be ranked there
     top_genes: Count  # of a type, that are compared with markers and gene sets
-    heat_map_genes: Count  # of a type, in the figure
     deletions: tuple[Count, ...] = Field(min_length=1)  # numbers of genes to remove
     random_draws: Count  # of other genes for each removal
     gene_sets: tuple[str, ...]  # GMT files; empty: none
-    max_genes_per_set: int = Field(ge=2)  # larger sets say little
     markers: str  # PanglaoDB's list of markers; empty: none
     marker_types: str  # table of labels and the list's cell types; empty: by name, or the best
     bootstrap_samples: int = Field(ge=100)

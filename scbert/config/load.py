@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from scbert.config.inputs import CorpusSample, Dataset
+from scbert.config.removed import about_key, about_value
 from scbert.config.sections import Config
 
 EXAMPLES = {"dataset": "config/datasets.tsv", "sample": "config/corpus.tsv"}
@@ -72,6 +73,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 def _describe_one(detail: dict, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
+        if removed := about_key(key):
+            return f"unknown key '{key}'. {removed}"
         allowed = _keys_beside(detail["loc"], model)
         near = difflib.get_close_matches(str(detail["loc"][-1]), allowed, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -79,7 +82,10 @@ def _describe_one(detail: dict, model: type[BaseModel]) -> str:
     if detail["type"] == "missing":
         return f"key '{key}' is missing. Add it; config/config.yaml shows an example."
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"key '{key}' is {detail['input']!r}: {message}." if key else f"{message}."
+    if not key:
+        return f"{message}."
+    said = f"key '{key}' is {detail['input']!r}: {message}. {about_value(key, detail['input'])}"
+    return said.rstrip()
 
 
 def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

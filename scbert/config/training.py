@@ -24,10 +24,10 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _dim_divides(self) -> Self:
-        if self.dim % self.heads or self.dim % 4:
+        if self.dim % self.heads:
             raise ValueError(
-                f"dim is {self.dim}, but it must be a multiple of heads ({self.heads}) and of 4 "
-                "(the heads of the pooling): choose another dim or number of heads"
+                f"dim is {self.dim}, but it must be a multiple of heads ({self.heads}): "
+                "choose another dim or number of heads"
             )
         return self
 
@@ -95,17 +95,10 @@ class Pretrain(Section):
 class Head(Section):
     """What names the cell types: all that is needed to build it again."""
 
-    head: Literal["mean", "conv", "pooled"]  # mean: the encoder stays as it was pretrained, and an
-    # expert reads the mean over a cell's tokens; or trained: the paper's head, attention pooling
+    head: Literal["mean", "conv"]  # mean: the encoder stays as it was pretrained, and an expert
+    # reads the mean over a cell's tokens; conv: the paper's head, trained
     hidden: tuple[Count, ...] = Field(min_length=1)  # widths of the hidden layers
     dropout: float = Field(ge=0, lt=1)
-
-
-class Lora(Section):
-    """Low-rank additions to the encoder's weights (Hu et al. 2022)."""
-
-    rank: Count
-    alpha: float = Field(gt=0)  # the addition is multiplied by alpha / rank
 
 
 class Finetune(Head):
@@ -114,19 +107,14 @@ class Finetune(Head):
     experts: tuple[
         Literal["logistic_regression", "support_vectors", "discriminant", "encoder"], ...
     ] = Field(min_length=1)  # encoder alone: the paper's model
-    train: Literal["all", "last", "head", "lora", "original"]  # of the encoder, beside the head
-    last_layers: Count  # used if train is last
-    lora: Lora  # used if train is lora
-    gene_identity: Literal["keep", "frozen", "trainable", "residual"]  # the gene vectors; keep: as
+    train: Literal["all", "head", "original"]  # of the encoder, beside the head; original: the last
+    # layer but one
+    gene_identity: Literal["keep", "frozen", "trainable"]  # the gene vectors; keep: as
     # network.gene_identity says if train is all, else frozen
     variable_genes: Count | None  # genes that the network may see; head mean: those that vary most
     # between labelled cells, else those that tell their types apart; null: all
-    loss: Literal["cross_entropy", "focal"]
-    focal_gamma: float = Field(ge=0)  # used if loss is focal
-    class_balance: Literal["none", "balanced", "effective"]  # weights of the cells by their type
-    effective_beta: Share  # used if class_balance is effective
+    class_balance: Literal["none", "balanced"]  # weights of the cells by their type
     logit_adjustment: float = Field(ge=0)  # tau of Menon et al. 2021; 0: none
-    label_smoothing: float = Field(ge=0, lt=1)
     optimizer: Optimizer
     patience: Count  # epochs without a better validation macro F1
     seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each

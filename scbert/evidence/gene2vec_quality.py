@@ -24,6 +24,7 @@ from scbert.config import Gene2vecQuality
 Json = dict[str, Any]
 Vectors = Mapping[str, Sequence[np.ndarray]]  # method -> one array (genes, dim) for each seed
 
+HELD_OUT_GENES = 0.33  # share that the classifier of pairs does not learn from
 DRAWS = 20  # sets of random genes beside each gene set
 NEIGHBOURS = 50  # a random gene is that close, in ranks by number of cells, to the one it replaces
 UNRELATED = 200_000  # random pairs of genes: the similarity of genes that have nothing in common
@@ -119,7 +120,7 @@ def judge_classifier(
     """
     rng = np.random.default_rng(settings.seed)
     n_genes = len(next(iter(vectors.values()))[0])
-    held_out = rng.random(n_genes) < settings.held_out_genes
+    held_out = rng.random(n_genes) < HELD_OUT_GENES
     seen = {part: ~held_out[pairs].any(axis=1) for part, (pairs, _) in parts.items()}
     train, valid = (
         (parts[part][0][seen[part]], parts[part][1][seen[part]]) for part in ("train", "valid")

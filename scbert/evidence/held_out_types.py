@@ -2,8 +2,8 @@
 
 Training again without the type would take as long as training, once per type. Here its column of
 the logits, its class mean and its share of the covariance are forgotten instead, and the principal
-components are learned again without it. The network itself has seen the type, so scores that use
-its logits or vectors promise too much: by how much is measured by benchmarks/novelty_finetuned.py.
+components are learned again without it. The experts themselves have seen the type, so scores that
+use their logits promise too much.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ def _notice(
     is_novel = validation.label < 0
     known = validation.of(~is_novel)
     temperature = fit_temperature(known.logits, known.label)
-    fitted = fit_novelty(training, known, temperature, score)
+    fitted = fit_novelty(training, temperature, score)
     scores = novelty(validation, fitted)
     threshold = novelty_threshold(scores[~is_novel], false_unknown_rate)
     return {

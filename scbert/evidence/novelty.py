@@ -3,9 +3,9 @@
 Largest probability: Hendrycks & Gimpel 2017, ICLR. Energy: Liu et al. 2020, NeurIPS, "Energy-based
 out-of-distribution detection". Distance to class means with one covariance: Lee et al. 2018,
 NeurIPS; the covariance is shrunk as in Ledoit & Wolf 2004. Which one finds held-out cell types best
-is measured by benchmarks/novelty.py and benchmarks/novelty_finetuned.py.
+is measured in docs/results/novelty.md.
 
-Shape letters: N cells, C cell types, D width of the cell vector, K principal components.
+Shape letters: N cells, C cell types, K principal components.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,18 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
 
-COMBINED = ("energy", "expression_distance")
+from scbert.config.removed import about_value
 
 
 @dataclass(frozen=True)
 class CellOutputs:
     """What a model says of cells.
 
-    `logits` has shape (N, C) and `vectors` (N, D); `positions` (N, K) are the cells' places among
-    the principal components of the training cells' tokens, K = 0 for a model that has none.
+    `logits` has shape (N, C); `positions` (N, K) are the cells' places among the principal
+    components of the training cells' tokens, K = 0 for a model that has none.
     """
 
     logits: np.ndarray
-    vectors: np.ndarray
     positions: np.ndarray
 
 
@@ -44,7 +43,6 @@ class LabelledOutputs(CellOutputs):
         return replace(
             self,
             logits=self.logits[rows],
-            vectors=self.vectors[rows],
             positions=self.positions[rows],
             label=self.label[rows],
         )
@@ -60,37 +58,27 @@ class LabelledOutputs(CellOutputs):
         return found.of(found.label >= 0)
 
 
-def fit_novelty(
-    training: LabelledOutputs, validation: LabelledOutputs, temperature: float, score: str
-) -> dict[str, Any]:
+def fit_novelty(training: LabelledOutputs, temperature: float, score: str) -> dict[str, Any]:
     """Learn what a novelty score must know of the training cells.
 
     Parameters
     ----------
     training
-        Its vectors or positions give the class means and the covariance.
-    validation
-        Its scores give the units of the combined score: training cells look too familiar.
+        Its positions give the class means and the covariance.
     temperature
         That the logits are divided by.
     score
-        A name in SCORES, or combined.
+        A name in SCORES.
 
     Returns
     -------
     A dict that JSON can hold, to be passed to `novelty` as part of a calibration.
     """
     fitted: dict[str, Any] = {"novelty_score": score, "temperature": temperature}
-    parts = COMBINED if score == "combined" else (score,)
-    if not {"distance", "cosine"}.isdisjoint(parts):
-        fitted["class_means"] = _class_means(training, training.vectors).tolist()
-    if "distance" in parts:
-        fitted["covariance_cholesky"] = _shared_cholesky(training, training.vectors).tolist()
-    if "expression_distance" in parts:
-        fitted["type_positions"] = _class_means(training, training.positions).tolist()
-        fitted["position_cholesky"] = _shared_cholesky(training, training.positions).tolist()
-    if score == "combined":
-        fitted["units"] = {part: _unit_of(SCORES[part](validation, fitted)) for part in parts}
+    if score == "expression_distance":
+        means_CK = _class_means(training)
+        fitted["type_positions"] = means_CK.tolist()
+        fitted["position_cholesky"] = _shared_cholesky(training, means_CK).tolist()
     return fitted
 
 
@@ -114,19 +102,11 @@ def novelty(cells: CellOutputs, calibration: dict[str, Any]) -> np.ndarray:
         If the calibration names a score that this version does not know.
     """
     name = calibration["novelty_score"]
-    if name == "combined" and "units" in calibration:
-        return np.sum(
-            [
-                (SCORES[part](cells, calibration) - unit["mean"]) / unit["std"]
-                for part, unit in calibration["units"].items()
-            ],
-            axis=0,
-        )
     if name not in SCORES:
         raise ValueError(
-            f"the model's novelty score is '{name}', made in a way that this version does not "
-            f"know: it knows {', '.join(SCORES)} and combined, of {' and '.join(COMBINED)}. Use "
-            "the version of scbert that made the model, or train it again."
+            f"the model's novelty score is '{name}', but this version knows "
+            f"{', '.join(SCORES)}. {about_value('annotate.novelty_score', name)} Use the version "
+            "of scbert that made the model, or fine-tune it again."
         )
     return SCORES[name](cells, calibration)
 
@@ -144,66 +124,38 @@ def _energy(cells: CellOutputs, fitted: dict) -> np.ndarray:
     return -temperature * logsumexp(scaled, axis=1)
 
 
-def _distance(cells: CellOutputs, fitted: dict) -> np.ndarray:
-    """Mahalanobis distance of the cell vector to the nearest class mean."""
-    return _mahalanobis(cells.vectors, fitted["class_means"], fitted["covariance_cholesky"])
-
-
 def _expression_distance(cells: CellOutputs, fitted: dict) -> np.ndarray:
     """Mahalanobis distance to the nearest class mean, among principal components of the tokens.
 
     A network trained to tell its types apart keeps little of what a new one would be known by.
     """
-    return _mahalanobis(cells.positions, fitted["type_positions"], fitted["position_cholesky"])
-
-
-def _cosine(cells: CellOutputs, fitted: dict) -> np.ndarray:
-    """One minus the cosine to the nearest class mean; a vector of zeros is at 1."""
-    unit_ND, unit_CD = (_unit(points) for points in (cells.vectors, fitted["class_means"]))
-    return 1 - (unit_ND @ unit_CD.T).max(axis=1)
+    white_NK, white_CK = (
+        solve_triangular(np.array(fitted["position_cholesky"]), points.T, lower=True).T
+        for points in (cells.positions.astype(float), np.array(fitted["type_positions"]))
+    )
+    squared = [((white_NK - mean_K) ** 2).sum(axis=1) for mean_K in white_CK]
+    return np.sqrt(np.min(squared, axis=0))
 
 
 SCORES: dict[str, Callable[[CellOutputs, dict], np.ndarray]] = {
     "max_probability": _max_probability,
     "energy": _energy,
-    "distance": _distance,
-    "cosine": _cosine,
     "expression_distance": _expression_distance,
 }
 
 
-def _mahalanobis(points: np.ndarray, means: list, cholesky: list) -> np.ndarray:
-    """Return the distance to the nearest mean in units of the covariance, shape (N,)."""
-    white_ND, white_CD = (
-        solve_triangular(np.array(cholesky), np.asarray(one, dtype=np.float64).T, lower=True).T
-        for one in (points, means)
-    )
-    squared = [((white_ND - mean) ** 2).sum(axis=1) for mean in white_CD]
-    return np.sqrt(np.min(squared, axis=0))
-
-
-def _unit(points: np.ndarray | list[list[float]]) -> np.ndarray:
-    points = np.asarray(points, dtype=np.float64)
-    length = np.linalg.norm(points, axis=1, keepdims=True)
-    return np.divide(points, length, out=np.zeros_like(points), where=length > 0)
-
-
-def _class_means(training: LabelledOutputs, points: np.ndarray) -> np.ndarray:
-    """Return the mean of the points of each type, shape (C, width); every type has some."""
+def _class_means(training: LabelledOutputs) -> np.ndarray:
+    """Return the mean position of each type, shape (C, K); every type has some cells."""
     columns = range(training.logits.shape[1])
-    return np.stack([points[training.label == c].mean(axis=0, dtype=np.float64) for c in columns])
+    own = (training.positions[training.label == column] for column in columns)
+    return np.stack([points.mean(axis=0, dtype=np.float64) for points in own])
 
 
-def _shared_cholesky(training: LabelledOutputs, points: np.ndarray) -> np.ndarray:
-    """Return the lower triangle of the covariance of points around the mean of their class."""
-    points = np.asarray(points, dtype=np.float64)
-    centred = points - _class_means(training, points)[training.label]
-    covariance = LedoitWolf(assume_centered=True).fit(centred).covariance_
-    # Points that are all alike within their class have no variance but that of their last digit.
-    least = (np.finfo(np.float32).eps * max(1.0, np.abs(points).max())) ** 2
+def _shared_cholesky(training: LabelledOutputs, means_CK: np.ndarray) -> np.ndarray:
+    """Return the lower triangle of the covariance of positions around the mean of their class."""
+    positions_NK = training.positions.astype(np.float64)
+    centred_NK = positions_NK - means_CK[training.label]
+    covariance = LedoitWolf(assume_centered=True).fit(centred_NK).covariance_
+    # Cells that are all alike within their class have no variance but that of their last digit.
+    least = (np.finfo(np.float32).eps * max(1.0, np.abs(positions_NK).max())) ** 2
     return np.linalg.cholesky(covariance + least * np.eye(len(covariance)))
-
-
-def _unit_of(scores: np.ndarray) -> dict[str, float]:
-    """Return mean and standard deviation of scores; 1 if they are all the same."""
-    return {"mean": float(scores.mean()), "std": float(scores.std()) or 1.0}

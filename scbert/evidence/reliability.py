@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+N_BINS = 10
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, n_bins: int) -> list[dict[str, Any]]:
+
+def reliability(
+    confidence: np.ndarray, correct: np.ndarray, n_bins: int = N_BINS
+) -> list[dict[str, Any]]:
     """Compare confidence and accuracy among cells of similar confidence.
 
     Parameters

@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from scbert.cells.quality import TRANSCRIPTOME_GENES
 from scbert.evidence.wording import (
     count,
     duration,
@@ -126,7 +127,11 @@ def render_report(evidence: Evidence) -> str:
         "score": score,
         "signed": signed,
     }
-    environment.globals |= {"figure": inline_figure, "METRICS": METRICS}
+    environment.globals |= {
+        "figure": inline_figure,
+        "METRICS": METRICS,
+        "TRANSCRIPTOME_GENES": TRANSCRIPTOME_GENES,
+    }
     template = files("scbert.evidence").joinpath("report.html.jinja").read_text()
     page = environment.from_string(template).render(
         evidence=evidence,

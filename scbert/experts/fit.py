@@ -1,7 +1,7 @@
 """How each expert of the tokens is learned; none has a setting that was tuned on the cells.
 
 Each type weighs the same: balance helps rare types more than any penalty that a handful of
-validation cells could choose (docs/decisions.md, "Experts").
+validation cells could choose (docs/decisions/experts.md).
 
 Shape letters: N cells, C cell types, V genes of the vocabulary, F genes used, K components.
 """

@@ -88,7 +88,7 @@ class CellTypeModel(nn.Module):
         """
         x_BGD = self._encode(genes_BG, tokens_BG, real_BG, packing)
         with torch.autocast(x_BGD.device.type, enabled=False):
-            return self.head(x_BGD, genes_BG, tokens_BG, real_BG)
+            return self.head(x_BGD, genes_BG, real_BG)
 
     def _encode(
         self, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, packing: Packing | None

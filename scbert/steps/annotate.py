@@ -1,7 +1,6 @@
 """Step annotate: cells of any AnnData + a fine-tuned model -> cell types with confidence."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from scbert.config import DeviceName, Precision
 from scbert.evidence.card_experts import NAMES as EXPERTS
 from scbert.evidence.confidence import softmax
 from scbert.evidence.hierarchy import level_calls
-from scbert.evidence.novelty import novelty
+from scbert.evidence.novelty import CellOutputs, novelty
 from scbert.experts.combiner import agreement
 from scbert.shipped import BLOOD, model_folder
 from scbert.steps.results import joined, write_result
@@ -251,9 +250,7 @@ def _write_calls(result: ad.AnnData, found: Outputs, bundle: Bundle) -> None:
     terms = [label["ontology_term_id"] for label in bundle.labels]
     probabilities = softmax(found.logits, bundle.calibration["temperature"])
     best = probabilities.argmax(axis=1)
-    # that is how the score was fitted: see `ask`
-    judged = found if bundle.committee.asks_encoder else replace(found, vectors=found.positions)
-    scores = novelty(judged, bundle.calibration)
+    scores = novelty(CellOutputs(found.logits, found.positions), bundle.calibration)
     calls = {
         "scbert_label": _names(found.logits, bundle),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],

@@ -16,8 +16,6 @@ from scbert.evidence.reliability import expected_calibration_error, reliability
 
 log = logging.getLogger(__name__)
 
-CALIBRATION_BINS = 10
-
 
 def calibrate(
     logits: np.ndarray,
@@ -52,7 +50,7 @@ def calibrate(
     temperature = fit_temperature(logits, label)
     names, score = [label["name"] for label in labels], settings.novelty_score
     rate = settings.false_unknown_rate
-    fitted = fit_novelty(training, validation, temperature, score)
+    fitted = fit_novelty(training, temperature, score)
     scores = novelty(validation, fitted)
     probabilities = softmax(logits, temperature)
     expected = expected_novel_detection(training, validation, names, score, rate, positions_without)
@@ -71,7 +69,7 @@ def calibrate(
 
 def _ece(probabilities: np.ndarray, label: np.ndarray) -> float:
     right = probabilities.argmax(axis=1) == label
-    bins = reliability(probabilities.max(axis=1), right, CALIBRATION_BINS)
+    bins = reliability(probabilities.max(axis=1), right)
     return expected_calibration_error(bins)
 
 

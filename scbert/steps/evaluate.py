@@ -75,12 +75,12 @@ def score_seeds(seeds: list[Prediction], true: np.ndarray, settings: Evaluate) -
         "scores": found,
         "confusion": np.sum(tables, axis=0).tolist(),
         "per_type": metrics.per_type_scores(true, predicted, classes),
-        "reliability": _reliability(seeds, true, settings.reliability_bins),
+        "reliability": _reliability(seeds, true),
         "unknown": _unknown(seeds, true),
     }
 
 
-def _reliability(seeds: list[Prediction], true: np.ndarray, n_bins: int) -> dict[str, Any]:
+def _reliability(seeds: list[Prediction], true: np.ndarray) -> dict[str, Any]:
     """Reliability before and after calibration, over the cells of all seeds together."""
     correct = np.concatenate([seed.predicted == true for seed in seeds])
     before = [
@@ -90,7 +90,7 @@ def _reliability(seeds: list[Prediction], true: np.ndarray, n_bins: int) -> dict
     after = [seed.obs["scbert_confidence"].to_numpy() for seed in seeds]
     result: dict[str, Any] = {"temperature": [seed.temperature for seed in seeds]}
     for name, values in (("before", before), ("after", after)):
-        bins = reliability(np.concatenate(values), correct, n_bins)
+        bins = reliability(np.concatenate(values), correct)
         result[name] = {"ece": expected_calibration_error(bins), "bins": bins}
     return result
 

@@ -71,7 +71,7 @@ def explain_test_cells(
     part = read_table(split, "cell", "part").set_index("cell").part
     rows = np.flatnonzero((part[store.cell_names()] == "test").to_numpy())
     question = ask(split.stem, bundle, store, rows, None, settings, choose_device(device))
-    known = read_known_genes(bundle, markers, marker_types, gene_sets, settings.max_genes_per_set)
+    known = read_known_genes(bundle, markers, marker_types, gene_sets)
     write_explanation(explanation, explain(question, known, settings))
 
 
@@ -132,7 +132,6 @@ def explain_file(
         [Path(file) for file in [settings.markers] if file],
         [Path(file) for file in [settings.marker_types] if file],
         [Path(file) for file in settings.gene_sets],
-        settings.max_genes_per_set,
     )
     return write_explanation(out, explain(question, known, settings))
 

@@ -23,6 +23,7 @@ from scbert.training.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
+HEAT_MAP_GENES = 4  # of each type
 BEST_SETS = 10  # of each type and method, in gene_sets.tsv
 SOURCES = {
     "gradients": "Sundararajan et al. 2017, of the label's logit, from the mask; by z-score",
@@ -142,9 +143,7 @@ def _figures(found: Explanation, about: dict[str, Any], symbols: np.ndarray) -> 
         ranking = next(one for one in found.rankings if one.method == method)
         verdict = about["methods"][method]["verdict"]
         title = f"{TITLES[method].capitalize()} ({verdict} the deletion test)"
-        drawn[name] = draw_heat_map(
-            ranking, found.types, symbols, found.settings.heat_map_genes, title
-        )
+        drawn[name] = draw_heat_map(ranking, found.types, symbols, HEAT_MAP_GENES, title)
     titles = {method: title.split(" (")[0] for method, title in TITLES.items()}
     drawn["deletion"] = draw_deletion(found.judged, titles, found.settings.confidence_level)
     return drawn

@@ -22,7 +22,6 @@ from scbert.evidence.held_out_types import Positions
 from scbert.evidence.novelty import LabelledOutputs
 from scbert.experts.linear import choose_genes, expression_of, most_variable_genes
 from scbert.files import sha256_of
-from scbert.network.adapters import choose_trained, merge
 from scbert.network.flops import passes_of, step_flop
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.provenance import provenance
@@ -31,7 +30,7 @@ from scbert.steps.pretrain import require_same_vocabulary
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, Bundle, load_bundle, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
-from scbert.training.classification import Classification, TypeLoss
+from scbert.training.classification import Classification, TypeLoss, choose_trained
 from scbert.training.committee import ENCODER, ask, network_of
 from scbert.training.components import Components, fit_components
 from scbert.training.devices import choose_device, make_accelerator
@@ -39,7 +38,7 @@ from scbert.training.hardware import hardware
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.learn_committee import Learned, Reference, learn_committee
 from scbert.training.loop import fit
-from scbert.training.new_models import new_head, seeded
+from scbert.training.new_models import new_head
 from scbert.training.predict import outputs
 from scbert.training.seen_cells import fingerprints
 from scbert.training.task import UNIMPORTANT, Task
@@ -162,7 +161,6 @@ def _train_network(
     )
     task = _task(learning, store, pretrained, bundle, settings)
     history = fit(task, optimizer, settings.seed, accelerator, checkpoint)
-    merge(learning.model)
     return learning.model, history
 
 
@@ -207,7 +205,7 @@ def _outputs(
     rows, label = labelled.of(part)
     given = (learned.committee, network_of(network).to(device), cells, rows, device)
     found = ask(*given, components=components, precision=precision)
-    return LabelledOutputs(found.logits, found.vectors, found.positions, label)
+    return LabelledOutputs(found.logits, found.positions, label)
 
 
 def _held_out(
@@ -230,8 +228,7 @@ def _new_classifier(bundle: Bundle, n_types: int, settings: FinetuneSettings) ->
     encoder, options = bundle.model.encoder, settings.finetune
     sizes = (bundle.config["network"]["dim"], encoder.gene.num_embeddings, n_types)
     classifier = CellTypeModel(encoder, new_head(options, *sizes, settings.seed))
-    with seeded(settings.seed):
-        choose_trained(classifier, options)
+    choose_trained(classifier, options)
     return classifier
 
 

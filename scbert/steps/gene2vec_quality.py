@@ -125,7 +125,8 @@ def _methods(
     """Return ours, the SVD and random vectors, and the genes that all of them know."""
     ours = read_vectors(gene2vec, genes)
     known = read_table(gene2vec / "genes.tsv", "symbol", "learnt").learnt.to_numpy() == "yes"
-    made = Gene2vec.model_validate(read_json(gene2vec / "meta.json")["settings"])
+    settings_then = read_json(gene2vec / "meta.json")["settings"]  # perhaps with keys removed since
+    made = Gene2vec.model_validate({key: settings_then[key] for key in Gene2vec.model_fields})
     vectors = {"gene2vec": [ours]}
     if made.source == "train":
         pooled = np.concatenate(list(read_pairs(pairs, len(genes)).values()))

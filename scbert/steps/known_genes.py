@@ -8,6 +8,8 @@ from scbert.cells.gene_sets import read_gene_sets
 from scbert.cells.markers import in_vocabulary, read_marker_types, read_markers, types_by_name
 from scbert.training.bundle import Bundle
 
+MOST_GENES = 500  # of a gene set: larger ones say little
+
 
 @dataclass(frozen=True)
 class KnownGenes:
@@ -23,7 +25,6 @@ def read_known_genes(
     markers: Sequence[Path],
     marker_types: Sequence[Path],
     gene_sets: Sequence[Path],
-    max_genes: int,
 ) -> KnownGenes:
     """Read the files that are given; each list may be empty.
 
@@ -31,8 +32,6 @@ def read_known_genes(
     ----------
     markers, marker_types
         PanglaoDB's list of markers and a table of labels, at most one each.
-    max_genes
-        Larger gene sets are left out.
     """
     assert bundle.labels is not None
     found = {name: genes for path in markers for name, genes in read_markers(path).items()}
@@ -46,6 +45,6 @@ def read_known_genes(
         named |= read_marker_types(path, found)
     sets: dict[str, list[str]] = {}
     for path in gene_sets:
-        read = read_gene_sets(path, max_genes)
+        read = read_gene_sets(path, MOST_GENES)
         sets |= {f"{path.stem}: {name}": genes for name, genes in read.items()}
     return KnownGenes(in_vocabulary(found, bundle.genes), named, in_vocabulary(sets, bundle.genes))

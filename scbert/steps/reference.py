@@ -211,15 +211,26 @@ def settings_of(
     ValueError
         If the file is not YAML of keys and values, or a value is not allowed.
     """
-    values = _read_yaml(default_config_file())
-    if file is not None:
-        values = _updated(values, _read_yaml(Path(file)))
     fixed: dict[str, Any] = {"binning": {"n_bins": encoder.config["n_bins"]}}
     if seed is not None:
         fixed["finetune"] = {"seeds": [seed]}
     if device is not None:
         fixed["device"] = device
-    return load_config(_updated(values, fixed))
+    return load_defaults(None if file is None else Path(file), fixed)
+
+
+def load_defaults(file: Path | None, changes: Mapping[str, Any]) -> Config:
+    """Return the configuration that is embedded, changed by a YAML file and then by `changes`.
+
+    Raises
+    ------
+    ValueError
+        If the file is no YAML of keys and values, or a value is not allowed.
+    """
+    values = _read_yaml(default_config_file())
+    if file is not None:
+        values = _updated(values, _read_yaml(file))
+    return load_config(_updated(values, changes))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from scbert.cells.genes import read_vocabulary
 from scbert.cells.tables import write_table
+from scbert.config.removed import about_value
 from scbert.experts.combiner import Share
 from scbert.experts.linear import LinearExpert, load_experts, save_experts
 from scbert.files import publish, read_json, sha256_of, write_json
@@ -199,6 +200,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has bundle format {config.get('format')}, but this version reads "
             f"{', '.join(map(str, READABLE))}. Use the version of scbert that config.json "
             "names, or train the model again."
+        )
+    finetune = config.get("finetune")
+    head = finetune.get("head") if isinstance(finetune, dict) else None
+    if removed := about_value("finetune.head", head):
+        raise ValueError(
+            f"{folder}/config.json says finetune.head: {head}, but this version reads models with "
+            f"head mean or conv. {removed} Use that one, or fine-tune again."
         )
     return config
 

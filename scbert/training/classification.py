@@ -1,4 +1,4 @@
-"""How a classifier of cell types is trained and judged; its loss, with what helps rare types.
+"""How a classifier of cell types is trained and judged: its weights, its loss, its score.
 
 Shape letters: B cells in a mini-batch, C cell types.
 """
@@ -13,12 +13,41 @@ from torch.nn import functional
 
 from scbert.config import Finetune, Precision
 from scbert.evidence.confidence import softmax
-from scbert.network.model import CellTypeModel
+from scbert.network.model import CellTypeModel, Encoder
 from scbert.training.batches import CellBatches
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.predict import outputs
 from scbert.training.stopping import StopRequest
+
+
+def choose_trained(model: CellTypeModel, options: Finetune) -> None:
+    """Freeze what of the encoder is not to be trained; the head always is.
+
+    Raises
+    ------
+    ValueError
+        If train is original and the encoder has a single layer.
+    """
+    encoder = model.encoder
+    genes_were_trained = encoder.gene.weight.requires_grad
+    encoder.requires_grad_(requires_grad=options.train == "all")
+    if options.train == "original":  # its finetune.py: the last but one, the last stays frozen
+        _last_but_one(encoder).requires_grad_(requires_grad=True)
+        encoder.norm.requires_grad_(requires_grad=True)
+    kept = genes_were_trained and options.train == "all"
+    trained = {"keep": kept, "frozen": False, "trainable": True}[options.gene_identity]
+    encoder.gene.requires_grad_(requires_grad=trained)
+
+
+def _last_but_one(encoder: Encoder) -> nn.Module:
+    layers = encoder.performer.net.layers
+    if len(layers) < 2:
+        raise ValueError(
+            f"finetune.train is original, which trains the last layer but one, but the encoder has "
+            f"{len(layers)}. Choose train: all or head."
+        )
+    return layers[-2]
 
 
 class TypeLoss(nn.Module):
@@ -30,9 +59,8 @@ class TypeLoss(nn.Module):
         The type of each training cell, 0 to C - 1, each there at least once.
 
     Logit adjustment adds tau x log(share of the type) to the logits while training and nothing
-    later (Menon et al. 2021). Weights are n / (C n_c), or by effective numbers,
-    (1 - beta) / (1 - beta^n_c) (Cui et al. 2019), with mean 1 over the training cells. The focal
-    loss multiplies by (1 - probability)^gamma (Lin et al. 2017).
+    later (Menon et al. 2021). Balanced weights are n / (C n_c), with mean 1 over the training
+    cells.
     """
 
     adjustment_C: Tensor
@@ -42,20 +70,15 @@ class TypeLoss(nn.Module):
         super().__init__()
         n_C = np.bincount(label)
         adjustment_C = options.logit_adjustment * np.log(n_C / n_C.sum())
+        balanced = options.class_balance == "balanced"
+        weight_C = n_C.sum() / (len(n_C) * n_C) if balanced else np.ones(len(n_C))
         self.register_buffer("adjustment_C", torch.tensor(adjustment_C).float())
-        self.register_buffer("weight_C", torch.tensor(_weights(n_C, options)).float())
-        self.gamma = options.focal_gamma if options.loss == "focal" else 0.0
-        self.smoothing = options.label_smoothing
+        self.register_buffer("weight_C", torch.tensor(weight_C).float())
 
     def forward(self, logits_BC: Tensor, label_B: Tensor) -> Tensor:
         """Return the weighted sum over the cells."""
         adjusted_BC = logits_BC.float() + self.adjustment_C
-        loss_B = functional.cross_entropy(
-            adjusted_BC, label_B, reduction="none", label_smoothing=self.smoothing
-        )
-        if self.gamma:
-            of_label_B = adjusted_BC.log_softmax(-1).gather(1, label_B[:, None]).squeeze(1)
-            loss_B = (-torch.expm1(of_label_B)).clamp_min(1e-6) ** self.gamma * loss_B
+        loss_B = functional.cross_entropy(adjusted_BC, label_B, reduction="none")
         return (self.weight_C[label_B] * loss_B).sum()
 
     def weight(self, label_B: Tensor) -> Tensor:
@@ -113,15 +136,3 @@ def macro_f1(logits: np.ndarray, label: np.ndarray) -> float:
 def _mean_loss(logits: np.ndarray, label: np.ndarray) -> float:
     probability = softmax(logits, 1.0)[np.arange(len(label)), label]
     return float(-np.log(np.maximum(probability, 1e-12)).mean())
-
-
-def _weights(n_C: np.ndarray, options: Finetune) -> np.ndarray:
-    match options.class_balance:
-        case "balanced":
-            weight_C = 1 / n_C
-        case "effective":
-            beta = options.effective_beta
-            weight_C = (1 - beta) / (1 - beta**n_C)
-        case _:
-            weight_C = np.ones(len(n_C))
-    return weight_C * n_C.sum() / (weight_C * n_C).sum()

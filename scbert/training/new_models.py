@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scbert.config import Head, Network
-from scbert.network.heads import build_head
+from scbert.network.heads import ConvHead
 from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel
 
 
@@ -37,10 +37,10 @@ def new_pretraining_model(
         return MaskedExpressionModel(encoder, network.dim, n_bins)
 
 
-def new_head(settings: Head, dim: int, n_genes: int, n_types: int, seed: int) -> nn.Module:
+def new_head(settings: Head, dim: int, n_genes: int, n_types: int, seed: int) -> ConvHead:
     """Build a head whose weights follow from the seed."""
     with seeded(seed):
-        return build_head(settings, dim, n_genes, n_types)
+        return ConvHead(dim, n_genes, settings, n_types)
 
 
 @contextmanager

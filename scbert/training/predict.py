@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from scbert.config import Precision
-from scbert.evidence.novelty import CellOutputs
 from scbert.training.batches import CellBatches
 from scbert.training.devices import autocast
 from scbert.training.mini_batch import MiniBatch
@@ -16,13 +15,17 @@ from scbert.training.prefetch import Prefetched
 
 
 @dataclass(frozen=True)
-class Outputs(CellOutputs):
+class Outputs:
     """What a model says of cells, float32, in the order that was asked for.
 
+    `logits` has shape (cells, types), `vectors` (cells, width); `positions`: see `CellOutputs`.
     `experts` has the logits of each expert that was asked, see `Committee`; of a network alone it
     is empty.
     """
 
+    logits: np.ndarray
+    vectors: np.ndarray
+    positions: np.ndarray
     experts: dict[str, np.ndarray]
 
 

@@ -1,4 +1,4 @@
-"""Files of PanglaoDB's form with synthetic counts, for tests and benchmarks.
+"""Files of PanglaoDB's form with synthetic counts; benchmarks/corpus.py writes its own with them.
 
 The format is that of R's save(): R Internals, "Serialization Formats", version 3, XDR.
 """
@@ -27,41 +27,41 @@ def write_sample(
         SYMBOL_ENSEMBLID.VERSION of each gene.
     """
     with gzip.open(path, "wb", compresslevel=1) as handle:
-        handle.write(rdata_of({"sm": _matrix(counts, row_names, barcodes)}))
+        handle.write(rdata_of({"sm": matrix_of(counts, row_names, barcodes)}))
 
 
 def rdata_of(objects: dict[str, bytes]) -> bytes:
     """Return what R's save() writes, before compression, of serialized objects."""
     header = struct.pack(">iiii", 3, 0x40301, 0x30500, 5) + b"UTF-8"
-    return b"RDX3\nX\n" + header + _pairs(objects)
+    return b"RDX3\nX\n" + header + pairs(objects)
 
 
-def _matrix(counts: sparse.csc_matrix, row_names: list[str], barcodes: list[str]) -> bytes:
+def matrix_of(counts: sparse.csc_matrix, row_names: list[str], barcodes: list[str]) -> bytes:
     slots = {
-        "i": _integers(counts.indices),
-        "p": _integers(counts.indptr),
-        "Dim": _integers(np.array(counts.shape)),
-        "Dimnames": struct.pack(">ii", LIST, 2) + _strings(row_names) + _strings(barcodes),
+        "i": integers(counts.indices),
+        "p": integers(counts.indptr),
+        "Dim": integers(np.array(counts.shape)),
+        "Dimnames": struct.pack(">ii", LIST, 2) + strings(row_names) + strings(barcodes),
         "x": struct.pack(">ii", REAL, counts.nnz) + counts.data.astype(">f8").tobytes(),
         "factors": struct.pack(">ii", LIST, 0),
-        "class": _strings(["dgCMatrix"], ATTRIBUTES) + _pairs({"package": _strings(["Matrix"])}),
+        "class": strings(["dgCMatrix"], ATTRIBUTES) + pairs({"package": strings(["Matrix"])}),
     }
-    return struct.pack(">i", S4 | OBJECT | ATTRIBUTES | 16 << 12) + _pairs(slots)
+    return struct.pack(">i", S4 | OBJECT | ATTRIBUTES | 16 << 12) + pairs(slots)
 
 
-def _pairs(values: dict[str, bytes]) -> bytes:
+def pairs(values: dict[str, bytes]) -> bytes:
     head = struct.pack(">ii", PAIRS | TAG, SYMBOL)
-    items = (head + _string(name) + value for name, value in values.items())
+    items = (head + string(name) + value for name, value in values.items())
     return b"".join(items) + struct.pack(">i", NIL)
 
 
-def _integers(values: np.ndarray) -> bytes:
+def integers(values: np.ndarray) -> bytes:
     return struct.pack(">ii", INTEGER, len(values)) + values.astype(">i4").tobytes()
 
 
-def _strings(values: list[str], flags: int = 0) -> bytes:
-    return struct.pack(">ii", STRINGS | flags, len(values)) + b"".join(map(_string, values))
+def strings(values: list[str], flags: int = 0) -> bytes:
+    return struct.pack(">ii", STRINGS | flags, len(values)) + b"".join(map(string, values))
 
 
-def _string(value: str) -> bytes:
+def string(value: str) -> bytes:
     return struct.pack(">ii", STRING | ASCII, len(value)) + value.encode()
