@@ -125,6 +125,7 @@ def main(options: argparse.Namespace) -> None:
     finetune_reference(
         *(reference, model),
         label_key="cell_type",
+        batch_key="study",
         library_size_key="n_counts",
         test=False,
         ontology=ONTOLOGY,

@@ -5,6 +5,7 @@ import pytest
 
 from scbert.evidence.held_out_types import expected_novel_detection
 from scbert.evidence.novelty import SCORES, LabelledOutputs, novelty
+from scbert.evidence.refusal import KnownCells
 from scbert.steps.calibration import calibrate
 
 NAMES = ["CD4 T", "CD8 T", "B"]
@@ -78,32 +79,38 @@ def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
     assert found["held_out_ece_before"] > 0.1
 
 
-def test_a_type_far_from_the_others_would_be_noticed():
+def test_a_type_far_from_the_others_would_be_noticed(config, toy):
     """Without B, its cells have two low logits; CD4 T cells without theirs pass as CD8 T."""
     cells = outputs(), outputs(seed=1)
-    found = expected_novel_detection(*cells, NAMES, "energy", 0.05, same_places(*cells))
+    found = expected_novel_detection(
+        *cells, NAMES, settings(config, toy, "energy"), same_places(*cells)
+    )
     by_type = {entry["cell_type"]: entry for entry in found}
     assert by_type["B"]["detected"] == by_type["B"]["auroc"] == 1
     assert by_type["B"]["n"] == 40
     assert by_type["CD4 T"]["detected"] < 0.3
 
 
-def test_expected_novel_detection_of_two_types_is_empty():
+def test_expected_novel_detection_of_two_types_is_empty(config, toy):
     """One type would be left, and nothing to be unsure between."""
     two = outputs().without_type(2)
     places = same_places(two, two)
-    assert expected_novel_detection(two, two, NAMES[:2], "energy", 0.05, places) == []
+    assert (
+        expected_novel_detection(two, two, NAMES[:2], settings(config, toy, "energy"), places) == []
+    )
 
 
-def test_expected_novel_detection_leaves_out_a_type_without_validation_cells():
+def test_expected_novel_detection_leaves_out_a_type_without_validation_cells(config, toy):
     validation = outputs(seed=1)
     cells = outputs(), validation.of(validation.label != 1)
     places = same_places(*cells)
-    found = expected_novel_detection(*cells, NAMES, "expression_distance", 0.05, places)
+    found = expected_novel_detection(
+        *cells, NAMES, settings(config, toy, "expression_distance"), places
+    )
     assert [entry["cell_type"] for entry in found] == ["CD4 T", "B"]
 
 
-def test_a_type_is_noticed_by_components_that_were_learned_without_it():
+def test_a_type_is_noticed_by_components_that_were_learned_without_it(config, toy):
     """Known with the type, all positions are alike; learned without it, B cells lie far off."""
     training, validation = outputs(), outputs(seed=1)
     asked = []
@@ -118,8 +125,27 @@ def test_a_type_is_noticed_by_components_that_were_learned_without_it():
         )
         return tuple(made)
 
-    given = (training, validation, NAMES, "expression_distance", 0.05, places)
+    given = (training, validation, NAMES, settings(config, toy, "expression_distance"), places)
     found = {entry["cell_type"]: entry for entry in expected_novel_detection(*given)}
     assert asked == [0, 1, 2]
     assert found["B"]["detected"] == found["B"]["auroc"] == 1
     assert found["CD4 T"]["detected"] < 0.3
+
+
+def test_cells_of_batches_left_out_fit_the_threshold(config, toy):
+    """They lie three times as far off as validation cells: so may cells of a new study."""
+    cells, options = (outputs(), outputs(seed=1)), settings(config, toy, "expression_distance")
+    given = (*held_out(), *cells, labels(), options, same_places(*cells))
+    found = calibrate(*given)
+    scores = 3 * novelty(cells[1], found)
+    judged = calibrate(*given, KnownCells(scores, cells[1].label))
+    assert judged["novelty_threshold"] == pytest.approx(3 * found["novelty_threshold"])
+    assert (found["threshold_from"], judged["threshold_from"]) == (
+        "validation cells",
+        "batches left out",
+    )
+    for before, after in zip(
+        *(one["expected_novel_detection"] for one in (found, judged)), strict=True
+    ):
+        assert after["auroc"] == before["auroc"]
+        assert after["detected"] <= before["detected"]

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from scbert.config import Annotate
 from scbert.evidence.confidence import fit_temperature
 from scbert.evidence.novelty import LabelledOutputs, fit_novelty, novelty
-from scbert.evidence.refusal import novelty_threshold
+from scbert.evidence.refusal import KnownCells, novelty_threshold
 
 FEWEST_TYPES = 3  # of two, one would be left: nothing to be unsure between
 
@@ -26,9 +27,9 @@ def expected_novel_detection(
     training: LabelledOutputs,
     validation: LabelledOutputs,
     classes: Sequence[str],
-    score: str,
-    false_unknown_rate: float,
+    settings: Annotate,
     positions_without: Positions,
+    left_out: KnownCells | None = None,
 ) -> list[dict[str, Any]]:
     """Leave each type out in turn and calibrate again on the validation cells of the others.
 
@@ -36,13 +37,14 @@ def expected_novel_detection(
     ----------
     classes
         Names of the types, in the order of the logits.
-    score
-        The novelty score, see `fit_novelty`.
-    false_unknown_rate
-        Largest share of the other types' validation cells that is called unknown.
+    settings
+        The novelty score, see `fit_novelty`, and the largest share of the other types' cells that
+        may be called unknown.
     positions_without
         Gives the positions of all training and validation cells among the principal components
         that are learned without the type of a column.
+    left_out
+        The cells that fit the threshold; None: the validation cells do.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def expected_novel_detection(
     """
     if len(classes) < FEWEST_TYPES:
         return []
-    found = []
+    found, rate = [], settings.false_unknown_rate
     for column, name in enumerate(classes):
         if not (validation.label == column).any():
             continue
@@ -60,23 +62,27 @@ def expected_novel_detection(
         told = _notice(
             replace(training, positions=training_positions).without_type(column),
             replace(validation, positions=positions).without_column(column),
-            score,
-            false_unknown_rate,
+            settings,
+            None if left_out is None else left_out.threshold(rate, without=column),
         )
         found.append({"cell_type": name, **told})
     return found
 
 
 def _notice(
-    training: LabelledOutputs, validation: LabelledOutputs, score: str, false_unknown_rate: float
+    training: LabelledOutputs,
+    validation: LabelledOutputs,
+    settings: Annotate,
+    threshold: float | None,
 ) -> dict[str, Any]:
     """Say how many of the validation cells with the label -1 are noticed."""
     is_novel = validation.label < 0
     known = validation.of(~is_novel)
     temperature = fit_temperature(known.logits, known.label)
-    fitted = fit_novelty(training, temperature, score)
+    fitted = fit_novelty(training, temperature, settings.novelty_score)
     scores = novelty(validation, fitted)
-    threshold = novelty_threshold(scores[~is_novel], false_unknown_rate)
+    if threshold is None:
+        threshold = novelty_threshold(scores[~is_novel], settings.false_unknown_rate)
     return {
         "n": int(is_novel.sum()),
         "detected": float((scores[is_novel] > threshold).mean()),

@@ -5,12 +5,25 @@ is left out and scBERT reaches 0.329 and 0.942. Coverage and accuracy: Geifman &
 NeurIPS, "Selective classification for deep neural networks".
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 CURVE_POINTS = 201
+
+
+@dataclass(frozen=True)
+class KnownCells:
+    """Novelty scores of cells whose types are known, and the column of each type, both (cells,)."""
+
+    scores: np.ndarray
+    label: np.ndarray
+
+    def threshold(self, false_unknown_rate: float, without: int | None = None) -> float:
+        """Return `novelty_threshold` of these cells, but for those of one type."""
+        return novelty_threshold(self.scores[self.label != without], false_unknown_rate)
 
 
 def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:

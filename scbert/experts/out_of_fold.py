@@ -20,12 +20,16 @@ Fitted = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray], dict[str, Fitted]]
 
 
-def leaves_batches_out(batch: np.ndarray | None) -> TypeGuard[np.ndarray]:
+def leaves_batches_out(
+    batch: np.ndarray | None, fewest: int = FEWEST_BATCHES
+) -> TypeGuard[np.ndarray]:
     """Say whether whole batches are left out, or cells of each type."""
-    return batch is not None and len(set(batch)) >= FEWEST_BATCHES
+    return batch is not None and len(set(batch)) >= fewest
 
 
-def make_folds(label: np.ndarray, batch: np.ndarray | None, seed: int) -> np.ndarray:
+def make_folds(
+    label: np.ndarray, batch: np.ndarray | None, seed: int, fewest_batches: int = FEWEST_BATCHES
+) -> np.ndarray:
     """Return the fold of each cell, 0 to 4 at most, shape (N,).
 
     Parameters
@@ -33,11 +37,11 @@ def make_folds(label: np.ndarray, batch: np.ndarray | None, seed: int) -> np.nda
     label
         Its type.
     batch
-        Its donor, laboratory or study; None if that is not known. Of three batches or more whole
+        Its donor, laboratory or study; None if that is not known. Of `fewest_batches` or more whole
         ones make a fold, of more than five several together, so that folds are of like size; of
         fewer, the cells of each type are dealt out.
     """
-    if leaves_batches_out(batch):
+    if leaves_batches_out(batch, fewest_batches):
         names, sizes = np.unique(batch, return_counts=True)
         filled = np.zeros(min(N_FOLDS, len(names)))
         fold_of = {}

@@ -11,7 +11,7 @@ from scbert.evidence.confidence import fit_temperature, softmax
 from scbert.evidence.held_out_types import Positions, expected_novel_detection
 from scbert.evidence.hierarchy import fit_levels
 from scbert.evidence.novelty import LabelledOutputs, fit_novelty, novelty
-from scbert.evidence.refusal import novelty_threshold
+from scbert.evidence.refusal import KnownCells
 from scbert.evidence.reliability import expected_calibration_error, reliability
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ def calibrate(
     labels: Sequence[dict[str, str]],
     settings: Annotate,
     positions_without: Positions,
+    left_out: KnownCells | None = None,
 ) -> dict[str, Any]:
     """Fit temperature, novelty score and thresholds; none of them sees a test cell.
 
@@ -42,6 +43,9 @@ def calibrate(
         The novelty score and the rates of error.
     positions_without
         See `expected_novel_detection`.
+    left_out
+        Labelled cells whose batch was left out, see `novelty_left_out`; they fit the threshold.
+        None: the validation cells do.
 
     Returns
     -------
@@ -51,14 +55,16 @@ def calibrate(
     names, score = [label["name"] for label in labels], settings.novelty_score
     rate = settings.false_unknown_rate
     fitted = fit_novelty(training, temperature, score)
-    scores = novelty(validation, fitted)
+    known = left_out or KnownCells(novelty(validation, fitted), validation.label)
     probabilities = softmax(logits, temperature)
-    expected = expected_novel_detection(training, validation, names, score, rate, positions_without)
+    given = (training, validation, names, settings, positions_without, left_out)
+    expected = expected_novel_detection(*given)
     log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
     return {
         **fitted,
-        "novelty_threshold": novelty_threshold(scores, rate),
+        "novelty_threshold": known.threshold(rate),
         "false_unknown_rate": rate,
+        "threshold_from": "validation cells" if left_out is None else "batches left out",
         "expected_novel_detection": expected,
         "levels": _levels(probabilities, label, labels, settings.label_error_rate),
         "validation_cells": len(validation.label),

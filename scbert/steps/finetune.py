@@ -20,6 +20,7 @@ from scbert.evidence.card_experts import NAMES as TITLES
 from scbert.evidence.epochs import merit
 from scbert.evidence.held_out_types import Positions
 from scbert.evidence.novelty import LabelledOutputs
+from scbert.evidence.refusal import KnownCells
 from scbert.experts.linear import choose_genes, expression_of, most_variable_genes
 from scbert.files import sha256_of
 from scbert.network.flops import passes_of, step_flop
@@ -37,6 +38,7 @@ from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.hardware import hardware
 from scbert.training.labelled_rows import LabelledRows
 from scbert.training.learn_committee import Learned, Reference, learn_committee
+from scbert.training.left_out_batches import SCORE, novelty_left_out
 from scbert.training.loop import fit
 from scbert.training.new_models import new_head
 from scbert.training.predict import outputs
@@ -99,7 +101,8 @@ def finetune(
     validation, judged = _held_out(validation, learned, labelled)
     without = _positions_without(store, labelled, judged, settings)
     found = (learned.logits, learned.label)
-    calibration = calibrate(*found, train, validation, labels, settings.annotate, without)
+    left_out = _left_out(store, labelled, settings)
+    calibration = calibrate(*found, train, validation, labels, settings.annotate, without, left_out)
     extra = {
         "labels": labels,
         "calibration": calibration | learned.summary(),
@@ -290,6 +293,17 @@ def _positions_without(
         return components.positions(store, rows), components.positions(store, validation)
 
     return positions
+
+
+def _left_out(
+    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
+) -> KnownCells | None:
+    """Return the cells that fit the novelty threshold; None: the validation cells do."""
+    if settings.annotate.novelty_score != SCORE:
+        return None
+    rows, label = labelled.reference()
+    batch = None if labelled.batch is None else labelled.batch[rows]
+    return novelty_left_out(store, rows, label, batch, settings.seed)
 
 
 def _config(
