@@ -94,6 +94,7 @@ def test_calibration_is_complete(toy_run, config):
     assert set(found) == {
         "temperature",
         "novelty_score",
+        "threshold_from",
         "type_positions",
         "position_cholesky",
         "novelty_threshold",

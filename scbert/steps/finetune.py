@@ -1,7 +1,6 @@
 """Step finetune: a pretrained encoder + a labelled dataset -> a model that names cell types."""
 
 import logging
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from scbert.cells.genes import vocabulary_sha256
 from scbert.cells.ontology import describe_types
 from scbert.cells.store import TokenStore, open_store
-from scbert.config import DeviceName, Finetune, FinetuneSettings, Network, Precision
+from scbert.config import DeviceName, Finetune, FinetuneSettings, Network
 from scbert.evidence.card_experts import NAMES as TITLES
 from scbert.evidence.epochs import merit
 from scbert.evidence.held_out_types import Positions
@@ -32,7 +31,7 @@ from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, Bundle, load_bundle, save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import Classification, TypeLoss, choose_trained
-from scbert.training.committee import ENCODER, ask, network_of
+from scbert.training.committee import ENCODER, network_of
 from scbert.training.components import Components, fit_components
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.hardware import hardware
@@ -94,11 +93,8 @@ def finetune(
     cells = _batches(store, bundle, used, settings)
     learned = _learn(network, cells, labelled, settings, accelerator.device)
     components = fit_components(store, labelled.rows("train"), None, settings.seed)
-    asking = partial(
-        _outputs, learned, network, cells, labelled, components, accelerator.device, precision
-    )
-    train, validation = (asking(part) for part in ("train", "validation"))
-    validation, judged = _held_out(validation, learned, labelled)
+    train = _training(store, labelled, components)
+    validation, judged = _held_out(store, labelled, components, learned)
     without = _positions_without(store, labelled, judged, settings)
     found = (learned.logits, learned.label)
     left_out = _left_out(store, labelled, settings)
@@ -194,36 +190,26 @@ def _learn(
     return learned
 
 
-def _outputs(
-    learned: Learned,
-    network: MaskedExpressionModel | CellTypeModel,
-    cells: CellBatches,
-    labelled: LabelledRows,
-    components: Components,
-    device: torch.device,
-    precision: Precision,
-    part: str,
-) -> LabelledOutputs:
-    """Return what the model says of the cells of a part, and where they lie."""
-    rows, label = labelled.of(part)
-    given = (learned.committee, network_of(network).to(device), cells, rows, device)
-    found = ask(*given, components=components, precision=precision)
-    return LabelledOutputs(found.logits, found.positions, label)
+def _training(store: TokenStore, labelled: LabelledRows, components: Components) -> LabelledOutputs:
+    """Return where the training cells lie; what the model says of them is of no use."""
+    rows, label = labelled.of("train")
+    nothing = np.zeros((len(rows), len(labelled.types)))
+    return LabelledOutputs(nothing, components.positions(store, rows), label)
 
 
 def _held_out(
-    validation: LabelledOutputs, learned: Learned, labelled: LabelledRows
+    store: TokenStore, labelled: LabelledRows, components: Components, learned: Learned
 ) -> tuple[LabelledOutputs, np.ndarray]:
-    """Give validation cells the answers of experts that had not learned from them, and their rows.
+    """Return what experts say of validation cells that they had not learned from, and the rows.
 
-    Those of the finished experts would make a known cell look more familiar than it is. A cell that
-    no expert could be asked about so is left out.
+    The finished experts would make a known cell look more familiar than it is. A cell that no
+    expert could be asked about so is left out.
     """
-    rows, judged = labelled.rows("validation"), labelled.reference()[0][learned.judged]
+    (rows, label), judged = labelled.of("validation"), labelled.reference()[0][learned.judged]
     kept = np.isin(rows, judged)
-    place = np.searchsorted(judged, rows[kept])
-    own = replace(validation.of(kept), logits=learned.logits[place].astype(np.float32))
-    return own, rows[kept]
+    logits = learned.logits[np.searchsorted(judged, rows[kept])].astype(np.float32)
+    places = components.positions(store, rows[kept])
+    return LabelledOutputs(logits, places, label[kept]), rows[kept]
 
 
 def _new_classifier(bundle: Bundle, n_types: int, settings: FinetuneSettings) -> CellTypeModel:
