@@ -1,5 +1,8 @@
-# Needs Python >= 3.11 and make; everything else is installed into .venv.
+# Needs Python >= 3.11 and make; everything else is installed into .venv. `make help` lists what there is.
 PYTHON ?= python3
+# TORCH=cpu: PyTorch without CUDA, 200 MB instead of several GB on Linux. For a new .venv.
+TORCH ?=
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -7,7 +10,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo test test-fast test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
+	@echo "PYTHON=python3.12: another Python for a new .venv. TORCH=cpu: PyTorch without CUDA, smaller by GBs on Linux."
 
 demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
@@ -85,6 +92,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.workflow: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(if $(filter cpu,$(TORCH)),$(PIP) --no-deps --index-url $(CPU_WHEELS) torch)
 	$(PIP) -e '.[workflow]'
 	@touch $@
 
