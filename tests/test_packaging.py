@@ -12,6 +12,7 @@ import scbert
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NARROWER = {"rdata", "scipy"}  # pyproject.toml says why
 OTHER_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # on conda-forge
 
 
@@ -42,7 +43,9 @@ def test_users_may_have_other_versions_up_to_the_next_that_may_break():
     """Of a 0.x release the second number is the major one, but for those that never change it."""
     versions = constraints()
     for group, requirements in required().items():
-        for each in [] if group == "dev" else requirements:
+        for each in requirements:
+            if group == "dev" or each.name in NARROWER:
+                continue
             bounds = {bound.operator: bound.version for bound in each.specifier}
             assert set(bounds) == {">=", "<"}, each.name
             now, end = Version(versions[canonicalize_name(each.name)]), Version(bounds["<"])
