@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The rules call plain `python`: it must be the one of .venv.
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+# Files begin in the order of tests/conftest.py, the longest first.
+PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile rules/*.smk
 
 .PHONY: help demo test test-fast test-slurm check bench bench-network bench-corpus bench-explain bench-gene2vec bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
@@ -21,7 +23,10 @@ demo: $(VENV)/.workflow  ## the embedded run, from raw counts to results/report.
 	@echo "The report is in $(CURDIR)/results/report.html"
 
 test: $(VENV)/.dev  ## the test suite
-	$(WITH_VENV) pytest -q -n auto --dist loadfile
+	$(PYTEST)
+
+test-fast: $(VENV)/.dev  ## the tests that take no seconds each, without Snakemake: while you work
+	$(PYTEST) -m "not workflow and not slow"
 
 test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
 	$(WITH_VENV) tests/slurm/two_nodes.sh

@@ -296,6 +296,7 @@ def killed(toy, tmp_path_factory):
     return root, paths.vocabulary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", KILLED)
 def test_a_writer_that_was_killed_goes_on(killed, point, caplog):
     """To the bytes of a run that nobody stopped; finished samples are not binned again."""
