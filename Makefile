@@ -1,20 +1,32 @@
-# Needs Python >= 3.11 and make; everything else is installed into .venv.
+# Needs Python >= 3.11 and make; everything else is installed into .venv. `make help` lists what there is.
 PYTHON ?= python3
+# TORCH=cpu: PyTorch without CUDA, 200 MB instead of several GB on Linux. For a new .venv.
+TORCH ?=
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The rules call plain `python`: it must be the one of .venv.
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+# Files begin in the order of tests/conftest.py, the longest first.
+PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: demo test test-slurm check bench bench-corpus bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo test test-fast test-slurm check bench bench-corpus bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
+	@echo "PYTHON=python3.12: another Python for a new .venv. TORCH=cpu: PyTorch without CUDA, smaller by GBs on Linux."
 
 demo: $(VENV)/.workflow  ## the demo, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
 	@echo "The report is in $(CURDIR)/results/report.html"
 
 test: $(VENV)/.dev  ## the test suite
-	$(WITH_VENV) pytest -q -n auto --dist loadfile
+	$(PYTEST)
+
+test-fast: $(VENV)/.dev  ## the tests that take no seconds each, without Snakemake: while you work
+	$(PYTEST) -m "not workflow and not slow"
 
 test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
 	$(WITH_VENV) tests/slurm/two_nodes.sh
@@ -75,6 +87,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.workflow: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(if $(filter cpu,$(TORCH)),$(PIP) --no-deps --index-url $(CPU_WHEELS) torch)
 	$(PIP) -e '.[workflow]'
 	@touch $@
 

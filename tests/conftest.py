@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import settings
 from scipy import sparse
 
 from scbert.cells.genes import read_vocabulary, vocabulary_sha256
@@ -34,6 +35,10 @@ from scbert.files import write_json
 from scbert.steps.read import read_counts, select_training_cells, split_cells
 from scbert.steps.tokenize import bin_expression, normalize_counts
 from scbert.steps.vocabulary import build_vocabulary
+from tests.workflow_run import Run
+
+settings.register_profile("busy", deadline=None)  # a busy machine is no fault of an example
+settings.load_profile("busy")
 
 ROOT = Path(__file__).parents[1]
 N_GENES = 80
@@ -287,3 +292,15 @@ def stop_at_epoch(monkeypatch):
                 yield
 
     return stop
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A copy of the repository in which the workflow has not run yet."""
+    return Run(tmp_path)
+
+
+def pytest_collection_modifyitems(items):
+    """Let the longest files begin first: a worker that met one at the end would be waited for."""
+    longest = {"test_workflow": 0, "test_workflow_sources": 1, "test_gpu_bench": 2}
+    items.sort(key=lambda item: longest.get(item.path.stem, len(longest)))

@@ -120,6 +120,7 @@ def test_the_command_itself_helps_and_tells_its_version():
     assert (version.returncode, version.stdout) == (0, f"scbert {scbert.__version__}\n")
 
 
+@pytest.mark.slow
 def test_the_command_itself_annotates(query, toy_run, tmp_path):
     out = tmp_path / "out.h5ad"
     done = run("annotate", query, "--model", toy_run.model, "--out", out)
@@ -128,6 +129,7 @@ def test_the_command_itself_annotates(query, toy_run, tmp_path):
     assert set(ad.read_h5ad(out).obs.scbert_label) == {"B cell", "NK cell", "T cell"}
 
 
+@pytest.mark.slow
 def test_the_command_itself_fails_without_a_trace(toy_run, tmp_path):
     out = tmp_path / "out.h5ad"
     failed = run("annotate", tmp_path / "nowhere.h5ad", "--model", toy_run.model, "--out", out)

@@ -54,6 +54,7 @@ def test_read_cells_keeps_fractions_for_the_scale_to_judge(tmp_path):
     assert read_cells(tmp_path / "a.csv").X.toarray().tolist() == [[0.5], [1]]
 
 
+@pytest.mark.slow
 def test_read_cells_of_the_sample_that_celltypist_ships():
     found = read_cells(CELLTYPIST)
     assert found.shape == (559, 32_786)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from typer.testing import CliRunner
 
@@ -17,6 +18,7 @@ from scbert.training.devices import (
     precision_on,
 )
 
+PACKAGE = Path(devices.__file__).parents[1]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 VARIABLES = (*devices.COUNTS, *devices.LISTS, *devices.CONTAINER_VARIABLES)
 RANKS = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
@@ -205,13 +207,27 @@ def test_autocast_of_products():
         assert (x @ x).dtype == torch.bfloat16
 
 
-def test_make_accelerator_is_on_the_device_that_was_chosen():
+@pytest.fixture
+def mac(here):
+    """A Mac with Apple silicon, in a process in which accelerate has not yet taken a device."""
+    here.setattr(torch.backends.mps, "is_available", lambda: True)
+    here.setattr(torch.backends.mps, "is_built", lambda: True)
     AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        accelerator = make_accelerator(CPU, "auto")
-        assert (accelerator.device, accelerator.mixed_precision) == (CPU, "no")
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", "cpu"), ("cpu", "cpu"), ("mps", "mps")])
+def test_make_accelerator_is_on_the_device_that_was_chosen(mac, wanted, expected):
+    accelerator = make_accelerator(choose_device(wanted), "auto")
+    assert (accelerator.device.type, accelerator.mixed_precision) == (expected, "no")
+
+
+def test_accelerate_alone_would_take_mps(mac):
+    """Why `make_accelerator` says where to compute, and nothing else makes an Accelerator."""
+    assert Accelerator().device.type == "mps"
+    made = [file.name for file in PACKAGE.rglob("*.py") if "Accelerator(" in file.read_text()]
+    assert made == ["devices.py"]
 
 
 @pytest.mark.parametrize("command", ["annotate", "embed"])
@@ -224,3 +240,20 @@ def test_commands_take_a_device_and_say_why_there_is_none(here, toy, toy_run, tm
     here.setenv("SLURM_JOB_GPUS", "0")
     assert "was given a GPU" in CliRunner().invoke(app, [*map(str, words)]).stderr
     assert CliRunner().invoke(app, [*map(str, words), "--device", "cpu"]).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["annotate", "embed", "evaluate", "explain", "finetune"])
+def test_mps_is_passed_on_by_every_command(here, toy, toy_run, tmp_path, command):
+    """To where the device is chosen, which says that this machine has none."""
+    here.setattr(torch.backends.mps, "is_available", lambda: False)
+    query, out = tmp_path / "q.h5ad", tmp_path / "o.h5ad"
+    toy.draw_cells(3, seed=1).write_h5ad(query)
+    words = {
+        "annotate": [query, "--model", toy_run.model, "--out", out],
+        "embed": [query, "--model", toy_run.model, "--out", out],
+        "evaluate": [toy_run.model, query, "--label-key", "cell_type"],
+        "explain": [toy_run.model, query, "--out", out],
+        "finetune": [query, "--label-key", "cell_type", "--out", out],
+    }
+    given = [command, *map(str, words[command]), "--device", "mps"]
+    assert "ERROR: device is mps, but PyTorch" in CliRunner().invoke(app, given).stderr

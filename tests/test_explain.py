@@ -100,6 +100,7 @@ def test_genes_that_the_model_does_not_take_are_never_removed(three_genes, toy_r
     assert not question.store.measured[:, 1::2].any()
 
 
+@pytest.mark.slow
 def test_explain_test_cells_writes_tables_figures_and_a_page(toy_run, tmp_path, settings):
     markers = tmp_path / "markers.tsv"
     lines = [f"Hs\tGENE{number}\tB cells\n" for number in range(1, 11)]
@@ -146,6 +147,7 @@ def query(toy, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_explanation(query, toy_run, tmp_path, settings):
     options = {
         "label_key": "",

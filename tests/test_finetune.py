@@ -115,6 +115,7 @@ def test_calibration_is_complete(toy_run, config):
     assert found["false_unknown_rate"] == config.annotate.false_unknown_rate
 
 
+@pytest.mark.slow
 def test_test_labels_are_never_read(toy_run, train, tmp_path):
     split = read_split(toy_run.split)
     split.loc[split.part == "test", "cell_type"] = "nobody knows"
@@ -133,6 +134,7 @@ def test_the_order_of_the_split_does_not_matter(toy_run, train, tmp_path):
     assert same_bits(train("first"), train("shuffled", split=given))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(train):
     first = train("first")
     assert same_bits(first, train("again"))

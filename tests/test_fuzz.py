@@ -212,6 +212,7 @@ def write_whole(folder, suffix):
     return np.concatenate([np.arange(start, start + size) for start, size in places])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".h5ad", ".h5"])
 def test_read_cells_of_damaged_hdf5_is_valid_or_refused(tmp_path, suffix):
     """Damage elsewhere than in the numbers: one in 400 makes libhdf5 itself crash.

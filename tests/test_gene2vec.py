@@ -127,6 +127,7 @@ def run(folder, pairs, imported=(), **values):
     return read_json(folder / "gene2vec/meta.json")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's import
 def test_train_gene2vec_writes_vectors_a_map_and_neighbours(corpus):
     folder, vocabulary = corpus

@@ -1,6 +1,7 @@
-"""All that a training step needs is on the device of the batch.
+"""All that a training step needs is on the device of the batch, and nothing there is float64.
 
-On torch's meta device, which computes shapes only and, as a GPU, refuses tensors of the CPU.
+On torch's meta device, which computes shapes only and, as a GPU, refuses tensors of the CPU. The
+GPUs of Apple have no float64.
 """
 
 from contextlib import nullcontext
@@ -10,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from scbert.network.heads import ConvHead
 from scbert.network.model import CellTypeModel
@@ -35,14 +38,36 @@ def _no_autocast(monkeypatch):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
 
 
+class NoFloat64(TorchDispatchMode):
+    """Let an operation fail that takes, makes or moves a float64 tensor on the device."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        wide = [
+            each
+            for each in tree_leaves((args, kwargs, made))
+            if isinstance(each, torch.Tensor) and each.dtype == torch.float64
+        ]
+        assert all(each.device != META for each in wide), f"{operation} in float64"
+        return made
+
+
+def test_float64_on_the_device_is_found():
+    with NoFloat64():
+        torch.ones(2, dtype=torch.float64)
+        with pytest.raises(AssertionError, match="in float64"):
+            torch.ones(2, dtype=torch.float64).to(META)
+
+
 def take_a_step(task, optimizer):
     """Do an optimizer step; a tensor that stayed on the CPU is an error."""
     accelerator = SimpleNamespace(device=META, autocast=nullcontext)
-    descent = Descent(task, optimizer, 0, accelerator)
-    step = Step(1, 0, 1e-3)
-    batch = descent.make(0, 0, np.arange(len(LENGTHS)))
-    descent.add_gradients(step, 0, batch.narrow())  # as it comes to a GPU
-    descent.take(step)
+    with NoFloat64():
+        descent = Descent(task, optimizer, 0, accelerator)
+        step = Step(1, 0, 1e-3)
+        batch = descent.make(0, 0, np.arange(len(LENGTHS)))
+        descent.add_gradients(step, 0, batch.narrow())  # as it comes to a GPU
+        descent.take(step)
     assert step.norm.device == META
 
 

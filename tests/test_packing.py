@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import varlen
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scbert.network import packing as packing_module
 from scbert.network.masking import NOT_A_TARGET, padding_id
 from scbert.network.packing import pack, packed_attention
 from scbert.training.mini_batch import MiniBatch
@@ -121,9 +121,7 @@ def test_a_training_step_on_a_gpu_is_few_operations(config):
 
 def test_half_precision_on_a_device_is_one_kernel_for_all_cells(monkeypatch):
     given = []
-    monkeypatch.setattr(
-        packing_module, "varlen_attn", lambda *args: (given.append(args[3:]), args[0])[1]
-    )
+    monkeypatch.setattr(varlen, "varlen_attn", lambda *args: (given.append(args[3:]), args[0])[1])
     q = torch.zeros(6, 2, 8, device="meta", dtype=torch.bfloat16)
     found = packed_attention(q, q, q, pack(np.array([4, 0, 2]), 4).to(torch.device("meta")))
     assert found.shape == q.shape

@@ -103,6 +103,7 @@ def run_two(tmp_path, function):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does_with_twice_the_accumulation(toy, toy_run, config, tmp_path):
     """Sums differ in their order only, so the weights agree to 1e-5 after 20 steps."""
     paths = {name: str(path) for name, path in vars(toy_run).items()}
@@ -180,6 +181,7 @@ def talks_with_the_other(folder):
     (folder / f"noted{rank}.json").write_text(json.dumps(noted))
 
 
+@pytest.mark.slow
 def test_what_the_first_says_and_why_one_failed_all_know(toy_run, tmp_path):
     """Nobody is left waiting for one that failed."""
     (tmp_path / "store").symlink_to(toy_run.corpus)

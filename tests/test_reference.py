@@ -401,6 +401,7 @@ def test_evaluate_refuses_a_pretrained_model(toy_run, given):
         evaluate_model(toy_run.pretrained, given.file, label_key="cell_type")
 
 
+@pytest.mark.slow
 def test_finetune_and_evaluate_import_none_of_the_workflows_dependencies():
     """A plain pip install has neither scanpy nor umap, rdata, isal, matplotlib, gensim."""
     code = """

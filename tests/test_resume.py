@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from tests.timing import TIMING
 
@@ -125,6 +126,7 @@ def untimed(bundle):
     return [{key: v for key, v in record.items() if key not in TIMING} for record in records]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_ten_moments_and_while_writing_ends_with_the_same_bits(toy_run, tmp_path):
     paths = {name: str(path) for name, path in vars(toy_run).items()}
     (tmp_path / "paths.json").write_text(json.dumps(paths))

@@ -259,6 +259,7 @@ def killed(toy, tmp_path_factory):
     return root, paths.vocabulary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", KILLED)
 def test_a_writer_that_was_killed_begins_anew(killed, point):
     """To the bytes of a run that nobody stopped, and what was left is gone."""

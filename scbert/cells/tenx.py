@@ -44,7 +44,7 @@ def read_10x_folder(folder: Path) -> ad.AnnData:
                 f"features and {len(barcodes)} barcodes"
             )
         with _Ended(matrix) as text:
-            counts = sparse.csr_matrix(mmread(text).T)
+            counts = sparse.csr_matrix(mmread(text, spmatrix=False).T)
     except Exception as error:
         raise ValueError(
             f"{folder} cannot be read as a folder of Cell Ranger ({error!r}). Give a complete one."

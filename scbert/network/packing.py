@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn
 
 HALF = (torch.bfloat16, torch.float16)  # what FlashAttention takes, and heads of these widths
 WIDEST, STEP = 256, 8
@@ -86,7 +85,10 @@ def packed_attention(q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, packing: Packi
     """
     width = q_THE.shape[-1]
     fits = q_THE.dtype in HALF and width <= WIDEST and width % STEP == 0
-    if q_THE.device.type != "cpu" and fits:
+    if q_THE.device.type not in ("cpu", "mps") and fits:  # Apple's GPUs have no such kernel
+        # With it comes PyTorch's compiler, two seconds of each process that would never need it.
+        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415
+
         bounds = (packing.starts_N, packing.starts_N, packing.longest, packing.longest)
         return cast(Tensor, varlen_attn(q_THE, k_THE, v_THE, *bounds))
     q_1HTE, k_1HTE, v_1HTE = (x_THE.transpose(0, 1)[None] for x_THE in (q_THE, k_THE, v_THE))

@@ -1,0 +1,90 @@
+"""A run of the real workflow on the embedded cells, from a copy of the repository to edit."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import sparse
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PARTS = ("Snakefile", "rules", "scripts", "envs", "config", "profiles", "report", "scbert", "tests")
+TINY = "tests/workflow/tiny.yaml"
+COMMIT = "0123456789abcdef"
+DATASETS = ("pbmc68k_reduced", "second")
+
+
+class Run:
+    """A copy of the repository and a working directory elsewhere."""
+
+    def __init__(self, folder):
+        self.repository, self.here = folder / "repository", folder / "here"
+        self.here.mkdir()
+        for part in PARTS:
+            copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
+            self.repository.mkdir(exist_ok=True)
+            copy(REPOSITORY / part, self.repository / part)
+
+    def start(self, *arguments, config=TINY, changed=None, **how):
+        """Start snakemake with a configuration file and, on top, changed values."""
+        files = [self.repository / config]
+        if changed is not None:
+            files.append(self.here / "changed.yaml")
+            files[-1].write_text(yaml.safe_dump(changed))
+        command = [sys.executable, "-m", "snakemake", "--cores", "2"]
+        command += ["-s", self.repository / "Snakefile", "--directory", self.here]
+        bin_folder = Path(sys.executable).parent  # the rules call plain python
+        path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.Popen(
+            [str(word) for word in [*command, *arguments, "--configfile", *files]],
+            env={**os.environ, "PATH": path, "SCBERT_COMMIT": COMMIT},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **how,
+        )
+
+    def snakemake(self, *arguments, **options):
+        """Run snakemake to its end; show its words."""
+        with self.start(*arguments, **options) as done:
+            done.said, _ = done.communicate()
+        return done
+
+    def planned(self, **options):
+        """Count the jobs of each rule that a dry run would do."""
+        done = self.snakemake("--dry-run", **options)
+        assert done.returncode == 0, done.said
+        jobs = re.findall(r"^(\w+) +(\d+)$", done.said.split("Job stats:")[-1], re.M)
+        return {rule: int(number) for rule, number in jobs if rule not in ("total", "all")}
+
+
+def write_second(path):
+    """Counts of 60 real cells of three types; the 12 of the test are too few for UMAP."""
+    folder = Path(find_spec("scanpy").submodule_search_locations[0])
+    with warnings.catch_warnings(action="ignore"):  # scanpy's file is in an old format
+        adata = ad.read_h5ad(folder / "datasets/10x_pbmc68k_reduced.h5ad")
+    types = adata.obs.bulk_labels.astype(str)
+    wanted = types.isin(["CD19+ B", "CD14+ Monocyte", "CD56+ NK"])
+    adata = adata[(wanted & (types.groupby(types).cumcount() < 20)).to_numpy()]
+    total = adata.obs.n_counts.to_numpy()[:, None]
+    counts = np.rint(np.expm1(adata.raw.X.toarray()) * total / 1e4)
+    obs = pd.DataFrame({"kind": adata.obs.bulk_labels.to_numpy().astype(str)})
+    obs.index = [f"second{number}" for number in range(len(obs))]
+    matrix = sparse.csr_matrix(counts.astype(np.float32))
+    ad.AnnData(matrix, obs=obs, var=pd.DataFrame(index=adata.raw.var_names)).write_h5ad(path)
+
+
+def write_datasets(run, **second):
+    """Write a table of datasets into the working directory, as the shipped one but for `second`."""
+    table = pd.read_csv(run.repository / "tests/workflow/datasets.tsv", sep="\t", dtype=str)
+    table.loc[1, list(second)] = list(second.values())
+    table.to_csv(run.here / "datasets.tsv", sep="\t", index=False)
+    return {"datasets": "datasets.tsv"}
