@@ -26,7 +26,7 @@ from scbert.steps.reference import finetune_reference
 from scbert.steps.score import evaluate_model
 from scbert.training.bundle import load_bundle
 
-ONTOLOGY = Path(__file__).parent.parent / "config/ontology/blood.tsv"
+CONFIG = Path(__file__).parent.parent / "config"
 COLUMN = {"pbmc3k_labelled": "cell_type", "pbmc8k_labelled": "cell_subtype"}
 NAMES = {  # of the files -> of the model
     "pbmc3k_labelled": {
@@ -128,7 +128,8 @@ def main(options: argparse.Namespace) -> None:
         batch_key="study",
         library_size_key="n_counts",
         test=False,
-        ontology=ONTOLOGY,
+        config=CONFIG / "blood.yaml",
+        ontology=CONFIG / "ontology/blood.tsv",
     )
     lines = []
     for name, test, matrix in _tests(options.data):
