@@ -60,8 +60,8 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     pip install 'scbert-end-to-end[explain]'.
     """
     with plain_errors():
+        from scbert.defaults import load_defaults  # noqa: PLC0415
         from scbert.steps.explain import explain_file  # noqa: PLC0415  torch takes seconds to import
-        from scbert.steps.reference import load_defaults  # noqa: PLC0415
 
         options = {
             "cells_per_type": cells_per_type,

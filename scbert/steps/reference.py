@@ -7,12 +7,9 @@ where it stopped, and both ways give the same model.
 import logging
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from scbert import __version__
 from scbert.config import (
@@ -22,10 +19,9 @@ from scbert.config import (
     DeviceName,
     FinetuneSettings,
     ReadSettings,
-    default_config_file,
-    load_config,
     settings_for,
 )
+from scbert.defaults import load_defaults
 from scbert.files import only_one, publish, read_json, sha256_of, write_json
 from scbert.shipped import ENCODER, model_folder
 from scbert.steps.annotate import annotate_test_cells
@@ -217,43 +213,6 @@ def settings_of(
     if device is not None:
         fixed["device"] = device
     return load_defaults(None if file is None else Path(file), fixed)
-
-
-def load_defaults(file: Path | None, changes: Mapping[str, Any]) -> Config:
-    """Return the configuration that is embedded, changed by a YAML file and then by `changes`.
-
-    Raises
-    ------
-    ValueError
-        If the file is no YAML of keys and values, or a value is not allowed.
-    """
-    values = _read_yaml(default_config_file())
-    if file is not None:
-        values = _updated(values, _read_yaml(file))
-    return load_config(_updated(values, changes))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML ({error}). Correct it.") from error
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"{path} holds {type(values).__name__}, but sections with keys and values are needed, "
-            "as in config/config.yaml."
-        )
-    return values
-
-
-def _updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with single ones changed, however deep."""
-    return {**values} | {
-        key: _updated(values[key], new)
-        if isinstance(new, dict) and isinstance(values.get(key), dict)
-        else new
-        for key, new in changes.items()
-    }
 
 
 def _prepare(
