@@ -25,22 +25,23 @@ from annotation_inputs import SPLIT_SEED, write_inputs
 from annotation_tasks import TASKS
 from scipy import sparse
 
-from scbert.cells.expression import cell_sums, normalize
+from scbert.calibration.confidence import softmax
+from scbert.cells.quality import cell_sums
 from scbert.cells.query import query_in_memory
-from scbert.cells.tables import write_table
 from scbert.config import Config, FinetuneSettings, settings_for
 from scbert.evidence.baselines import LabelledCells, fit_baseline
-from scbert.evidence.confidence import softmax
 from scbert.experts.combiner import Share, combine
 from scbert.files import read_json, write_json
 from scbert.logs import start_logging
-from scbert.steps.annotate import run
-from scbert.steps.finetune import finetune
-from scbert.steps.reference import settings_of
-from scbert.steps.tokens import tokens_for
+from scbert.steps.finetune_training_cells import finetune_training_cells
+from scbert.tables import write_table
+from scbert.tokens.tokenize import normalize
 from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.calls import run
 from scbert.training.devices import choose_device
+from scbert.training.labelled_file import settings_of
 from scbert.training.predict import Outputs
+from scbert.training.query_tokens import tokens_for
 
 BASELINES = ("logistic_regression", "linear_svm", "discriminant", "nearest_neighbours")
 ENCODER = Path(__file__).parent.parent / "scbert/shipped/encoder"
@@ -119,7 +120,7 @@ def learn(inputs: Path, split: Path, pretrained: Path, config: Config, model: Pa
     """Fine-tune with the first seed of the configuration."""
     (tokens,) = (inputs / "tokens").iterdir()
     given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
-    finetune(
+    finetune_training_cells(
         tokens=tokens,
         split=split,
         pretrained=pretrained,

@@ -6,13 +6,14 @@ import anndata as ad
 import pandas as pd
 from annotation_tasks import Task, parts_of, select
 
-from scbert.cells.counts import write_cells
-from scbert.cells.tables import write_table
+from scbert.cells.read import write_cells
 from scbert.config import Config
 from scbert.files import publish
-from scbert.steps.read import read_counts
-from scbert.steps.reference import dataset_of, reading_of
-from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.steps.bin_expression import bin_expression
+from scbert.steps.normalize_counts import normalize_counts
+from scbert.steps.read_counts import read_counts
+from scbert.tables import write_table
+from scbert.training.labelled_file import dataset_of, reading_of
 
 SPLIT_SEED = 2021  # of folds, validation cells and fewer cells: the same for all seeds
 

@@ -13,13 +13,13 @@ import yaml
 from annotation_tasks import TASKS
 from matplotlib.figure import Figure
 
-from scbert.cells.tables import read_table
+from scbert.calibration.confidence import expected_calibration_error, reliability
 from scbert.config import Evaluate, default_config_file, load_config
-from scbert.evidence.figures import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
-from scbert.evidence.intervals import with_interval
 from scbert.evidence.metrics import bootstrap_scores, paired_difference
-from scbert.evidence.reliability import expected_calibration_error, reliability
 from scbert.files import read_json
+from scbert.report.style import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
+from scbert.report.text import with_interval
+from scbert.tables import read_table
 
 BASELINES = {
     "logistic_regression": "logistic regression",

@@ -27,12 +27,11 @@ from paper_size import ALL_GENES, PAPER
 from performer_pytorch import PerformerLM
 from scipy import sparse
 
-from scbert.cells.counts import read_cells
-from scbert.cells.genes import gene_names
+from scbert.calibration.novelty import LabelledOutputs, fit_novelty
+from scbert.cells.read import gene_names, read_cells
 from scbert.config import Head, Network
-from scbert.evidence.novelty import LabelledOutputs, fit_novelty
 from scbert.network.model import CellTypeModel
-from scbert.steps.annotate import annotate_file
+from scbert.steps.annotate_file import annotate_file
 from scbert.training.bundle import COMPONENTS, save_bundle
 from scbert.training.components import N_COMPONENTS, Components
 from scbert.training.new_models import new_encoder, new_head

@@ -13,8 +13,8 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.counts import select_matrix
 from scbert.cells.folds import fold_parts, split_folds
+from scbert.cells.read import select_matrix
 from scbert.cells.recover import recover_counts
 from scbert.cells.scale import EXPECTED_COUNTS, guess_scale
 

@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.genes import align, gene_names, match_genes
+from scbert.cells.read import gene_names
+from scbert.genes.matching import align, match_genes
 from scbert.logs import start_logging
 from scbert.shipped import BLOOD, ENCODER, model_folder
-from scbert.steps.annotate import annotate_file
-from scbert.steps.reference import finetune_reference
-from scbert.steps.score import evaluate_model
+from scbert.steps.annotate_file import annotate_file
+from scbert.steps.evaluate_file import evaluate_file
+from scbert.steps.finetune_file import finetune_file
 from scbert.training.bundle import load_bundle
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -122,7 +123,7 @@ def main(options: argparse.Namespace) -> None:
     cells.write_h5ad(reference)
     model = options.out / BLOOD
     shutil.rmtree(model, ignore_errors=True)
-    finetune_reference(
+    finetune_file(
         *(reference, model),
         label_key="cell_type",
         batch_key="study",
@@ -136,7 +137,7 @@ def main(options: argparse.Namespace) -> None:
         file = options.out / f"{name}.h5ad"
         test.write_h5ad(file)
         library = "n_counts" if "n_counts" in test.obs else ""
-        found = evaluate_model(
+        found = evaluate_file(
             *(model, file),
             label_key="cell_type",
             out=options.out / name,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.store import TokenStore, open_store
 from scbert.files import read_json
+from scbert.tokens.store import TokenStore, open_store
 
 FAR = 255  # cells
 COPIED = ("meta.json", "meta.sha256")

@@ -19,12 +19,13 @@ from anndata import read_h5ad
 from corpus_samples import SIZES, sample_sizes, write_synthetic
 from processes import NOTHING, Cost, measure
 
-from scbert.cells.store import open_store
-from scbert.cells.tables import write_table
 from scbert.config import Config, ReadSettings, load_config, settings_for
 from scbert.files import read_json
-from scbert.steps.read import read_counts
-from scbert.steps.tokenize import bin_expression, normalize_counts
+from scbert.steps.bin_expression import bin_expression
+from scbert.steps.normalize_counts import normalize_counts
+from scbert.steps.read_counts import read_counts
+from scbert.tables import write_table
+from scbert.tokens.store import open_store
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("SCBERT_SHARED_DATA", ROOT.parent / "shared/data")) / "panglaodb/rdata"
@@ -151,7 +152,7 @@ def _print(cells: int, samples: int, largest: int, step: str, cost: Cost) -> Non
 
 def _start() -> float:
     started = time.perf_counter()
-    for module in ("scbert.steps.read", "scbert.steps.tokenize"):
+    for module in ("scbert.steps.read_counts", "scbert.steps.normalize_counts"):
         subprocess.run([sys.executable, "-c", f"import {module}"], check=True, cwd=ROOT)
     return (time.perf_counter() - started) / 2
 

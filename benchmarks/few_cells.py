@@ -18,15 +18,16 @@ from annotation_tasks import TASKS
 from scipy import sparse, stats
 from sklearn.metrics import f1_score
 
-from scbert.cells.expression import cell_sums, normalize
-from scbert.cells.genes import align, gene_names, match_genes
-from scbert.cells.store import store_in_memory
-from scbert.cells.tokens import LEVELS, Sample, levels_of_expression
+from scbert.cells.quality import cell_sums
+from scbert.cells.read import gene_names
 from scbert.config import Network
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import most_variable_genes
-from scbert.network.mean import MeanOfGenes
+from scbert.genes.matching import align, match_genes
+from scbert.network.model import MeanOfGenes
 from scbert.shipped import ENCODER, model_folder
+from scbert.tokens.store import store_in_memory
+from scbert.tokens.tokenize import LEVELS, Sample, levels_of_expression, normalize
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, load_bundle
 from scbert.training.new_models import new_encoder

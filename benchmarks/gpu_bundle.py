@@ -14,16 +14,16 @@ import torch
 from gpu_weights import read_pieces
 from safetensors.torch import load_file, save_file
 
-from scbert.cells.genes import read_vocabulary
-from scbert.cells.store import TokenStore, open_store
 from scbert.config import PretrainSettings
 from scbert.files import sha256_of
+from scbert.genes.matching import read_vocabulary
+from scbert.tokens.store import TokenStore, open_store
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_bundle, save_bundle
 from scbert.training.bundle_files import MANIFEST, write_manifest
-from scbert.training.held_out import HeldOut
-from scbert.training.hold_out import hold_out, studies_of
 from scbert.training.new_models import new_pretraining_model
+from scbert.training.validation_cells import choose_validation_cells, studies_of
+from scbert.training.validation_loss import ValidationLoss
 
 STAGES = {"E2": "without", "E3": "all"}  # trained on the GPU, on which cells
 # What is known of each sample; of the licences only GeACT's was read.
@@ -85,8 +85,8 @@ def score(model: torch.nn.Module, store: TokenStore, settings: PretrainSettings)
     options = settings.pretrain
     tokens = options.optimizer.tokens_per_batch
     cells = CellBatches(store, settings.sequence, settings.binning.n_bins, tokens, layout="packed")
-    training, held_out = hold_out(store, options)
-    return HeldOut(cells, held_out, training, options).result(model, torch.device("cpu"))
+    training, held_out = choose_validation_cells(store, options)
+    return ValidationLoss(cells, held_out, training, options).result(model, torch.device("cpu"))
 
 
 def card(
@@ -97,7 +97,7 @@ def card(
     training: dict[str, Any],
 ) -> str:
     """Return the card of a model."""
-    _, held_out = hold_out(store, settings.pretrain)
+    _, held_out = choose_validation_cells(store, settings.pretrain)
     names = [source["sample"] for source in store.meta["sources"]]
     away = {studies_of(store)[number] for number in set(store.sample[held_out].tolist())}
     skill, network = validation["skill"], settings.network

@@ -23,9 +23,9 @@ import anndata
 import numpy as np
 from carried_store import pack_store, restore_part, restore_store
 
-from scbert.cells.genes import read_vocabulary
 from scbert.files import sha256_of, write_json
-from scbert.steps.gene2vec import read_vectors
+from scbert.genes.matching import read_vocabulary
+from scbert.genes.vector_files import read_vectors
 
 ROOT = Path(__file__).parents[1]
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "pb": 0}]  # bytes, aligned to nothing

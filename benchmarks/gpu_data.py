@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.genes import read_vocabulary, vocabulary_sha256
-from scbert.cells.store import TokenStore, store_in_memory
-from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tables import write_table
-from scbert.cells.tokens import LEVELS, Sample
 from scbert.files import write_json
+from scbert.genes.matching import read_vocabulary, vocabulary_sha256
+from scbert.tables import write_table
+from scbert.tokens.store import TokenStore, store_in_memory
+from scbert.tokens.store_writer import SampleSource, write_store
+from scbert.tokens.tokenize import LEVELS, Sample
 
 VARIANTS = ("without", "all")
 N_BINS = 5
@@ -87,10 +87,10 @@ def write_toy(data: Path) -> None:
     _labelled(symbols, seed=1).write_h5ad(data / QUERY)
 
 
-def _study(number: int) -> Source:
+def _study(number: int) -> SampleSource:
     lengths = np.random.default_rng(number).integers(10, 80, TOY_CELLS).tolist()
     name = f"study{number}"
-    return Source(name, name, lambda: sample_of(name, lengths, TOY_GENES, number))
+    return SampleSource(name, name, lambda: sample_of(name, lengths, TOY_GENES, number))
 
 
 def _labelled(symbols: list[str], seed: int) -> ad.AnnData:

@@ -3,7 +3,7 @@
 from gpu_found import Results
 from gpu_training import best_of
 
-from scbert.evidence.figures import BLUE, MUTED, VERMILION, Figure, epoch_axis, svg_figure
+from scbert.report.style import BLUE, MUTED, VERMILION, Figure, epoch_axis, svg_figure
 
 SIZE = (4.6, 5.4)  # inches: one panel below the other can be read on a phone
 STYLES = {

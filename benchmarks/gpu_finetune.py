@@ -11,18 +11,21 @@ from gpu_model import config_of, device_name, outputs_on, write_bundle
 from gpu_pretrain import settings_of
 from gpu_stage import Job, Record
 
-from scbert.cells.counts import read_cells
+from scbert.calibration.confidence import softmax
 from scbert.cells.query import query_in_memory
+from scbert.cells.read import read_cells
 from scbert.config import Config, FinetuneSettings, settings_for
-from scbert.evidence.confidence import softmax
-from scbert.steps.annotate import annotate_file, annotate_test_cells
-from scbert.steps.evaluate import evaluate_scores
-from scbert.steps.finetune import finetune
-from scbert.steps.read import read_counts, split_cells
-from scbert.steps.reference import dataset_of, reading_of
-from scbert.steps.tokenize import bin_expression, normalize_counts
-from scbert.steps.tokens import tokens_for
+from scbert.evidence.test_scores import evaluate_scores
+from scbert.steps.annotate_file import annotate_file
+from scbert.steps.annotate_test_cells import annotate_test_cells
+from scbert.steps.bin_expression import bin_expression
+from scbert.steps.finetune_training_cells import finetune_training_cells
+from scbert.steps.normalize_counts import normalize_counts
+from scbert.steps.read_counts import read_counts
+from scbert.steps.split_cells import split_cells
 from scbert.training.bundle import load_bundle
+from scbert.training.labelled_file import dataset_of, reading_of
+from scbert.training.query_tokens import tokens_for
 
 COMPARED, SMALL_COMPARED = 300, 30  # cells, on the GPU and on the CPU
 NAME = "reference"
@@ -92,7 +95,9 @@ def fine_tune(job: Job) -> dict[str, Any]:
     settings = FinetuneSettings.model_validate_json(given)
     device = device_name(job.device)
     tokens, model = folder / "tokens" / NAME, job.work / "F_model"
-    finetune(tokens, split, pretrained, [], model, folder / "checkpoint", settings, device)
+    finetune_training_cells(
+        tokens, split, pretrained, [], model, folder / "checkpoint", settings, device
+    )
     parts.end("finetune")
     predictions = folder / f"seed{settings.seed}.h5ad"
     annotate_test_cells(counts, split, model, predictions, device)

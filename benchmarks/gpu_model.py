@@ -15,26 +15,26 @@ from gpu_data import N_BINS, WIDTH, Corpus
 from paper_size import PAPER
 from torch import Tensor, nn
 
-from scbert.cells.genes import read_vocabulary
-from scbert.cells.store import TokenStore
 from scbert.config import Config, DeviceName, Network, PretrainSettings, load_config, settings_for
+from scbert.genes.matching import read_vocabulary
+from scbert.genes.vector_files import read_vectors
 from scbert.network.model import MaskedExpressionModel
 from scbert.network.performer import compile_layers
 from scbert.provenance import provenance
-from scbert.steps.gene2vec import read_vectors
 from scbert.steps.pretrain import masked_loss
+from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import Bundle, save_bundle
 from scbert.training.committee import network_of
-from scbert.training.descent import Descent
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.loop import fit
-from scbert.training.masked_cells import make_masked
+from scbert.training.losses import Step
+from scbert.training.masked_batches import make_masked
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import new_pretraining_model
+from scbert.training.optimizer import OptimizerSteps
 from scbert.training.predict import Outputs, outputs
-from scbert.training.readout import Step
-from scbert.training.task import Task
+from scbert.training.state import Task
 
 CONFIG = Path(__file__).parents[1] / "config"
 # What a CPU does in seconds; as wide as the carried gene vectors.
@@ -148,19 +148,21 @@ class Stepper:
 
     def __init__(self, model: nn.Module, cells: CellBatches, accelerator: Accelerator) -> None:
         task = masked_task(model, cells, np.arange(len(cells.store)), lambda step: None)
-        self.descent = Descent(task, config_of().pretrain.optimizer, SEED, accelerator)
+        self.optimizer_steps = OptimizerSteps(
+            task, config_of().pretrain.optimizer, SEED, accelerator
+        )
         self.number = 0
 
     def make(self, rows: np.ndarray) -> MiniBatch:
         """Make a masked batch, as the thread does that works ahead of the network."""
-        return self.descent.make(0, self.number, rows)
+        return self.optimizer_steps.make(0, self.number, rows)
 
     def step(self, batch: MiniBatch) -> None:
         """Copy to the device, forward, backward, clip, AdamW."""
         self.number += 1
         step = Step(self.number, 0, 1e-4)
-        self.descent.add_gradients(step, self.number, batch)
-        self.descent.take(step)
+        self.optimizer_steps.add_gradients(step, self.number, batch)
+        self.optimizer_steps.take(step)
 
 
 def train(

@@ -24,8 +24,8 @@ from paper_size import ALL_GENES
 from performer_pytorch import PerformerLM
 from torch.nn import functional
 
-from scbert.cells.store import TokenStore, open_store
 from scbert.network.flops import FORWARD, TRAINING, step_flop
+from scbert.tokens.store import TokenStore, open_store
 from scbert.training.hardware import H100
 
 TOKENS, SMALL_TOKENS = 65_536, 1_024
@@ -94,7 +94,9 @@ class Ready:
     def forward(self, device: torch.device) -> Callable[[], None]:
         """Return inference on the next of the batches, which are on the device."""
         self.model.eval()
-        made = [self.stepper.descent.task.make(rows, torch.Generator()) for rows in self.plan]
+        made = [
+            self.stepper.optimizer_steps.task.make(rows, torch.Generator()) for rows in self.plan
+        ]
         turn = cycle([on(batch, device) for batch in made])
 
         def work() -> None:

@@ -33,9 +33,9 @@ from gpu_stage import Job, Record
 from gpu_weights import newest_checkpoint, write_pieces
 from safetensors.torch import load_file
 
-from scbert.cells.store import TokenStore, open_store
 from scbert.config import PretrainSettings
 from scbert.steps.pretrain import pretrain
+from scbert.tokens.store import TokenStore, open_store
 
 RUNS = {"E": ("paper", "without"), "E2": ("small", "without"), "E3": ("small", "all")}
 FILES = {"paper": "panglaodb.yaml", "small": "encoder.yaml"}

@@ -18,14 +18,14 @@ from annotation import answers, learn
 from annotation_inputs import SPLIT_SEED, write_inputs
 from annotation_tasks import TASKS
 
-from scbert.cells.tables import read_table, write_table
+from scbert.calibration.novelty import SCORES, CellOutputs, novelty
+from scbert.calibration.novelty_threshold import novelty_auroc
 from scbert.config import Config
-from scbert.evidence.novelty import SCORES, CellOutputs, novelty
-from scbert.evidence.refusal import novelty_auroc
 from scbert.logs import start_logging
 from scbert.shipped import ENCODER, model_folder
-from scbert.steps.reference import settings_of
+from scbert.tables import read_table, write_table
 from scbert.training.bundle import load_bundle
+from scbert.training.labelled_file import settings_of
 
 ACROSS = "pbmc3k_to_pbmc8k"  # all test cells are of another study
 

@@ -15,15 +15,8 @@ import numpy as np
 import pandas as pd
 
 from scbert.config import Network
-from scbert.evidence.figures import (
-    BLUE,
-    MUTED,
-    VERMILION,
-    Figure,
-    epoch_axis,
-    svg_figure,
-)
 from scbert.files import read_json
+from scbert.report.style import BLUE, MUTED, VERMILION, Figure, epoch_axis, svg_figure
 
 ROOT = Path(__file__).parents[1]
 

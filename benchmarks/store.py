@@ -12,9 +12,9 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.store import open_store
-from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import LEVELS, Sample
+from scbert.tokens.store import open_store
+from scbert.tokens.store_writer import SampleSource, write_store
+from scbert.tokens.tokenize import LEVELS, Sample
 
 N_BINS = 5
 N_CELLS, N_GENES, TOKENS_PER_CELL = 20_000, 16_906, 900
@@ -40,7 +40,7 @@ def main() -> None:
         names = [f"cell{number}" for number in range(N_CELLS)]
         sample = Sample("synthetic", names, bins * np.uint8(LEVELS), N_BINS, np.arange(N_GENES), 0)
         said = {"n_bins": N_BINS, "vocabulary_size": N_GENES, "vocabulary_sha256": ""}
-        meta = write_store(path / "store", [Source("synthetic", "", lambda: sample)], said)
+        meta = write_store(path / "store", [SampleSource("synthetic", "", lambda: sample)], said)
         ad.AnnData(bins.astype(np.float32)).write_h5ad(path / "cells.h5ad")
         started = time.perf_counter()
         store = open_store(path / "store")

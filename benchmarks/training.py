@@ -25,11 +25,11 @@ import yaml
 from scipy import sparse
 from store import synthetic_bins
 
-from scbert.cells.genes import vocabulary_sha256
-from scbert.cells.store_writer import Source, write_store
-from scbert.cells.tokens import LEVELS, Sample
 from scbert.config import Config, Network, PretrainSettings, load_config, settings_for
 from scbert.files import write_json
+from scbert.genes.matching import vocabulary_sha256
+from scbert.tokens.store_writer import SampleSource, write_store
+from scbert.tokens.tokenize import LEVELS, Sample
 
 ROOT = Path(__file__).parents[1]
 CELLS = (10_000, 100_000, 1_000_000)
@@ -72,7 +72,7 @@ def write_corpus(folder: Path, n_cells: int, n_genes: int, tokens: int, dim: int
     sha256 = vocabulary_sha256(vocabulary)
     bins = synthetic_bins(rng, size, n_genes, tokens)
     names = [f"SRA{number}_SRS{number}" for number in range(n_cells // size)]
-    sources = [Source(name, "", partial(sample_of, name, bins)) for name in names]
+    sources = [SampleSource(name, "", partial(sample_of, name, bins)) for name in names]
     said = {"n_bins": N_BINS, "vocabulary_size": n_genes, "vocabulary_sha256": sha256}
     write_store(folder / "tokens", sources, said)
     (folder / "gene2vec").mkdir()

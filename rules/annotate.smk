@@ -67,7 +67,7 @@ rule annotate:
         gpu=0,
     params:
         model=subpath(input.manifest, parent=True),
-        code=code("steps/annotate.py"),
+        code=code("steps/annotate_test_cells.py"),
         device=DEVICE,
     shell:
         "SCBERT_GPUS={resources.gpu} python {input.script} --counts {input.counts} --split {input.split}"
@@ -97,7 +97,7 @@ rule write_model_card:
         runtime=10,
     params:
         model=subpath(input.manifest, parent=True),
-        code=code("steps/card.py"),
+        code=code("steps/write_model_card.py"),
     shell:
         "python {input.script} --model {params.model} --evaluation {input.evaluation}"
         " --comparison {input.comparison} --quality {input.quality} --card {output.card}"

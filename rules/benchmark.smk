@@ -22,7 +22,7 @@ rule evaluate:
         runtime=30,
     params:
         settings=CONFIG.evaluate.model_dump_json(),
-        code=code("steps/evaluate.py"),
+        code=code("steps/evaluate_test_cells.py"),
     shell:
         "python {input.script} --predictions {input.predictions} --split {input.split}"
         " --evaluation {output.evaluation} --settings {params.settings:q} > {log} 2>&1"

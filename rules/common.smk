@@ -10,7 +10,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-COMPUTING = {"cells", "evidence", "network", "steps", "training"}  # folders of scbert/
+COMPUTING = {  # folders and files of scbert/
+    *("download", "cells", "genes", "tokens", "network", "calibration", "experts"),
+    *("evidence", "report", "training", "explain", "steps", "files.py", "tables.py"),
+}
 
 
 def git_commit():
@@ -110,7 +113,9 @@ def code(step, *others):
     texts, waiting = {}, {package / step}
     while waiting:
         file = waiting.pop()
-        if file.is_file() and file.parent.name in COMPUTING and file not in texts:
+        if file in texts or not file.is_file():
+            continue
+        if {file.parent.name, file.name} & COMPUTING:
             texts[file], imported = module(file)
             waiting |= imported
     content = [texts[file] for file in sorted(texts)]

@@ -81,7 +81,7 @@ rule read_counts:
         runtime=30,
     params:
         settings=read_settings,
-        code=code("steps/read.py"),
+        code=code("steps/read_counts.py"),
     shell:
         "python {input.script} --cells {input.cells} --clusters {input.clusters}"
         " --annotations {input.annotations} --counts {output.counts} --quality {output.quality}"
@@ -106,6 +106,6 @@ rule summarize_quality:
         mem_mb=500,
         runtime=10,
     params:
-        code=code("steps/quality.py"),
+        code=code("steps/summarize_quality.py"),
     shell:
         "python {input.script} --qualities {input.qualities} --table {output.table} > {log} 2>&1"

@@ -35,7 +35,7 @@ rule explain:
         settings=CONFIG.explain.model_dump_json(),
         model=subpath(input.manifest, parent=True),
         folder=subpath(output.explanation, parent=True),
-        code=code("steps/explain.py"),
+        code=code("steps/explain_test_cells.py"),
         device=DEVICE,
     shell:
         "SCBERT_GPUS={resources.gpu} python {input.script} --tokens {input.tokens} --split {input.split}"

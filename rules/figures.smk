@@ -27,7 +27,7 @@ rule draw_corpus_figures:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code("steps/figures.py"),
+        code=code("steps/draw_corpus_figures.py"),
     shell:
         "python {input.script} --tokens {input.tokens}/meta.json --gene2vec {input.gene2vec}"
         " --gene2vec-quality {input.gene2vec_quality}"
@@ -66,7 +66,7 @@ rule draw_dataset_figures:
         runtime=10,
     params:
         models=expand("results/models/{{dataset}}/seed{seed}", seed=SEEDS),
-        code=code("steps/figures.py"),
+        code=code("steps/draw_dataset_figures.py"),
     shell:
         "python {input.script} --evaluation {input.evaluation} --comparison {input.comparison}"
         " --models {params.models} --scores {output.scores} --confusion {output.confusion}"

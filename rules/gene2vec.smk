@@ -20,7 +20,7 @@ rule find_pairs:
         runtime=30,
     params:
         settings=CONFIG.pairs.model_dump_json(),
-        code=code("steps/pairs.py"),
+        code=code("steps/find_pairs.py"),
     shell:
         "python {input.script} --expression {input.expression} --vocabulary {input.vocabulary}"
         " --pairs {output.pairs} --settings {params.settings:q} > {log} 2>&1"
@@ -46,7 +46,7 @@ rule train_gene2vec:
         runtime=240,
     params:
         settings=CONFIG.gene2vec.model_dump_json(),
-        code=code("steps/gene2vec.py"),
+        code=code("steps/train_gene2vec.py"),
     shell:
         "python {input.script} --pairs {input.pairs} --vocabulary {input.vocabulary}"
         " --imported {input.imported} --gene2vec {output.gene2vec}"
@@ -75,7 +75,7 @@ rule evaluate_gene2vec:
         runtime=240,
     params:
         settings=CONFIG.gene2vec_quality.model_dump_json(),
-        code=code("steps/gene2vec_quality.py"),
+        code=code("steps/evaluate_gene2vec.py"),
     shell:
         "python {input.script} --gene2vec {input.gene2vec} --pairs {input.pairs}"
         " --vocabulary {input.vocabulary} --gene-sets {input.gene_sets}"

@@ -52,7 +52,7 @@ checkpoint select_samples:
         runtime=10,
     params:
         settings=panglaodb_settings,
-        code=code("steps/panglaodb.py"),
+        code=code("steps/select_samples.py"),
     shell:
         "python {input.script} --metadata {input.metadata} --cluster-sizes {input.cluster_sizes}"
         " --exclusions {input.exclusions} --samples {output.samples}"

@@ -70,7 +70,7 @@ rule report:
             "results/tokens/{store}/meta.json", store=[CONFIG.corpus.name, *DATASETS]
         ),
         benchmarks="results/benchmarks",
-        code=code("steps/report.py", "evidence/report.html.jinja"),
+        code=code("steps/write_report.py", "report/report.html.jinja"),
     shell:
         "python {input.script} --evaluations {input.evaluations} --comparisons {input.comparisons}"
         " --explanations {input.explanations} --dataset-figures {input.dataset_figures}"

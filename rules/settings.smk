@@ -1,8 +1,8 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
 from scbert import config as settings_of
 from scbert.config import load_config, load_datasets, load_samples, settings_for
-from scbert.config.sources import CELLS as CELL_FILES
-from scbert.config.sources import TABLES, fetched_suffix, is_fetched
+from scbert.config.inputs import CELLS as CELL_FILES
+from scbert.config.inputs import TABLES, fetched_suffix, is_fetched
 
 try:
     CONFIG = load_config(config)

@@ -20,7 +20,7 @@ rule split_cells:
         runtime=10,
     params:
         settings=CONFIG.split.model_dump_json(),
-        code=code("steps/read.py"),
+        code=code("steps/split_cells.py"),
     shell:
         "python {input.script} --counts {input.counts} --split {output.split}"
         " --settings {params.settings:q} > {log} 2>&1"
@@ -44,7 +44,7 @@ rule select_training_cells:
         mem_mb=per_attempt(4000),
         runtime=30,
     params:
-        code=code("steps/read.py"),
+        code=code("steps/select_training_cells.py"),
     shell:
         "python {input.script} --counts {input.counts} --split {input.split}"
         " --training-cells {output.training_cells} > {log} 2>&1"

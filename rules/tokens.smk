@@ -21,7 +21,7 @@ rule build_vocabulary:
         runtime=30,
     params:
         settings=CONFIG.vocabulary.model_dump_json(),
-        code=code("steps/vocabulary.py"),
+        code=code("steps/build_vocabulary.py"),
     shell:
         "python {input.script} --counts {input.counts} --gene-table {input.gene_table}"
         " --gene-list {input.gene_list} --vocabulary {output.vocabulary} --settings {params.settings:q} > {log} 2>&1"
@@ -47,7 +47,7 @@ rule normalize_counts:
         runtime=30,
     params:
         settings=CONFIG.normalization.model_dump_json(),
-        code=code("steps/tokenize.py"),
+        code=code("steps/normalize_counts.py"),
     shell:
         "python {input.script} --counts {input.counts} --vocabulary {input.vocabulary}"
         " --expression {output.expression} --overlap {output.overlap}"
@@ -73,7 +73,7 @@ rule bin_expression:
         runtime=30,
     params:
         settings=CONFIG.binning.model_dump_json(),
-        code=code("steps/tokenize.py"),
+        code=code("steps/bin_expression.py"),
     shell:
         "python {input.script} --expressions {input.expressions} --vocabulary {input.vocabulary}"
         " --tokens {output.tokens} --settings {params.settings:q} > {log} 2>&1"

@@ -8,19 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scbert.steps.annotate import annotate
-    from scbert.steps.embed import embed
-    from scbert.steps.reference import finetune_reference as finetune
-    from scbert.steps.score import evaluate_model as evaluate
+    from scbert.steps.annotate_file import annotate
+    from scbert.steps.embed_file import embed
+    from scbert.steps.evaluate_file import evaluate_file as evaluate
+    from scbert.steps.finetune_file import finetune_file as finetune
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "annotate", "embed", "evaluate", "finetune"]
 
 FUNCTIONS = {
-    "annotate": ("scbert.steps.annotate", "annotate"),
-    "embed": ("scbert.steps.embed", "embed"),
-    "evaluate": ("scbert.steps.score", "evaluate_model"),
-    "finetune": ("scbert.steps.reference", "finetune_reference"),
+    "annotate": ("scbert.steps.annotate_file", "annotate"),
+    "embed": ("scbert.steps.embed_file", "embed"),
+    "evaluate": ("scbert.steps.evaluate_file", "evaluate_file"),
+    "finetune": ("scbert.steps.finetune_file", "finetune_file"),
 }
 
 

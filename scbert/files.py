@@ -1,15 +1,29 @@
-"""Writing so that nothing is ever half-written, and knowing what was read."""
+"""Writing so that nothing is ever half-written, and knowing what was read.
 
+Files that may be compressed are told by their first bytes and not by their names.
+"""
+
+import bz2
 import fcntl
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what damaged streams raise
 
 
 @contextmanager
@@ -92,3 +106,19 @@ def read_json(path: Path) -> Any:
         raise ValueError(
             f"{path} is not valid JSON ({error}). Make it again or restore it."
         ) from error
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the file is a gzip, bzip2 or xz stream, all of which carry checksums."""
+    with path.open("rb") as handle:
+        return handle.read(6).startswith(tuple(OPENERS))
+
+
+def open_decompressed(path: Path) -> IO[bytes]:
+    """Open a file for reading; a gzip, bzip2 or xz stream is decompressed, whatever its name."""
+    with path.open("rb") as handle:
+        start = handle.read(6)
+    for magic, opener in OPENERS.items():
+        if start.startswith(magic):
+            return opener(path)
+    return path.open("rb")

@@ -1,7 +1,7 @@
 """Rule draw_corpus_figures: tokens, gene vectors and pretraining -> figures."""
 
 from scbert.config import step_arguments
-from scbert.steps.figures import draw_corpus_figures
+from scbert.steps.draw_corpus_figures import draw_corpus_figures
 
 names = ("tokens", "gene2vec", "gene2vec_quality", "pretraining")
 read = ("tokens", "gene2vec", "gene2vec_quality", "pretrained")

@@ -1,7 +1,7 @@
 """Rule evaluate_gene2vec: gene vectors beside an SVD and beside random ones -> their quality."""
 
 from scbert.config import Gene2vecQuality, step_arguments
-from scbert.steps.gene2vec_quality import evaluate_gene2vec
+from scbert.steps.evaluate_gene2vec import evaluate_gene2vec
 
 paths = ("gene2vec", "vocabulary", "quality")
 lists = ("pairs", "gene_sets", "labelled_pairs")

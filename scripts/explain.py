@@ -1,7 +1,7 @@
 """Rule explain: test cells and a model -> genes that speak for each type, and whether they do."""
 
 from scbert.config import Explain, step_arguments
-from scbert.steps.explain import explain_test_cells
+from scbert.steps.explain_test_cells import explain_test_cells
 
 lists = ("markers", "marker_types", "gene_sets")
 paths = ("tokens", "split", "model", "explanation")

@@ -1,7 +1,7 @@
 """Rule fetch_panglaodb_tables: PanglaoDB's tables of samples, clusters, cell types, markers."""
 
 from scbert.config import PanglaoDBSettings, step_arguments
-from scbert.steps.panglaodb import fetch_panglaodb_tables
+from scbert.steps.fetch_panglaodb_tables import fetch_panglaodb_tables
 
 tables = ("metadata", "cluster_sizes", "cell_types", "markers")
 args = step_arguments(__doc__, *tables, settings=PanglaoDBSettings)

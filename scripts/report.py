@@ -1,7 +1,7 @@
 """Rule report: results and figures -> one HTML page."""
 
 from scbert.config import step_arguments
-from scbert.steps.report import write_report
+from scbert.steps.write_report import write_report
 
 one = ("quality", "gene2vec", "gene2vec_quality", "validation", "benchmarks", "config", "report")
 many = ("evaluations", "comparisons", "explanations", "overlaps", "stores")

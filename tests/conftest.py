@@ -22,7 +22,6 @@ import yaml
 from hypothesis import settings
 from scipy import sparse
 
-from scbert.cells.genes import read_vocabulary, vocabulary_sha256
 from scbert.config import (
     Dataset,
     FinetuneSettings,
@@ -32,9 +31,13 @@ from scbert.config import (
     settings_for,
 )
 from scbert.files import write_json
-from scbert.steps.read import read_counts, select_training_cells, split_cells
-from scbert.steps.tokenize import bin_expression, normalize_counts
-from scbert.steps.vocabulary import build_vocabulary
+from scbert.genes.matching import read_vocabulary, vocabulary_sha256
+from scbert.steps.bin_expression import bin_expression
+from scbert.steps.build_vocabulary import build_vocabulary
+from scbert.steps.normalize_counts import normalize_counts
+from scbert.steps.read_counts import read_counts
+from scbert.steps.select_training_cells import select_training_cells
+from scbert.steps.split_cells import split_cells
 from tests.workflow_run import Run
 
 settings.register_profile("busy", deadline=None)  # a busy machine is no fault of an example
@@ -202,7 +205,7 @@ def run_pretrain(paths, config, pretrained=None, checkpoint=None):
 
 
 def run_finetune(paths, config, seed=2021, **other):
-    from scbert.steps.finetune import finetune  # noqa: PLC0415  most tests need no torch
+    from scbert.steps.finetune_training_cells import finetune_training_cells  # noqa: PLC0415  most tests need no torch
 
     given = {
         "tokens": paths.tokens,
@@ -213,7 +216,9 @@ def run_finetune(paths, config, seed=2021, **other):
         "checkpoint": paths.checkpoints / "finetune",
         "device": "cpu",
     }
-    finetune(**given | other, settings=step_settings(FinetuneSettings, config, seed=seed))
+    finetune_training_cells(
+        **given | other, settings=step_settings(FinetuneSettings, config, seed=seed)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from scbert.cells.store import TokenStore
-from scbert.cells.tokens import LEVELS
 from scbert.config import Network
 from scbert.network.model import Encoder, MaskedExpressionModel
+from scbert.tokens.store import TokenStore
+from scbert.tokens.tokenize import LEVELS
 from scbert.training.batches import CellBatches
 
 N_BINS = 5

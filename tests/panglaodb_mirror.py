@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.symbols import read_gene_table
+from scbert.genes.symbols import read_gene_table
 from tests.panglaodb_samples import rdata_of, write_sample
 
 TABLES = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.tokens import LEVELS, Sample
+from scbert.tokens.tokenize import LEVELS, Sample
 
 N_BINS = 5
 

@@ -142,12 +142,12 @@ def test_a_changed_value_runs_again_what_depends_on_it(finished, changed, rerun,
     ("module", "rerun"),
     [
         (
-            "evidence/report.html.jinja",
+            "report/report.html.jinja",
             {"report": 1, "report_dataset": 2},
         ),
-        ("steps/card.py", {"write_model_card": 2}),
+        ("steps/write_model_card.py", {"write_model_card": 2}),
         (
-            "evidence/figures.py",  # imported by a module that the step imports
+            "report/style.py",  # imported by a module that the step imports
             {
                 "draw_corpus_figures": 1,
                 "draw_dataset_figures": 2,
@@ -157,7 +157,7 @@ def test_a_changed_value_runs_again_what_depends_on_it(finished, changed, rerun,
             },
         ),
         ("training/loop.py", {}),  # training records its commit instead
-        ("config/sections.py", {}),
+        ("config/load.py", {}),
     ],
 )
 def test_edited_code_runs_its_steps_again(finished, module, rerun):
@@ -171,7 +171,7 @@ def test_edited_code_runs_its_steps_again(finished, module, rerun):
 
 
 def test_a_comment_or_a_touched_module_runs_nothing(finished):
-    file = finished.repository / "scbert/cells/tokens.py"
+    file = finished.repository / "scbert/tokens/tokenize.py"
     before = file.read_text()
     try:
         file.write_text(before + "\n# a remark\n")

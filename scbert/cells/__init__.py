@@ -1,1 +1,1 @@
-"""Cells: from files to tokens. numpy, scipy, pandas, anndata; never torch."""
+"""Cells: from files to checked counts. numpy, scipy, pandas, anndata; never torch."""

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from scbert.cells.splits import split_batches, split_cells
+from scbert.cells.splits import split_batches, split_types
 from scbert.config import Split
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def divide(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> 
         fold = name_folds(cell_type, batch, settings)
         return fold_parts(fold, str(settings.fold), cell_type, kept_whole, fractions[1], rng)
     if batch is None:
-        return split_cells(cell_type, *fractions, rng)
+        return split_types(cell_type, *fractions, rng)
     part = split_batches(batch, *fractions, rng)
     if kept_whole is not None:
         return part

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem, sparse_dataset, write_elem
 
-from scbert.cells.columns import turn
-from scbert.cells.counts import UNIQUE_GENES, choose_matrix, require_unique
 from scbert.cells.hdf5 import read_ends, refuse_links
-from scbert.cells.parts import Parts, damaged, require_two_sides
+from scbert.cells.matrix import Parts, damaged_matrix, require_two_sides, turn
+from scbert.cells.read import UNIQUE_GENES, choose_matrix, require_unique
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def open_matrix(
             if parts.shape != sides:
                 raise ValueError(f"its shape is {parts.shape}, but obs and var have {sides}")
         except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
-            raise damaged(what, error) from error
+            raise damaged_matrix(what, error) from error
         require_unique("gene names", genes.index, UNIQUE_GENES, what)
         yield file, parts, genes, found
 

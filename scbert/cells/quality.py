@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.expression import cell_sums
-from scbert.cells.tables import read_table
 from scbert.config import Counts
+from scbert.tables import read_table
 
 N_CELLS_TO_LOOK_AT = 200
 TRANSCRIPTOME_GENES = 10_000  # a file with fewer is a subset; GENCODE v44 has 62,700
@@ -22,6 +21,11 @@ NUMBERS = (
     *("cells_read", "cells_kept", "genes", "ensembl_ids"),
     *("species_share", "fractional", "median_genes", "median_counts"),
 )
+
+
+def cell_sums(counts: sparse.csr_matrix) -> np.ndarray:
+    """Return the counts of each cell, shape (cells,)."""
+    return counts @ np.ones(counts.shape[1])  # in float64, also of float32 counts
 
 
 class UnusableSample(ValueError):
@@ -118,7 +122,7 @@ def fractional_levels(matrix: sparse.csr_matrix) -> float:
     return float(np.median(shares))
 
 
-def describe(
+def describe_quality(
     matrix: sparse.csr_matrix, names: pd.DataFrame, settings: Counts
 ) -> dict[str, float | int | bool | None]:
     """Return the numbers of a sample for the table of quality; `matrix` holds the cells kept."""

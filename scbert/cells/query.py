@@ -1,7 +1,8 @@
-"""Cells to be annotated, whose matrix is read a part at a time."""
+"""Cells to be annotated, read a part at a time, and what was found of them, beside their file."""
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,16 @@ from pathlib import Path
 import anndata as ad
 import pandas as pd
 
-from scbert.cells.counts import (
+from scbert.cells.h5ad import (
+    add,
+    can_be_streamed,
+    column_names,
+    open_matrix,
+    read_columns,
+    write_in_parts,
+)
+from scbert.cells.matrix import Parts
+from scbert.cells.read import (
     UNIQUE_CELLS,
     UNIQUE_GENES,
     choose_matrix,
@@ -17,18 +27,17 @@ from scbert.cells.counts import (
     read_cells,
     require_known,
     require_unique,
+    write_cells,
 )
-from scbert.cells.h5ad import can_be_streamed, column_names, open_matrix, read_columns
-from scbert.cells.parts import Parts
-from scbert.cells.tenx_h5 import is_10x_h5, open_10x_h5
+from scbert.cells.tenx import is_10x_h5, open_10x_h5
+from scbert.files import publish
 
 log = logging.getLogger(__name__)
-
 LARGE_GB = 0.5  # of a file: as a whole in memory, text takes ten times as much
 
 
 @dataclass(frozen=True)
-class Query:
+class QueryCells:
     """The cells of a file or an AnnData, as annotation takes them.
 
     `found` is which matrix of it was chosen, and `genes` the table of its genes. `obs` has the
@@ -45,7 +54,7 @@ class Query:
         return self.parts.shape[0]
 
 
-def query_in_memory(adata: ad.AnnData, choice: str, columns: list[str], name: str) -> Query:
+def query_in_memory(adata: ad.AnnData, choice: str, columns: list[str], name: str) -> QueryCells:
     """Take the cells of an AnnData, without copying their matrix.
 
     Parameters
@@ -69,13 +78,13 @@ def query_in_memory(adata: ad.AnnData, choice: str, columns: list[str], name: st
         )
     _check(adata.obs_names, list(adata.obs.columns), columns, name)
     parts, genes, found = matrix_parts(adata, choice, name)
-    return Query(name, found, parts, genes, adata.obs[columns])
+    return QueryCells(name, found, parts, genes, adata.obs[columns])
 
 
 @contextmanager
 def open_query(
     path: Path, choice: str, columns: list[str], name: str, workspace: Path
-) -> Iterator[Query]:
+) -> Iterator[QueryCells]:
     """Open a file of cells; of .h5ad and 10x .h5 only the asked part is ever in memory.
 
     Parameters
@@ -98,7 +107,7 @@ def open_query(
             found = choose_matrix(["X"], choice, name)
             _check(obs.index, [], columns, name)
             require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-            yield Query(name, found, parts, genes, obs)
+            yield QueryCells(name, found, parts, genes, obs)
         return
     if not can_be_streamed(path):
         yield query_in_memory(read_whole(path), choice, columns, name)
@@ -106,7 +115,7 @@ def open_query(
     with open_matrix(path, choice, name, workspace) as (file, parts, genes, found):
         obs = read_columns(file, [], name)
         _check(obs.index, column_names(file), columns, name)
-        yield Query(name, found, parts, genes, read_columns(file, columns, name))
+        yield QueryCells(name, found, parts, genes, read_columns(file, columns, name))
 
 
 def read_whole(path: Path) -> ad.AnnData:
@@ -137,3 +146,53 @@ def _check(cells: pd.Index, columns: list[str], needed: list[str], name: str) ->
     for column in needed:
         require_known(column, columns, name)
     require_unique("cell ids", cells, UNIQUE_CELLS, name)
+
+
+def write_result(
+    query: Path,
+    out: Path,
+    matrix: str,
+    columns: list[str],
+    make: Callable[[QueryCells], ad.AnnData],
+    stale: list[str],
+) -> ad.AnnData:
+    """Write what `make` finds beside what is in a file of cells; return only the new.
+
+    Parameters
+    ----------
+    columns
+        Of obs, that `make` needs.
+    stale
+        Columns of obs to leave out, of an earlier result.
+    """
+    if not (can_be_streamed(query) or is_10x_h5(query)):
+        cells = read_whole(query)
+        new = make(query_in_memory(cells, matrix, columns, str(query)))
+        write_cells(out, joined(cells, new, stale))
+        return new
+    with publish(out) as copy:
+        _copy(query, copy, matrix, columns)  # first: what is annotated is what stands in the result
+        with open_query(copy, matrix, columns, str(query), copy.parent) as opened:
+            new = make(opened)
+        add(copy, new, stale)
+    return new
+
+
+def _copy(query: Path, copy: Path, matrix: str, columns: list[str]) -> None:
+    if not is_10x_h5(query):
+        shutil.copyfile(query, copy)
+        return
+    with open_query(query, matrix, columns, str(query), copy.parent) as opened:
+        write_in_parts(copy, opened.parts, opened.obs, opened.genes)
+
+
+def joined(adata: ad.AnnData, found: ad.AnnData, stale: list[str]) -> ad.AnnData:
+    """Return a copy with what was found, without the stale columns of an earlier result."""
+    result = adata.copy()
+    result.obs = result.obs.drop(columns=stale, errors="ignore")
+    for column, values in found.obs.items():
+        result.obs[column] = values.array
+    for key, values in found.obsm.items():
+        result.obsm[key] = values
+    result.uns.update(found.uns)
+    return result

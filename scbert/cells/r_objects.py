@@ -16,7 +16,10 @@ import numpy as np
 from isal import isal_zlib
 from rdata.parser import DEFAULT_ALTREP_MAP, CharFlags, RObject
 from rdata.parser import RObjectType as Type
-from rdata.parser._parser import Parser, parse_r_object_info  # private; the version is pinned
+from rdata.parser._parser import (  # private; the version is pinned
+    Parser,
+    parse_r_object_info,
+)
 
 DATA = {  # closures, environments, promises, calls, byte code and external pointers are not
     *(Type.NIL, Type.NILVALUE, Type.REF, Type.SYM, Type.CHAR, Type.LIST, Type.VEC, Type.S4),

@@ -1,4 +1,7 @@
-"""From one file of cells to counts, whatever it held before."""
+"""From one file of cells to counts, whatever it held before.
+
+PanglaoDB's clusters and their cell types (Franzen et al. 2019) are for information, never a label.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,24 +12,85 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.clusters import join_clusters
-from scbert.cells.counts import (
+from scbert.cells.quality import cell_sums
+from scbert.cells.read import (
     check_names,
+    gene_names,
     library_sizes,
     read_cells,
     require_column,
     select_matrix,
 )
-from scbert.cells.expression import cell_sums
-from scbert.cells.genes import gene_names
 from scbert.cells.recover import recover_counts
 from scbert.cells.scale import guess_scale
 from scbert.config import Dataset, ReadSettings
+from scbert.download.panglaodb import read_cell_types
 
 UNKNOWN_SUM = (
     "The file does not say to how many counts per cell it was normalised; assumed: {:,.0f}. "
     "Name the column of all counts (library_size_key) if there is one."
 )
+
+
+def join_clusters(
+    cells: pd.Index, sample: str, clusters: Path, annotations: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """Look up the cluster of each cell and the cell type of its cluster.
+
+    Parameters
+    ----------
+    cells
+        SAMPLE_BARCODE of each cell.
+    sample
+        SRA_SRS.
+    clusters
+        Lines `BARCODE CLUSTER`; an empty file: PanglaoDB has published none for this sample.
+    annotations
+        cell_type_annotations.txt.
+
+    Returns
+    -------
+    Columns cluster and cell_type, empty where unknown ("Unknown" is PanglaoDB's own word and
+    stays), and what should be known about them.
+
+    Raises
+    ------
+    ValueError
+        If a file is not such a table.
+    """
+    cluster_of = _read_clusters(clusters)
+    type_of = _types_of(annotations, sample)
+    cluster = pd.Series(cells.str.removeprefix(f"{sample}_"), index=cells).map(cluster_of)
+    found = pd.DataFrame({"cluster": cluster, "cell_type": cluster.map(type_of)})
+    notes = []
+    if len(cluster_of) and cluster.isna().all():
+        notes = [
+            f"None of the {len(cluster_of)} barcodes of {clusters.name} is among the "
+            f"{len(cells)} cells."
+        ]
+    return found.astype(object).where(found.notna(), ""), notes
+
+
+def _read_clusters(path: Path) -> pd.Series:
+    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    wrong = next((line for line in lines if len(line) != 2), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{path} holds the line '{' '.join(wrong)}', but a barcode and a cluster are needed. "
+            "Download it again."
+        )
+    table = pd.Series(dict(lines), dtype=object)
+    if len(table) != len(lines):
+        raise ValueError(f"{path} lists a barcode twice, in {len(lines)} lines. Download it again.")
+    return table
+
+
+def _types_of(annotations: Path, sample: str) -> dict[str, str]:
+    """Return the cell type of each cluster of a sample, where it is known."""
+    table = read_cell_types(annotations)
+    own = table[table.sra + "_" + table.srs == sample].dropna(subset="cell_type")
+    own = own.drop_duplicates("cluster")
+    return dict(zip(own.cluster, own.cell_type, strict=True))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.parts import Parts, parts_in_memory
+from scbert.cells.matrix import Parts, parts_in_memory
 
 BASES = {"e": float(np.e), "2": 2.0, "10": 10.0}
 NOT_LOGGED = 0.0  # stands for a base where the values themselves are looked at

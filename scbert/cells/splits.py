@@ -7,7 +7,7 @@ import pandas as pd
 PARTS = ("train", "validation", "test")
 
 
-def split_cells(
+def split_types(
     cell_type: np.ndarray,
     test_fraction: float,
     validation_fraction: float,

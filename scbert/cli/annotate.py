@@ -8,14 +8,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scbert.cli.app import app, plain_errors, require_h5ad
-from scbert.cli.options import Device, LibrarySizeKey, Matrix, Query, Scale
+from scbert.cli.app import (
+    Device,
+    LibrarySizeKey,
+    Matrix,
+    QueryFile,
+    ScaleOption,
+    app,
+    plain_errors,
+    require_h5ad,
+)
 from scbert.shipped import BLOOD
 
 
 @app.command()
 def annotate(  # noqa: PLR0913, PLR0917  one for each option
-    query: Query,
+    query: QueryFile,
     out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
     model: Annotated[
         Path,
@@ -24,7 +32,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
         ),
     ] = Path(BLOOD),
     matrix: Matrix = "auto",
-    scale: Scale = "auto",
+    scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",
     device: Device = "auto",
     cluster_key: Annotated[
@@ -41,7 +49,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
     Ensembl ids. The contents of the file are kept; columns scbert_* are added.
     """
     with plain_errors():
-        from scbert.steps.annotate import annotate_file  # noqa: PLC0415  torch takes seconds to import
+        from scbert.steps.annotate_file import annotate_file  # noqa: PLC0415  torch takes seconds to import
 
         require_h5ad(out)
         result = annotate_file(

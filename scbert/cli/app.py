@@ -1,4 +1,4 @@
-"""The typer application, and how its commands end when something is wrong."""
+"""The typer application, its commands' shared options, and how they end when something is wrong."""
 
 import logging
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from scbert import __version__
+from scbert.config import DeviceName
 from scbert.logs import start_logging
 
 app = typer.Typer(
@@ -17,6 +18,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+QueryFile = Annotated[
+    Path,
+    typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
+]
+LabelledFile = Annotated[
+    Path,
+    typer.Argument(help="Cells x genes with known types: .h5ad, .h5 or folder of 10x, .csv."),
+]
+Matrix = Annotated[
+    str,
+    typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+]
+ScaleOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, counts, log1p; expected_counts: estimates that are not integers (RSEM, Salmon, "
+        "corrected molecules)."
+    ),
+]
+LibrarySizeKey = Annotated[
+    str,
+    typer.Option(help="Column of obs with all counts of each cell, if genes were left out."),
+]
+Device = Annotated[
+    DeviceName,
+    typer.Option(help="auto: a CUDA GPU if there is one, else the CPU. mps is Apple's GPU."),
+]
 
 
 def _show_version(wanted: bool) -> None:

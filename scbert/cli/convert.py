@@ -26,7 +26,7 @@ def convert_checkpoint(
     Pretrained and fine-tuned checkpoints of any size are read, and no code in them is run.
     """
     with plain_errors():
-        from scbert.steps.convert import convert_checkpoint as convert  # noqa: PLC0415  torch
+        from scbert.steps.convert_checkpoint import convert_checkpoint as convert  # noqa: PLC0415  torch
 
         config = convert(checkpoint, genes, out, labels)
     typer.echo(f"{out}: {config['kind']}, genes sha256 {config['converted']['genes_sha256']}")

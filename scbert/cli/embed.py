@@ -5,17 +5,25 @@ from typing import Annotated
 
 import typer
 
-from scbert.cli.app import app, plain_errors, require_h5ad
-from scbert.cli.options import Device, LibrarySizeKey, Matrix, Query, Scale
+from scbert.cli.app import (
+    Device,
+    LibrarySizeKey,
+    Matrix,
+    QueryFile,
+    ScaleOption,
+    app,
+    plain_errors,
+    require_h5ad,
+)
 
 
 @app.command()
 def embed(  # noqa: PLR0913, PLR0917  one for each option
-    query: Query,
+    query: QueryFile,
     model: Annotated[Path, typer.Option(help="Folder of a model, also of a pretrained one.")],
     out: Annotated[Path, typer.Option(help="Where to write the .h5ad with obsm['X_scbert'].")],
     matrix: Matrix = "auto",
-    scale: Scale = "auto",
+    scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",
     device: Device = "auto",
 ) -> None:
@@ -25,7 +33,7 @@ def embed(  # noqa: PLR0913, PLR0917  one for each option
     mean over a cell's tokens of the encoder's output.
     """
     with plain_errors():
-        from scbert.steps.embed import embed_file  # noqa: PLC0415  torch takes seconds to import
+        from scbert.steps.embed_file import embed_file  # noqa: PLC0415  torch takes seconds to import
 
         require_h5ad(out)
         found = embed_file(

@@ -7,15 +7,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scbert.cli.app import app, plain_errors
-from scbert.cli.options import Device, LabelledCells, LibrarySizeKey, Matrix, Scale
-from scbert.evidence.intervals import with_interval
+from scbert.cli.app import (
+    Device,
+    LabelledFile,
+    LibrarySizeKey,
+    Matrix,
+    ScaleOption,
+    app,
+    plain_errors,
+)
+from scbert.report.text import with_interval
 
 
 @app.command()
 def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model.")],
-    test: LabelledCells,
+    test: LabelledFile,
     label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
     batch_key: Annotated[
         str, typer.Option(help="Column of obs with donors or studies, to score each separately.")
@@ -24,7 +31,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
         Path | None, typer.Option(help="Folder to write evaluation.json to.", file_okay=False)
     ] = None,
     matrix: Matrix = "auto",
-    scale: Scale = "auto",
+    scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",
     device: Device = "auto",
 ) -> None:
@@ -34,9 +41,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     does not know are reported separately.
     """
     with plain_errors():
-        from scbert.steps.score import evaluate_model  # noqa: PLC0415  torch takes seconds
+        from scbert.steps.evaluate_file import evaluate_file  # noqa: PLC0415  torch takes seconds
 
-        found = evaluate_model(
+        found = evaluate_file(
             model,
             test,
             label_key=label_key,

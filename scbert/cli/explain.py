@@ -7,8 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scbert.cli.app import app, plain_errors
-from scbert.cli.options import Device, LibrarySizeKey, Matrix, Scale
+from scbert.cli.app import Device, LibrarySizeKey, Matrix, ScaleOption, app, plain_errors
 
 OTHERWISE = "otherwise the configuration's."
 
@@ -30,7 +29,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
         str, typer.Option(help="Column of obs with labels; else the model's own.")
     ] = "",
     matrix: Matrix = "auto",
-    scale: Scale = "auto",
+    scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",
     device: Device = "auto",
     config: Annotated[
@@ -61,7 +60,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     """
     with plain_errors():
         from scbert.defaults import load_defaults  # noqa: PLC0415
-        from scbert.steps.explain import explain_file  # noqa: PLC0415  torch takes seconds to import
+        from scbert.steps.explain_file import explain_file  # noqa: PLC0415  torch takes seconds to import
 
         options = {
             "cells_per_type": cells_per_type,

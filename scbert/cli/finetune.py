@@ -7,16 +7,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LabelledCells, LibrarySizeKey, Matrix, Scale
+from scbert.cli.app import LabelledFile, LibrarySizeKey, Matrix, ScaleOption, app, plain_errors
 from scbert.config import DeviceName
-from scbert.evidence.intervals import with_interval
+from scbert.report.text import with_interval
 from scbert.shipped import ENCODER
 
 
 @app.command()
 def finetune(  # noqa: PLR0913, PLR0917  one for each option
-    reference: LabelledCells,
+    reference: LabelledFile,
     label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
     out: Annotated[Path, typer.Option(help="Folder of the new model; it must not exist.")],
     pretrained: Annotated[
@@ -35,7 +34,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
         typer.Option(help="Of training; otherwise the first of finetune.seeds.", min=0),
     ] = None,
     matrix: Matrix = "auto",
-    scale: Scale = "auto",
+    scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",
     no_test: Annotated[
         bool,
@@ -68,9 +67,9 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
     same command resumes from the last checkpoint.
     """
     with plain_errors():
-        from scbert.steps.reference import finetune_reference  # noqa: PLC0415  torch: seconds
+        from scbert.steps.finetune_file import finetune_file  # noqa: PLC0415  torch: seconds
 
-        scores = finetune_reference(
+        scores = finetune_file(
             reference,
             out,
             pretrained=pretrained,

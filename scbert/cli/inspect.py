@@ -8,18 +8,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scbert.cli.app import app, plain_errors
-from scbert.cli.options import LibrarySizeKey, Matrix, Query, Scale
+from scbert.cli.app import LibrarySizeKey, Matrix, QueryFile, ScaleOption, app, plain_errors
 
 
 @app.command()
 def inspect(
-    query: Query,
+    query: QueryFile,
     model: Annotated[
         Path | None, typer.Option(help="Folder of a model; without it only the file is checked.")
     ] = None,
     matrix: Matrix = "auto",
-    scale: Scale = "auto",
+    scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",
 ) -> None:
     """Check what annotate would do with QUERY, without running the network.
@@ -27,9 +26,9 @@ def inspect(
     The exit code is 0 if it would accept the file, and 1 with the reason if it would not.
     """
     with plain_errors():
-        from scbert.steps.inspect_query import inspect_query  # noqa: PLC0415  torch takes seconds
+        from scbert.steps.inspect_file import inspect_file  # noqa: PLC0415  torch takes seconds
 
-        found = inspect_query(
+        found = inspect_file(
             query, model, matrix=matrix, scale=scale, library_size_key=library_size_key
         )
         table = Table("what", "found", title=escape(str(query)))

@@ -22,7 +22,7 @@ def models(
 ) -> None:
     """List the models at or below FOLDER; those that cannot be used with the reason."""
     with plain_errors():
-        from scbert.steps.models import list_models  # noqa: PLC0415  torch takes seconds to import
+        from scbert.steps.list_models import list_models  # noqa: PLC0415  torch takes seconds to import
 
         found = list_models(folder)
     table = Table("model", "what it is", title=escape(str(folder or "models")), show_lines=True)

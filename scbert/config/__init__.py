@@ -1,8 +1,5 @@
 """The configuration, typed. What the rest of the package and the workflow use of it."""
 
-from scbert.config.arguments import (
-    step_arguments,
-)
 from scbert.config.base import DeviceName, Precision, Section
 from scbert.config.cells import (
     Binning,
@@ -14,7 +11,6 @@ from scbert.config.cells import (
     Split,
     Vocabulary,
 )
-from scbert.config.evidence import Annotate, Compare, Evaluate, Explain
 from scbert.config.inputs import (
     Corpus,
     CorpusSample,
@@ -24,12 +20,12 @@ from scbert.config.inputs import (
     PanglaoDBAddresses,
 )
 from scbert.config.load import (
+    Config,
     default_config_file,
     load_config,
     load_datasets,
     load_samples,
 )
-from scbert.config.sections import Config
 from scbert.config.steps import (
     CompareSettings,
     FinetuneSettings,
@@ -39,9 +35,14 @@ from scbert.config.steps import (
     SampleSettings,
     SourceSettings,
     settings_for,
+    step_arguments,
 )
 from scbert.config.training import (
+    Annotate,
     Checkpoints,
+    Compare,
+    Evaluate,
+    Explain,
     Finetune,
     Head,
     Network,

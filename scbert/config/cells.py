@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scbert.config.base import Count, Section, Seed, Share
+from scbert.config.base import Count, Fraction, Section, Seed
 
 
 class Counts(Section):
@@ -82,7 +82,7 @@ class Gene2vecQuality(Section):
     random_vectors: Count  # how often random vectors are drawn
     c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # inverse penalty
     bootstrap_samples: int = Field(ge=100)
-    confidence_level: Share
+    confidence_level: Fraction
     seed: Seed
 
     @model_validator(mode="after")
@@ -103,8 +103,8 @@ class Split(Section):
     method: Literal["holdout", "k_fold", "leave_one_out"]  # leave_one_out: a batch is the test
     n_folds: int = Field(ge=2)  # of k_fold
     fold: int | str  # that is the test: a number from 0 (k_fold) or a batch (leave_one_out)
-    test_fraction: Share  # of holdout
-    validation_fraction: Share  # of all (holdout), or of what the test leaves
+    test_fraction: Fraction  # of holdout
+    validation_fraction: Fraction  # of all (holdout), or of what the test leaves
     validation_by: Literal["cell", "batch"]  # batch: whole batches, where cells have any
     seed: Seed
 

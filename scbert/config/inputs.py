@@ -1,13 +1,50 @@
 """Where cells come from: the network, PanglaoDB, and the tables of the user."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from scbert.config.base import Count, Name, Section
-from scbert.config.sources import WEB, fetched_suffix, is_fetched
 
+PACKAGE = "package:"
+WEB = ("http://", "https://")
+CELLS = (".h5ad", ".h5", ".csv")
+TABLES = (".csv", ".gmt", ".gz", ".parquet", ".tsv", ".txt")  # of genes, gene sets, pairs
+ARCHIVES = (".tar.gz", ".tgz")
 Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$")]
+Addresses = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def is_fetched(file: str) -> bool:
+    """Whether a file must be brought here: from an installed package or from the network."""
+    return file.startswith((PACKAGE, *WEB))
+
+
+def fetched_suffix(file: str, suffixes: tuple[str, ...] = CELLS) -> str:
+    """Return the suffix of a fetched file below resources/; empty if it is a folder (10x mtx).
+
+    An address that does not end in the name of its file can be given that name behind a #.
+
+    Raises
+    ------
+    ValueError
+        If the address ends in nothing that is known.
+    """
+    if file.startswith(PACKAGE):
+        return "." + file.rpartition(".")[2]
+    parts = urlsplit(file)
+    for end in (parts.fragment, parts.path):
+        if end.endswith((*ARCHIVES, "/")):
+            return ""
+        for suffix in suffixes:
+            if end.endswith(suffix):
+                return suffix
+    raise ValueError(
+        f"the address {file} ends in none of {', '.join(suffixes)} (a file), {', '.join(ARCHIVES)} "
+        "(an archive of a 10x mtx folder) and / (such a folder). If it is one of these under "
+        "another name, write that name behind a #: https://site.org/get?id=1#cells.h5ad"
+    )
 
 
 def _known_source(file: str) -> str:
@@ -17,7 +54,6 @@ def _known_source(file: str) -> str:
 
 
 Source = Annotated[str, AfterValidator(_known_source)]
-Addresses = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Download(Section):

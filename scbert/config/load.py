@@ -1,18 +1,66 @@
-"""Read the configuration and the table of datasets, and say in plain words what is wrong."""
+"""Every section of the configuration, and how files of it are read.
+
+What is wrong with a file is said in plain words.
+"""
 
 import csv
 import difflib
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
-from scbert.config.inputs import CorpusSample, Dataset
+from scbert.config.base import DeviceName, Section, Sequence
+from scbert.config.cells import (
+    Binning,
+    Counts,
+    Gene2vec,
+    Gene2vecQuality,
+    Normalization,
+    Pairs,
+    Split,
+    Vocabulary,
+)
+from scbert.config.inputs import Corpus, CorpusSample, Dataset, Download
 from scbert.config.removed import about_key, about_value
-from scbert.config.sections import Config
+from scbert.config.training import Annotate, Compare, Evaluate, Explain, Finetune, Network, Pretrain
 
 EXAMPLES = {"dataset": "config/datasets.tsv", "sample": "config/corpus.tsv"}
 Line = TypeVar("Line", Dataset, CorpusSample)
+
+
+class Config(Section):
+    """Everything that a run can be told."""
+
+    device: DeviceName  # of networks; auto: CUDA if there is one, else cpu
+    download: Download
+    corpus: Corpus
+    datasets: str  # table of labelled datasets, see class Dataset
+    sequence: Sequence  # tokens of a cell
+    counts: Counts
+    vocabulary: Vocabulary
+    normalization: Normalization
+    binning: Binning
+    pairs: Pairs
+    gene2vec: Gene2vec
+    gene2vec_quality: Gene2vecQuality
+    network: Network
+    pretrain: Pretrain
+    split: Split
+    finetune: Finetune
+    annotate: Annotate
+    evaluate: Evaluate
+    compare: Compare
+    explain: Explain
+
+    @model_validator(mode="after")
+    def _vectors_fit(self) -> Self:
+        if self.gene2vec.dim != self.network.dim:
+            raise ValueError(
+                f"gene2vec.dim is {self.gene2vec.dim} and network.dim is {self.network.dim}, but "
+                "the gene vectors are added to the token vectors: make them equal"
+            )
+        return self
 
 
 def default_config_file() -> Path:

@@ -1,10 +1,10 @@
-"""The network, and how it is trained."""
+"""The network, how it is trained, and how what it says of cells is judged."""
 
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from scbert.config.base import Count, Precision, Section, Seed, Share
+from scbert.config.base import Count, Fraction, Precision, Section, Seed
 
 
 class Network(Section):
@@ -79,13 +79,13 @@ class Optimizer(Section):
 class Pretrain(Section):
     """Masked-expression pretraining."""
 
-    mask_prob: Share  # share of the expressed genes of a cell
+    mask_prob: Fraction  # share of the expressed genes of a cell
     replace_prob: float = Field(gt=0, le=1)  # share of those that the network sees as MASK
     validation_by: Literal["cell", "sample"]  # hold out cells of each sample, or whole studies
-    validation_fraction: Share  # of the cells
+    validation_fraction: Fraction  # of the cells
     validation_cells: Count  # scored at most; held-out cells beyond are not used at all
     bootstrap_samples: int = Field(ge=100)  # of the held-out cells, for the interval of the skill
-    confidence_level: Share
+    confidence_level: Fraction
     compile: bool  # the layers of the network, on a GPU
     redraw_interval: int = Field(ge=0)  # optimizer steps between new projections; 0: never
     optimizer: Optimizer
@@ -118,3 +118,56 @@ class Finetune(Head):
     optimizer: Optimizer
     patience: Count  # epochs without a better validation macro F1
     seeds: tuple[Seed, ...] = Field(min_length=1)  # one model each
+
+
+class Annotate(Section):
+    """Annotation of new cells."""
+
+    tokens_per_batch: Count
+    novelty_score: Literal["max_probability", "energy", "expression_distance"]
+    false_unknown_rate: Fraction  # share of validation cells that the novelty threshold may refuse
+    label_error_rate: Fraction  # of validation cells, that a label of either level may have
+    min_gene_overlap: float = Field(ge=0, le=1)  # share of the model's genes in the query
+
+
+class Evaluate(Section):
+    """Scores and their intervals."""
+
+    bootstrap_samples: int = Field(ge=100)
+    confidence_level: Fraction
+    seed: Seed
+
+
+class Compare(Section):
+    """Baselines and controls; each has one setting for all datasets."""
+
+    methods: tuple[
+        Literal[
+            "majority",
+            "random",
+            "logistic_regression",
+            "linear_svm",
+            "discriminant",
+            "nearest_neighbours",
+        ],
+        ...,
+    ]
+    seed: Seed
+
+
+class Explain(Section):
+    """Genes behind each cell type, and whether the model really uses them."""
+
+    cells_per_type: int = Field(ge=2)  # at most, drawn at random; half of them rank, half test
+    steps: int = Field(ge=2)  # points from the mask to the cell, of integrated gradients
+    tokens_per_batch: Count  # padding included; memory as in training
+    min_expressed: Fraction  # of a type's cells that express a gene, for it to be ranked there
+    top_genes: Count  # of a type, that are compared with markers and gene sets
+    deletions: tuple[Count, ...] = Field(min_length=1)  # numbers of genes to remove
+    random_draws: Count  # of other genes for each removal
+    gene_sets: tuple[str, ...]  # GMT files; empty: none
+    markers: str  # PanglaoDB's list of markers; empty: none
+    marker_types: str  # table of labels and the list's cell types; empty: by name, or the best
+    bootstrap_samples: int = Field(ge=100)
+    confidence_level: Fraction
+    seed: Seed

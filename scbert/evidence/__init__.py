@@ -1,1 +1,1 @@
-"""Evidence: metrics, baselines, confidence, figures, report; never torch."""
+"""Evidence: metrics, baselines, what gene vectors know; never torch."""

@@ -26,6 +26,7 @@ N_GENES = 2000
 N_COMPONENTS = 50
 N_NEIGHBOURS = 10
 MAX_ITERATIONS = 10_000  # an end, not a setting: all solvers stop by their tolerance long before
+SCALED = "types weigh the same; each gene divided by its largest value."
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,6 @@ def _dense(expression: sparse.csr_matrix) -> np.ndarray:
     return expression.toarray()
 
 
-SCALED = "types weigh the same; each gene divided by its largest value."
 METHODS = {
     "majority": _Method(
         "Most frequent type", "The most frequent type of the training cells.", _majority

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from scbert.evidence.confidence import fit_temperature
+from scbert.calibration.confidence import fit_temperature
 
 PULL = 0.03  # nats, of all weight on one expert; few cells must not decide between equals
 LEAST_WEIGHT = 0.01  # less is 0: an expert is not computed for that

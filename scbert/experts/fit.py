@@ -25,7 +25,6 @@ N_COMPONENTS = 50
 INVERSE_PENALTY = {"logistic_regression": 1.0, "support_vectors": 0.1}
 MARGIN = 2.0  # logits per unit of a support vector machine's margin
 MAX_ITERATIONS = 10_000  # an end, not a setting
-
 Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 
 

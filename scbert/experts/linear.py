@@ -17,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.feature_selection import f_classif
 
-from scbert.cells.store import TokenStore
-from scbert.cells.tokens import LEVELS
+from scbert.tokens.store import TokenStore
+from scbert.tokens.tokenize import LEVELS
 
 PARTS = ("weight", "bias", "vector_weight")
 

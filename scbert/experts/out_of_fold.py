@@ -15,7 +15,6 @@ from scbert.cells.folds import deal_cells
 
 N_FOLDS = 5
 FEWEST_BATCHES = 3
-
 Fitted = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray], dict[str, Fitted]]
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.network.favor import Favor, Shape, tokens_per_chunk
-from scbert.network.features import with_rms
 from scbert.network.packing import Packing, packed_attention
+from scbert.network.random_features import with_rms
 
 
 def draw_projection(n_features: int, dim_head: int, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from scbert.network.attention import ExactAttention, PerformerAttention
-from scbert.network.features import EPSILON
 from scbert.network.inspection import (
     genes_at_once,
     key_features,
@@ -25,6 +24,7 @@ from scbert.network.inspection import (
     sum_of_keys,
 )
 from scbert.network.model import Encoder
+from scbert.network.random_features import EPSILON
 
 QUERIES = 64  # per cell: the mean of a distance is then known to a few percent
 COLLAPSED = 0.9  # share of key features at the floor; docs/decisions/network.md

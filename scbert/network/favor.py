@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from scbert.network.features import (
+from scbert.network.random_features import (
     EPSILON,
     exp_of_keys,
     exp_of_queries,

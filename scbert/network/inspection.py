@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.favor import FEATURES_ELSEWHERE
-from scbert.network.features import (
+from scbert.network.model import Encoder
+from scbert.network.random_features import (
     EPSILON,
     exp_of_keys,
     exp_of_queries,
@@ -22,10 +23,8 @@ from scbert.network.features import (
     highest_of_keys,
     with_rms,
 )
-from scbert.network.model import Encoder
 
 GENES_ON_CPU = 64  # at a time: the features of 10 heads, 0.7 MB, stay in the cache
-
 Look = Callable[[PerformerAttention | ExactAttention, Tensor, Tensor], Tensor]
 
 

@@ -22,7 +22,6 @@ SIZED_BY = (
     f"{BLOCK}.0.1.fn.fn.w1.weight",
 )
 SIZED_BY_HEAD = ("to_out.fc1.weight", "to_out.fc2.weight", "to_out.fc3.weight")
-
 ATTENTION_KEYS = {  # original -> ours, within a layer
     "0.norm.weight": "0.norm.weight",
     "0.norm.bias": "0.norm.bias",

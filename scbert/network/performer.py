@@ -16,12 +16,13 @@ from scbert.config import Network
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.packing import Packing
 
+TOKENS_PER_CHUNK = 1024  # of the feed-forward layer, on a CPU
+
+
 with warnings.catch_warnings():  # it asks distutils for torch's version, which is deprecated
     warnings.filterwarnings("ignore", "distutils Version classes are deprecated")
     from performer_pytorch import Performer
     from performer_pytorch.performer_pytorch import PreLayerNorm, SelfAttention
-
-TOKENS_PER_CHUNK = 1024  # of the feed-forward layer, on a CPU
 
 
 class MaskedSelfAttention(SelfAttention):

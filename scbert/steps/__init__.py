@@ -1,1 +1,1 @@
-"""Steps: one public function per workflow step."""
+"""Steps: one module and one public function per rule and per command."""

@@ -12,9 +12,7 @@ from scipy import sparse
 from scbert.config import CompareSettings, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
-from scbert.evidence.card_experts import NAMES as TITLES
-from scbert.files import read_json, write_json
-from scbert.steps.predictions import (
+from scbert.evidence.predictions import (
     Prediction,
     all_classes,
     describe_parts,
@@ -22,6 +20,8 @@ from scbert.steps.predictions import (
     read_predictions,
     read_split,
 )
+from scbert.experts.titles import EXPERT_TITLES as TITLES
+from scbert.files import read_json, write_json
 
 NO_TEST = (
     "No cell was held out, so there is no test score. Each expert was asked about cells that it "

@@ -12,34 +12,33 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scbert.cells.genes import read_vocabulary, vocabulary_sha256
-from scbert.cells.store import TokenStore, open_store
 from scbert.config import DeviceName, Pretrain, PretrainSettings
 from scbert.files import sha256_of
+from scbert.genes.matching import read_vocabulary, vocabulary_sha256
+from scbert.genes.vector_files import read_vectors
 from scbert.network.diagnostics import diagnose_attention
 from scbert.network.flops import step_flop
 from scbert.network.masking import NOT_A_TARGET
 from scbert.network.model import MaskedExpressionModel
 from scbert.network.performer import compile_layers, redraw_projections
 from scbert.provenance import provenance
-from scbert.steps.gene2vec import read_vectors
+from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import save_bundle
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.hardware import hardware
-from scbert.training.held_out import HeldOut
-from scbert.training.hold_out import hold_out
 from scbert.training.loop import fit
-from scbert.training.masked_cells import make_masked
+from scbert.training.masked_batches import make_masked
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import gene_table, new_pretraining_model
 from scbert.training.processes import is_first_of_node, together
 from scbert.training.reference_predictors import FILE
-from scbert.training.task import UNIMPORTANT, Task
+from scbert.training.state import UNIMPORTANT, Task
+from scbert.training.validation_cells import choose_validation_cells
+from scbert.training.validation_loss import ValidationLoss
 
 log = logging.getLogger(__name__)
-
 DIAGNOSED_CELLS = 8  # full-length cells take seconds each
 
 
@@ -77,14 +76,14 @@ def pretrain(
     if compiled:
         compile_layers(model.encoder.performer)
     cells = _batches(store, settings, compiled)
-    training, held_out = hold_out(store, options)
+    training, held_out = choose_validation_cells(store, options)
     if accelerator.is_main_process:
         where = (accelerator.device, accelerator.num_processes)
         used = (len(training), len(held_out), len(store) - len(training) - len(held_out))
         log.info(
             "%d cells to train on, %d held out and %d more not used, on %s x %d", *used, *where
         )
-    validation = HeldOut(cells, held_out, training, options, checkpoint / FILE)
+    validation = ValidationLoss(cells, held_out, training, options, checkpoint / FILE)
     task = Task(
         model=model,
         plan=partial(cells.epoch, training, options.seed),
@@ -146,12 +145,6 @@ def open_for_all(tokens: Path) -> TokenStore:
     """Open a store of which one process of each node has read and checked every byte."""
     checked = together(partial(open_store, tokens), mine=is_first_of_node())
     return open_store(tokens, verify=False) if checked is None else checked
-
-
-def require_same_vocabulary(store: TokenStore, sha256: str, tokens: Path) -> None:
-    """Refuse tokens that were made with another vocabulary: gene numbers would mean other genes."""
-    if store.meta["vocabulary_sha256"] != sha256:
-        raise ValueError(f"{tokens} was written for another vocabulary. Bin the expression again.")
 
 
 def _diagnose(

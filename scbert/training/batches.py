@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from scbert.cells.store import TokenStore
 from scbert.network.masking import padding_id
 from scbert.network.packing import pack
+from scbert.tokens.store import TokenStore
 from scbert.training.mini_batch import MiniBatch
 
 MOST_PADDING = 0.08  # share of a batch
@@ -22,7 +22,6 @@ CELLS_AT_ONCE = 10_000  # whose genes are looked at together, to count the used 
 # From the store: the system maps about 64 kB around each array\'s part of a cell.
 CELLS_TO_RELEASE = 64
 POOL = 50  # batches whose cells are sorted by length together: little padding, still shuffled
-
 Layout = Literal["padded", "packed_within", "packed"]
 
 

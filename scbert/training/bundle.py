@@ -21,13 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scbert.cells.genes import read_vocabulary
-from scbert.cells.tables import write_table
 from scbert.config.removed import about_value
 from scbert.experts.combiner import Share
 from scbert.experts.linear import LinearExpert, load_experts, save_experts
 from scbert.files import publish, read_json, sha256_of, write_json
+from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.tables import write_table
 from scbert.training.bundle_files import MANIFEST, require_size, verify_files, write_manifest
 from scbert.training.committee import ENCODER, Committee
 from scbert.training.components import Components, load_components, save_components
@@ -40,7 +40,6 @@ READABLE = (4, 5, 6)
 EXPERTS = "experts"
 COMPONENTS = "principal_components"
 SEEN = "training_cells"
-
 Content = TypeVar("Content")
 
 

@@ -21,7 +21,6 @@ from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.training.state import Checkpoint, Sums
 
 log = logging.getLogger(__name__)
-
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"

@@ -16,8 +16,7 @@ from torch import nn
 from scbert.config import Precision
 from scbert.experts.combiner import Share, combine
 from scbert.experts.linear import LinearExpert, expression_of
-from scbert.network.mean import MeanOfGenes
-from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.network.model import CellTypeModel, MaskedExpressionModel, MeanOfGenes
 from scbert.training.batches import CellBatches
 from scbert.training.components import Components
 from scbert.training.predict import Outputs, outputs

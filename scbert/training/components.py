@@ -13,8 +13,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 
-from scbert.cells.store import TokenStore
 from scbert.experts.linear import expression_of
+from scbert.tokens.store import TokenStore
 
 N_COMPONENTS = 20  # 10 and 40 find new types as well, see docs/results/novelty.md
 MOST_CELLS = 20_000  # drawn to learn the components from

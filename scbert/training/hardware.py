@@ -32,6 +32,8 @@ class Peak:
 
 
 H100 = Peak(989e12, 494e12, 67e12)  # SXM; H200 and GH200 compute as fast
+
+
 # By words of the name, the first that fits. Source: NVIDIA's data sheets, without sparsity; of
 # the GeForce cards the architecture papers, with sums in float32.
 PEAKS: dict[tuple[str, ...], Peak] = {

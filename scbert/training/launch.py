@@ -31,6 +31,8 @@ IDENTITY = ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CLUSTER_NAME")  # what srun mus
 # All memory and CPUs of the job, which the step that this runs in holds already; if an agent fails,
 # the others end too.
 SRUN = "srun --overlap --mem=0 --ntasks-per-node=1 --kill-on-bad-exit=1"
+
+
 SRUN += " --cpu-bind=none --mpi=none --input=none"
 
 

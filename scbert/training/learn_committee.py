@@ -16,11 +16,11 @@ from scipy import sparse
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
-from scbert.cells.store import TokenStore
 from scbert.experts.combiner import Share, calibrated, combine, fit_shares
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import LinearExpert, expression_of
 from scbert.experts.out_of_fold import leaves_batches_out, make_folds, out_of_fold
+from scbert.tokens.store import TokenStore
 from scbert.training.committee import ENCODER, Committee
 
 SURE = 1.96  # standard errors; 95 of 100

@@ -6,10 +6,10 @@ by these, most known cells of a new study would be called unknown.
 
 import numpy as np
 
-from scbert.cells.store import TokenStore
-from scbert.evidence.novelty import CellOutputs, LabelledOutputs, fit_novelty, novelty
-from scbert.evidence.refusal import KnownCells
+from scbert.calibration.novelty import CellOutputs, LabelledOutputs, fit_novelty, novelty
+from scbert.calibration.novelty_threshold import KnownCells
 from scbert.experts.out_of_fold import make_folds
+from scbert.tokens.store import TokenStore
 from scbert.training.components import fit_components
 
 FEWEST_BATCHES = 2

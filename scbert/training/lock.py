@@ -20,7 +20,6 @@ from typing import IO
 from scbert.files import publish, read_json
 
 log = logging.getLogger(__name__)
-
 HEARTBEAT = 10.0  # seconds between touches of the record
 SILENCE = 3 * HEARTBEAT  # a holder on another host that is silent for so long is gone
 

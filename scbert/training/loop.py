@@ -17,12 +17,11 @@ from scbert.config import Optimizer
 from scbert.training.checkpoint import tidy
 from scbert.training.lock import only_trainer
 from scbert.training.processes import together
+from scbert.training.state import Task
 from scbert.training.stopping import Stopping
-from scbert.training.task import Task
 from scbert.training.trainer import SETBACK, Trainer
 
 log = logging.getLogger(__name__)
-
 EXIT_STOPPED = 143  # 128 + SIGTERM, as shells say it
 
 

@@ -10,8 +10,7 @@ from torch import nn
 from scbert.config import Precision
 from scbert.training.batches import CellBatches
 from scbert.training.devices import autocast
-from scbert.training.mini_batch import MiniBatch
-from scbert.training.prefetch import Prefetched
+from scbert.training.mini_batch import MiniBatch, Prefetched
 
 
 @dataclass(frozen=True)

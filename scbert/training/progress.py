@@ -11,7 +11,6 @@ from scbert.files import publish
 from scbert.training.state import Sums
 
 log = logging.getLogger(__name__)
-
 HISTORY = "history.jsonl"
 SILENCE = 60.0  # seconds; then the time left is told although no line is due
 

@@ -18,7 +18,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from scbert.cells.store import TokenStore
 from scbert.evidence.bin_predictors import (
     Guess,
     cell_part,
@@ -27,9 +26,9 @@ from scbert.evidence.bin_predictors import (
     guess_by_sum,
 )
 from scbert.files import publish
+from scbert.tokens.store import TokenStore
 
 log = logging.getLogger(__name__)
-
 PREDICTORS = ("cell_mode", "gene_mode", "additive")
 FILE = "reference_predictors.npz"
 FORMAT = 1  # another one if the same masks get other answers

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from scbert.cells.store import TokenStore
+from scbert.tokens.store import TokenStore
 
 FEWEST_TOKENS = 20  # cells with fewer may be alike by chance
 

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from scbert.config import Optimizer
 from scbert.training.checkpoint import read_best, read_checkpoint, restore, save_checkpoint
-from scbert.training.descent import Descent
 from scbert.training.hardware import gpu_memory, peak_of_run
-from scbert.training.mini_batch import MiniBatch
-from scbert.training.prefetch import Prefetched
+from scbert.training.losses import PendingLosses, Step
+from scbert.training.mini_batch import MiniBatch, Prefetched
+from scbert.training.optimizer import OptimizerSteps, learning_rate
 from scbert.training.processes import (
     in_any_process,
     require_same_weights,
@@ -26,33 +26,31 @@ from scbert.training.processes import (
     told_by_first,
 )
 from scbert.training.progress import HISTORY, Progress, rates, require_finite, truncate_lines
-from scbert.training.readout import Readout, Step
-from scbert.training.schedule import learning_rate
-from scbert.training.state import Checkpoint
+from scbert.training.state import Checkpoint, Task
 from scbert.training.stopping import Stopping, StopRequest
-from scbert.training.task import Task
 
 log = logging.getLogger(__name__)
-
 SETBACK = 0.5  # of the learning rate, with each
 
 
 class Trainer:
-    """A task on its way: the descent, and the state that a checkpoint holds."""
+    """A task on its way: its optimizer steps, and the state that a checkpoint holds."""
 
     def __init__(
         self, task: Task, settings: Optimizer, seed: int, accelerator: Accelerator, folder: Path
     ) -> None:
         self.task, self.settings = task, settings
         self.accelerator, self.folder = accelerator, folder
-        self.descent = Descent(task, settings, seed, accelerator)
+        self.optimizer_steps = OptimizerSteps(task, settings, seed, accelerator)
         self.batches_per_step = settings.accumulation * accelerator.num_processes
         self.identity = {**task.identity, "batches_per_step": self.batches_per_step}
         self.state = self._load() or Checkpoint()
         if accelerator.is_main_process:
             truncate_lines(folder / HISTORY, self.state.step)
         self.stop = StopRequest()
-        self.readout = Readout(settings.explosion, folder, task.name_cells, task.least_first_loss)
+        self.pending_losses = PendingLosses(
+            settings.explosion, folder, task.name_cells, task.least_first_loss
+        )
         self.saved = time.monotonic()
         history = folder / HISTORY if accelerator.is_main_process else None
         self.progress = Progress(history, settings.epochs)
@@ -64,14 +62,14 @@ class Trainer:
         It alone looks into the folder: on a network file system others may see an older one. Also
         of new weights, what follows from the same seed has other bits on another kind of CPU.
         """
-        model, first = self.descent.model, self.accelerator.is_main_process
+        model, first = self.optimizer_steps.model, self.accelerator.is_main_process
         found = together(partial(read_checkpoint, self.folder, self.identity), mine=first)
         state = told_by_first(None if found is None else found.state)
         if state is None:
             model.load_state_dict(tensors_of_first(model.state_dict()))
         else:
             tensors = tensors_of_first(found.tensors if found else {})
-            restore(tensors, model, self.descent.optimizer)
+            restore(tensors, model, self.optimizer_steps.optimizer)
             log.info("continuing after step %d, epoch %d", state.step, state.epochs_done + 1)
         require_same_weights(model)
         return state
@@ -89,8 +87,8 @@ class Trainer:
         It is of weights that no bad loss has reached.
         """
         setbacks = self.state.setbacks + 1
-        self.readout.unread.clear()
-        self.descent.optimizer.zero_grad()
+        self.pending_losses.unread.clear()
+        self.optimizer_steps.optimizer.zero_grad()
         self.state = self._load() or Checkpoint()
         self.state.setbacks = setbacks
         if self.accelerator.is_main_process:
@@ -105,8 +103,8 @@ class Trainer:
                 break
             self._train(epoch, self.task.plan(epoch))
             record = self._summary(epoch)
-            require_same_weights(self.descent.model)
-            self.descent.model.eval()
+            require_same_weights(self.optimizer_steps.model)
+            self.optimizer_steps.model.eval()
             with torch.no_grad(), self.accelerator.autocast():
                 record |= self.task.validate(self.stop)
             self.stop.agree()
@@ -121,13 +119,13 @@ class Trainer:
 
     def _train(self, epoch: int, plan: Sequence[np.ndarray]) -> None:
         """Do the optimizer steps of an epoch that are left; each process does its share of each."""
-        self.descent.model.train()
+        self.optimizer_steps.model.train()
         steps = _cut(range(self.state.batches_done, len(plan)), self.batches_per_step)
         rank, n_processes = self.accelerator.process_index, self.accelerator.num_processes
         own = [(number, plan[number]) for step in steps for number in step[rank::n_processes]]
 
         def make(one: tuple[int, np.ndarray]) -> MiniBatch:
-            return self.descent.make(epoch, *one)
+            return self.optimizer_steps.make(epoch, *one)
 
         with Prefetched(make, own) as batches, self._bar(len(steps)) as bar:
             for step in steps:
@@ -136,13 +134,13 @@ class Trainer:
                 rate *= SETBACK**self.state.setbacks
                 done = Step(self.state.step + 1, epoch, rate)
                 for number, batch in zip(step[rank::n_processes], batches, strict=False):
-                    self.descent.add_gradients(done, number, batch)
+                    self.optimizer_steps.add_gradients(done, number, batch)
                     if self.stop.received:
                         break  # before the optimizer's step: it is done again after a restart
                 told, due = in_any_process(self.stop.received, self._is_due())
                 if told:
                     raise Stopping
-                self.descent.take(done)
+                self.optimizer_steps.take(done)
                 self._record(done)
                 self.state.batches_done = step[-1] + 1
                 self.state.sums.seconds += time.perf_counter() - started
@@ -156,7 +154,7 @@ class Trainer:
         return tqdm(total=n_steps, leave=False, disable=silent)
 
     def _record(self, step: Step) -> None:
-        self.readout.unread.append(step)
+        self.pending_losses.unread.append(step)
         self.state.step, self.state.learning_rate = step.number, step.learning_rate
         self.task.after_step(step.number)
 
@@ -179,7 +177,7 @@ class Trainer:
         """Write a checkpoint; all processes must call this together."""
         self._read()
         keep = self.settings.checkpoints.keep
-        tensors = (self.descent.model, self.descent.optimizer)
+        tensors = (self.optimizer_steps.model, self.optimizer_steps.optimizer)
         write = partial(save_checkpoint, self.folder, self.state, *tensors, self.identity, keep)
         together(write, mine=self.accelerator.is_main_process)
         self.saved = time.monotonic()
@@ -198,7 +196,7 @@ class Trainer:
     def _read(self) -> dict[str, float] | None:
         """Read losses; a GPU still works on steps whose kernels the CPU has long sent off."""
         started = time.perf_counter()
-        found = self.readout.read(self.state)
+        found = self.pending_losses.read(self.state)
         self.state.sums.seconds += time.perf_counter() - started
         return found
 

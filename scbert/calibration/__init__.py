@@ -1,0 +1,1 @@
+"""Calibration: what a model says of its own doubt; never torch."""

@@ -1,0 +1,94 @@
+"""What makes a model's confidence mean something, from held-out cells: calibration.json."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scbert.calibration.confidence import (
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+    softmax,
+)
+from scbert.calibration.novelty import LabelledOutputs, fit_novelty, novelty
+from scbert.calibration.novelty_threshold import KnownCells, Positions, expected_novel_detection
+from scbert.calibration.parents import fit_levels
+from scbert.config import Annotate
+
+log = logging.getLogger(__name__)
+
+
+def calibrate(
+    logits: np.ndarray,
+    label: np.ndarray,
+    training: LabelledOutputs,
+    validation: LabelledOutputs,
+    labels: Sequence[dict[str, str]],
+    settings: Annotate,
+    positions_without: Positions,
+    left_out: KnownCells | None = None,
+) -> dict[str, Any]:
+    """Fit temperature, novelty score and thresholds; none of them sees a test cell.
+
+    Parameters
+    ----------
+    logits, label
+        What the experts together say of labelled cells that they have not learned from, and the
+        types: they fit the temperature and the thresholds of the levels.
+    training, validation
+        What the model says of the training and of the validation cells; where these lie among the
+        components of the training cells fits the threshold of the novelty score.
+    labels
+        Name, ontology id and perhaps parent of each type, in the order of the logits.
+    settings
+        The novelty score and the rates of error.
+    positions_without
+        See `expected_novel_detection`.
+    left_out
+        Labelled cells whose batch was left out, see `novelty_left_out`; they fit the threshold.
+        None: the validation cells do.
+
+    Returns
+    -------
+    The content of calibration.json.
+    """
+    temperature = fit_temperature(logits, label)
+    names, score = [label["name"] for label in labels], settings.novelty_score
+    rate = settings.false_unknown_rate
+    fitted = fit_novelty(training, temperature, score)
+    known = left_out or KnownCells(novelty(validation, fitted), validation.label)
+    probabilities = softmax(logits, temperature)
+    given = (training, validation, names, settings, positions_without, left_out)
+    expected = expected_novel_detection(*given)
+    log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
+    return {
+        **fitted,
+        "novelty_threshold": known.threshold(rate),
+        "false_unknown_rate": rate,
+        "threshold_from": "validation cells" if left_out is None else "batches left out",
+        "expected_novel_detection": expected,
+        "levels": _levels(probabilities, label, labels, settings.label_error_rate),
+        "validation_cells": len(validation.label),
+        "held_out_ece_before": _ece(softmax(logits, 1.0), label),
+        "held_out_ece": _ece(probabilities, label),
+    }
+
+
+def _ece(probabilities: np.ndarray, label: np.ndarray) -> float:
+    right = probabilities.argmax(axis=1) == label
+    bins = reliability(probabilities.max(axis=1), right)
+    return expected_calibration_error(bins)
+
+
+def _levels(
+    probabilities: np.ndarray,
+    label: np.ndarray,
+    labels: Sequence[dict[str, str]],
+    error_rate: float,
+) -> dict[str, float] | None:
+    """Return the thresholds of both levels, or None if the labels have no parents."""
+    if not all("parent" in entry for entry in labels):
+        return None
+    return fit_levels(probabilities, label, [entry["parent"] for entry in labels], error_rate)

@@ -1,0 +1,219 @@
+"""From which novelty score on a cell is called novel, and what that is worth.
+
+Each known type is left out in turn, to see how many of its cells would be noticed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from scbert.calibration.confidence import fit_temperature
+from scbert.calibration.novelty import LabelledOutputs, fit_novelty, novelty
+from scbert.config import Annotate
+
+CURVE_POINTS = 201
+FEWEST_TYPES = 3  # of two, one would be left: nothing to be unsure between
+Positions = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class KnownCells:
+    """Novelty scores of cells whose types are known, and the column of each type, both (cells,)."""
+
+    scores: np.ndarray
+    label: np.ndarray
+
+    def threshold(self, false_unknown_rate: float, without: int | None = None) -> float:
+        """Return `novelty_threshold` of these cells, but for those of one type."""
+        return novelty_threshold(self.scores[self.label != without], false_unknown_rate)
+
+
+def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
+    """Choose the novelty score above which a cell is called unknown.
+
+    Parameters
+    ----------
+    scores
+        Shape (cells,), novelty scores of validation cells, whose types are all known.
+    false_unknown_rate
+        Largest share of them that may lie above the threshold and so be refused wrongly.
+
+    Returns
+    -------
+    The score of one of the validation cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no validation cell.
+    """
+    if len(scores) == 0:
+        raise ValueError(
+            "no validation cell is given, so nothing says how high the score of a known type may "
+            "be. Check the part 'validation' of the split."
+        )
+    return float(np.quantile(scores, 1 - false_unknown_rate, method="higher"))
+
+
+def refusal_scores(
+    refused: np.ndarray, is_novel: np.ndarray, correct: np.ndarray
+) -> dict[str, float | None]:
+    """Score which cells are called unknown.
+
+    Parameters
+    ----------
+    refused
+        Shape (cells,), whether a cell is called unknown.
+    is_novel
+        Shape (cells,), whether its type is one that the model cannot know.
+    correct
+        Shape (cells,), whether its label is its type; never so for a novel cell.
+
+    Returns
+    -------
+    share_unknown
+        Of all cells.
+    accuracy_of_accepted
+        Share of right labels among the cells that are not refused.
+    strict_novel_accuracy
+        The paper's: right calls among the cells that are novel or refused, so that calling all
+        cells unknown does not help. (Intersection over union.)
+    known_accuracy
+        Share of the cells of known types that are not refused and get the right label; the paper
+        names this score but does not define it.
+    novel_detected, false_unknown
+        Share of the novel cells, and of the cells of known types, that are refused.
+
+    A score over no cells is None.
+    """
+    known = ~is_novel
+    return {
+        "share_unknown": _share(refused),
+        "accuracy_of_accepted": _share(correct[~refused]),
+        "strict_novel_accuracy": (
+            _share((refused & is_novel)[refused | is_novel]) if is_novel.any() else None
+        ),
+        "known_accuracy": _share((correct & ~refused)[known]),
+        "novel_detected": _share(refused[is_novel]),
+        "false_unknown": _share(refused[known]),
+    }
+
+
+def novelty_auroc(score: np.ndarray, is_novel: np.ndarray) -> float | None:
+    """Return the probability that a novel cell scores above a known one; None without either."""
+    if is_novel.all() or not is_novel.any():
+        return None
+    return float(roc_auc_score(is_novel, score))
+
+
+def coverage_accuracy(score: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
+    """Follow the accuracy as ever more cells are accepted, the least novel first.
+
+    Parameters
+    ----------
+    score
+        Shape (cells,), higher for cells that are refused earlier. Cells that score the same are
+        accepted in any order: each counts with the mean of its group.
+    correct
+        Shape (cells,), whether the label is right; not so for a cell of a type nobody knows.
+
+    Returns
+    -------
+    "coverage", at most 201 shares of cells, ascending and last 1; "accuracy" among the cells
+    accepted; and "area", the mean of the accuracy over all coverages 1/n to 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no cell.
+    """
+    if not len(score):
+        raise ValueError(
+            "no cell is given, so no share of them can be accepted. Check the part 'test' of the "
+            "split."
+        )
+    _, group = np.unique(score, return_inverse=True)
+    mean_of_group = np.bincount(group, weights=correct) / np.bincount(group)
+    right = mean_of_group[np.sort(group)].cumsum()
+    accepted = np.arange(1, len(score) + 1)
+    accuracy = right / accepted
+    kept = np.unique(np.linspace(0, len(score) - 1, CURVE_POINTS).round().astype(int))
+    return {
+        "coverage": (accepted[kept] / len(score)).tolist(),
+        "accuracy": accuracy[kept].tolist(),
+        "area": float(accuracy.mean()),
+    }
+
+
+def _share(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def expected_novel_detection(
+    training: LabelledOutputs,
+    validation: LabelledOutputs,
+    classes: Sequence[str],
+    settings: Annotate,
+    positions_without: Positions,
+    left_out: KnownCells | None = None,
+) -> list[dict[str, Any]]:
+    """Leave each type out in turn and calibrate again on the validation cells of the others.
+
+    Parameters
+    ----------
+    classes
+        Names of the types, in the order of the logits.
+    settings
+        The novelty score, see `fit_novelty`, and the largest share of the other types' cells that
+        may be called unknown.
+    positions_without
+        Gives the positions of all training and validation cells among the principal components
+        that are learned without the type of a column.
+    left_out
+        The cells that fit the threshold; None: the validation cells do.
+
+    Returns
+    -------
+    For each type with validation cells: "cell_type", their number "n", "detected", the share of
+    them that would be called unknown, and "auroc", of them against the other types' validation
+    cells. Empty for fewer than three types.
+    """
+    if len(classes) < FEWEST_TYPES:
+        return []
+    found, rate = [], settings.false_unknown_rate
+    for column, name in enumerate(classes):
+        if not (validation.label == column).any():
+            continue
+        training_positions, positions = positions_without(column)
+        told = _notice(
+            replace(training, positions=training_positions).without_type(column),
+            replace(validation, positions=positions).without_column(column),
+            settings,
+            None if left_out is None else left_out.threshold(rate, without=column),
+        )
+        found.append({"cell_type": name, **told})
+    return found
+
+
+def _notice(
+    training: LabelledOutputs,
+    validation: LabelledOutputs,
+    settings: Annotate,
+    threshold: float | None,
+) -> dict[str, Any]:
+    """Say how many of the validation cells with the label -1 are noticed."""
+    is_novel = validation.label < 0
+    known = validation.of(~is_novel)
+    temperature = fit_temperature(known.logits, known.label)
+    fitted = fit_novelty(training, temperature, settings.novelty_score)
+    scores = novelty(validation, fitted)
+    if threshold is None:
+        threshold = novelty_threshold(scores[~is_novel], settings.false_unknown_rate)
+    return {
+        "n": int(is_novel.sum()),
+        "detected": float((scores[is_novel] > threshold).mean()),
+        "auroc": float(roc_auc_score(is_novel, scores)),
+    }

@@ -1,0 +1,228 @@
+"""From a file of cells to a matrix of counts, and what can be wrong on the way."""
+
+import csv
+import re
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbert.cells.matrix import Parts, parts_in_memory
+from scbert.cells.tenx import read_10x_folder, read_10x_h5
+from scbert.files import publish
+
+MATRIX_ORDER = ("layers/counts", "raw.X", "X")
+UNIQUE_CELLS = "adata.obs_names_make_unique()"
+UNIQUE_GENES = "use Ensembl ids as var_names, or sum those columns"
+ID_COLUMNS = ("gene_id", "gene_ids", "ensembl_id", "feature_id")
+SYMBOL_COLUMNS = ("symbol", "feature_name", "gene_symbols", "gene_name")
+ENSEMBL_ID = re.compile(r"^(ENS[A-Z]*G\d{11})(\.\d+)?(_PAR_Y)?$")
+
+
+def read_cells(path: Path) -> ad.AnnData:
+    """Read cells from .h5ad, 10x .h5, a 10x folder around matrix.mtx, or a .csv of counts.
+
+    In a .csv: cells x genes, the first column is the cell.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is none of these.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist. Check the path, or run the step that makes it."
+        )
+    if path.is_dir():
+        return read_10x_folder(path)
+    if path.suffix not in READERS:
+        raise ValueError(
+            f"{path} ends in '{path.suffix}', but cells are read from .h5ad, .h5 (10x), .csv or a "
+            "folder with matrix.mtx (10x). Convert it."
+        )
+    return READERS[path.suffix](path)
+
+
+def _read_h5ad(path: Path) -> ad.AnnData:
+    try:
+        with warnings.catch_warnings():  # files of older versions are read all the same
+            warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
+            warnings.filterwarnings("ignore", message="Moving element from")
+            return ad.read_h5ad(path)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as an AnnData file ({error}). Cells are needed as a complete "
+            ".h5ad file: write or download it again."
+        ) from error
+
+
+def write_cells(path: Path, adata: ad.AnnData) -> None:
+    """Write an .h5ad file, which appears when it is complete."""
+    with publish(path) as unfinished:
+        adata.write_h5ad(unfinished)
+
+
+def _read_csv(path: Path) -> ad.AnnData:
+    """Read a table of counts; what is 1e-11 off an integer, as floats written as text, is that."""
+    try:
+        table = pd.read_csv(path, index_col=0, converters={0: str}, low_memory=False)
+        if table.empty:
+            raise ValueError(f"{table.shape[0]} cells and {table.shape[1]} genes")
+        with path.open(newline="") as handle:
+            genes = next(csv.reader(handle))[-table.shape[1] :]  # pandas renames repeated ones
+        values = table.to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a table of counts ({error}). Give cells x genes, separated by commas, "
+            "with the cell in the first column and the genes in the first line."
+        ) from error
+    nearest = np.round(values)
+    if (np.abs(values - nearest) < 1e-6).all():
+        values = nearest
+    return ad.AnnData(
+        sparse.csr_matrix(values, dtype=np.float32),
+        obs=pd.DataFrame(index=table.index.astype(str)),
+        var=pd.DataFrame(index=genes),
+    )
+
+
+READERS = {".csv": _read_csv, ".h5": read_10x_h5, ".h5ad": _read_h5ad}
+
+
+def check_names(adata: ad.AnnData, name: str) -> None:
+    """Refuse repeated cell ids and gene names: a result could not be told apart.
+
+    Raises
+    ------
+    ValueError
+        Naming the first few that repeat.
+    """
+    require_unique("cell ids", adata.obs_names, UNIQUE_CELLS, name)
+    require_unique("gene names", adata.var_names, UNIQUE_GENES, name)
+
+
+def require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
+    """Refuse names that occur more than once."""
+    repeated = index[index.duplicated()].unique()
+    if len(repeated):
+        raise ValueError(
+            f"{name} has {len(repeated)} {what} that occur more than once "
+            f"({', '.join(repeated[:3])}). They must be unique, or cells and genes would be mixed "
+            f"up. Do: {remedy}."
+        )
+
+
+def select_matrix(
+    adata: ad.AnnData, choice: str, name: str
+) -> tuple[sparse.csr_matrix, pd.DataFrame, str]:
+    """Return a copy of a matrix of the AnnData as CSR, its table of genes and its name.
+
+    Zeros that the file stores are gone: what is stored is expressed.
+
+    Parameters
+    ----------
+    choice
+        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist, is damaged, or its genes repeat.
+    """
+    parts, genes, found = matrix_parts(adata, choice, name)
+    return parts.read(0, adata.n_obs), genes, found
+
+
+def matrix_parts(adata: ad.AnnData, choice: str, name: str) -> tuple[Parts, pd.DataFrame, str]:
+    """Return a matrix of the AnnData as `select_matrix` does, not copied: to be read in parts."""
+    present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
+    if adata.raw is not None:
+        present["raw.X"] = adata.raw.X
+    if adata.X is not None:
+        present["X"] = adata.X
+    found = choose_matrix(list(present), choice, name)
+    genes = adata.raw.var if found == "raw.X" else adata.var
+    require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
+    return parts_in_memory(present[found], f"{found} of {name}"), genes, found
+
+
+def choose_matrix(present: list[str], choice: str, name: str) -> str:
+    """Return which of these matrices is meant.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist, with those that do.
+    """
+    found = (
+        next((key for key in MATRIX_ORDER if key in present), "X") if choice == "auto" else choice
+    )
+    if found not in present:
+        raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
+    return found
+
+
+def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:
+    """Return all counts of each cell from a column of obs, (cells,); None for an empty key."""
+    if not key:
+        return None
+    sizes = pd.to_numeric(require_column(obs, key, name), errors="coerce").to_numpy(
+        dtype=np.float64
+    )
+    if not (sizes > 0).all():
+        raise ValueError(
+            f"obs['{key}'] of {name} is not a positive number in {np.sum(~(sizes > 0))} cells."
+        )
+    return sizes
+
+
+def require_column(obs: pd.DataFrame, key: str, name: str) -> pd.Series:
+    """Return a column of obs, see `require_known`."""
+    require_known(key, list(obs.columns), name)
+    return obs[key]
+
+
+def require_known(key: str, columns: list[str], name: str) -> None:
+    """Refuse the name of a column of obs that does not exist.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist, with those that do.
+    """
+    if key not in columns:
+        raise ValueError(
+            f"{name} has no column obs['{key}']; it has {', '.join(map(str, columns)) or 'none'}. "
+            "Name the right column."
+        )
+
+
+def gene_names(genes: pd.DataFrame) -> pd.DataFrame:
+    """Return the symbol and the Ensembl id (without version) of each gene; empty where unknown.
+
+    Parameters
+    ----------
+    genes
+        `var` of an AnnData: the index holds symbols or Ensembl ids, and columns such as gene_ids or
+        feature_name the other.
+    """
+    index = pd.Series(genes.index.astype(str), index=genes.index)
+    ids = _first_column(genes, ID_COLUMNS)
+    symbols = _first_column(genes, SYMBOL_COLUMNS)
+    by_index = index.str.extract(ENSEMBL_ID)[0].fillna("")
+    ids = by_index if ids is None else ids.str.extract(ENSEMBL_ID)[0].fillna(by_index)
+    of_index = index.where(by_index == "", "")
+    symbols = of_index if symbols is None else symbols.where(symbols != "", of_index)
+    return pd.DataFrame({"symbol": symbols.to_numpy(), "gene_id": ids.to_numpy()})
+
+
+def _first_column(genes: pd.DataFrame, names: Iterable[str]) -> pd.Series | None:
+    found = next((name for name in names if name in genes.columns), None)
+    if found is None:
+        return None
+    values = genes[found].astype(object)
+    return values.where(values.notna(), "").astype(str)

@@ -1,0 +1,1 @@
+"""Download: from addresses to whole files."""

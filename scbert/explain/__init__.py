@@ -1,0 +1,1 @@
+"""Explain: which genes speak for a cell type, and whether they do."""

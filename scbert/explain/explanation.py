@@ -1,0 +1,158 @@
+"""An explanation, and its files: tables, figures, explanation.json and a page."""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scbert.config import Explain
+from scbert.explain.deletion import sentence, verdicts
+from scbert.explain.enrichment import (
+    MarkersAndSets,
+    count_found,
+    enrichment_of_types,
+    markers_of_types,
+)
+from scbert.explain.explanation_figures import draw_deletion, draw_heat_map
+from scbert.explain.page import write_page
+from scbert.explain.rankings import TITLES, Ranking, table_of_genes
+from scbert.files import publish, write_json
+from scbert.provenance import provenance
+from scbert.tables import write_table
+from scbert.training.bundle import Bundle
+
+log = logging.getLogger(__name__)
+HEAT_MAP_GENES = 4  # of each type
+BEST_SETS = 10  # of each type and method, in gene_sets.tsv
+SOURCES = {
+    "gradients": "Sundararajan et al. 2017, of the label's logit, from the mask; by z-score",
+    "gradients_mean": "the same, by the mean of the type's cells: what the gene adds to the logit",
+    "attention": "Yang et al. 2022: column sums, where the gene is a token; by z-score",
+    "expression": "mean bin of the type less the mean of the other types",
+    "logistic_regression": "fitted on the same training cells and bins; by weight",
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Rankings of the genes of each type, and the verdict on each.
+
+    `missed` has shape (cells,): see `gradients_of_cells`.
+    """
+
+    name: str
+    labels_from: str
+    bundle: Bundle
+    types: list[str]
+    cells: list[int]
+    rankings: list[Ranking]
+    missed: np.ndarray
+    judged: pd.DataFrame
+    known: MarkersAndSets
+    settings: Explain
+    notes: list[str]
+
+
+def write_explanation(out: Path, found: Explanation) -> dict[str, Any]:
+    """Write the folder and return the content of explanation.json."""
+    symbols = found.bundle.genes.symbol.to_numpy()
+    limit = 1 - found.settings.confidence_level
+    markers = markers_of_types(
+        _enriched(found, found.known.markers, symbols), found.known.marker_types, limit
+    )
+    counted = count_found(markers, len(found.types), limit) if found.known.markers else None
+    about = _about(found, [] if counted is None else counted.to_dict("records"))
+    sets = _enriched(found, found.known.gene_sets, symbols)
+    by = ["method", "cell_type"]
+    tables = {
+        "genes": table_of_genes(found.rankings, found.types, symbols),
+        "markers": markers,
+        "gene_sets": sets.sort_values("p", kind="stable").groupby(by).head(BEST_SETS),
+        "deletion": found.judged,
+    }
+    with publish(out) as unfinished:
+        unfinished.mkdir()
+        for name, table in tables.items():
+            write_table(unfinished / f"{name}.tsv", _short(table))
+        for name, text in _figures(found, about, symbols).items():
+            (unfinished / f"{name}.svg").write_text(text)
+        write_json(unfinished / "explanation.json", about)
+        page = write_page(about, tables["genes"], tables["markers"])
+        (unfinished / "README.md").write_text(page)
+    for line in about["verdicts"]:
+        log.info("%s", line)
+    return about
+
+
+def _about(found: Explanation, markers_found: list[dict[Hashable, Any]]) -> dict[str, Any]:
+    settings = found.settings
+    judged = verdicts(found.judged)
+    verdict = {
+        method: sentence(row, TITLES[method], settings.confidence_level)
+        for method, row in judged.items()
+    }
+    small = found.judged[(found.judged.cell_type == "all") & (found.judged.genes != "mean")]
+    tested = small.groupby("genes").cells.max()
+    notes = [
+        "A faithful ranking says which genes this model uses; these need not be the genes that "
+        "define the cell type.",
+        f"A gene is ranked in a type if {settings.min_expressed:.0%} of the type's cells here "
+        "express it in bin 1 or higher; these genes are also what overlaps are counted among.",
+        f"Integrated gradients of a cell miss the difference that they should add up to by "
+        f"{np.median(found.missed):.1%} (median), with {settings.steps} steps.",
+        "Cells that were large enough for each number of removed genes: "
+        + ", ".join(f"{k}: {tested[k]}" for k in sorted(tested.index, key=int))
+        + ".",
+    ]
+    return {
+        "name": found.name,
+        "labels_from": found.labels_from,
+        "model_sha256": found.bundle.sha256,
+        "cells": dict(zip(found.types, found.cells, strict=True)),
+        "methods": {
+            method: {"title": TITLES[method], "source": SOURCES[method]} | row
+            for method, row in judged.items()
+        },
+        "verdicts": list(verdict.values()),
+        "gradients_missed": {
+            "median": float(np.median(found.missed)),
+            "largest": float(found.missed.max()),
+        },
+        "markers": len(found.known.markers),
+        "markers_found": markers_found,
+        "marker_types": found.known.marker_types,
+        "gene_sets": len(found.known.gene_sets),
+        "notes": [*found.notes, *notes],
+        "settings": settings.model_dump(mode="json"),
+        "provenance": provenance(),
+    }
+
+
+def _enriched(
+    found: Explanation, sets: Mapping[str, Sequence[str]], symbols: np.ndarray
+) -> pd.DataFrame:
+    n_top = found.settings.top_genes
+    tables = [enrichment_of_types(one, found.types, symbols, sets, n_top) for one in found.rankings]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _figures(found: Explanation, about: dict[str, Any], symbols: np.ndarray) -> dict[str, str]:
+    drawn = {}
+    for name, method in (("heatmap", "gradients_mean"), ("attention", "attention")):
+        ranking = next(one for one in found.rankings if one.method == method)
+        verdict = about["methods"][method]["verdict"]
+        title = f"{TITLES[method].capitalize()} ({verdict} the deletion test)"
+        drawn[name] = draw_heat_map(ranking, found.types, symbols, HEAT_MAP_GENES, title)
+    titles = {method: title.split(" (")[0] for method, title in TITLES.items()}
+    drawn["deletion"] = draw_deletion(found.judged, titles, found.settings.confidence_level)
+    return drawn
+
+
+def _short(table: pd.DataFrame) -> pd.DataFrame:
+    """Write numbers with five digits: more would only make the files heavy."""
+    numbers = [name for name in table.columns if table[name].dtype.kind == "f"]
+    return table.assign(**{name: table[name].map("{:.5g}".format) for name in numbers})

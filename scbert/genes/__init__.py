@@ -1,0 +1,1 @@
+"""Genes: names, the vocabulary, cell types and their markers, vectors; never torch."""

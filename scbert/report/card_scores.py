@@ -1,0 +1,220 @@
+"""The parts of the model card that are numbers: scores, calibration, experts, novel cells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scbert.evidence.epochs import best_epoch
+from scbert.experts.titles import EXPERT_TITLES
+from scbert.report.text import NOTHING, percent, plain, score, signed, table
+
+Json = Mapping[str, Any]
+FEW_CELLS = 20  # one test cell more or less moves the recall of a type by 0.05
+WITHOUT_NETWORK = "expression_distance"  # the novelty score in which the network takes no part
+
+
+@dataclass(frozen=True)
+class CardEvidence:
+    """What is known of one model; contents of the files of these names, but for `name`."""
+
+    name: str  # of the bundle's folder
+    config: Json
+    calibration: Json
+    history: Sequence[Json]
+    genes: Json  # numbers: vocabulary, measured, used
+    evaluation: Json
+    comparison: Json
+    quality: Json
+
+    @property
+    def kept(self) -> Json:
+        """The record of the epoch whose weights were kept: the first of the best."""
+        return best_epoch(self.history)
+
+    def methods(self, kind: str) -> list[Json]:
+        """Return the methods of a kind that stand in the comparison."""
+        return [entry for entry in self.comparison["methods"] if entry["kind"] == kind]
+
+
+def scores_of_methods(about: CardEvidence) -> str:
+    """Return the scores of every method on the test cells, and how it was set."""
+    comparison, metrics = about.comparison, ("accuracy", "macro_f1", "balanced_accuracy")
+    rows = [
+        (entry["title"], entry["kind"], *(interval(entry[key]) for key in metrics))
+        for entry in comparison["methods"]
+    ]
+    header = ("method", "kind", "accuracy", "macro F1", "balanced accuracy")
+    settings = "\n".join(f"- {m['title']}: {m['setting']}" for m in comparison["methods"])
+    return (
+        f"{table(header, rows, 3)}\n\n"
+        "Controls know nothing of the genes; baselines were trained on the same cells as scBERT; "
+        f"validation cells chose their settings. Intervals: {comparison['interval']}\n\n"
+        f"{settings}\n\n"
+        f"This model is that of seed {about.config['seed']}."
+    )
+
+
+def interval(found: Json) -> str:
+    """Write a score with its interval."""
+    return f"{found['mean']:.3f} ({found['low']:.3f}-{found['high']:.3f})"
+
+
+def scores_of_types(about: CardEvidence) -> str:
+    """Return the scores of each type beside the baselines'."""
+    rivals, known = about.methods("baseline"), about.config["cells_per_type"]
+    rows = []
+    for entry in about.evaluation["per_type"]:
+        name, tested = entry["cell_type"], entry["support"] > 0
+        found = [entry[key] for key in ("precision", "recall", "f1")]
+        found += [rival["f1_of_type"][name] for rival in rivals]
+        shown = [f"{value:.2f}" if tested else NOTHING for value in found]
+        rows.append((plain(name), *shown, str(known.get(name, 0)), str(entry["support"])))
+    names = [f"F1, {rival['title'].lower()}" for rival in rivals]
+    header = ("cell type", "precision", "recall", "F1", *names, "training cells", "test cells")
+    few = [plain(e["cell_type"]) for e in about.evaluation["per_type"] if e["support"] < FEW_CELLS]
+    text = table(header, rows, len(header) - 1)
+    if few:
+        text += (
+            f"\n\nFewer than {FEW_CELLS} test cells, so a few cells make these scores: "
+            f"{', '.join(few)}."
+        )
+    return text
+
+
+def calibration(about: CardEvidence) -> str:
+    """Return what a confidence is worth."""
+    fitted, reliability = about.calibration, about.evaluation["reliability"]
+    rows = [
+        (f"{found['confidence']:.2f}", f"{found['accuracy']:.2f}", f"{found['n']:,}")
+        for found in reliability["after"]["bins"]
+    ]
+    return (
+        f"Temperature {fitted['temperature']:.2f}, fitted on "
+        f"{fitted['out_of_fold']['cells']:,} cells that no expert was trained on. Expected "
+        f"calibration error on the test cells: {reliability['before']['ece']:.3f} before, "
+        f"{reliability['after']['ece']:.3f} after. What a confidence is worth, on the test cells "
+        "of all seeds together:\n\n"
+        + table(("mean confidence", "share labelled correctly", "cells"), rows, 3)
+    )
+
+
+def unknown(about: CardEvidence) -> str:
+    """Return what the unknown flag refuses, and what it would notice at most."""
+    fitted, found = about.calibration, about.evaluation["unknown"]
+    refused = found["calibrated"]
+    text = (
+        f"A cell whose novelty score ({fitted['novelty_score']}) exceeds "
+        f"{fitted['novelty_threshold']:.3g} is called unknown. The threshold refuses "
+        f"{percent(fitted['false_unknown_rate'])} of the validation cells, all of known "
+        f"types; of the test cells of known types it refuses {percent(refused['false_unknown'])}"
+        f", and {percent(refused['accuracy_of_accepted'])} of the cells that it lets pass are "
+        "labelled correctly. "
+    )
+    if found["novel_cells"]:
+        text += (
+            f"{found['novel_cells']:,} test cells are of types that training lacked "
+            f"({', '.join(map(plain, found['novel_types']))}): "
+            f"{percent(refused['novel_detected'])} of them were noticed. "
+        )
+    expected = fitted["expected_novel_detection"]
+    if not expected:
+        return (
+            text
+            + "With fewer than three types, whether new ones would be noticed cannot be predicted."
+        )
+    rows = [
+        (plain(row["cell_type"]), f"{row['detected']:.2f}", score(row["auroc"]), f"{row['n']:,}")
+        for row in expected
+    ]
+    header = ("if this type were new", "noticed", "AUROC", "validation cells")
+    return text + (
+        "If a type were new, how many of its cells would be noticed? Each type is left out in "
+        f"turn, {_worth(fitted['novelty_score'])}\n\n{table(header, rows, 3)}"
+    )
+
+
+def _worth(novelty_score: str) -> str:
+    """Say whether what is said of new types is a prediction or an upper bound."""
+    if novelty_score == WITHOUT_NETWORK:
+        return (
+            "and all that the novelty score rests on is learned again without it; no network takes "
+            "part. So these are forecasts, for new types that differ from the known ones as these "
+            "do from each other; a subtype of a known type is hardly noticed."
+        )
+    return (
+        "but the network was trained with it, so these are UPPER BOUNDS, not forecasts: of a type "
+        "that the network has never seen, fewer cells are noticed."
+    )
+
+
+def encoder_adds(calibration: Json) -> list[str]:
+    """Return one sentence on what the encoder adds to the other experts; none if it is alone."""
+    found = calibration.get("out_of_fold", {}).get("encoder_adds")
+    if not found:
+        return []
+    gain = found["log_loss_gain"]
+    verdict = (
+        "it is kept"
+        if found["kept"]
+        else "that is not clearly 1 % of the loss, so it has weight 0 and is not computed"
+    )
+    return [
+        "What the encoder adds to the other experts, on cells that none was trained on: "
+        f"{signed(gain['mean'])} nats of log-likelihood per cell (95 % interval over cells "
+        f"{signed(gain['low'])} to {signed(gain['high'])}), {signed(found['macro_f1'])} macro F1; "
+        f"{verdict}."
+    ]
+
+
+def _two_digits(f1: float | None) -> str:
+    return NOTHING if f1 is None else f"{f1:.2f}"
+
+
+def experts(calibration: Json, types: Sequence[str]) -> str:
+    """Return each expert's weight and its scores out of fold, per type, too."""
+    held = calibration["out_of_fold"]
+    how = {
+        "batch": "whole batches were left out in turn",
+        "cell": "a fifth of the cells of each type was left out in turn",
+        "validation": "the validation cells, which chose the epoch of the network, too",
+    }[held["folds_by"]]
+    again = (
+        "After that each but the network was trained again on training and validation cells."
+        if held["folds_by"] == "validation"
+        else "After that each was trained again on all labelled cells but the test's."
+    )
+    missing = [name for name, f1 in zip(types, held["f1_of_type"], strict=True) if f1 is None]
+    if missing:
+        again += (
+            f" Of {', '.join(map(plain, missing))} no cell could be judged: the cells left in had "
+            "none of the type. Nothing here says how well these are named."
+        )
+    rows = [
+        (
+            EXPERT_TITLES[name],
+            f"{one['weight']:.2f}",
+            f"{one['macro_f1']:.3f}",
+            f"{one['log_loss']:.3f}",
+        )
+        for name, one in calibration["experts"].items()
+    ]
+    rows.append(("together", "", f"{held['macro_f1']:.3f}", f"{held['log_loss']:.3f}"))
+    text = (
+        f"Experts, on {held['cells']:,} labelled cells that none was trained on ({how}). The "
+        f"weights were fitted to the same answers. {again}\n\n"
+        + table(("expert", "weight", "macro F1", "log loss"), rows, 3)
+    )
+    if len(calibration["experts"]) < 2:
+        return text
+    columns = [one["f1_of_type"] for one in calibration["experts"].values()]
+    columns.append(held["f1_of_type"])
+    lines = [
+        (plain(name), *(_two_digits(column[number]) for column in columns))
+        for number, name in enumerate(types)
+    ]
+    header = (
+        "F1 out of fold",
+        *(EXPERT_TITLES[name] for name in calibration["experts"]),
+        "together",
+    )
+    return f"{text}\n\n{table(header, lines, len(columns))}"

@@ -1,0 +1,186 @@
+"""The report: one HTML page that holds every number, figure and setting, and computes none.
+
+The layout is report.html.jinja; verdicts and number formats are of wording.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from scbert.cells.quality import TRANSCRIPTOME_GENES
+from scbert.report.text import (
+    count,
+    duration,
+    judge,
+    judge_pretraining,
+    memory,
+    percent,
+    score,
+    signed,
+)
+
+Json = dict[str, Any]
+METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
+KINDS = ("model", "expert", "baseline", "control")
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one step of the workflow took."""
+
+    step: str
+    seconds: float
+    memory: float | None  # peak resident memory, MB; None if the step was too short to be measured
+
+
+@dataclass(frozen=True)
+class DatasetEvidence:
+    """What the workflow's files hold about one labelled dataset."""
+
+    evaluation: Json
+    comparison: Json
+    explanation: Json
+    figures: Mapping[str, str]  # name -> SVG
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset."""
+        return str(self.evaluation["dataset"])
+
+    @property
+    def methods(self) -> list[Json]:
+        """ScBERT, then the baselines, then the controls."""
+        return sorted(self.comparison["methods"], key=lambda m: KINDS.index(m["kind"]))
+
+    @property
+    def model(self) -> Json:
+        """ScBERT's line of the comparison."""
+        return self.methods[0]
+
+    @property
+    def rival(self) -> Json | None:
+        """The baseline with the highest macro F1 on the test cells; None if none was run."""
+        baselines = [m for m in self.methods if m["kind"] == "baseline"]
+        return max(baselines, key=lambda m: m["macro_f1"]["mean"], default=None)
+
+    @property
+    def best(self) -> str:
+        """The method with the highest macro F1 on the test cells."""
+        best = max(self.methods, key=lambda m: m["macro_f1"]["mean"])
+        return str(best["method"])
+
+    def difference(self, method: str, metric: str = "macro_f1") -> Json | None:
+        """scBERT minus a method, with its interval."""  # noqa: D403  a name
+        found = self.comparison["differences"]
+        return next((d for d in found if (d["method"], d["metric"]) == (method, metric)), None)
+
+    @property
+    def verdict(self) -> tuple[str, str]:
+        """Whether scBERT is ahead, behind or unclear, and the sentence that says so."""
+        difference = self.difference(self.rival["method"]) if self.rival else None
+        if self.rival is None or difference is None:
+            return "unclear", "No baseline was run beside scBERT, so its scores stand alone."
+        return judge(difference, self.rival["title"], self.comparison["confidence_level"])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a report shows."""
+
+    datasets: Sequence[DatasetEvidence]
+    figures: Mapping[str, str]  # of the corpus: name -> SVG
+    quality: Sequence[Json]  # a line for each file of cells
+    overlaps: Sequence[Json]
+    stores: Sequence[Json]
+    gene2vec: Json
+    gene2vec_quality: Json
+    validation: Json
+    steps: Sequence[StepCost]
+    config: Json
+    provenance: Json
+
+
+def render_report(evidence: Evidence) -> str:
+    """Return the report as one HTML page.
+
+    Raises
+    ------
+    ValueError
+        If a figure is missing.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": count,
+        "duration": duration,
+        "memory": memory,
+        "percent": percent,
+        "score": score,
+        "signed": signed,
+    }
+    environment.globals |= {
+        "figure": inline_figure,
+        "METRICS": METRICS,
+        "TRANSCRIPTOME_GENES": TRANSCRIPTOME_GENES,
+    }
+    template = files("scbert.report").joinpath("report.html.jinja").read_text()
+    page = environment.from_string(template).render(
+        evidence=evidence,
+        overlaps={overlap["sample"]: overlap for overlap in evidence.overlaps},
+        settings=yaml.safe_dump(evidence.config, sort_keys=False, allow_unicode=True),
+        pretraining=judge_pretraining(evidence.validation),
+        largest=_largest(evidence.steps),
+    )
+    return page.lstrip()
+
+
+def _largest(steps: Sequence[StepCost]) -> StepCost:
+    """Return what fills a bar; never zero."""
+    seconds = max((step.seconds for step in steps), default=0)
+    megabytes = max((step.memory or 0 for step in steps), default=0)
+    return StepCost("largest", seconds or 1, megabytes or 1)
+
+
+def inline_figure(figures: Mapping[str, str], name: str, place: str, description: str) -> Markup:
+    """Return a figure as an SVG element for HTML.
+
+    Its ids get the place as a prefix, because every figure of a page shares one space of ids.
+    """
+    if name not in figures:
+        raise ValueError(
+            f"{place} has no figure {name}.svg; there are {', '.join(sorted(figures)) or 'none'}. "
+            "Draw it first: the report draws nothing."
+        )
+    root = ET.fromstring(figures[name])
+    for parent in list(root.iter()):
+        for child in [one for one in parent if _local(one.tag) in {"metadata", "style"}]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.attrib = {
+            _local(key): _with_prefix(_local(key), value, f"{place}-{name}-")
+            for key, value in element.attrib.items()
+        }
+    root.attrib |= {"role": "img", "aria-label": description, "class": "drawing"}
+    root.set("style", "stroke-linejoin:round;stroke-linecap:butt")  # the style that was removed
+    return Markup(ET.tostring(root, encoding="unicode"))  # serialised, hence escaped
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _with_prefix(key: str, value: str, prefix: str) -> str:
+    if key == "id":
+        return prefix + value
+    if key == "href":
+        return re.sub(r"^#", f"#{prefix}", value)
+    return re.sub(r"url\(#", f"url(#{prefix}", value)

@@ -1,0 +1,130 @@
+"""The house style of every figure, and the door to matplotlib."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from scbert.files import publish
+
+Arguments = ParamSpec("Arguments")
+INK, MUTED, FAINT = "#1f2a35", "#75818d", "#dde3e8"
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#B8A800"  # yellow darkened: F0E442 vanishes on white
+WIDTH = 8.4  # inches; the column of the report
+VECTOR_POINTS = 500  # more points than this are drawn as an image, which keeps the file light
+LAYOUT_FONT = "DejaVu Sans"  # ships with matplotlib: the same layout on every machine
+SHOWN_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+STYLE: dict[str, Any] = {
+    "font.family": LAYOUT_FONT,
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a cell type may hold a dollar sign
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.dpi": 150,  # of the layers that are images
+    "svg.fonttype": "none",  # text stays text: searchable, readable aloud, and light
+}
+
+
+__all__ = [
+    "Axes",
+    "Figure",
+    "Line2D",
+    "epoch_axis",
+    "label_ends",
+    "short_count",
+    "short_name",
+    "svg_figure",
+]
+
+
+def svg_figure(draw: Callable[Arguments, Figure]) -> Callable[Arguments, str]:
+    """Let a function that draws a figure return it as SVG text, in the house style.
+
+    The same arguments give the same bytes: there is no date, and ids come from the content and the
+    function's name. Text is laid out with a wide font and shown with the reader's own, which is
+    narrower, so that nothing overlaps.
+    """
+
+    @wraps(draw)
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> str:
+        buffer = io.StringIO()
+        style: Any = STYLE | {"svg.hashsalt": draw.__name__}
+        with mpl.rc_context(style):
+            figure = draw(*args, **kwargs)
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue().replace(f"'{LAYOUT_FONT}'", SHOWN_FONT)
+
+    return drawn
+
+
+def short_name(name: str, longest: int = 30) -> str:
+    """Shorten a name in its middle: types of one family often differ only at the end."""
+    name = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
+    if len(name) <= longest:
+        return name
+    tail = longest // 3
+    return f"{name[: longest - tail - 1].rstrip()}…{name[-tail:].lstrip()}"
+
+
+def short_count(n: int) -> str:
+    """Write a count in few characters: 950, 9500, 95k."""
+    return f"{n}" if n < 10_000 else f"{n / 1000:.0f}k"
+
+
+def epoch_axis(axes: Axes, epochs: Sequence[int]) -> None:
+    """Give the horizontal axis whole epochs, also where there is only one."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float) -> None:
+    """Name lines at the right edge of a panel: at their height, but at least `gap` apart.
+
+    `ends` holds (height, name, colour); `gap` is a share of the panel's height.
+    """
+    bottom, top = axes.get_ylim()
+    ends = sorted(ends)
+    heights = [(end[0] - bottom) / (top - bottom) for end in ends]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    for i in reversed(range(len(heights))):
+        ceiling = heights[i + 1] - gap if i + 1 < len(heights) else 1 - gap / 3
+        heights[i] = min(heights[i], ceiling)
+    for height, (_, name, colour) in zip(heights, ends, strict=True):
+        axes.text(1.02, height, name, color=colour, va="center", transform=axes.transAxes)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return a line for each epoch; none if the encoder stayed as it was pretrained."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write_figure(path: Path, text: str) -> None:
+    with publish(path) as unfinished:
+        unfinished.write_text(text)

@@ -1,0 +1,118 @@
+"""What numbers mean, in a sentence, and how they and tables are written, for report and card."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+Json = dict[str, Any]
+NOTHING = "\N{EN DASH}"
+
+
+def judge(difference: Json, rival: str, confidence_level: float) -> tuple[str, str]:
+    """Say in one sentence what a difference of macro F1, scBERT minus a rival, means."""
+    mean, low, high = difference["mean"], difference["low"], difference["high"]
+    side = "ahead" if mean > 0 else "behind"
+    place = "ahead of" if mean > 0 else side
+    found = f"scBERT is {place} {rival} by {abs(mean):.3f} macro F1"
+    if f"{abs(mean):.3f}" == "0.000":
+        found = f"scBERT and {rival} reach the same macro F1"
+    clear = low > 0 or high < 0
+    meaning = "a clear difference on these test cells" if clear else "no clear difference"
+    interval = f"{percent(confidence_level)} interval {signed(low)} to {signed(high)}"
+    return side if clear else "unclear", f"{found} ({interval}: {meaning})."
+
+
+def judge_pretraining(validation: Json) -> tuple[str, str]:
+    """Say what pretraining learnt: the skill over the best of the simple predictors."""
+    names = {
+        "cell_mode": "the cell's most common bin",
+        "gene_mode": "the gene's most common bin",
+        "additive": "the sum of a part for the cell and a part for the gene",
+    }
+    mean, low, high = (validation["skill"][key] for key in ("mean", "low", "high"))
+    where = (
+        f"On {count(validation['masked_tokens'])} masked genes of {count(validation['cells'])} "
+        f"held-out cells, the model's loss is {percent(abs(mean))} "
+        f"{'below' if mean > 0 else 'above'} that of the best simple predictor "
+        f"({names[validation['best_predictor']]}; {percent(validation['confidence_level'])} "
+        f"interval of the skill {signed(low)} to {signed(high)})"
+    )
+    if low > 0:
+        return (
+            "ahead",
+            f"{where}: it uses information in the cell's other genes that no simple predictor has.",
+        )
+    if high < 0:
+        return (
+            "behind",
+            f"{where}: it has learnt nothing beyond that; pretrain longer or on more cells.",
+        )
+    return "unclear", f"{where}: the difference is within the uncertainty of these cells."
+
+
+def score(value: float | None) -> str:
+    """Write a score with three digits; a dash where there is none."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """Write a difference with its sign."""
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(share: float | None) -> str:
+    """Write a share in percent, whole where that loses nothing."""
+    return (
+        NOTHING
+        if share is None
+        else f"{100 * share:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+    )
+
+
+def count(n: float) -> str:
+    """Write a number of things, with commas."""
+    return f"{n:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the two largest units that it fills."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def memory(megabytes: float | None) -> str:
+    """Write an amount of memory in MB or GB; a dash where it was not measured."""
+    if megabytes is None:
+        return NOTHING
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0) -> str:
+    """Return a table; the last columns, so many, hold numbers and stand right."""
+    right = len(header) - numbers
+    rule = ["---" if place < right else "---:" for place in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *rows])
+
+
+def plain(name: object) -> str:
+    """Write a name that cannot end a cell of a table, nor be read as HTML."""
+    text = " ".join(str(name).split()).replace("|", "\\|")
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def with_interval(value: float, ends: Mapping[str, float], sign: Literal["", "+"] = "") -> str:
+    """Return a score, or with sign + a difference of scores, and its interval.
+
+    Parameters
+    ----------
+    value
+        The score or the difference.
+    ends
+        Its "low" and "high"; further keys are not used.
+    sign
+        Of a difference, whose ends may be negative, so that no dash can stand between them.
+    """
+    between = " to " if sign else "-"
+    return f"{value:{sign}.3f} ({ends['low']:{sign}.3f}{between}{ends['high']:{sign}.3f})"

@@ -1,0 +1,103 @@
+"""scbert annotate: cells of any AnnData + a fine-tuned model -> cell types with confidence."""
+
+from pathlib import Path
+
+import anndata as ad
+
+from scbert.cells.query import QueryCells, joined, query_in_memory, write_result
+from scbert.config import DeviceName
+from scbert.shipped import BLOOD
+from scbert.training.bundle import Bundle
+from scbert.training.calls import STALE, call, finetuned
+
+
+def annotate(
+    adata: ad.AnnData,
+    model: str | Path | Bundle = BLOOD,
+    *,
+    matrix: str = "auto",
+    scale: str = "auto",
+    library_size_key: str = "",
+    cluster_key: str = "",
+    device: DeviceName = "auto",
+    all_experts: bool = False,
+    name: str = "adata",
+) -> ad.AnnData:
+    """Name the type of each cell.
+
+    Parameters
+    ----------
+    adata
+        Counts or log-normalised expression, cells x genes; var_names are human symbols or Ensembl
+        ids. It is not changed.
+    model
+        The folder of a fine-tuned model, one that `load_bundle` has read, or "blood", the model
+        of the package.
+    matrix
+        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+    scale
+        What it holds: counts, log1p, expected_counts (estimates that need not be integers), or
+        auto: the first two are recognised automatically.
+    library_size_key
+        Column of obs with all counts of each cell, if the matrix holds counts of some genes only.
+    cluster_key
+        Column of obs with clusters: each gets the label of most of its cells as well.
+    device
+        cpu, cuda, mps (Apple), or auto: a CUDA GPU if there is one, else the CPU.
+    all_experts
+        Ask the encoder even where the model gives it no weight, which takes far longer.
+    name
+        What to call the data in errors.
+
+    Returns
+    -------
+    A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
+    probability of the label), scbert_is_unknown, scbert_novelty_score, where the model knows the
+    types' parents scbert_parent_label, scbert_parent_confidence and scbert_best_label, of a model
+    with several experts what each alone would say (scbert_label_EXPERT) and the share of them that
+    gives the label (scbert_agreement), and, with `cluster_key`, scbert_majority_voting; in obsm
+    X_scbert (the encoder's cell vector, or where it was not asked the position among the principal
+    components of the training cells; uns says which) and scbert_probabilities (one column per type,
+    in the order of uns['scbert']['labels']); in uns scbert.
+
+    Raises
+    ------
+    ValueError
+        If the cells cannot be used or share too few genes with the model.
+    """
+    bundle = finetuned(model)
+    columns = [key for key in (library_size_key, cluster_key) if key]
+    query = query_in_memory(adata, matrix, columns, name)
+    found = call(query, bundle, scale, library_size_key, cluster_key, device, all_experts)
+    return joined(adata, found, STALE)
+
+
+def annotate_file(
+    query: Path,
+    model: Path,
+    out: Path,
+    *,
+    matrix: str = "auto",
+    scale: str = "auto",
+    library_size_key: str = "",
+    cluster_key: str = "",
+    device: DeviceName = "auto",
+    all_experts: bool = False,
+) -> ad.AnnData:
+    """Annotate a file and write the result as .h5ad; see `annotate`.
+
+    Of an .h5ad file (anndata 0.8 or newer) and of a 10x .h5 a part is in memory at a time; the
+    result is a copy of the file to which the calls are added, or a new .h5ad. Other files are read
+    whole.
+
+    Returns
+    -------
+    What is new: obs, obsm and uns, without a matrix.
+    """
+    bundle = finetuned(model)
+    columns = [key for key in (library_size_key, cluster_key) if key]
+
+    def make(opened: QueryCells) -> ad.AnnData:
+        return call(opened, bundle, scale, library_size_key, cluster_key, device, all_experts)
+
+    return write_result(query, out, matrix, columns, make, STALE)

@@ -1,0 +1,44 @@
+"""Rule draw_corpus_figures: results -> figures of tokens, gene vectors and pretraining."""
+
+from pathlib import Path
+
+from scbert.files import read_json
+from scbert.report import corpus_figures, gene2vec_figures
+from scbert.report.style import read_history, write_figure
+from scbert.tables import read_table
+
+
+def draw_corpus_figures(
+    tokens: Path,
+    gene2vec: Path,
+    gene2vec_quality: Path,
+    pretrained: Path,
+    tokens_figure: Path,
+    gene2vec_figure: Path,
+    gene2vec_quality_figure: Path,
+    pretraining_figure: Path,
+) -> None:
+    """Draw the corpus: its bins, the map of its gene vectors, and pretraining.
+
+    Parameters
+    ----------
+    tokens
+        meta.json of the corpus's token store.
+    gene2vec, pretrained
+        Folders of the gene vectors and of the pretrained model.
+    gene2vec_quality
+        The JSON file of evaluate_gene2vec.
+    tokens_figure, gene2vec_figure, gene2vec_quality_figure, pretraining_figure
+        The SVG files to write.
+    """
+    gene_map = read_table(gene2vec / "map.tsv", "symbol", "x", "y")
+    gene_map = gene_map.astype({"x": float, "y": float})
+    history = read_history(pretrained / "history.jsonl")
+    if not history:
+        raise ValueError(f"{pretrained} holds no epoch, so there is nothing to draw. Train again.")
+    validation = read_json(pretrained / "validation.json")
+    write_figure(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
+    write_figure(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
+    judged = read_json(gene2vec_quality)
+    write_figure(gene2vec_quality_figure, gene2vec_figures.draw_gene2vec_quality(judged))
+    write_figure(pretraining_figure, corpus_figures.draw_pretraining(history, validation))

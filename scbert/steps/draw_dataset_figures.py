@@ -1,0 +1,53 @@
+"""Rule draw_dataset_figures: results -> figures of one labelled dataset."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scbert.files import read_json
+from scbert.report import calibration_figures, dataset_figures
+from scbert.report.style import read_history, write_figure
+
+
+def draw_dataset_figures(
+    evaluation: Path,
+    comparison: Path,
+    models: Sequence[Path],
+    *,
+    scores: Path,
+    confusion: Path,
+    per_type: Path,
+    finetuning: Path,
+    umap: Path,
+    reliability: Path,
+    unknown: Path,
+) -> None:
+    """Draw what is known about one labelled dataset.
+
+    Parameters
+    ----------
+    evaluation, comparison
+        The JSON files of the evaluate and compare steps.
+    models
+        One folder for each seed, with history.jsonl and calibration.json inside. The figure
+        `finetuning` shows the epochs of a network that was trained, else the experts.
+    scores, confusion, per_type, finetuning, umap, reliability, unknown
+        The SVG files to write.
+    """
+    if not models:
+        raise ValueError(
+            "no model is given, but the figure of fine-tuning needs at least one. "
+            "Pass the folders results/models/{dataset}/seed*."
+        )
+    found = read_json(evaluation)
+    histories = [read_history(model / "history.jsonl") for model in models]
+    write_figure(scores, dataset_figures.draw_scores(read_json(comparison)))
+    write_figure(confusion, dataset_figures.draw_confusion(found))
+    write_figure(per_type, dataset_figures.draw_per_type(found))
+    calibrations = [read_json(model / "calibration.json") for model in models]
+    if all(histories):
+        write_figure(finetuning, dataset_figures.draw_finetuning(histories))
+    else:
+        write_figure(finetuning, dataset_figures.draw_experts(calibrations))
+    write_figure(umap, dataset_figures.draw_umap(found))
+    write_figure(reliability, calibration_figures.draw_reliability(found))
+    write_figure(unknown, calibration_figures.draw_novelty(found, calibrations))

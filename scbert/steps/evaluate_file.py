@@ -1,0 +1,238 @@
+"""scbert evaluate: a fine-tuned model + a labelled file -> how well it names the cells.
+
+The model never sees a label. Beside it stand each of its experts alone, fitted on the same cells,
+and the most frequent type of those.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from scbert import __version__
+from scbert.cells.read import write_cells
+from scbert.cells.scale import EXPECTED_COUNTS
+from scbert.config import DeviceName, Evaluate, Normalization
+from scbert.evidence import metrics
+from scbert.evidence.predictions import prediction_of
+from scbert.evidence.test_scores import score_seeds
+from scbert.experts.titles import EXPERT_TITLES as EXPERTS
+from scbert.files import sha256_of, write_json
+from scbert.shipped import model_folder
+from scbert.steps.annotate_file import annotate
+from scbert.steps.normalize_counts import normalize_counts
+from scbert.tokens.store import TokenStore, store_in_memory
+from scbert.tokens.tokenize import read_tokens
+from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.devices import choose_device
+from scbert.training.labelled_file import dataset_of, read_labelled, settings_of, unseen_cells
+
+COLUMNS = {  # of obs, by method
+    "scbert": "scbert_label",
+    **{name: f"scbert_label_{name}" for name in EXPERTS},
+    "majority": "majority",
+}
+TITLES = {"scbert": "scBERT", "majority": "Most frequent type"} | {
+    name: f"scBERT, its {title} alone" for name, title in EXPERTS.items()
+}
+
+
+def evaluate_file(
+    model: str | Path,
+    test: str | Path,
+    *,
+    label_key: str,
+    batch_key: str = "",
+    out: str | Path | None = None,
+    matrix: str = "auto",
+    scale: str = "auto",
+    library_size_key: str = "",
+    device: DeviceName = "auto",
+) -> dict[str, Any]:
+    """Name the cells of a labelled file without its labels, and score the names.
+
+    Scored are the cells of types that the model knows. Those of other types, which it cannot name,
+    are reported apart, as novel: how many of them it calls unknown.
+
+    Parameters
+    ----------
+    model
+        Folder of a fine-tuned model.
+    test
+        Cells x genes with known types: .h5ad, .h5 or folder of 10x, or .csv. Cells that the model
+        was trained on are left out, whatever they are called.
+    label_key, batch_key
+        Columns of obs: cell type, spelled as in the model; donor, laboratory or study, to score
+        each apart. Cells without a type or without counts are left out.
+    out
+        Folder for evaluation.json; None: nothing is written.
+    matrix, scale, library_size_key, device
+        As for `annotate`.
+
+    Returns
+    -------
+    The content of evaluation.json.
+
+    Raises
+    ------
+    ValueError
+        If model or file cannot be used, the model was trained on all cells, or no cell is of a type
+        that the model knows.
+    """
+    choose_device(device)  # refuses before the reading, which may take long
+    folder, file = model_folder(model), Path(test)
+    bundle = load_bundle(folder)
+    settings = settings_of(bundle, None, None)
+    dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
+    cells, left_out = read_labelled(file, dataset, settings)
+    store = tokens_of(cells, folder, bundle)
+    rows = unseen_cells(store, bundle)
+    left_out["of the training"] = len(store) - len(rows)
+    named = predict_types(cells[rows].copy(), bundle, device)
+    content = {
+        "version": __version__,
+        "model": folder.name,
+        "model_sha256": bundle.sha256,
+        "test": file.name,
+        "test_sha256": sha256_of(file),
+        "left_out": left_out,
+        **score_cells(named, bundle, settings.evaluate),
+    }
+    if out is not None:
+        write_json(Path(out) / "evaluation.json", content)
+    return content
+
+
+def predict_types(
+    cells: ad.AnnData,
+    bundle: Bundle,
+    device: DeviceName = "auto",
+) -> ad.AnnData:
+    """Return annotated cells with their true cell_type and batch, and each method's names.
+
+    Written to obs: majority, if the bundle says what it was trained on; scbert_label, each expert's
+    and the rest as `annotate` does, which gets no label.
+    """
+    unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
+    named = annotate(
+        *(unlabelled, bundle),
+        matrix="X",
+        scale=EXPECTED_COUNTS,  # they were checked when they were read
+        library_size_key="library_size",
+        device=device,
+        name="the test cells",
+    )
+    for column in ("cell_type", "batch"):
+        if column in cells.obs:
+            named.obs[column] = cells.obs[column].to_numpy(dtype=str)
+    per_type = bundle.config.get("cells_per_type")
+    if per_type:
+        named.obs["majority"] = max(per_type, key=per_type.get)
+    return named
+
+
+def tokens_of(cells: ad.AnnData, folder: Path, bundle: Bundle) -> TokenStore:
+    """Tokenize counts as those of the training cells were."""
+    normalization = Normalization.model_validate(bundle.config["normalization"])
+    with tempfile.TemporaryDirectory() as workspace:
+        counts, expression = Path(workspace) / "counts.h5ad", Path(workspace) / "test.h5ad"
+        write_cells(counts, cells)
+        overlap = Path(workspace) / "overlap.json"
+        normalize_counts(counts, folder / "genes.tsv", expression, overlap, normalization)
+        return store_in_memory(read_tokens(expression, bundle.config["n_bins"], bundle.genes))
+
+
+def _names(bundle: Bundle) -> list[str]:
+    assert bundle.labels is not None  # annotate has refused other bundles
+    return [label["name"] for label in bundle.labels]
+
+
+def score_cells(named: ad.AnnData, bundle: Bundle, settings: Evaluate) -> dict[str, Any]:
+    """Score the names that `predict_types` gave.
+
+    Raises
+    ------
+    ValueError
+        If no cell is of a type that the model knows.
+    """
+    classes = _names(bundle)
+    true = named.obs.cell_type.to_numpy(dtype=str)
+    known = np.isin(true, classes)
+    if not known.any():
+        raise ValueError(
+            f"none of the {len(true)} cells is of a type that the model knows. The file has "
+            f"{_some(sorted(set(true)))}; the model {_some(classes)}. Spell the types as the "
+            "model does."
+        )
+    cells, true = named[known], true[known]
+    predicted = {
+        method: cells.obs[column].to_numpy(dtype=str)
+        for method, column in COLUMNS.items()
+        if column in cells.obs
+    }
+    seed = bundle.config.get("seed", 0)  # a converted model has none
+    return {
+        **score_seeds([prediction_of(cells, seed, Path("the model"))], true, settings),
+        "methods": [
+            {
+                "method": method,
+                "title": TITLES[method],
+                **metrics.bootstrap_scores(true, [labels], classes, settings),
+            }
+            for method, labels in predicted.items()
+        ],
+        "differences": [
+            {
+                "method": method,
+                **metrics.paired_difference(
+                    true, [predicted["scbert"]], [labels], classes, settings
+                ),
+            }
+            for method, labels in predicted.items()
+            if method != "scbert"
+        ],
+        "batches": _batches(cells.obs, true, predicted, classes),
+        "novel": _novel(named.obs, known),
+    }
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _batches(
+    obs: pd.DataFrame, true: np.ndarray, predicted: dict[str, np.ndarray], classes: list[str]
+) -> list[dict[str, Any]]:
+    """Score the cells of each batch apart; empty without batches."""
+    if "batch" not in obs:
+        return []
+    rows = {name: (obs.batch == name).to_numpy() for name in sorted(obs.batch.unique())}
+    return [
+        {
+            "batch": name,
+            "cells": int(own.sum()),
+            **{
+                method: metrics.scores(true[own], labels[own], classes)
+                for method, labels in predicted.items()
+            },
+        }
+        for name, own in rows.items()
+    ]
+
+
+def _novel(obs: pd.DataFrame, known: np.ndarray) -> dict[str, Any] | None:
+    """Say how cells of types that the model does not know were met; None if there are none."""
+    if known.all():
+        return None
+    unknown, types = obs.scbert_is_unknown.to_numpy(dtype=bool), obs.cell_type[~known]
+    return {
+        "cells": int((~known).sum()),
+        "cell_types": {str(name): int(n) for name, n in types.value_counts().items()},
+        "share_called_unknown": float(unknown[~known].mean()),
+        "share_of_known_called_unknown": float(unknown[known].mean()),
+        "auroc": float(roc_auc_score(~known, obs.scbert_novelty_score)),
+    }

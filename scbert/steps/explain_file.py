@@ -1,0 +1,78 @@
+"""scbert explain: cells + a fine-tuned model -> an explanation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scbert.cells.query import query_in_memory
+from scbert.cells.read import read_cells, require_column
+from scbert.config import DeviceName, Explain
+from scbert.explain.chosen_cells import choose_cells
+from scbert.explain.enrichment import read_known_genes
+from scbert.explain.explain_cells import explain_cells
+from scbert.explain.explanation import write_explanation
+from scbert.training.calls import finetuned
+from scbert.training.devices import choose_device
+from scbert.training.query_tokens import tokens_for
+
+
+def explain_file(
+    query: Path,
+    model: Path,
+    out: Path,
+    *,
+    label_key: str,
+    matrix: str,
+    scale: str,
+    library_size_key: str,
+    settings: Explain,
+    device: DeviceName,
+) -> dict[str, Any]:
+    """Explain the labels of a file's cells: those of a column, or those that the model gives.
+
+    Parameters
+    ----------
+    query
+        Cells as `annotate` takes them.
+    out
+        The folder to write; an explanation that is there already is replaced.
+    label_key
+        Column of obs with labels of the model; empty: the labels that the model gives.
+    settings
+        Its markers, marker_types and gene_sets are paths.
+    device
+        See `choose_device`.
+
+    Returns
+    -------
+    The content of explanation.json.
+
+    Raises
+    ------
+    ValueError
+        If the cells cannot be used, fewer than two types have cells, or `out` is another folder.
+    """
+    if out.exists() and not (out / "explanation.json").is_file():
+        raise ValueError(
+            f"{out} exists but was not written by scbert explain, so it is not "
+            "replaced. Give a new folder."
+        )
+    here = choose_device(device)  # before the reading, which may take long
+    bundle = finetuned(model)
+    adata = read_cells(query)
+    given = None
+    if label_key:
+        given = require_column(adata.obs, label_key, str(query)).astype(str).to_numpy()
+    columns = [library_size_key] if library_size_key else []
+    cells = query_in_memory(adata, matrix, columns, str(query))
+    store = tokens_for(cells, bundle, library_size_key, scale).store()
+    rows = np.arange(len(store))
+    chosen_cells = choose_cells(query.stem, bundle, store, rows, given, settings, here)
+    known = read_known_genes(
+        bundle,
+        [Path(file) for file in [settings.markers] if file],
+        [Path(file) for file in [settings.marker_types] if file],
+        [Path(file) for file in settings.gene_sets],
+    )
+    return write_explanation(out, explain_cells(chosen_cells, known, settings))

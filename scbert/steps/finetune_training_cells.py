@@ -1,0 +1,144 @@
+"""Rule finetune: a pretrained encoder + a labelled dataset -> a model that names cell types."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scbert.calibration.calibrate import calibrate
+from scbert.calibration.novelty import LabelledOutputs
+from scbert.calibration.novelty_threshold import KnownCells
+from scbert.config import DeviceName, FinetuneSettings
+from scbert.genes.cell_types import describe_types
+from scbert.genes.matching import vocabulary_sha256
+from scbert.provenance import provenance
+from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
+from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, Bundle, load_bundle, save_bundle
+from scbert.training.checkpoint import remove_checkpoint
+from scbert.training.classification import LabelledRows
+from scbert.training.components import Components, fit_components
+from scbert.training.devices import choose_device, make_accelerator
+from scbert.training.finetuning import (
+    encoder_batches,
+    learn_experts,
+    out_of_fold_answers,
+    positions_without,
+    train_network,
+    trains_network,
+    used_genes,
+)
+from scbert.training.hardware import hardware
+from scbert.training.left_out_batches import SCORE, novelty_left_out
+from scbert.training.seen_cells import fingerprints
+
+
+def finetune_training_cells(
+    tokens: Path,
+    split: Path,
+    pretrained: Path,
+    ontology: list[Path],
+    model: Path,
+    checkpoint: Path,
+    settings: FinetuneSettings,
+    device: DeviceName,
+) -> None:
+    """Learn the experts from training and validation cells, and calibrate on held-out answers.
+
+    A head of the network's own, where one is trained, learns from the training cells; validation
+    cells choose its epoch. Test cells are in the token store, but no row of theirs is ever read.
+
+    Parameters
+    ----------
+    ontology
+        At most one table of cell types, see `describe_types`.
+    device
+        See `choose_device`; a run may continue on another one.
+
+    Raises
+    ------
+    ValueError
+        If tokens and encoder have different vocabularies, the split does not fit the tokens, or the
+        checkpoint belongs to another run.
+    """
+    precision = settings.finetune.optimizer.precision
+    accelerator = make_accelerator(choose_device(device), precision)
+    bundle, store = load_bundle(pretrained), open_store(tokens)
+    require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
+    labelled = LabelledRows(split, store.cell_names())
+    labels = describe_types(labelled.types, ontology)
+    used = used_genes(store, labelled, settings, bundle.config.get("added_genes", 0))
+    network = bundle.model
+    history: list[dict[str, Any]] = []
+    if trains_network(settings.finetune):
+        network, history = train_network(
+            bundle, store, labelled, used, settings, pretrained, accelerator, checkpoint
+        )
+    cells = encoder_batches(store, bundle, used, settings)
+    learned = learn_experts(network, cells, labelled, settings, accelerator.device)
+    components = fit_components(store, labelled.rows("train"), None, settings.seed)
+    train = _training(store, labelled, components)
+    validation, judged = out_of_fold_answers(store, labelled, components, learned)
+    without = positions_without(store, labelled, judged, settings)
+    found = (learned.logits, learned.label)
+    left_out = _left_out(store, labelled, settings)
+    calibration = calibrate(*found, train, validation, labels, settings.annotate, without, left_out)
+    extra = {
+        "labels": labels,
+        "calibration": calibration | learned.summary(),
+        EXPERTS: learned.committee.experts,
+        COMPONENTS: components,
+        SEEN: fingerprints(store, np.flatnonzero(labelled.label >= 0)),
+    }
+    if not learned.committee.experts:
+        del extra[EXPERTS]
+    config = _config(bundle, tokens.name, store, labelled, settings, accelerator.device)
+    save_bundle(model, network, config, _genes(bundle, store, used), history, extra)
+    remove_checkpoint(checkpoint)
+
+
+def _training(store: TokenStore, labelled: LabelledRows, components: Components) -> LabelledOutputs:
+    """Return where the training cells lie; what the model says of them is of no use."""
+    rows, label = labelled.of("train")
+    nothing = np.zeros((len(rows), len(labelled.types)))
+    return LabelledOutputs(nothing, components.positions(store, rows), label)
+
+
+def _left_out(
+    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
+) -> KnownCells | None:
+    """Return the cells that fit the novelty threshold; None: the validation cells do."""
+    if settings.annotate.novelty_score != SCORE:
+        return None
+    rows, label = labelled.reference()
+    batch = None if labelled.batch is None else labelled.batch[rows]
+    return novelty_left_out(store, rows, label, batch, settings.seed)
+
+
+def _config(
+    bundle: Bundle,
+    dataset: str,
+    store: TokenStore,
+    labelled: LabelledRows,
+    settings: FinetuneSettings,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return the content of config.json: what the model is, and what it was made of."""
+    return {
+        **{key: bundle.config[key] for key in ("sequence", "network", "n_bins")},
+        **settings.model_dump(mode="json"),
+        "kind": "finetuned",
+        "dataset": dataset,
+        "cells": {part: len(labelled.rows(part)) for part in ("train", "validation")},
+        "cells_per_type": labelled.count("train"),
+        "tokens": store.meta,
+        "pretrained": {"sha256": bundle.sha256, **bundle.config},
+        "provenance": provenance() | {"hardware": hardware(device)},
+    }
+
+
+def _genes(bundle: Bundle, store: TokenStore, used: np.ndarray | None) -> pd.DataFrame:
+    """Return the vocabulary with the genes that were measured, and those that may be tokens."""
+    genes = bundle.genes.assign(measured=np.any(store.measured, axis=0))
+    return genes if used is None else genes.assign(used=used)

@@ -1,0 +1,144 @@
+"""scbert inspect: what annotation would do with a file of cells; the network computes nothing."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from scbert.cells.query import QueryCells, open_query
+from scbert.cells.read import gene_names
+from scbert.cells.scale import scale_of_parts
+from scbert.genes.matching import GeneMatch
+from scbert.shipped import model_folder
+from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.query_tokens import (
+    QueryTokens,
+    least_overlap,
+    match_query,
+    overlap,
+    tokens_for,
+)
+
+Row = tuple[str, str]
+
+
+@dataclass
+class Inspection:
+    """What was found, as lines of a table, and why annotation would refuse it; empty: it would not.
+
+    The lines that come after the reason for a refusal are missing.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    refusal: str = ""
+
+    def add(self, what: str, value: str) -> None:
+        """Add a line."""
+        self.rows.append((what, value))
+
+
+def inspect_file(
+    query: Path,
+    model: Path | None,
+    *,
+    matrix: str = "auto",
+    scale: str = "auto",
+    library_size_key: str = "",
+) -> Inspection:
+    """Find out what `annotate` would make of a file, by the functions that it would use.
+
+    Parameters
+    ----------
+    model
+        The folder of a model; without one, only the file itself is looked at.
+    matrix, scale, library_size_key
+        See `scbert.steps.annotate_file.annotate`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the model cannot be read: that says nothing about the file.
+    """
+    if not query.exists():
+        raise FileNotFoundError(f"{query} does not exist. Check the path.")
+    bundle = load_bundle(model_folder(model)) if model else None
+    found = Inspection()
+    try:
+        with _opened(query, matrix, library_size_key) as opened:
+            _inspect(opened, bundle, scale, library_size_key, found)
+    except ValueError as error:
+        found.refusal = str(error)
+    return found
+
+
+@contextmanager
+def _opened(query: Path, matrix: str, library_size_key: str) -> Iterator[QueryCells]:
+    columns = [library_size_key] if library_size_key else []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_query(query, matrix, columns, str(query), Path(folder)) as opened,
+    ):
+        yield opened
+
+
+def _inspect(
+    query: QueryCells, bundle: Bundle | None, scale: str, key: str, found: Inspection
+) -> None:
+    found.add("cells", f"{len(query):,}")
+    found.add("matrix", f"{query.found}, {query.parts.shape[1]:,} genes")
+    names = gene_names(query.genes)
+    ids = int((names.gene_id != "").sum())
+    found.add("genes with an Ensembl id", f"{ids:,} of {len(names):,}")
+    if bundle is None:
+        found.add("scale", str(scale_of_parts(query.parts, scale)))
+        return
+    _add_genes(match_query(query, bundle), bundle, found)
+    tokens = tokens_for(query, bundle, key, scale)
+    found.add("scale", str(tokens.scale))
+    _add_tokens(tokens, found)
+    if bundle.labels is None:
+        raise ValueError("the model is pretrained only: it can embed these cells, not name them.")
+
+
+def _add_genes(match: GeneMatch, bundle: Bundle, found: Inspection) -> None:
+    found.add("genes known by Ensembl id", f"{match.by_id:,}")
+    found.add("genes known by symbol", f"{match.by_symbol:,}")
+    found.add("genes known by an older name or alias", f"{match.by_alias:,}")
+    found.add("genes unknown to the model", _with_examples(match.unmatched))
+    found.add("of these ambiguous names", _with_examples(match.ambiguous))
+    repeated = match.matched - len(match.measured)
+    found.add("duplicate genes", f"{repeated:,} (counts are summed)")
+    missing = np.setdiff1d(np.arange(len(bundle.genes)), match.measured)
+    found.add(
+        "vocabulary genes not in the file", _with_examples(bundle.genes.symbol[missing].tolist())
+    )
+    n, of = overlap(match, bundle)
+    needed = least_overlap(bundle)
+    found.add("genes that the model uses", f"{n:,} of {of:,} ({n / of:.1%}; {needed:.0%} needed)")
+
+
+def _with_examples(names: list[str]) -> str:
+    examples = f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+    return f"{len(names):,}{examples}"
+
+
+def _add_tokens(tokens: QueryTokens, found: Inspection) -> None:
+    """Add what is lost on the way to tokens: unknown genes, bin 0, cells without a token."""
+    known = counts = 0.0
+    below_one, lengths = 0, [np.zeros(0, dtype=np.int64)]
+    for part in tokens.each():
+        known, counts = known + part.known_counts, counts + part.counts
+        below_one += part.sample.below_one
+        lengths.append(np.diff(part.sample.levels.indptr))
+    n_tokens = np.concatenate(lengths)
+    found.add("share of the counts on known genes", f"{known / counts:.1%}")
+    expressed = int(n_tokens.sum()) + below_one
+    share = below_one / expressed if expressed else 0
+    found.add("expressed, but below bin 1", f"{share:.1%} of the values of known genes")
+    found.add("genes of a cell that become tokens (median)", f"{np.median(n_tokens):,.0f}")
+    found.add("cells without any token", f"{int((n_tokens == 0).sum()):,}")

@@ -1,0 +1,124 @@
+"""Rule read_counts: a file of cells -> checked counts. Needs no torch."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from scbert.cells.quality import UnusableSample, describe_quality, require_usable
+from scbert.cells.read import write_cells
+from scbert.cells.samples import Reading, add_clusters, nothing_read, read_panglaodb, read_sample
+from scbert.config import Dataset, ReadSettings
+from scbert.files import sha256_of, write_json
+
+log = logging.getLogger(__name__)
+
+
+def read_counts(
+    cells: Path,
+    counts: Path,
+    quality: Path,
+    settings: ReadSettings,
+    clusters: Sequence[Path] = (),
+    annotations: Sequence[Path] = (),
+) -> None:
+    """Read a file of cells, check it, and write its counts and what was done to them.
+
+    Written: `counts`, an AnnData with X (cells, genes) raw counts, CSR float32; obs library_size
+    (all counts of the cell), n_genes, for a dataset cell_type and batch, for a sample of PanglaoDB
+    its cluster and cell_type, which are not labels; var symbol, gene_id and n_cells (cells kept
+    that express the gene). `quality`: the decision and its numbers.
+
+    Parameters
+    ----------
+    clusters, annotations
+        PanglaoDB's files, one or none of each.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or its content not be used; nothing is written then. With
+        settings.leave_out, content that cannot be used is not an error: no cell is written, and
+        the reason is.
+    """
+    reading, reason = nothing_read(), ""
+    dropped: dict[str, int] = {}
+    try:
+        if cells.suffix == ".RData":
+            reading = read_panglaodb(cells, settings.counts.max_rdata_gb)
+            add_clusters(reading, settings.sample, clusters, annotations)
+            require_usable(reading.cells.X, reading.cells.var, settings.counts, settings.sample)
+        else:
+            reading = read_sample(cells, settings)
+        keep, dropped = _keep(reading.cells.obs, settings)
+    except UnusableSample as error:
+        if not settings.leave_out:
+            raise
+        reason, keep = str(error), np.zeros(reading.cells.n_obs, dtype=bool)
+    kept = reading.cells if keep.all() else reading.cells[keep].copy()
+    kept.var["n_cells"] = kept.X.getnnz(axis=0)
+    decision = {"decision": "left out" if reason else "used", "reason": reason, "dropped": dropped}
+    written = decision | _numbers(reading, kept, settings)
+    write_cells(counts, kept)
+    names = {"sample": settings.sample, "source": settings.source, "sha256": sha256_of(cells)}
+    write_json(quality, names | written)
+    log.info("%s: %s", settings.sample, ", ".join(f"{k} {v}" for k, v in written.items() if v))
+
+
+def _keep(obs: pd.DataFrame, settings: ReadSettings) -> tuple[np.ndarray, dict[str, int]]:
+    """Return which cells stay, shape (cells,), and how many go for which reason."""
+    min_genes = settings.counts.min_genes
+    few_genes = (obs.n_genes < min_genes).to_numpy()
+    unlabelled = (obs.cell_type == "").to_numpy() if settings.dataset else np.zeros(len(obs), bool)
+    reasons = {
+        f"fewer than {min_genes} expressed genes": int(few_genes.sum()),
+        "no cell type": int((unlabelled & ~few_genes).sum()),
+    }
+    keep = ~few_genes & ~unlabelled
+    if not keep.any():
+        raise UnusableSample(
+            f"none of the {len(obs)} cells is left ({reasons}; median {obs.n_genes.median():.0f} "
+            "expressed genes). Lower counts.min_genes or give other cells."
+        )
+    if settings.dataset:
+        _check_types(obs.cell_type[keep], settings.counts.min_cells_per_type, settings.dataset)
+    return keep, {reason: n for reason, n in reasons.items() if n}
+
+
+def _numbers(reading: Reading, kept: ad.AnnData, settings: ReadSettings) -> dict[str, Any]:
+    """Return the numbers for the table of quality: of the cells kept, or of all if none is."""
+    shown = kept if kept.n_obs else reading.cells
+    return {
+        "matrix": reading.matrix,
+        "scale": reading.scale,
+        "cells_read": reading.cells.n_obs,
+        "cells_kept": kept.n_obs,
+        **describe_quality(shown.X, shown.var, settings.counts),
+        "cell_types": _count(kept.obs.cell_type) if settings.dataset else {},
+        "notes": reading.notes,
+    }
+
+
+def _check_types(cell_type: pd.Series, min_cells: int, dataset: Dataset) -> None:
+    """Refuse types that cannot be split in three, and a dataset of one type."""
+    rare = {name: n for name, n in cell_type.value_counts().items() if n < min_cells}
+    if rare and not dataset.batch_key:
+        listed = ", ".join(f"'{name}' ({n})" for name, n in rare.items())
+        raise ValueError(
+            f"{dataset.dataset}: too few cells of type {listed}; train, validation and test "
+            f"together need {min_cells} (counts.min_cells_per_type). Add cells, merge the types "
+            "with others, or remove them."
+        )
+    if cell_type.nunique() < 2:
+        raise ValueError(
+            f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are "
+            "needed."
+        )
+
+
+def _count(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(n) for name, n in values.value_counts().items()}

@@ -1,0 +1,78 @@
+"""Rule write_model_card: what made a model and how well it does -> README.md of the bundle."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from scbert.files import publish, read_json
+from scbert.report.card import CardEvidence, card_without_test, write_card
+from scbert.tables import read_table
+
+
+def write_model_card(
+    model: Path, evaluation: Path, comparison: Path, quality: Path, card: Path
+) -> None:
+    """Write the model card: data, sizes, scores per type beside the baselines', calibration.
+
+    Parameters
+    ----------
+    model
+        Folder of the fine-tuned model.
+    evaluation, comparison
+        JSON files of the evaluate and compare steps.
+    quality
+        The JSON file of read_counts.
+    card
+        The Markdown file to write.
+    """
+    history = (model / "history.jsonl").read_text().splitlines()
+    about = CardEvidence(
+        name=model.name,
+        config=read_json(model / "config.json"),
+        calibration=read_json(model / "calibration.json"),
+        history=[json.loads(line) for line in history],
+        genes=_count_genes(read_table(model / "genes.tsv", "symbol", "measured")),
+        evaluation=read_json(evaluation),
+        comparison=read_json(comparison),
+        quality=read_json(quality),
+    )
+    text = write_card(about)
+    with publish(card) as unfinished:
+        unfinished.write_text(text)
+
+
+def _count_genes(genes: pd.DataFrame) -> dict[str, int]:
+    """Count the genes of the vocabulary, those that were measured, and those that may be tokens."""
+    measured = genes.measured == "True"
+    used = measured & (genes.used == "True") if "used" in genes else measured
+    return {
+        "vocabulary": len(genes),
+        "measured": int(measured.sum()),
+        "used": int(used.sum()),
+    }
+
+
+def write_card_without_test(model: Path, comparison: Path, quality: Path, card: Path) -> None:
+    """Write the card.
+
+    Parameters
+    ----------
+    model
+        Folder of the fine-tuned model.
+    comparison
+        As `compare_out_of_fold` writes it.
+    quality
+        The JSON file of read_counts.
+    card
+        The Markdown file to write.
+    """
+    text = card_without_test(
+        model.name,
+        config=read_json(model / "config.json"),
+        calibration=read_json(model / "calibration.json"),
+        comparison=read_json(comparison),
+        quality=read_json(quality),
+    )
+    with publish(card) as unfinished:
+        unfinished.write_text(text)

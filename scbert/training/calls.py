@@ -1,0 +1,192 @@
+"""Cells to be annotated + a fine-tuned model -> the calls: types with confidence and novelty."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from scbert import __version__
+from scbert.calibration.confidence import softmax
+from scbert.calibration.novelty import CellOutputs, novelty
+from scbert.calibration.parents import level_calls
+from scbert.cells.query import QueryCells
+from scbert.config import DeviceName, Precision
+from scbert.experts.combiner import agreement
+from scbert.experts.titles import EXPERT_TITLES as EXPERTS
+from scbert.genes.matching import GeneMatch, vocabulary_sha256
+from scbert.shipped import model_folder
+from scbert.tokens.store import TokenStore, store_in_memory
+from scbert.training.batches import CellBatches, layout_of
+from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.committee import ask, network_of
+from scbert.training.devices import choose_device
+from scbert.training.predict import Outputs, joined_outputs
+from scbert.training.query_tokens import QueryTokens, tokens_for
+
+log = logging.getLogger(__name__)
+VOTE = "scbert_majority_voting"
+STALE = [  # columns of an earlier result that this one may not have
+    VOTE,
+    "scbert_agreement",
+    *(f"scbert_label_{name}" for name in EXPERTS),
+    "scbert_parent_label",
+    "scbert_parent_confidence",
+    "scbert_best_label",
+]
+
+
+def finetuned(model: str | Path | Bundle) -> Bundle:
+    """Read a model and refuse one that knows no cell types."""
+    bundle = model if isinstance(model, Bundle) else load_bundle(model_folder(model))
+    if bundle.labels is None or bundle.calibration is None:
+        which = "the model" if isinstance(model, Bundle) else model
+        raise ValueError(f"{which} is pretrained only and knows no cell types. Fine-tune it first.")
+    if not bundle.calibration["validation_cells"]:
+        log.warning(
+            "the model is not calibrated: confidence is its plain softmax, and no cell is called "
+            "unknown"
+        )
+    return bundle
+
+
+def call(
+    query: QueryCells,
+    bundle: Bundle,
+    scale: str,
+    library_size_key: str,
+    cluster_key: str,
+    device: DeviceName,
+    all_experts: bool = False,
+) -> ad.AnnData:
+    """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
+    here = choose_device(device)  # before the reading, which may take long
+    tokens = tokens_for(query, bundle, library_size_key, scale)
+    found = run(bundle, tokens, here, all_experts=all_experts)
+    result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
+    _write_calls(result, found, bundle)
+    if len(found.experts) > 1:
+        for name, logits in found.experts.items():
+            result.obs[f"scbert_label_{name}"] = _names(logits, bundle)
+        result.obs["scbert_agreement"] = agreement(found.experts, found.logits.argmax(axis=1))
+    if cluster_key:
+        result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
+    result.uns["scbert"] = made_by(tokens) | _called_by(bundle, tokens.match)
+    asked = bundle.committee.runs_network(all_experts=all_experts)
+    result.uns["scbert"]["vectors"] = "encoder" if asked else "principal components"
+    return result
+
+
+def precision_of(config: dict[str, Any]) -> Precision:
+    """Return how precisely a model is to be asked: as it was calibrated, on the device at hand.
+
+    A converted model, which was trained elsewhere, is asked in float32.
+    """
+    trained = config.get("finetune") or config["pretrain"]
+    return "no" if trained.get("optimizer", {}).get("precision", "no") == "no" else "auto"
+
+
+def run(
+    bundle: Bundle, tokens: QueryTokens, device: torch.device, *, all_experts: bool = False
+) -> Outputs:
+    """Return what the experts of a fine-tuned model say of all cells, in their order."""
+    network, committee, config = (
+        network_of(bundle.model).to(device),
+        bundle.committee,
+        bundle.config,
+    )
+    found: list[Outputs] = []
+    known = counts = 0.0
+    with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
+        for part in tokens.each():
+            cells = batches_of(bundle, store_in_memory(part.sample))
+            given = (committee, network, cells, np.arange(len(part.sample.cells)), device)
+            found.append(
+                ask(
+                    *(*given, bar.update),
+                    components=bundle.components,
+                    precision=precision_of(config),
+                    all_experts=all_experts,
+                )
+            )
+            known, counts = known + part.known_counts, counts + part.counts
+    log.info(
+        "%s: %.1f%% of the counts are of genes that the model knows",
+        *(tokens.query.name, 100 * known / counts),
+    )
+    return joined_outputs(found)
+
+
+def batches_of(bundle: Bundle, store: TokenStore) -> CellBatches:
+    """Return cells as the network of a model takes them."""
+    config = bundle.config
+    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
+    mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], bundle.used)
+    return CellBatches(store, *mode, layout_of(config["network"]))
+
+
+def _write_calls(result: ad.AnnData, found: Outputs, bundle: Bundle) -> None:
+    assert bundle.labels is not None
+    assert bundle.calibration is not None
+    names = [label["name"] for label in bundle.labels]
+    terms = [label["ontology_term_id"] for label in bundle.labels]
+    probabilities = softmax(found.logits, bundle.calibration["temperature"])
+    best = probabilities.argmax(axis=1)
+    scores = novelty(CellOutputs(found.logits, found.positions), bundle.calibration)
+    calls = {
+        "scbert_label": _names(found.logits, bundle),
+        "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
+        "scbert_confidence": probabilities.max(axis=1),
+        "scbert_is_unknown": scores > bundle.calibration["novelty_threshold"],
+        "scbert_novelty_score": scores,
+        **level_calls(probabilities, bundle.labels, bundle.calibration),
+    }
+    for column, values in calls.items():
+        result.obs[column] = values
+    result.obsm["X_scbert"] = found.vectors
+    columns = [name.replace("/", "|") for name in names]  # .h5ad files cannot hold a slash in names
+    result.obsm["scbert_probabilities"] = pd.DataFrame(
+        probabilities, index=result.obs_names, columns=columns
+    )
+
+
+def _names(logits: np.ndarray, bundle: Bundle) -> pd.Categorical:
+    """Return the type with the largest logit of each cell."""
+    names = pd.Index([label["name"] for label in bundle.labels or []], dtype=object)
+    return pd.Categorical.from_codes(logits.argmax(axis=1), names)
+
+
+def _vote(labels: pd.Series, clusters: pd.Series) -> pd.Series:
+    """Return for each cell the label of most cells of its cluster (ties: the first by name)."""
+    clusters = clusters.set_axis(labels.index)
+    winner = labels.astype(str).groupby(clusters, observed=True).agg(lambda of: of.mode().iloc[0])
+    return clusters.map(winner).astype("category")
+
+
+def made_by(tokens: QueryTokens) -> dict[str, Any]:
+    """Say which program and model made a result, and of what."""
+    return {
+        "version": __version__,
+        "model_sha256": tokens.bundle.sha256,
+        "vocabulary_sha256": vocabulary_sha256(tokens.bundle.genes),
+        "matrix": tokens.query.found,
+        "scale": str(tokens.scale),
+    }
+
+
+def _called_by(bundle: Bundle, match: GeneMatch) -> dict[str, Any]:
+    """Say what the calls rest on: types, calibration, genes."""
+    assert bundle.labels is not None
+    assert bundle.calibration is not None
+    fitted = ("temperature", "novelty_score", "novelty_threshold", "false_unknown_rate")
+    genes = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
+    return {
+        "labels": [label["name"] for label in bundle.labels],
+        **{key: bundle.calibration[key] for key in fitted},
+        "calibrated": bundle.calibration["validation_cells"] > 0,
+        "genes": genes,
+    }

@@ -1,0 +1,121 @@
+"""One labelled file: how it is described, read and tokenized, by the embedded configuration."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+
+from scbert.cells.samples import read_sample
+from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_for
+from scbert.defaults import load_defaults
+from scbert.tokens.store import TokenStore
+from scbert.training.bundle import Bundle
+from scbert.training.seen_cells import fingerprints
+
+log = logging.getLogger(__name__)
+
+
+def dataset_of(
+    file: Path, label_key: str, batch_key: str, matrix: str, scale: str, library_size_key: str
+) -> Dataset:
+    """Describe a labelled file as a line of the table of datasets does."""
+    return Dataset.model_validate(
+        {
+            "dataset": re.sub(r"[^A-Za-z0-9_-]", "_", file.stem),
+            "file": file.name,
+            "matrix": matrix,
+            "scale": scale,
+            "label_key": label_key,
+            "batch_key": batch_key,
+            "library_size_key": library_size_key,
+            "in_corpus": "no",
+            "ontology": "",
+        }
+    )
+
+
+def settings_of(
+    encoder: Bundle,
+    file: str | Path | None,
+    seed: int | None,
+    device: DeviceName | None = None,
+) -> Config:
+    """Return the embedded configuration, changed by a YAML file, what is given and the encoder.
+
+    Raises
+    ------
+    ValueError
+        If the file is not YAML of keys and values, or a value is not allowed.
+    """
+    fixed: dict[str, Any] = {"binning": {"n_bins": encoder.config["n_bins"]}}
+    if seed is not None:
+        fixed["finetune"] = {"seeds": [seed]}
+    if device is not None:
+        fixed["device"] = device
+    return load_defaults(None if file is None else Path(file), fixed)
+
+
+def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
+    """Return how to read a labelled file."""
+    given = settings_for(
+        ReadSettings,
+        config,
+        sample=dataset.dataset,
+        source=dataset.file,
+        matrix=dataset.matrix,
+        scale=dataset.scale,
+        dataset=dataset,
+        leave_out=False,
+    )
+    return ReadSettings.model_validate_json(given)
+
+
+def read_labelled(
+    file: Path, dataset: Dataset, config: Config
+) -> tuple[ad.AnnData, dict[str, int]]:
+    """Read the counts of cells with a known type, and count those that are left out.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be used, or no cell is left.
+    """
+    cells = read_sample(file, reading_of(dataset, config)).cells
+    empty, untyped = (cells.obs.n_genes == 0), (cells.obs.cell_type == "")
+    left_out = {"without type": int(untyped.sum()), "without counts": int((empty & ~untyped).sum())}
+    keep = (~empty & ~untyped).to_numpy()
+    if not keep.any():
+        raise ValueError(
+            f"none of the {len(keep)} cells of {file} has a type in obs['{dataset.label_key}'] and "
+            "a count. Name the column with the cell types, or give other cells."
+        )
+    return cells[keep].copy(), left_out
+
+
+def unseen_cells(store: TokenStore, bundle: Bundle) -> np.ndarray:
+    """Return the rows of the cells that the model was not trained on, ascending.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    rows = np.arange(len(store))
+    if bundle.seen is None:  # of a model that another program or version trained
+        return rows
+    seen = np.isin(fingerprints(store, rows), bundle.seen)
+    if seen.all():
+        raise ValueError(
+            f"the model was trained on all {len(seen):,} cells, or chosen by them, so they say "
+            "nothing about new ones. Give cells that it has not seen; the scores of its own test "
+            "cells are in its README.md."
+        )
+    if seen.any():
+        log.warning(
+            "%s of the %s cells are left out: the model was trained on them, or chosen by them",
+            *(f"{seen.sum():,}", f"{len(seen):,}"),
+        )
+    return rows[~seen]

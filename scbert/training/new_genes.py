@@ -1,0 +1,115 @@
+"""A pretrained encoder + labelled cells -> the encoder with the genes that only those cells have.
+
+An encoder of blood knows no insulin. A gene that it lacks gets a random vector, of the size of the
+others, as a gene without a partner does in gene2vec. Where the network is trained, so is the
+vector; an encoder that stays as it is does not see the gene, and the other experts learn from it.
+"""
+
+import logging
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scbert.cells.read import gene_names
+from scbert.genes.matching import GeneMatch, match_genes
+from scbert.network.model import MaskedExpressionModel
+from scbert.tables import read_table
+from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.new_models import empty_model
+
+log = logging.getLogger(__name__)
+ENOUGH = 0.8  # of the counts on known genes; below it one should be told
+GENES = "encoder.gene.weight"
+
+
+def extend_vocabulary(
+    pretrained: Path, counts: Path, split: Path, out: Path, *, min_cells: int, seed: int
+) -> int:
+    """Write a pretrained model that knows the genes of these cells, too.
+
+    Parameters
+    ----------
+    pretrained
+        Folder of the model; it stays as it is.
+    counts, split
+        Cells and their parts. Cells of the part `test` are not looked at.
+    out
+        The folder to write.
+    min_cells
+        In how many of the cells a gene must be expressed. Names that are ambiguous or of another
+        species are left out.
+    seed
+        Of the new vectors.
+
+    Returns
+    -------
+    The number of genes added.
+
+    Raises
+    ------
+    ValueError
+        If the model has the original's sequence, whose length is fixed, or is not only pretrained.
+    """
+    bundle = load_bundle(pretrained)
+    if bundle.config["sequence"] == "paper" or not isinstance(bundle.model, MaskedExpressionModel):
+        raise ValueError(
+            f"{pretrained} cannot take further genes: it must be a model that is pretrained only, "
+            "with sequence expressed_genes or all_genes; in sequence paper the number of genes is "
+            "that of the tokens. Fine-tune it without --add-genes."
+        )
+    cells = ad.read_h5ad(counts)
+    part = read_table(split, "cell", "part").set_index("cell").part.loc[cells.obs_names]
+    n_cells = cells[(part != "test").to_numpy()].X.getnnz(axis=0)
+    names = gene_names(cells.var)
+    new = new_genes(names.assign(n_cells=n_cells), match_genes(names, bundle.genes), bundle.genes)
+    new = new[new.n_cells >= min_cells]
+    genes = pd.concat([bundle.genes, new.astype(str)], ignore_index=True).fillna("")
+    config = bundle.config | {"added_genes": len(new), "added_to": bundle.sha256}
+    model = empty_model(config, len(genes), None)
+    weights = bundle.model.state_dict()
+    weights[GENES] = torch.cat([weights[GENES], vectors_like(weights[GENES], len(new), seed)])
+    model.load_state_dict(weights)
+    save_bundle(out, model, config, genes, [], {})
+    log.info("%d genes that the encoder did not know were added to its %d", len(new), len(genes))
+    return len(new)
+
+
+def new_genes(names: pd.DataFrame, match: GeneMatch, known: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `names` (symbol, gene_id, n_cells) that are genes of their own.
+
+    Parameters
+    ----------
+    match
+        Of `names` with the vocabulary `known`.
+    """
+    shown = names.symbol.where(names.symbol != "", names.gene_id)
+    human = (names.gene_id == "") | names.gene_id.str.startswith("ENSG")
+    taken = shown.isin(match.ambiguous) | shown.isin(known.symbol) | shown.duplicated()
+    new = human & ~taken & (shown != "") & (match.index < 0)
+    return names.assign(symbol=shown)[new.to_numpy()]
+
+
+def vectors_like(vectors_VD: Tensor, n_new: int, seed: int) -> Tensor:
+    """Draw vectors with the mean and the standard deviation that each column of others has."""
+    drawn = torch.randn(n_new, vectors_VD.shape[1], generator=torch.Generator().manual_seed(seed))
+    return vectors_VD.mean(dim=0) + vectors_VD.std(dim=0) * drawn
+
+
+def warn_of_unknown_genes(found: dict, name: str) -> None:
+    """Say so where much of what was counted will not be seen.
+
+    Parameters
+    ----------
+    found
+        What `normalize_counts` writes of the genes.
+    """
+    share = found["share_of_counts"]
+    if share is not None and share < ENOUGH:
+        log.warning(
+            "only %.0f%% of the counts of %s are of genes that the encoder knows (not %s, ...): "
+            "the others are ignored. Add them (--add-genes), or take another encoder.",
+            *(100 * share, name, ", ".join(found["unmatched_examples"][:3])),
+        )

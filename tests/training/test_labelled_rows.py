@@ -1,0 +1,53 @@
+import pytest
+
+from scbert.training.classification import LabelledRows
+
+CELLS = ["c0", "c1", "c2", "c3", "c4", "c5"]
+SPLIT = """cell\tcell_type\tpart
+c5\tT cell\ttrain
+c4\tB cell\tvalidation
+c3\tMast cell\tvalidation
+c2\tB cell\ttrain
+c1\tT cell\ttest
+c0\tT cell\ttrain
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "split.tsv"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_labelled_rows_are_in_the_order_of_the_cells(write):
+    """No training cell is a mast cell, so c3 cannot choose an epoch."""
+    labelled = LabelledRows(write(SPLIT), CELLS)
+    assert labelled.types == ["B cell", "T cell"]
+    rows, label = labelled.of("train")
+    assert (rows.tolist(), label.tolist()) == ([0, 2, 5], [1, 0, 1])
+    assert labelled.rows("validation").tolist() == [4]
+    assert labelled.count("train") == {"B cell": 1, "T cell": 2}
+    assert labelled.count("validation") == {"B cell": 1, "T cell": 0}
+
+
+def test_labelled_rows_know_no_type_of_a_test_cell(write):
+    labelled = LabelledRows(write(SPLIT), CELLS)
+    relabelled = LabelledRows(write(SPLIT.replace("c1\tT cell", "c1\tB cell")), CELLS)
+    assert len(labelled.rows("test")) == 0
+    assert labelled.sha256() == relabelled.sha256()
+    moved = LabelledRows(write(SPLIT.replace("c5\tT cell", "c5\tB cell")), CELLS)
+    assert moved.sha256() != labelled.sha256()
+
+
+def test_labelled_rows_refuse_other_cells(write):
+    with pytest.raises(ValueError, match="hold different cells"):
+        LabelledRows(write(SPLIT), CELLS[:-1])
+
+
+def test_labelled_rows_refuse_a_split_that_lacks_a_part(write):
+    with pytest.raises(ValueError, match="no cell of part 'validation'"):
+        LabelledRows(write(SPLIT.replace("c4\tB cell\tvalidation", "c4\tB cell\ttest")), CELLS)
