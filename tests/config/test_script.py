@@ -1,6 +1,5 @@
 import re
 import runpy
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,26 +75,43 @@ def test_run_step_names_what_is_wrong(ran, capsys, words, message):
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
 
 
-def rules():
-    """Each rule that calls a script: its name, the script and the words of its shell command."""
-    rule = re.compile(r"^(?:rule|checkpoint) (\w+):\n(.*?)(?=^\S|\Z)", re.DOTALL | re.MULTILINE)
-    for file in sorted((ROOT / "rules").glob("*.smk")):
-        for name, text in rule.findall(file.read_text()):
-            script = re.search(r"scripts/\w+\.py", text)
-            command = "".join(re.findall(r'^        "(.*)"$', text.partition("shell:\n")[2], re.M))
-            if script:
-                yield pytest.param(script[0], shlex.split(command), id=name)
+RULE = re.compile(r"^(?:rule|checkpoint) (\w+):\n(.*?)(?=^\S|\Z)", re.DOTALL | re.MULTILINE)
+RULES = {
+    name: text
+    for file in sorted((ROOT / "rules").glob("*.smk"))
+    for name, text in RULE.findall(file.read_text())
+}
 
 
-@pytest.mark.parametrize(("script", "command"), [*rules()])
+def command_of(rule):
+    """The shell command of a rule, before Snakemake fills it in."""
+    lines = re.findall(r'^        "(.*)"$', RULES[rule].partition("shell:\n")[2], re.MULTILINE)
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"record_config"}))
 @pytest.mark.usefixtures("_without_hooks")
-def test_each_rule_gives_its_script_what_the_step_takes(script, command, monkeypatch, capsys):
-    """The names stand in the step's signature and in the rule: nothing else compares them."""
+def test_a_rule_gives_the_script_of_its_name_what_the_step_takes(rule, monkeypatch, capsys):
+    """The options stand in the step's signature and in the rule: nothing else compares them.
+
+    record_config has no script.
+    """
+    script = f"scripts/{rule}.py"
+    assert f"run_step({rule}, __doc__)" in (ROOT / script).read_text()
+    for name in (script, f"logs/{rule}", f"results/benchmarks/{rule}"):
+        assert name in RULES[rule]
     monkeypatch.setattr("sys.argv", [script, "--help"])
     with pytest.raises(SystemExit, match="0"):
         runpy.run_path(str(ROOT / script))
     text = capsys.readouterr().out
     taken = {*re.findall(r"^  (--[\w-]+)", text, re.MULTILINE)}
     needed = taken - {*re.findall(r"\[(--[\w-]+)", text)}
-    given = {word for word in command if word.startswith("--")} - {"--nodes"}  # of the launcher
+    given = {*re.findall(r" (--[\w-]+)", command_of(rule))} - {"--nodes"}  # of the launcher
     assert needed <= given <= taken
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_a_rule_quotes_paths_for_the_shell(rule):
+    filled_in = re.findall(r"\{(?!resources)(.*?)\}", command_of(rule))
+    assert filled_in
+    assert all(name.endswith(":q") for name in filled_in)

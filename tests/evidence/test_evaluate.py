@@ -386,7 +386,7 @@ def test_scripts_run_their_steps(tmp_path, split, test_cells, monkeypatch):
     shared = ["--split", split[0], "--predictions", path]
     expression = ["--expression", write_expression(tmp_path, split[1])]
     for script, arguments, section in (
-        ("evaluate", ["--evaluation", tmp_path / "e.json"], EVALUATE),
+        ("evaluate_test_cells", ["--evaluation", tmp_path / "e.json"], EVALUATE),
         ("compare", ["--comparison", tmp_path / "c.json", *expression], settings),
     ):
         words = [script, *shared, *arguments, "--settings", section.model_dump_json()]

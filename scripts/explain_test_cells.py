@@ -1,4 +1,4 @@
-"""Rule explain: test cells and a model -> genes that speak for each type, and whether they do."""
+"""Rule explain_test_cells: test cells and a model -> genes behind each type, and a test of them."""
 
 from scbert.config import run_step
 from scbert.steps.explain_test_cells import explain_test_cells

@@ -1,4 +1,4 @@
-"""Rule annotate: test cells without their labels and a model -> predictions."""
+"""Rule annotate_test_cells: test cells without their labels and a model -> predictions."""
 
 from scbert.config import run_step
 from scbert.steps.annotate_test_cells import annotate_test_cells

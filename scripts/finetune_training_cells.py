@@ -1,4 +1,4 @@
-"""Rule finetune: pretrained encoder and a labelled dataset -> cell-type model."""
+"""Rule finetune_training_cells: pretrained encoder and a labelled dataset -> cell-type model."""
 
 from scbert.config import run_step
 from scbert.steps.finetune_training_cells import finetune_training_cells

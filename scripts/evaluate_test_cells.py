@@ -1,4 +1,4 @@
-"""Rule evaluate: predictions of the test cells -> scores."""
+"""Rule evaluate_test_cells: predictions of the test cells -> scores."""
 
 from scbert.config import run_step
 from scbert.steps.evaluate_test_cells import evaluate_test_cells
