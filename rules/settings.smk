@@ -137,7 +137,7 @@ def resolved_config(wildcards):
 
 
 def finetune_settings(wildcards):
-    """Settings of finetune, with its own seed alone: one more seed trains no other again."""
+    """Settings of finetune_training_cells, with its own seed alone: one more seed trains no other again."""
     seed = int(wildcards.seed)
     own = CONFIG.finetune.model_copy(update={"seeds": (seed,)})
     return settings_for(settings_of.FinetuneSettings, CONFIG, seed=seed, finetune=own)

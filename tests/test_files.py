@@ -139,15 +139,17 @@ def test_only_one_says_where_there_are_no_locks(tmp_path, monkeypatch):
 WRITES = """
 import os, signal, sys
 from pathlib import Path
-from scbert.config import step_arguments
+from scbert.config import run_step
 from scbert.files import publish
 sys.argv[1:] = ["--out", "result"]
-with publish(step_arguments("doc", "out").out) as unfinished:
-    unfinished.write_text("half")
-    try:
-        os.kill(os.getpid(), signal.SIGTERM)
-    finally:  # torchrun passes on what Slurm has told already
-        os.kill(os.getpid(), signal.SIGTERM)
+def write(out: Path):
+    with publish(out) as unfinished:
+        unfinished.write_text("half")
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:  # torchrun passes on what Slurm has told already
+            os.kill(os.getpid(), signal.SIGTERM)
+run_step(write, "doc")
 """
 
 

@@ -1,4 +1,4 @@
-"""Rule evaluate: predictions of the test cells -> scores, reliability, novel cells, a map."""
+"""Rule evaluate_test_cells: predictions -> scores, reliability, novel cells, a map."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rule report: results and figures -> one page."""
+"""Rule write_report: results and figures -> one page."""
 
 import logging
 from collections.abc import Sequence
