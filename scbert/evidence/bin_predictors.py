@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scbert.evidence.bootstrap import Resampling, each_resample, interval
+
 PRIOR_PRECISION = 1.0  # of the cell's part, in nats
 NEWTON_STEPS = 20  # an end, not a setting: it converges in five or so
 TOLERANCE = 1e-9
@@ -145,35 +147,20 @@ def _softmax(logits_VT: np.ndarray) -> np.ndarray:
     return p_VT / p_VT.sum(axis=1, keepdims=True)
 
 
-def skill(
-    loss_C: np.ndarray,
-    rival_C: np.ndarray,
-    n_samples: int,
-    confidence_level: float,
-    seed: int,
-) -> dict[str, float]:
+def skill(loss_C: np.ndarray, rival_C: np.ndarray, settings: Resampling) -> dict[str, float]:
     """Return 1 - loss / loss of a rival, with a bootstrap interval over cells.
 
     Parameters
     ----------
     loss_C, rival_C
         Shape (cells,), the sums of the losses over each cell's masked genes, in nats.
-    n_samples
-        Number of resamples of the cells.
 
     Returns
     -------
     "mean", of all cells, "low" and "high", the percentile interval.
     """
-    rng = np.random.default_rng(seed)
-    resampled = np.empty(n_samples)
-    for number in range(n_samples):
-        cells = rng.integers(len(loss_C), size=len(loss_C))
-        resampled[number] = 1 - loss_C[cells].sum() / rival_C[cells].sum()
-    outside = (1 - confidence_level) / 2
-    low, high = np.quantile(resampled, [outside, 1 - outside])
-    return {
-        "mean": float(1 - loss_C.sum() / rival_C.sum()),
-        "low": float(low),
-        "high": float(high),
-    }
+    resampled = [
+        1 - loss_C[cells].sum() / rival_C[cells].sum()
+        for cells in each_resample(len(loss_C), settings)
+    ]
+    return interval(1 - loss_C.sum() / rival_C.sum(), np.array(resampled), settings)

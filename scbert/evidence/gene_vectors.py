@@ -6,8 +6,7 @@ out, where theirs divides by zero, and every gene counts, where theirs loses the
 And the ratio has a companion that does not break where unrelated genes have a cosine near zero: how
 often a set is more alike than genes drawn at random that are expressed in as many cells.
 
-All intervals are percentile bootstraps, over sets or over labelled pairs; the resamples are the
-same for every method, so that differences are paired.
+All intervals are over sets or over labelled pairs; differences are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from scbert.config import Gene2vecQuality
+from scbert.evidence.bootstrap import each_resample, interval
 
 Json = dict[str, Any]
 Vectors = Mapping[str, Sequence[np.ndarray]]  # method -> one array (genes, dim) for each seed
@@ -186,8 +186,7 @@ def _judge_scores(
 def _resample(
     measure: Callable[[np.ndarray], dict[str, float]], n: int, settings: Gene2vecQuality
 ) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(settings.seed)
-    draws = [measure(rng.integers(0, n, n)) for _ in range(settings.bootstrap_samples)]
+    draws = [measure(chosen) for chosen in each_resample(n, settings)]
     return {method: np.array([draw[method] for draw in draws]) for method in draws[0]}
 
 
@@ -199,20 +198,16 @@ def _summary(
 ) -> Json:
     """Join means, intervals and the differences of the first method to each other one."""
     ours, *others = whole
-
-    def interval(mean: float, values: np.ndarray) -> Json:
-        tail = (1 - settings.confidence_level) / 2
-        low, high = np.quantile(values, [tail, 1 - tail])
-        return {"mean": float(mean), "low": float(low), "high": float(high)}
-
     return {
         "methods": {
-            method: {"auc": interval(mean, resampled[method])}
+            method: {"auc": interval(mean, resampled[method], settings)}
             | {key: values[method] for key, values in more.items()}
             for method, mean in whole.items()
         },
         "differences": {
-            other: interval(whole[ours] - whole[other], resampled[ours] - resampled[other])
+            other: interval(
+                whole[ours] - whole[other], resampled[ours] - resampled[other], settings
+            )
             for other in others
         },
     }
