@@ -15,6 +15,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 from scbert.evidence.bootstrap import Resampling, each_resample, interval
 
@@ -137,14 +138,9 @@ def _columns(targets_N: np.ndarray, n_bins: int) -> np.ndarray:
 
 
 def _guess(logits_NT: np.ndarray, column_N: np.ndarray) -> Guess:
-    probability_NT = _softmax(logits_NT)
+    probability_NT = softmax(logits_NT, axis=1)
     asked_N = probability_NT[np.arange(len(column_N)), column_N]
     return Guess(probability_NT, -np.log(asked_N), logits_NT.argmax(axis=1) == column_N)
-
-
-def _softmax(logits_VT: np.ndarray) -> np.ndarray:
-    p_VT = np.exp(logits_VT - logits_VT.max(axis=1, keepdims=True))
-    return p_VT / p_VT.sum(axis=1, keepdims=True)
 
 
 def skill(loss_C: np.ndarray, rival_C: np.ndarray, settings: Resampling) -> dict[str, float]:
