@@ -134,10 +134,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, which appears when it is complete."""
+    with publish(path) as unfinished:
+        unfinished.write_text(text)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read; NaN and infinity are refused, for they are not JSON."""
-    with publish(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

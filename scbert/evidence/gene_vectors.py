@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from scbert.config import Gene2vecQuality
 from scbert.evidence.bootstrap import each_resample, interval
+from scbert.genes.gene2vec import unit_vectors
 
 Json = dict[str, Any]
 Vectors = Mapping[str, Sequence[np.ndarray]]  # method -> one array (genes, dim) for each seed
@@ -59,7 +60,7 @@ def judge_gene_sets(
     wins: dict[str, np.ndarray] = {}
     ratios: dict[str, float | None] = {}
     for method, arrays in vectors.items():
-        units = [_unit(array) for array in arrays]
+        units = [unit_vectors(array) for array in arrays]
         own = np.stack([_mean_cosine(unit, member) for unit in units])
         others = np.stack([[_mean_cosine(unit, one) for one in drawn] for unit in units])
         better = (own[:, None] > others) + 0.5 * (own[:, None] == others)
@@ -89,7 +90,7 @@ def judge_pairs(
     "n" pairs and for each method "auc", with "differences" as in `judge_gene_sets`.
     """
     scores = {
-        method: [_cosine(_unit(array), pairs) for array in arrays]
+        method: [_cosine(unit_vectors(array), pairs) for array in arrays]
         for method, arrays in vectors.items()
     }
     return _judge_scores(scores, shares, settings)
@@ -133,7 +134,9 @@ def judge_classifier(
         if len(np.unique(labels)) < 2:
             return {"n": 0, "reason": f"the {name} pairs are all of one kind or none"}
     scores = {
-        method: [_classify(_unit(array), train, valid, test[0], settings) for array in arrays]
+        method: [
+            _classify(unit_vectors(array), train, valid, test[0], settings) for array in arrays
+        ]
         for method, arrays in vectors.items()
     }
     return _judge_scores(scores, test[1], settings) | {"n_train": len(chosen)}
@@ -211,10 +214,6 @@ def _summary(
             for other in others
         },
     }
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _cosine(unit: np.ndarray, pairs: np.ndarray) -> np.ndarray:

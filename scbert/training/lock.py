@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from scbert.files import lock, publish, read_json
+from scbert.files import lock, read_json, write_text
 
 log = logging.getLogger(__name__)
 HEARTBEAT = 10.0  # seconds between touches of the record
@@ -42,8 +42,7 @@ def only_trainer(folder: Path, silence: float = SILENCE) -> Iterator[None]:
         except BlockingIOError:
             raise _refusal(record) from None
         _take_over(record, silence)
-        with publish(record) as unfinished:
-            unfinished.write_text(json.dumps(_self()))
+        write_text(record, json.dumps(_self()))
         ended = threading.Event()
         heart = threading.Thread(target=_beat, args=(record, ended), daemon=True)
         heart.start()
