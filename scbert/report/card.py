@@ -11,12 +11,11 @@ from scbert.report.card_scores import (
     calibration,
     encoder_adds,
     experts,
-    interval,
     scores_of_methods,
     scores_of_types,
     unknown,
 )
-from scbert.report.text import judge, percent, plain, table
+from scbert.report.text import judge, percent, plain, table, with_interval
 
 Json = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
@@ -61,9 +60,12 @@ def write_card(about: CardEvidence) -> str:
 def _in_brief(about: CardEvidence) -> list[str]:
     """Hold the model against the best baseline, and say what its encoder adds."""
     model = about.comparison["methods"][0]
+    scores = {
+        name: with_interval(model[name]["mean"], model[name]) for name in ("accuracy", "macro_f1")
+    }
     lines = [
-        f"On {about.evaluation['n_test']:,} test cells: accuracy {interval(model['accuracy'])}, "
-        f"macro F1 {interval(model['macro_f1'])}."
+        f"On {about.evaluation['n_test']:,} test cells: accuracy {scores['accuracy']}, "
+        f"macro F1 {scores['macro_f1']}."
     ]
     level = about.comparison["confidence_level"]
     differences = {

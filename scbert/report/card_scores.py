@@ -6,7 +6,7 @@ from typing import Any
 
 from scbert.evidence.epochs import best_epoch
 from scbert.experts.titles import EXPERT_TITLES
-from scbert.report.text import NOTHING, percent, plain, score, signed, table
+from scbert.report.text import NOTHING, percent, plain, score, signed, table, with_interval
 
 Json = Mapping[str, Any]
 FEW_CELLS = 20  # one test cell more or less moves the recall of a type by 0.05
@@ -40,7 +40,11 @@ def scores_of_methods(about: CardEvidence) -> str:
     """Return the scores of every method on the test cells, and how it was set."""
     comparison, metrics = about.comparison, ("accuracy", "macro_f1", "balanced_accuracy")
     rows = [
-        (entry["title"], entry["kind"], *(interval(entry[key]) for key in metrics))
+        (
+            entry["title"],
+            entry["kind"],
+            *(with_interval(entry[key]["mean"], entry[key]) for key in metrics),
+        )
         for entry in comparison["methods"]
     ]
     header = ("method", "kind", "accuracy", "macro F1", "balanced accuracy")
@@ -52,11 +56,6 @@ def scores_of_methods(about: CardEvidence) -> str:
         f"{settings}\n\n"
         f"This model is that of seed {about.config['seed']}."
     )
-
-
-def interval(found: Json) -> str:
-    """Write a score with its interval."""
-    return f"{found['mean']:.3f} ({found['low']:.3f}-{found['high']:.3f})"
 
 
 def scores_of_types(about: CardEvidence) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scbert.cells.quality import read_quality
 from scbert.config import load_config
-from scbert.files import publish, read_json
+from scbert.files import read_json, write_text
 from scbert.provenance import provenance
 from scbert.report.report import DatasetEvidence, Evidence, StepCost, render_report
 from scbert.tables import read_table
@@ -82,8 +82,7 @@ def write_report(
         provenance=provenance(),
     )
     page = render_report(evidence)
-    with publish(report) as unfinished:
-        unfinished.write_text(page)
+    write_text(report, page)
     log.info("%s: %d dataset(s), %.1f MB.", report, len(evaluations), report.stat().st_size / 1e6)
 
 

@@ -12,9 +12,10 @@ from sklearn.metrics import f1_score
 
 from scbert.calibration.confidence import softmax
 from scbert.config import CompareSettings, load_config
+from scbert.evidence.plane import plane_coordinates
 from scbert.files import read_json
 from scbert.steps.compare import compare
-from scbert.steps.evaluate_test_cells import evaluate_test_cells, plane_coordinates
+from scbert.steps.evaluate_test_cells import evaluate_test_cells
 
 CONFIG = load_config(yaml.safe_load(Path("config/config.yaml").read_text()))
 EVALUATE = CONFIG.evaluate.model_copy(update={"bootstrap_samples": 200})

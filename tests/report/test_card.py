@@ -1,10 +1,9 @@
-import json
 import re
 from types import SimpleNamespace
 
 import pytest
 
-from scbert.evidence.epochs import best_epoch
+from scbert.evidence.epochs import best_epoch, read_history
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.files import read_json, write_json
 from scbert.report.card_scores import encoder_adds, unknown
@@ -80,10 +79,6 @@ def card(toy_run, tmp_path):
     return write
 
 
-def read_history(model):
-    return [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
-
-
 def section(text, title):
     return re.search(rf"^## {title}[^\n]*\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)[1]
 
@@ -100,7 +95,7 @@ def test_the_card_begins_with_the_best_baseline(card):
 
 
 def test_the_card_says_how_the_network_was_trained(card, toy_run):
-    kept = best_epoch(read_history(toy_run.model))
+    kept = best_epoch(read_history(toy_run.model / "history.jsonl"))
     assert f"Head: conv; trained: all; epoch {kept['epoch']} of" in section(card(), "Model")
 
 
