@@ -16,6 +16,8 @@ from scbert.report.style import (
     WIDTH,
     Axes,
     Figure,
+    colour_bar,
+    label_squares,
     short_name,
     svg_figure,
 )
@@ -46,17 +48,11 @@ def draw_heat_map(
     )
     own = np.array([chosen[gene] for gene in genes])
     axes.plot(own + 0.5, np.arange(len(genes)) + 0.5, ".", color=INK, markersize=3.5)
-    axes.set_yticks(np.arange(len(genes)) + 0.5, symbols[genes].tolist(), size=8, style="italic")
     names = [short_name(name) for name in types]
-    ticks = np.arange(len(names)) + 0.5
-    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.invert_yaxis()
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    label_squares(axes, names, symbols[genes].tolist(), size=8, style="italic")
     axes.set_title(title)
-    bar = figure.colorbar(squares, ax=axes, shrink=0.5, aspect=24, pad=0.04)
-    bar.set_label("z-score across cell types")
-    bar.ax.spines[:].set_visible(False)
+    across = "z-score across cell types"
+    colour_bar(figure, axes, squares, across, shrink=0.5, aspect=24, pad=0.04)
     return figure
 
 

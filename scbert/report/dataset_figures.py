@@ -26,15 +26,17 @@ from scbert.report.style import (
     YELLOW,
     Axes,
     Figure,
+    colour_bar,
     epoch_axis,
     label_ends,
+    label_squares,
     short_count,
     short_name,
     svg_figure,
 )
+from scbert.report.text import METRICS
 
 Json = dict[str, Any]
-METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
 KIND_COLOURS = {"model": BLUE, "expert": SKY, "baseline": INK, "control": MUTED}
 TYPE_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
 TYPE_SHAPES = ("o", "^", "s", "D", "v")  # 7 colours and 5 shapes: 35 different pairs
@@ -100,16 +102,10 @@ def draw_confusion(evaluation: Json) -> Figure:
         colour = "white" if share[row, column] > 0.55 else INK
         number = short_count(int(cells[row, column]))
         axes.text(column + 0.5, row + 0.5, number, ha="center", va="center", color=colour, size=8)
-    ticks = np.arange(len(names)) + 0.5
-    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, names)
+    label_squares(axes, names, names)
     axes.set(xlabel="scBERT's label", ylabel="true type", aspect="equal")
-    axes.invert_yaxis()
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(squares, ax=axes, shrink=0.6, aspect=22, pad=0.03)
-    bar.set_label("share of the true type's cells")
-    bar.ax.spines[:].set_visible(False)
+    share_of = "share of the true type's cells"
+    colour_bar(figure, axes, squares, share_of, shrink=0.6, aspect=22, pad=0.03)
     return figure
 
 
@@ -182,7 +178,7 @@ def draw_experts(calibrations: Sequence[Json]) -> Figure:
         weights.plot(
             [experts[name]["weight"] for name in names],
             range(len(names)),
-            *("o",),
+            "o",
             color=BLUE,
             markersize=6,
             alpha=0.85,
@@ -230,10 +226,9 @@ def draw_umap(evaluation: Json) -> Figure:
         axes.set(xlabel="UMAP 1", xticks=[], yticks=[])
     panels[0].set(title="True type", ylabel="UMAP 2")
     panels[1].set_title("scBERT's label")
-    wrong = np.array([(c["x"], c["y"]) for c in cells if c["true"] != c["predicted"]]).reshape(
-        -1, 2
-    )
-    (rings,) = panels[1].plot(*wrong.T, "o", **RING, label="wrong label", rasterized=image)
+    wrong = [(cell["x"], cell["y"]) for cell in cells if cell["true"] != cell["predicted"]]
+    places = np.array(wrong).reshape(-1, 2).T
+    (rings,) = panels[1].plot(*places, "o", **RING, label="wrong label", rasterized=image)
     handles, _ = panels[0].get_legend_handles_labels()
     legend = figure.legend(handles=[*handles, rings], loc="outside right center")
     for handle in filter(None, legend.legend_handles):

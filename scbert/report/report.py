@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from scbert.cells.quality import TRANSCRIPTOME_GENES
 from scbert.report.text import (
+    METRICS,
     count,
     duration,
     judge,
@@ -27,7 +28,6 @@ from scbert.report.text import (
 )
 
 Json = dict[str, Any]
-METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
 KINDS = ("model", "expert", "baseline", "control")
 
 

@@ -50,8 +50,10 @@ __all__ = [
     "Axes",
     "Figure",
     "Line2D",
+    "colour_bar",
     "epoch_axis",
     "label_ends",
+    "label_squares",
     "short_count",
     "short_name",
     "svg_figure",
@@ -97,6 +99,23 @@ def epoch_axis(axes: Axes, epochs: Sequence[int]) -> None:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+
+
+def label_squares(axes: Axes, columns: Sequence[str], rows: Sequence[str], **look: Any) -> None:
+    """Name the columns and rows of squares, the first row on top; `look` is that of rows."""
+    ticks = [number + 0.5 for number in range(len(columns))]
+    axes.set_xticks(ticks, columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks([number + 0.5 for number in range(len(rows))], rows, **look)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def colour_bar(figure: Figure, axes: Axes, squares: Any, label: str, **size: Any) -> None:
+    """Say beside a panel what the colours of its squares mean."""
+    bar = figure.colorbar(squares, ax=axes, **size)
+    bar.set_label(label)
+    bar.ax.spines[:].set_visible(False)
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float) -> None:

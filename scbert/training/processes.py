@@ -29,9 +29,14 @@ def number_of_processes() -> int:
     return 1 if is_alone() else torch.distributed.get_world_size()
 
 
+def rank() -> int:
+    """Return the number of this process among them, from 0."""
+    return 0 if is_alone() else torch.distributed.get_rank()
+
+
 def is_first() -> bool:
     """Whether this process speaks for all: it alone reads and writes checkpoints."""
-    return is_alone() or torch.distributed.get_rank() == 0
+    return rank() == 0
 
 
 def is_first_of_node() -> bool:

@@ -19,8 +19,9 @@ from scbert.training.batches import CellBatches
 from scbert.training.masked_batches import Masked, hidden_genes, masked_of_cells
 from scbert.training.mini_batch import MiniBatch, Prefetched
 from scbert.training.processes import (
-    is_alone,
     is_first,
+    number_of_processes,
+    rank,
     sum_over_processes,
     together,
     told_by_first,
@@ -94,8 +95,7 @@ class ValidationLoss:
     def _score(self, model: nn.Module, device: torch.device, stop: StopRequest) -> np.ndarray:
         """Return for each cell loss and hits of hidden genes, then loss, hits, number of kept."""
         found = np.zeros((len(self.rows), 5))
-        rank, n_processes = _rank()
-        mine = range(len(self.plan))[rank::n_processes]
+        mine = range(len(self.plan))[rank() :: number_of_processes()]
 
         def make(number: int) -> tuple[Masked, MiniBatch]:
             masked = self.masked(number)
@@ -194,9 +194,3 @@ def _score_batch(model: nn.Module, masked: Masked, here: MiniBatch) -> np.ndarra
             weights = value_BG[some_BG].double().numpy()
             columns.append(np.bincount(cell_N, weights, minlength=len(here.rows)))
     return np.stack([columns[0], columns[1], columns[3], columns[4], columns[5]], axis=1)
-
-
-def _rank() -> tuple[int, int]:
-    if is_alone():
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
