@@ -23,7 +23,7 @@ from scbert.steps.finetune_training_cells import finetune_training_cells
 from scbert.steps.normalize_counts import normalize_counts
 from scbert.steps.read_counts import read_counts
 from scbert.steps.split_cells import split_cells
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned
 from scbert.training.labelled_file import dataset_of, reading_of
 from scbert.training.query_tokens import tokens_for
 
@@ -131,7 +131,7 @@ def annotate_whole(job: Job) -> dict[str, Any]:
 def annotate_parts(job: Job) -> dict[str, Any]:
     """Annotate on the device, each part timed; the network a second time, when it is warm."""
     parts = Parts()
-    bundle = load_bundle(job.work / "F_model")
+    bundle = load_finetuned(job.work / "F_model")
     parts.end("model")
     query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
     parts.end("reading")
@@ -147,8 +147,7 @@ def annotate_parts(job: Job) -> dict[str, Any]:
 
 def against_cpu(job: Job) -> dict[str, Any]:
     """Compare labels and probabilities of some cells on the device and on the CPU."""
-    bundle = load_bundle(job.work / "F_model")
-    assert bundle.calibration is not None
+    bundle = load_finetuned(job.work / "F_model")
     query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
     store = tokens_for(query, bundle, "", "auto").store()
     rows, parts, found = np.arange(SMALL_COMPARED if job.small else COMPARED), Parts(), []

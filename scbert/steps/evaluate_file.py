@@ -27,9 +27,10 @@ from scbert.steps.annotate_file import annotate
 from scbert.steps.normalize_counts import normalize_counts
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import read_tokens
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_finetuned
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import dataset_of, read_labelled, settings_of, unseen_cells
+from scbert.training.saved_model import FinetunedModel, SavedModel
 
 COLUMNS = {  # of obs, by method
     "scbert": "scbert_label",
@@ -85,22 +86,22 @@ def evaluate_file(
     """
     choose_device(device)  # refuses before the reading, which may take long
     folder, file = model_folder(model), Path(test)
-    bundle = load_bundle(folder)
-    settings = settings_of(bundle, None, None)
+    loaded = load_finetuned(folder)
+    settings = settings_of(loaded, None, None)
     dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
     cells, left_out = read_labelled(file, dataset, settings)
-    store = tokens_of(cells, folder, bundle)
-    rows = unseen_cells(store, bundle)
+    store = tokens_of(cells, folder, loaded)
+    rows = unseen_cells(store, loaded)
     left_out["of the training"] = len(store) - len(rows)
-    named = predict_types(cells[rows].copy(), bundle, device)
+    named = predict_types(cells[rows].copy(), loaded, device)
     content = {
         "version": __version__,
         "model": folder.name,
-        "model_sha256": bundle.sha256,
+        "model_sha256": loaded.sha256,
         "test": file.name,
         "test_sha256": sha256_of(file),
         "left_out": left_out,
-        **score_cells(named, bundle, settings.evaluate),
+        **score_cells(named, loaded, settings.evaluate),
     }
     if out is not None:
         write_json(Path(out) / "evaluation.json", content)
@@ -109,17 +110,17 @@ def evaluate_file(
 
 def predict_types(
     cells: ad.AnnData,
-    bundle: Bundle,
+    model: FinetunedModel,
     device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Return annotated cells with their true cell_type and batch, and each method's names.
 
-    Written to obs: majority, if the bundle says what it was trained on; scbert_label, each expert's
+    Written to obs: majority, if the model says what it was trained on; scbert_label, each expert's
     and the rest as `annotate` does, which gets no label.
     """
     unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
     named = annotate(
-        *(unlabelled, bundle),
+        *(unlabelled, model),
         matrix="X",
         scale=EXPECTED_COUNTS,  # they were checked when they were read
         library_size_key="library_size",
@@ -129,29 +130,24 @@ def predict_types(
     for column in ("cell_type", "batch"):
         if column in cells.obs:
             named.obs[column] = cells.obs[column].to_numpy(dtype=str)
-    per_type = bundle.config.get("cells_per_type")
+    per_type = model.config.get("cells_per_type")
     if per_type:
         named.obs["majority"] = max(per_type, key=per_type.get)
     return named
 
 
-def tokens_of(cells: ad.AnnData, folder: Path, bundle: Bundle) -> TokenStore:
+def tokens_of(cells: ad.AnnData, folder: Path, model: SavedModel) -> TokenStore:
     """Tokenize counts as those of the training cells were."""
-    normalization = Normalization.model_validate(bundle.config["normalization"])
+    normalization = Normalization.model_validate(model.config["normalization"])
     with tempfile.TemporaryDirectory() as workspace:
         counts, expression = Path(workspace) / "counts.h5ad", Path(workspace) / "test.h5ad"
         write_cells(counts, cells)
         overlap = Path(workspace) / "overlap.json"
         normalize_counts(counts, folder / "genes.tsv", expression, overlap, normalization)
-        return store_in_memory(read_tokens(expression, bundle.config["n_bins"], bundle.genes))
+        return store_in_memory(read_tokens(expression, model.config["n_bins"], model.genes))
 
 
-def _names(bundle: Bundle) -> list[str]:
-    assert bundle.labels is not None  # annotate has refused other bundles
-    return [label["name"] for label in bundle.labels]
-
-
-def score_cells(named: ad.AnnData, bundle: Bundle, settings: Evaluate) -> dict[str, Any]:
+def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) -> dict[str, Any]:
     """Score the names that `predict_types` gave.
 
     Raises
@@ -159,7 +155,7 @@ def score_cells(named: ad.AnnData, bundle: Bundle, settings: Evaluate) -> dict[s
     ValueError
         If no cell is of a type that the model knows.
     """
-    classes = _names(bundle)
+    classes = model.types
     true = named.obs.cell_type.to_numpy(dtype=str)
     known = np.isin(true, classes)
     if not known.any():
@@ -174,7 +170,7 @@ def score_cells(named: ad.AnnData, bundle: Bundle, settings: Evaluate) -> dict[s
         for method, column in COLUMNS.items()
         if column in cells.obs
     }
-    seed = bundle.config.get("seed", 0)  # a converted model has none
+    seed = model.config.get("seed", 0)  # a converted model has none
     return {
         **score_seeds([prediction_of(cells, seed, Path("the model"))], true, settings),
         "methods": [

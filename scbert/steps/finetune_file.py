@@ -30,7 +30,7 @@ from scbert.steps.normalize_counts import normalize_counts
 from scbert.steps.read_counts import read_counts
 from scbert.steps.split_cells import split_cells
 from scbert.steps.write_model_card import write_card_without_test, write_model_card
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_pretrained
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import dataset_of, reading_of, settings_of
 from scbert.training.new_genes import extend_vocabulary, warn_of_unknown_genes
@@ -101,7 +101,7 @@ def finetune_file(
         unfinished run beside it is another one.
     """
     reference, out, pretrained = Path(reference), Path(out), model_folder(pretrained)
-    encoder, terms = load_bundle(pretrained), [Path(ontology)] if ontology else []
+    encoder, terms = load_pretrained(pretrained), [Path(ontology)] if ontology else []
     if out.exists():
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
     chosen = settings_of(encoder, config, seed, device)

@@ -13,7 +13,7 @@ from scbert.cells.read import gene_names
 from scbert.cells.scale import scale_of_parts
 from scbert.genes.matching import GeneMatch
 from scbert.shipped import model_folder
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_model
 from scbert.training.query_tokens import (
     QueryTokens,
     least_overlap,
@@ -21,6 +21,7 @@ from scbert.training.query_tokens import (
     overlap,
     tokens_for,
 )
+from scbert.training.saved_model import PretrainedModel, SavedModel
 
 Row = tuple[str, str]
 
@@ -66,11 +67,11 @@ def inspect_file(
     """
     if not query.exists():
         raise FileNotFoundError(f"{query} does not exist. Check the path.")
-    bundle = load_bundle(model_folder(model)) if model else None
+    loaded = load_model(model_folder(model)) if model else None
     found = Inspection()
     try:
         with _opened(query, matrix, library_size_key) as opened:
-            _inspect(opened, bundle, scale, library_size_key, found)
+            _inspect(opened, loaded, scale, library_size_key, found)
     except ValueError as error:
         found.refusal = str(error)
     return found
@@ -87,25 +88,25 @@ def _opened(query: Path, matrix: str, library_size_key: str) -> Iterator[QueryCe
 
 
 def _inspect(
-    query: QueryCells, bundle: Bundle | None, scale: str, key: str, found: Inspection
+    query: QueryCells, model: SavedModel | None, scale: str, key: str, found: Inspection
 ) -> None:
     found.add("cells", f"{len(query):,}")
     found.add("matrix", f"{query.found}, {query.parts.shape[1]:,} genes")
     names = gene_names(query.genes)
     ids = int((names.gene_id != "").sum())
     found.add("genes with an Ensembl id", f"{ids:,} of {len(names):,}")
-    if bundle is None:
+    if model is None:
         found.add("scale", str(scale_of_parts(query.parts, scale)))
         return
-    _add_genes(match_query(query, bundle), bundle, found)
-    tokens = tokens_for(query, bundle, key, scale)
+    _add_genes(match_query(query, model), model, found)
+    tokens = tokens_for(query, model, key, scale)
     found.add("scale", str(tokens.scale))
     _add_tokens(tokens, found)
-    if bundle.labels is None:
+    if isinstance(model, PretrainedModel):
         raise ValueError("the model is pretrained only: it can embed these cells, not name them.")
 
 
-def _add_genes(match: GeneMatch, bundle: Bundle, found: Inspection) -> None:
+def _add_genes(match: GeneMatch, model: SavedModel, found: Inspection) -> None:
     found.add("genes known by Ensembl id", f"{match.by_id:,}")
     found.add("genes known by symbol", f"{match.by_symbol:,}")
     found.add("genes known by an older name or alias", f"{match.by_alias:,}")
@@ -113,12 +114,12 @@ def _add_genes(match: GeneMatch, bundle: Bundle, found: Inspection) -> None:
     found.add("of these ambiguous names", _with_examples(match.ambiguous))
     repeated = match.matched - len(match.measured)
     found.add("duplicate genes", f"{repeated:,} (counts are summed)")
-    missing = np.setdiff1d(np.arange(len(bundle.genes)), match.measured)
+    missing = np.setdiff1d(np.arange(len(model.genes)), match.measured)
     found.add(
-        "vocabulary genes not in the file", _with_examples(bundle.genes.symbol[missing].tolist())
+        "vocabulary genes not in the file", _with_examples(model.genes.symbol[missing].tolist())
     )
-    n, of = overlap(match, bundle)
-    needed = least_overlap(bundle)
+    n, of = overlap(match, model)
+    needed = least_overlap(model)
     found.add("genes that the model uses", f"{n:,} of {of:,} ({n / of:.1%}; {needed:.0%} needed)")
 
 

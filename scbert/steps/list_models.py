@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scbert.shipped import shipped_models
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_model
 from scbert.training.bundle_files import MANIFEST
+from scbert.training.saved_model import FinetunedModel, SavedModel
 
 
 @dataclass(frozen=True)
@@ -49,27 +50,27 @@ def list_models(folder: Path | None) -> list[Listed]:
 
 def _listed(folder: Path) -> Listed:
     try:
-        bundle = load_bundle(folder)
+        model = load_model(folder)
     except (ValueError, OSError) as error:
         return Listed(folder, problem=str(error))
     return Listed(
         folder=folder,
-        kind=str(bundle.config["kind"]),
-        dataset=str(bundle.config.get("dataset", "")),
-        types=tuple(label["name"] for label in bundle.labels or ()),
-        genes=f"{bundle.learned.sum():,} of {len(bundle.genes):,}",
-        sequence=bundle.config["sequence"],
-        calibration=_calibration(bundle),
+        kind=str(model.config["kind"]),
+        dataset=str(model.config.get("dataset", "")),
+        types=tuple(model.types) if isinstance(model, FinetunedModel) else (),
+        genes=f"{model.learned.sum():,} of {len(model.genes):,}",
+        sequence=model.config["sequence"],
+        calibration=_calibration(model),
         scores=_scores(folder),
-        format=str(bundle.config["format"]),
-        sha256=bundle.sha256[:12],
+        format=str(model.config["format"]),
+        sha256=model.sha256[:12],
     )
 
 
-def _calibration(bundle: Bundle) -> str:
-    if bundle.calibration is None:
+def _calibration(model: SavedModel) -> str:
+    if not isinstance(model, FinetunedModel):
         return ""
-    cells = bundle.calibration["validation_cells"]
+    cells = model.calibration["validation_cells"]
     return f"on {cells:,} cells" if cells else "no"
 
 

@@ -14,7 +14,7 @@ from scbert.cells.scale import Scale, scale_of_parts
 from scbert.genes.matching import GeneMatch, align, match_genes
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import Sample, denominators, levels_of_expression, normalize
-from scbert.training.bundle import Bundle
+from scbert.training.saved_model import SavedModel
 
 log = logging.getLogger(__name__)
 FEW_GENES = 0.5  # share of the model's genes, below which the user is warned
@@ -44,7 +44,7 @@ class QueryTokens:
     """
 
     query: QueryCells
-    bundle: Bundle
+    model: SavedModel
     match: GeneMatch
     scale: Scale
     library: np.ndarray | None
@@ -75,7 +75,7 @@ class QueryTokens:
         return store_in_memory(self._sample(cells, levels, below_one))
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
-        config, rows = self.bundle.config, slice(start, start + part.shape[0])
+        config, rows = self.model.config, slice(start, start + part.shape[0])
         normalization = config["normalization"]
         linear = part.astype(np.float64)
         if self.scale.kind == "log1p":
@@ -93,11 +93,13 @@ class QueryTokens:
         return TokenPart(start, sample, float(aligned.sum()), float(linear.sum()))
 
     def _sample(self, cells: list[str], levels: sparse.csr_matrix, below_one: int) -> Sample:
-        n_bins, measured = self.bundle.config["n_bins"], self.match.measured
+        n_bins, measured = self.model.config["n_bins"], self.match.measured
         return Sample(self.query.name, cells, levels, n_bins, measured, below_one)
 
 
-def tokens_for(query: QueryCells, bundle: Bundle, library_size_key: str, scale: str) -> QueryTokens:
+def tokens_for(
+    query: QueryCells, model: SavedModel, library_size_key: str, scale: str
+) -> QueryTokens:
     """Find out what the matrix holds and which of its genes the model knows.
 
     All of the matrix is read once: what cannot be used is refused before hours are spent on it.
@@ -114,9 +116,9 @@ def tokens_for(query: QueryCells, bundle: Bundle, library_size_key: str, scale: 
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    match = match_query(query, bundle)
-    require_overlap(match, bundle, query.name)
-    _warn_of_few_genes(match, bundle, query.name)
+    match = match_query(query, model)
+    require_overlap(match, model, query.name)
+    _warn_of_few_genes(match, model, query.name)
     library = library_sizes(query.obs, library_size_key, query.name)
     found = scale_of_parts(query.parts, scale)
     if found.kind == "log1p" and library_size_key:
@@ -127,28 +129,28 @@ def tokens_for(query: QueryCells, bundle: Bundle, library_size_key: str, scale: 
         *(query.name, query.found, found, match.matched, len(match.index)),
         *(match.by_id, match.by_symbol, match.by_alias),
     )
-    return QueryTokens(query, bundle, match, found, library)
+    return QueryTokens(query, model, match, found, library)
 
 
-def match_query(query: QueryCells, bundle: Bundle) -> GeneMatch:
+def match_query(query: QueryCells, model: SavedModel) -> GeneMatch:
     """Return which gene of the model's vocabulary each gene of the query is."""
-    return match_genes(gene_names(query.genes), bundle.genes)
+    return match_genes(gene_names(query.genes), model.genes)
 
 
-def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
+def overlap(match: GeneMatch, model: SavedModel) -> tuple[int, int]:
     """Return how many genes the query has of those that the model uses, and how many these are."""
-    learned = bundle.learned
+    learned = model.learned
     return int(learned[match.measured].sum()), int(learned.sum())
 
 
-def least_overlap(bundle: Bundle) -> float:
+def least_overlap(model: SavedModel) -> float:
     """Return the share of its genes that a model needs; one that is only pretrained names none."""
-    return bundle.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
+    return model.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
 
 
-def _warn_of_few_genes(match: GeneMatch, bundle: Bundle, name: str) -> None:
+def _warn_of_few_genes(match: GeneMatch, model: SavedModel, name: str) -> None:
     """Say so where many of the model's genes were not measured: it treats them as not expressed."""
-    found, n_used = overlap(match, bundle)
+    found, n_used = overlap(match, model)
     if found < FEW_GENES * n_used:
         log.warning(
             "%s has only %s of the %s genes that the model uses (%.0f %%); it treats the others "
@@ -159,7 +161,7 @@ def _warn_of_few_genes(match: GeneMatch, bundle: Bundle, name: str) -> None:
         )
 
 
-def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
+def require_overlap(match: GeneMatch, model: SavedModel, name: str) -> None:
     """Refuse cells of which too few of the model's genes were measured.
 
     Raises
@@ -167,8 +169,8 @@ def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
     ValueError
         With both numbers, and examples of genes that the model does not know.
     """
-    needed = least_overlap(bundle)
-    found, n_used = overlap(match, bundle)
+    needed = least_overlap(model)
+    found, n_used = overlap(match, model)
     if found < needed * n_used or found == 0:
         unknown = ", ".join(match.unmatched[:3])
         raise ValueError(

@@ -15,14 +15,14 @@ from scbert.cells.h5ad import can_be_streamed
 from scbert.cells.matrix import Parts, parts_in_memory, turn
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.training import calls as step
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned
 
 WAYS = ["csr", "csc", "dense", "dense gzip", "layers/counts", "layers csc", "raw.X", "log1p"]
 
 
 @pytest.fixture(scope="module")
 def model(toy_run):
-    return load_bundle(toy_run.model)
+    return load_finetuned(toy_run.model)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from scbert.network.model import CellTypeModel
 from scbert.steps.explain_file import explain_file
 from scbert.steps.explain_test_cells import explain_test_cells
 from scbert.tokens.store import open_store
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned
 from scbert.training.new_models import new_encoder
 
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
@@ -45,7 +45,7 @@ class ThreeGenes(nn.Module):
 @pytest.fixture
 def three_genes(toy, toy_run, config):
     """A bundle whose network looks at all genes alike and whose head uses three of each type."""
-    bundle = load_bundle(toy_run.model)
+    bundle = load_finetuned(toy_run.model)
     symbols = bundle.genes.symbol.tolist()
     chosen = [[symbols.index(f"GENE{10 * c + n}") for n in (7, 8, 9)] for c in range(3)]
     used = torch.zeros(3, len(symbols))
@@ -63,7 +63,7 @@ def three_genes(toy, toy_run, config):
     weights = {"logistic_regression": 0.0, "discriminant": 0.0, "encoder": 1.0}
     shares = {name: {"weight": weight, "temperature": 1.0} for name, weight in weights.items()}
     calibration = bundle.calibration | {"experts": shares}
-    return replace(bundle, model=model, calibration=calibration), names
+    return replace(bundle, network=model, calibration=calibration), names
 
 
 def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, toy_run, settings):
