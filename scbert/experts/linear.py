@@ -107,9 +107,9 @@ def save_experts(path: Path, experts: Mapping[str, LinearExpert]) -> None:
     used_V = np.any([expert.weight_CV.any(axis=0) for expert in experts.values()], axis=0)
     arrays = {"genes": np.flatnonzero(used_V).astype(np.int32)}
     for name, expert in experts.items():
-        own = (np.ascontiguousarray(expert.weight_CV[:, used_V]), expert.bias_C)
+        own = (expert.weight_CV[:, used_V], expert.bias_C)
         for part, array in zip(PARTS, (*own, expert.vector_weight_CD), strict=True):
-            arrays[f"{name}.{part}"] = array
+            arrays[f"{name}.{part}"] = np.ascontiguousarray(array)  # else it is saved by column
     save_file(arrays, path)
 
 

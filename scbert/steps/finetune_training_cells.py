@@ -19,7 +19,7 @@ from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, load_pretrained, save_model
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import LabelledRows
-from scbert.training.components import Components, fit_components
+from scbert.training.components import fit_components
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.finetuning import (
     encoder_batches,
@@ -68,23 +68,28 @@ def finetune_training_cells(
     accelerator = make_accelerator(choose_device(device), precision)
     encoder, store = load_pretrained(pretrained), open_store(tokens)
     require_same_vocabulary(store, vocabulary_sha256(encoder.genes), tokens)
-    labelled = LabelledRows(split, store.cell_names())
+    trained = trains_network(settings.finetune)
+    teaching = ("train",) if trained else ("train", "validation")
+    labelled = LabelledRows(split, store.cell_names(), teaching)
     labels = describe_types(labelled.types, ontology)
     used = used_genes(store, labelled, settings, encoder.config.get("added_genes", 0))
     network: MaskedExpressionModel | CellTypeModel = encoder.network
     history: list[dict[str, Any]] = []
-    if trains_network(settings.finetune):
+    if trained:
         network, history = train_network(
             encoder, store, labelled, used, settings, pretrained, accelerator, checkpoint
         )
     cells = encoder_batches(store, encoder, used, settings)
     learned = learn_experts(network, cells, labelled, settings, accelerator.device)
-    components = fit_components(store, labelled.rows("train"), None, settings.seed)
-    train = _training(store, labelled, components)
-    validation, judged = out_of_fold_answers(store, labelled, components, learned)
-    without = positions_without(store, labelled, judged, settings)
-    found = (learned.logits, learned.label)
     left_out = _left_out(store, labelled, settings)
+    rows, label = _near(labelled, left_out)
+    components = fit_components(store, rows, None, settings.seed)
+    # What the model says of these cells is of no use, only where they lie.
+    nothing = np.zeros((len(rows), len(labels)))
+    train = LabelledOutputs(nothing, components.positions(store, rows), label)
+    validation, judged = out_of_fold_answers(store, labelled, components, learned)
+    without = positions_without(store, rows, label, judged, settings.seed)
+    found = (learned.logits, learned.label)
     calibration = calibrate(*found, train, validation, labels, settings.annotate, without, left_out)
     extra = {
         "labels": labels,
@@ -100,11 +105,15 @@ def finetune_training_cells(
     remove_checkpoint(checkpoint)
 
 
-def _training(store: TokenStore, labelled: LabelledRows, components: Components) -> LabelledOutputs:
-    """Return where the training cells lie; what the model says of them is of no use."""
+def _near(labelled: LabelledRows, left_out: KnownCells | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and types of the cells that new ones are held against.
+
+    Validation cells are among them where others fit the threshold, or none else has their type.
+    """
     rows, label = labelled.of("train")
-    nothing = np.zeros((len(rows), len(labelled.types)))
-    return LabelledOutputs(nothing, components.positions(store, rows), label)
+    if left_out is None and len(set(label)) == len(labelled.types):
+        return rows, label
+    return labelled.reference()
 
 
 def _left_out(

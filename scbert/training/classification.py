@@ -25,7 +25,7 @@ NO_TYPE = -1
 class LabelledRows:
     """The cell types of the training and validation cells, by row of the token store.
 
-    `types` are those of the training cells, sorted; a cell's type is its number there.
+    `types` are those of the parts that teach them, sorted; a cell's type is its number there.
 
     Parameters
     ----------
@@ -33,6 +33,9 @@ class LabelledRows:
         Table of all cells of the store, in any order: cell, cell_type, part and perhaps batch.
     cells
         The names of the store's cells, in its order.
+    teaching
+        The parts whose types can be named: a head of the network learns from training cells alone,
+        the experts from validation cells, too.
 
     Raises
     ------
@@ -40,7 +43,9 @@ class LabelledRows:
         If the table holds other cells, or no cell to learn from or to choose the epoch by.
     """
 
-    def __init__(self, split: Path, cells: list[str]) -> None:
+    def __init__(
+        self, split: Path, cells: list[str], teaching: tuple[str, ...] = ("train",)
+    ) -> None:
         table = read_table(split, "cell", "cell_type", "part").set_index("cell")
         if set(table.index) != set(cells):
             raise ValueError(
@@ -50,7 +55,7 @@ class LabelledRows:
         self._part = table.part.to_numpy()
         known = "batch" in table and (table.batch != "").any()
         self.batch = table.batch.to_numpy(dtype=str) if known else None
-        self.types = sorted(table.cell_type[self._part == "train"].unique())
+        self.types = sorted(table.cell_type[np.isin(self._part, teaching)].unique())
         number = {name: index for index, name in enumerate(self.types)}
         hidden = table.cell_type.where(table.part != "test", "")  # test labels end here
         self.label = hidden.map(number).fillna(NO_TYPE).to_numpy(dtype=np.int64)
@@ -63,7 +68,7 @@ class LabelledRows:
                 )
 
     def rows(self, part: str) -> np.ndarray:
-        """Return the rows of a part that have a type seen in training, ascending."""
+        """Return the rows of a part that have one of the types, ascending."""
         return np.flatnonzero((self._part == part) & (self.label != NO_TYPE))
 
     def of(self, part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -77,7 +77,8 @@ def fit_components(
 
 def save_components(path: Path, components: Components) -> None:
     """Write the components as safetensors."""
-    save_file({"axes": components.axes_KV, "mean": components.mean_V}, path)
+    arrays = {"axes": components.axes_KV, "mean": components.mean_V}
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def load_components(path: Path, n_genes: int) -> Components:

@@ -189,13 +189,12 @@ def _task(
 
 
 def positions_without(
-    store: TokenStore, labelled: LabelledRows, validation: np.ndarray, settings: FinetuneSettings
+    store: TokenStore, rows: np.ndarray, label: np.ndarray, validation: np.ndarray, seed: int
 ) -> Positions:
     """Return what learns the components again without a type, and places all cells there."""
-    rows, label = labelled.of("train")
 
     def positions(column: int) -> tuple[np.ndarray, np.ndarray]:
-        components = fit_components(store, rows[label != column], None, settings.seed)
+        components = fit_components(store, rows[label != column], None, seed)
         return components.positions(store, rows), components.positions(store, validation)
 
     return positions

@@ -187,6 +187,17 @@ def test_cells_that_are_all_alike_are_refused():
         fitted(np.ones_like(bins), label)
 
 
+def test_an_expert_ordered_by_column_is_saved_as_it_is(tmp_path):
+    """Solvers may return either order, and safetensors writes the bytes as they lie."""
+    rng = np.random.default_rng(0)
+    weight, vectors = (np.asfortranarray(rng.normal(size=(3, n)), np.float32) for n in (20, 4))
+    expert = LinearExpert(weight, np.zeros(3, np.float32), vectors)
+    save_experts(tmp_path / "experts.safetensors", {"encoder": expert})
+    found = load_experts(tmp_path / "experts.safetensors", 3, 20)["encoder"]
+    assert np.array_equal(found.weight_CV, weight)
+    assert np.array_equal(found.vector_weight_CD, vectors)
+
+
 def test_saved_experts_are_the_same(tmp_path):
     experts = fitted(*drawn())
     save_experts(tmp_path / "experts.safetensors", experts)

@@ -34,6 +34,15 @@ def test_labelled_rows_are_in_the_order_of_the_cells(write):
     assert labelled.count("validation") == {"B cell": 1, "T cell": 0}
 
 
+def test_experts_learn_the_types_of_validation_cells_too(write):
+    """Where whole batches validate, a type may be in no training cell."""
+    labelled = LabelledRows(write(SPLIT), CELLS, ("train", "validation"))
+    assert labelled.types == ["B cell", "Mast cell", "T cell"]
+    rows, label = labelled.reference()
+    assert (rows.tolist(), label.tolist()) == ([0, 2, 3, 4, 5], [2, 0, 1, 0, 2])
+    assert labelled.count("train")["Mast cell"] == 0
+
+
 def test_labelled_rows_know_no_type_of_a_test_cell(write):
     labelled = LabelledRows(write(SPLIT), CELLS)
     relabelled = LabelledRows(write(SPLIT.replace("c1\tT cell", "c1\tB cell")), CELLS)
