@@ -110,14 +110,9 @@ def fine_tune(job: Job) -> dict[str, Any]:
         "epochs": len(history),
         "cells_per_s": float(np.median(speeds)),
         "waiting_share": float(np.median([epoch["waiting_share"] for epoch in history])),
-        **numbers_of(scores),
+        **{name: scores.scbert.scores[name].mean for name in ("macro_f1", "accuracy")},
         "history": history,
     }
-
-
-def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
-    """Return macro F1 and accuracy of the test cells."""
-    return {name: scores["scores"][name]["mean"] for name in ("macro_f1", "accuracy")}
 
 
 def annotate_whole(job: Job) -> dict[str, Any]:

@@ -18,10 +18,19 @@ from scbert.cells.read import write_cells
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName, Evaluate, Normalization
 from scbert.evidence import metrics
+from scbert.evidence.comparison import Interval
+from scbert.evidence.evaluation import SeedScores
+from scbert.evidence.file_evaluation import (
+    BatchScores,
+    FileDifference,
+    FileEvaluation,
+    FileMethod,
+    NovelCells,
+)
 from scbert.evidence.predictions import prediction_of
 from scbert.evidence.test_scores import score_seeds
 from scbert.experts.titles import EXPERT_TITLES as EXPERTS
-from scbert.files import sha256_of, write_json
+from scbert.files import sha256_of
 from scbert.shipped import model_folder
 from scbert.steps.annotate_file import annotate
 from scbert.steps.normalize_counts import normalize_counts
@@ -94,18 +103,18 @@ def evaluate_file(
     rows = unseen_cells(store, loaded)
     left_out["of the training"] = len(store) - len(rows)
     named = predict_types(cells[rows].copy(), loaded, device)
-    content = {
-        "version": __version__,
-        "model": folder.name,
-        "model_sha256": loaded.sha256,
-        "test": file.name,
-        "test_sha256": sha256_of(file),
-        "left_out": left_out,
+    found = FileEvaluation(
+        version=__version__,
+        model=folder.name,
+        model_sha256=loaded.sha256,
+        test=file.name,
+        test_sha256=sha256_of(file),
+        left_out=left_out,
         **score_cells(named, loaded, settings.evaluate),
-    }
+    )
     if out is not None:
-        write_json(Path(out) / "evaluation.json", content)
-    return content
+        found.write(Path(out) / "evaluation.json")
+    return found.content()
 
 
 def predict_types(
@@ -148,7 +157,7 @@ def tokens_of(cells: ad.AnnData, folder: Path, model: SavedModel) -> TokenStore:
 
 
 def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) -> dict[str, Any]:
-    """Score the names that `predict_types` gave.
+    """Score the names that `predict_types` gave: the scores of a `FileEvaluation`, by field.
 
     Raises
     ------
@@ -171,23 +180,17 @@ def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) ->
         if column in cells.obs
     }
     seed = model.config.get("seed", 0)  # a converted model has none
+    of_scbert = prediction_of(cells, seed, Path("the model"))
     return {
-        **score_seeds([prediction_of(cells, seed, Path("the model"))], true, settings),
+        "scbert": score_seeds([of_scbert], true, settings),
         "methods": [
-            {
-                "method": method,
-                "title": TITLES[method],
-                **metrics.bootstrap_scores(true, [labels], classes, settings),
-            }
+            FileMethod(method, TITLES[method], **_scores(true, labels, classes, settings))
             for method, labels in predicted.items()
         ],
         "differences": [
-            {
-                "method": method,
-                **metrics.paired_difference(
-                    true, [predicted["scbert"]], [labels], classes, settings
-                ),
-            }
+            FileDifference(
+                method, **_differences(true, predicted["scbert"], labels, classes, settings)
+            )
             for method, labels in predicted.items()
             if method != "scbert"
         ],
@@ -196,39 +199,53 @@ def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) ->
     }
 
 
+def _scores(
+    true: np.ndarray, labels: np.ndarray, classes: list[str], settings: Evaluate
+) -> dict[str, SeedScores]:
+    found = metrics.bootstrap_scores(true, [labels], classes, settings)
+    return {metric: SeedScores(**one) for metric, one in found.items()}
+
+
+def _differences(
+    true: np.ndarray, ours: np.ndarray, theirs: np.ndarray, classes: list[str], settings: Evaluate
+) -> dict[str, Interval]:
+    found = metrics.paired_difference(true, [ours], [theirs], classes, settings)
+    return {metric: Interval(**one) for metric, one in found.items()}
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _batches(
     obs: pd.DataFrame, true: np.ndarray, predicted: dict[str, np.ndarray], classes: list[str]
-) -> list[dict[str, Any]]:
+) -> list[BatchScores]:
     """Score the cells of each batch apart; empty without batches."""
     if "batch" not in obs:
         return []
     rows = {name: (obs.batch == name).to_numpy() for name in sorted(obs.batch.unique())}
     return [
-        {
-            "batch": name,
-            "cells": int(own.sum()),
-            **{
+        BatchScores(
+            batch=name,
+            cells=int(own.sum()),
+            scores={
                 method: metrics.scores(true[own], labels[own], classes)
                 for method, labels in predicted.items()
             },
-        }
+        )
         for name, own in rows.items()
     ]
 
 
-def _novel(obs: pd.DataFrame, known: np.ndarray) -> dict[str, Any] | None:
+def _novel(obs: pd.DataFrame, known: np.ndarray) -> NovelCells | None:
     """Say how cells of types that the model does not know were met; None if there are none."""
     if known.all():
         return None
     unknown, types = obs.scbert_is_unknown.to_numpy(dtype=bool), obs.cell_type[~known]
-    return {
-        "cells": int((~known).sum()),
-        "cell_types": {str(name): int(n) for name, n in types.value_counts().items()},
-        "share_called_unknown": float(unknown[~known].mean()),
-        "share_of_known_called_unknown": float(unknown[known].mean()),
-        "auroc": float(roc_auc_score(~known, obs.scbert_novelty_score)),
-    }
+    return NovelCells(
+        cells=int((~known).sum()),
+        cell_types={str(name): int(n) for name, n in types.value_counts().items()},
+        share_called_unknown=float(unknown[~known].mean()),
+        share_of_known_called_unknown=float(unknown[known].mean()),
+        auroc=float(roc_auc_score(~known, obs.scbert_novelty_score)),
+    )

@@ -237,7 +237,7 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     counts = work.data / "counts.h5ad"
     annotate_test_cells(counts, work.split, work.model, work.predictions, config.device)
     evaluation = work.folder / "evaluation.json"
-    write_json(evaluation, evaluate_scores([work.predictions], work.split, config.evaluate))
+    evaluate_scores([work.predictions], work.split, config.evaluate).write(evaluation)
     settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
     expression = work.data / f"{work.dataset}.h5ad"
     compare(expression, work.split, [work.predictions], work.comparison, settings)

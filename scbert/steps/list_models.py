@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from scbert.evidence.comparison import Comparison
+from scbert.files import read_json
 from scbert.shipped import shipped_models
 from scbert.training.bundle import load_model
 from scbert.training.bundle_files import MANIFEST
 from scbert.training.saved_model import FinetunedModel, SavedModel
+
+COMPARISON = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,22 @@ def _calibration(model: SavedModel) -> str:
 
 
 def _scores(folder: Path) -> str:
-    """Return scBERT's line of the table of scores in the model card, if it has one."""
-    card = folder / "README.md"
-    lines = card.read_text(errors="replace").splitlines() if card.is_file() else []
-    cells: list[str] = []
-    header: list[str] = []
-    for line in lines:
-        if line.startswith("| method |"):
-            header = [cell.strip() for cell in line.strip("|").split("|")]
-        elif header and line.lower().startswith("| scbert"):
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
+    """Return scBERT's scores on the test cells; empty if there are none.
+
+    `scbert finetune` puts comparison.json into the model's folder; the workflow, whose models are
+    results/models/DATASET/SEED, into results/metrics/DATASET.
+    """
+    of_workflow = folder.parent.parent.with_name("metrics") / folder.parent.name
+    for path in (folder / COMPARISON, of_workflow / COMPARISON):
+        if path.is_file():
             break
-    scores = dict(zip(header, cells, strict=False))
-    shown = [
-        f"{name} {scores[name].split()[0]}" for name in ("accuracy", "macro F1") if name in scores
-    ]
-    return ", ".join(shown)
+    else:
+        return ""
+    try:
+        content = read_json(path)
+        if isinstance(content, dict) and "scored_on" in content:  # out of fold: there was no test
+            return ""
+        found = Comparison.read(path).model
+    except ValueError as error:
+        return str(error)
+    return f"accuracy {found.accuracy.mean:.3f}, macro F1 {found.macro_f1.mean:.3f}"

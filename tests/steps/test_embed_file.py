@@ -18,6 +18,7 @@ from scbert.steps.inspect_file import inspect_file
 from scbert.steps.list_models import list_models
 from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.query_tokens import LEAST_OVERLAP
+from tests.report.test_figures import make_comparison
 
 
 @pytest.fixture
@@ -170,17 +171,15 @@ def test_models_lists_good_ones_and_why_others_are_not(toy_run, tmp_path):
     for name in ("good", "tampered"):
         shutil.copytree(toy_run.model, tmp_path / name)
     shutil.copytree(toy_run.pretrained, tmp_path / "deep/pretrained")
-    (tmp_path / "good/README.md").write_text(
-        "| method | accuracy | macro F1 |\n| --- | --- | --- |\n"
-        "| scBERT | 0.803 (0.7-0.9) | 0.640 (0.5-0.7) |\n| Random type | 0.1 | 0.1 |\n"
-    )
+    comparison = make_comparison()
+    comparison.write(tmp_path / "good/comparison.json")
     (tmp_path / "tampered/labels.json").write_text("[]")
     pretrained, good, tampered = list_models(tmp_path)
     bundle = load_finetuned(toy_run.model)
     assert (good.kind, good.dataset, good.sequence) == ("finetuned", "toy", "expressed_genes")
     assert good.types == ("B cell", "NK cell", "T cell")
     assert good.genes == "80 of 80"
-    assert good.scores == "accuracy 0.803, macro F1 0.640"
+    assert good.scores == "accuracy 0.737, macro F1 0.687"
     assert bundle.sha256.startswith(good.sha256)
     assert good.calibration.startswith("on ")
     assert pretrained.kind == "pretrained"
