@@ -360,7 +360,7 @@ def test_a_large_file_that_must_be_whole_in_memory_is_said(
     caplog.set_level(logging.INFO, "scbert")
     pd.DataFrame(cells.X.toarray(), cells.obs_names, cells.var_names).to_csv(tmp_path / "q.csv")
     annotate_file(tmp_path / "q.csv", toy_run.model, tmp_path / "out.h5ad")
-    assert "no 10x .h5: read whole" in caplog.text
+    assert "nor a 10x .h5: read whole" in caplog.text
     assert "WARNING" not in caplog.text
     monkeypatch.setattr(query, "LARGE_GB", 1e-6)
     annotate_file(tmp_path / "q.csv", toy_run.model, tmp_path / "out.h5ad")
