@@ -26,6 +26,7 @@ from annotation_tasks import TASKS
 from scipy import sparse
 
 from scbert.calibration.confidence import softmax
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.quality import cell_sums
 from scbert.cells.query import query_in_memory
 from scbert.config import Config, FinetuneSettings, settings_for
@@ -128,7 +129,7 @@ def learn(inputs: Path, split: Path, pretrained: Path, config: Config, model: Pa
         ontology=[],
         model=model,
         checkpoint=model.with_name(f"{model.name}.checkpoint"),
-        settings=FinetuneSettings.model_validate_json(given),
+        settings=given,
         device=config.device,
     )
 
@@ -136,8 +137,8 @@ def learn(inputs: Path, split: Path, pretrained: Path, config: Config, model: Pa
 def answers(cells: ad.AnnData, bundle: FinetunedModel, scale: str) -> Outputs:
     """Ask all experts as `scbert.annotate` does, without the labels."""
     bare = ad.AnnData(cells.X, obs=cells.obs[[]], var=cells.var)
-    query = query_in_memory(bare, "X", [], "the test")
-    tokens = tokens_for(query, bundle, "", scale)
+    query = query_in_memory(bare, HowToRead("X", scale), "the test")
+    tokens = tokens_for(query, bundle)
     return run(bundle, tokens, choose_device("auto"), all_experts=True)
 
 

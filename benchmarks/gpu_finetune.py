@@ -12,6 +12,7 @@ from gpu_pretrain import settings_of
 from gpu_stage import Job, Record
 
 from scbert.calibration.confidence import softmax
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.query import query_in_memory
 from scbert.cells.read import read_cells
 from scbert.config import Config, FinetuneSettings, settings_for
@@ -83,7 +84,7 @@ def fine_tune(job: Job) -> dict[str, Any]:
     folder.mkdir()
     pretrained, split, counts = job.work / "E_bundle", folder / "split.tsv", folder / "counts.h5ad"
     expression, genes = folder / f"{NAME}.h5ad", pretrained / "genes.tsv"
-    dataset = dataset_of(job.data / REFERENCE, LABEL, "", "X", "counts", "")
+    dataset = dataset_of(job.data / REFERENCE, HowToRead("X", "counts"), label_key=LABEL)
     reading = reading_of(dataset, config)
     read_counts(job.data / REFERENCE, counts, folder / "quality.json", reading)
     split_cells(counts, split, config.split, test=True)
@@ -91,8 +92,7 @@ def fine_tune(job: Job) -> dict[str, Any]:
     normalize_counts(counts, genes, expression, folder / "overlap.json", config.normalization)
     bin_expression([expression], genes, folder / "tokens" / NAME, config.binning)
     parts.end("tokens")
-    given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
-    settings = FinetuneSettings.model_validate_json(given)
+    settings = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
     device = device_name(job.device)
     tokens, model = folder / "tokens" / NAME, job.work / "F_model"
     finetune_training_cells(
@@ -128,9 +128,9 @@ def annotate_parts(job: Job) -> dict[str, Any]:
     parts = Parts()
     bundle = load_finetuned(job.work / "F_model")
     parts.end("model")
-    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
+    query = query_in_memory(read_cells(job.data / QUERY), HowToRead(), "query")
     parts.end("reading")
-    store = tokens_for(query, bundle, "", "auto").store()
+    store = tokens_for(query, bundle).store()
     parts.end("tokens")
     rows = np.arange(len(store))
     for name in ("network_first", "network"):
@@ -143,8 +143,8 @@ def annotate_parts(job: Job) -> dict[str, Any]:
 def against_cpu(job: Job) -> dict[str, Any]:
     """Compare labels and probabilities of some cells on the device and on the CPU."""
     bundle = load_finetuned(job.work / "F_model")
-    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
-    store = tokens_for(query, bundle, "", "auto").store()
+    query = query_in_memory(read_cells(job.data / QUERY), HowToRead(), "query")
+    store = tokens_for(query, bundle).store()
     rows, parts, found = np.arange(SMALL_COMPARED if job.small else COMPARED), Parts(), []
     for name, device in (("device", job.device), ("cpu", torch.device("cpu"))):
         logits = outputs_on(bundle, store, rows, device).logits

@@ -126,7 +126,7 @@ def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def pretrain_settings(config: Config) -> PretrainSettings:
     """Return the part of the configuration that pretraining must know."""
-    return PretrainSettings.model_validate_json(settings_for(PretrainSettings, config))
+    return settings_for(PretrainSettings, config)
 
 
 def masked_task(

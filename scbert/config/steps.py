@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from scbert.config.base import Name, Section, Seed, Sequence
 from scbert.config.cells import Binning, Counts, Normalization
@@ -12,6 +12,8 @@ from scbert.config.inputs import Dataset, Download, PanglaoDB, Sha256
 from scbert.config.load import Config
 from scbert.config.training import Annotate, Compare, Evaluate, Finetune, Network, Pretrain
 from scbert.logs import end_when_told, explain_user_errors, start_logging
+
+Settings = TypeVar("Settings", bound=Section)
 
 
 class PretrainSettings(Section):
@@ -74,10 +76,10 @@ class CompareSettings(Section):
     compare: Compare
 
 
-def settings_for(step: type[Section], config: Config, **more: object) -> str:
-    """Return, as JSON, the part of the configuration that a step must know, and what is given."""
+def settings_for(step: type[Settings], config: Config, **more: object) -> Settings:
+    """Return the part of the configuration that a step must know, and what is given."""
     shared = {key: getattr(config, key) for key in step.model_fields if key in Config.model_fields}
-    return step.model_validate(shared | more).model_dump_json()
+    return step.model_validate(shared | more)
 
 
 def step_arguments(

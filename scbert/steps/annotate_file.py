@@ -4,6 +4,7 @@ from pathlib import Path
 
 import anndata as ad
 
+from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, joined, query_in_memory, write_result
 from scbert.config import DeviceName
 from scbert.shipped import BLOOD
@@ -66,9 +67,9 @@ def annotate(
         If the cells cannot be used or share too few genes with the model.
     """
     loaded = finetuned(model)
-    columns = [key for key in (library_size_key, cluster_key) if key]
-    query = query_in_memory(adata, matrix, columns, name)
-    found = call(query, loaded, scale, library_size_key, cluster_key, device, all_experts)
+    reading = HowToRead(matrix, scale, library_size_key)
+    query = query_in_memory(adata, reading, name, _columns(cluster_key))
+    found = call(query, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
     return joined(adata, found, STALE)
 
 
@@ -77,9 +78,7 @@ def annotate_file(
     model: Path,
     out: Path,
     *,
-    matrix: str = "auto",
-    scale: str = "auto",
-    library_size_key: str = "",
+    reading: HowToRead = AUTOMATIC,
     cluster_key: str = "",
     device: DeviceName = "auto",
     all_experts: bool = False,
@@ -95,9 +94,12 @@ def annotate_file(
     What is new: obs, obsm and uns, without a matrix.
     """
     loaded = finetuned(model)
-    columns = [key for key in (library_size_key, cluster_key) if key]
 
     def make(opened: QueryCells) -> ad.AnnData:
-        return call(opened, loaded, scale, library_size_key, cluster_key, device, all_experts)
+        return call(opened, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
 
-    return write_result(query, out, matrix, columns, make, STALE)
+    return write_result(query, out, reading, make, _columns(cluster_key), STALE)
+
+
+def _columns(cluster_key: str) -> list[str]:
+    return [cluster_key] if cluster_key else []

@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, joined, query_in_memory, write_result
 from scbert.config import DeviceName
 from scbert.network.model import CellTypeModel
@@ -53,10 +54,8 @@ def embed(
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    columns = [library_size_key] if library_size_key else []
-    query = query_in_memory(adata, matrix, columns, name)
-    found = _vectors(query, _loaded(model), scale, library_size_key, device)
-    return joined(adata, found, [])
+    query = query_in_memory(adata, HowToRead(matrix, scale, library_size_key), name)
+    return joined(adata, _vectors(query, _loaded(model), device), [])
 
 
 def embed_file(
@@ -64,30 +63,25 @@ def embed_file(
     model: Path,
     out: Path,
     *,
-    matrix: str = "auto",
-    scale: str = "auto",
-    library_size_key: str = "",
+    reading: HowToRead = AUTOMATIC,
     device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Embed the cells of a file and write the result, as `annotate_file` does."""
     loaded = _loaded(model)
-    columns = [library_size_key] if library_size_key else []
 
     def make(opened: QueryCells) -> ad.AnnData:
-        return _vectors(opened, loaded, scale, library_size_key, device)
+        return _vectors(opened, loaded, device)
 
-    return write_result(query, out, matrix, columns, make, [])
+    return write_result(query, out, reading, make)
 
 
 def _loaded(model: str | Path | SavedModel) -> SavedModel:
     return model if isinstance(model, SavedModel) else load_model(model_folder(model))
 
 
-def _vectors(
-    query: QueryCells, model: SavedModel, scale: str, library_size_key: str, device: DeviceName
-) -> ad.AnnData:
+def _vectors(query: QueryCells, model: SavedModel, device: DeviceName) -> ad.AnnData:
     here = choose_device(device)
-    tokens = tokens_for(query, model, library_size_key, scale)
+    tokens = tokens_for(query, model)
     network = network_of(model.network).to(here)
     vectors = [
         outputs(

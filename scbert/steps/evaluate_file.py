@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from scbert import __version__
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.read import write_cells
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName, Evaluate, Normalization
@@ -97,7 +98,8 @@ def evaluate_file(
     folder, file = model_folder(model), Path(test)
     loaded = load_finetuned(folder)
     settings = settings_of(loaded, None, None)
-    dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
+    reading = HowToRead(matrix, scale, library_size_key)
+    dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
     cells, left_out = read_labelled(file, dataset, settings)
     store = tokens_of(cells, folder, loaded)
     rows = unseen_cells(store, loaded)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.query import query_in_memory
 from scbert.cells.read import read_cells, require_column
 from scbert.config import DeviceName, Explain
@@ -23,9 +24,7 @@ def explain_file(
     out: Path,
     *,
     label_key: str,
-    matrix: str,
-    scale: str,
-    library_size_key: str,
+    reading: HowToRead,
     settings: Explain,
     device: DeviceName,
 ) -> dict[str, Any]:
@@ -64,9 +63,7 @@ def explain_file(
     given = None
     if label_key:
         given = require_column(adata.obs, label_key, str(query)).astype(str).to_numpy()
-    columns = [library_size_key] if library_size_key else []
-    cells = query_in_memory(adata, matrix, columns, str(query))
-    store = tokens_for(cells, loaded, library_size_key, scale).store()
+    store = tokens_for(query_in_memory(adata, reading, str(query)), loaded).store()
     rows = np.arange(len(store))
     chosen_cells = choose_cells(query.stem, loaded, store, rows, given, settings, here)
     known = read_known_genes(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scbert import __version__
+from scbert.cells.how_to_read import HowToRead
 from scbert.config import (
     CompareSettings,
     Config,
@@ -106,7 +107,8 @@ def finetune_file(
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
     chosen = settings_of(encoder, config, seed, device)
     choose_device(chosen.device)  # refuses before the reading, which may take long
-    dataset = dataset_of(reference, label_key, batch_key, matrix, scale, library_size_key)
+    reading = HowToRead(matrix, scale, library_size_key)
+    dataset = dataset_of(reference, reading, label_key=label_key, batch_key=batch_key)
     seed = chosen.finetune.seeds[0]
     with only_one(out):
         work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed, out.name)
@@ -217,8 +219,7 @@ def _require_same(run: dict[str, Any], unfinished: dict[str, Any], folder: Path)
 def _train(work: Work, pretrained: Path, ontology: list[Path], config: Config) -> None:
     if work.model.exists():
         return
-    given = settings_for(FinetuneSettings, config, seed=work.seed)
-    settings = FinetuneSettings.model_validate_json(given)
+    settings = settings_for(FinetuneSettings, config, seed=work.seed)
     checkpoint = work.folder / "checkpoint"
     finetune_training_cells(
         work.tokens,
@@ -238,7 +239,7 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     annotate_test_cells(counts, work.split, work.model, work.predictions, config.device)
     evaluation = work.folder / "evaluation.json"
     evaluate_scores([work.predictions], work.split, config.evaluate).write(evaluation)
-    settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
+    settings = settings_for(CompareSettings, config)
     expression = work.data / f"{work.dataset}.h5ad"
     compare(expression, work.split, [work.predictions], work.comparison, settings)
     quality, card = work.data / "quality.json", work.model / "README.md"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, open_query
 from scbert.cells.read import gene_names
 from scbert.cells.scale import scale_of_parts
@@ -41,22 +42,13 @@ class Inspection:
         self.rows.append((what, value))
 
 
-def inspect_file(
-    query: Path,
-    model: Path | None,
-    *,
-    matrix: str = "auto",
-    scale: str = "auto",
-    library_size_key: str = "",
-) -> Inspection:
+def inspect_file(query: Path, model: Path | None, *, reading: HowToRead = AUTOMATIC) -> Inspection:
     """Find out what `annotate` would make of a file, by the functions that it would use.
 
     Parameters
     ----------
     model
         The folder of a model; without one, only the file itself is looked at.
-    matrix, scale, library_size_key
-        See `scbert.steps.annotate_file.annotate`.
 
     Raises
     ------
@@ -70,36 +62,33 @@ def inspect_file(
     loaded = load_model(model_folder(model)) if model else None
     found = Inspection()
     try:
-        with _opened(query, matrix, library_size_key) as opened:
-            _inspect(opened, loaded, scale, library_size_key, found)
+        with _opened(query, reading) as opened:
+            _inspect(opened, loaded, found)
     except ValueError as error:
         found.refusal = str(error)
     return found
 
 
 @contextmanager
-def _opened(query: Path, matrix: str, library_size_key: str) -> Iterator[QueryCells]:
-    columns = [library_size_key] if library_size_key else []
+def _opened(query: Path, reading: HowToRead) -> Iterator[QueryCells]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_query(query, matrix, columns, str(query), Path(folder)) as opened,
+        open_query(query, reading, Path(folder), str(query)) as opened,
     ):
         yield opened
 
 
-def _inspect(
-    query: QueryCells, model: SavedModel | None, scale: str, key: str, found: Inspection
-) -> None:
+def _inspect(query: QueryCells, model: SavedModel | None, found: Inspection) -> None:
     found.add("cells", f"{len(query):,}")
     found.add("matrix", f"{query.found}, {query.parts.shape[1]:,} genes")
     names = gene_names(query.genes)
     ids = int((names.gene_id != "").sum())
     found.add("genes with an Ensembl id", f"{ids:,} of {len(names):,}")
     if model is None:
-        found.add("scale", str(scale_of_parts(query.parts, scale)))
+        found.add("scale", str(scale_of_parts(query.parts, query.reading.scale)))
         return
     _add_genes(match_query(query, model), model, found)
-    tokens = tokens_for(query, model, key, scale)
+    tokens = tokens_for(query, model)
     found.add("scale", str(tokens.scale))
     _add_tokens(tokens, found)
     if isinstance(model, PretrainedModel):

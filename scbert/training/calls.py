@@ -58,15 +58,14 @@ def finetuned(model: str | Path | SavedModel) -> FinetunedModel:
 def call(
     query: QueryCells,
     model: FinetunedModel,
-    scale: str,
-    library_size_key: str,
+    *,
     cluster_key: str,
     device: DeviceName,
     all_experts: bool = False,
 ) -> ad.AnnData:
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
     here = choose_device(device)  # before the reading, which may take long
-    tokens = tokens_for(query, model, library_size_key, scale)
+    tokens = tokens_for(query, model)
     found = run(model, tokens, here, all_experts=all_experts)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     _write_calls(result, found, model)

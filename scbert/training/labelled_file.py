@@ -8,6 +8,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.samples import read_sample
 from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_for
 from scbert.defaults import load_defaults
@@ -18,19 +19,17 @@ from scbert.training.seen_cells import fingerprints
 log = logging.getLogger(__name__)
 
 
-def dataset_of(
-    file: Path, label_key: str, batch_key: str, matrix: str, scale: str, library_size_key: str
-) -> Dataset:
+def dataset_of(file: Path, reading: HowToRead, *, label_key: str, batch_key: str = "") -> Dataset:
     """Describe a labelled file as a line of the table of datasets does."""
     return Dataset.model_validate(
         {
             "dataset": re.sub(r"[^A-Za-z0-9_-]", "_", file.stem),
             "file": file.name,
-            "matrix": matrix,
-            "scale": scale,
+            "matrix": reading.matrix,
+            "scale": reading.scale,
             "label_key": label_key,
             "batch_key": batch_key,
-            "library_size_key": library_size_key,
+            "library_size_key": reading.library_size_key,
             "in_corpus": "no",
             "ontology": "",
         }
@@ -60,7 +59,7 @@ def settings_of(
 
 def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
     """Return how to read a labelled file."""
-    given = settings_for(
+    return settings_for(
         ReadSettings,
         config,
         sample=dataset.dataset,
@@ -70,7 +69,6 @@ def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
         dataset=dataset,
         leave_out=False,
     )
-    return ReadSettings.model_validate_json(given)
 
 
 def read_labelled(

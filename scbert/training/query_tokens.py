@@ -97,19 +97,10 @@ class QueryTokens:
         return Sample(self.query.name, cells, levels, n_bins, measured, below_one)
 
 
-def tokens_for(
-    query: QueryCells, model: SavedModel, library_size_key: str, scale: str
-) -> QueryTokens:
+def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
     """Find out what the matrix holds and which of its genes the model knows.
 
     All of the matrix is read once: what cannot be used is refused before hours are spent on it.
-
-    Parameters
-    ----------
-    library_size_key
-        Column of obs with all counts of each cell; empty: none.
-    scale
-        What the matrix holds: auto, counts, expected_counts or log1p.
 
     Raises
     ------
@@ -119,8 +110,9 @@ def tokens_for(
     match = match_query(query, model)
     require_overlap(match, model, query.name)
     _warn_of_few_genes(match, model, query.name)
+    library_size_key = query.reading.library_size_key
     library = library_sizes(query.obs, library_size_key, query.name)
-    found = scale_of_parts(query.parts, scale)
+    found = scale_of_parts(query.parts, query.reading.scale)
     if found.kind == "log1p" and library_size_key:
         log.warning("%s holds %s: obs['%s'] is not used", query.name, found, library_size_key)
     log.info(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from scbert.cells.how_to_read import AUTOMATIC
 from scbert.cli import app
 from scbert.explain.chosen_cells import choose_cells
 from scbert.explain.enrichment import MarkersAndSets
@@ -153,9 +154,7 @@ def query(toy, tmp_path):
 def test_the_same_seed_gives_the_same_explanation(query, toy_run, tmp_path, settings):
     options = {
         "label_key": "",
-        "matrix": "auto",
-        "scale": "auto",
-        "library_size_key": "",
+        "reading": AUTOMATIC,
         "settings": settings,
         "device": "cpu",
     }
@@ -214,7 +213,7 @@ def test_a_pretrained_model_is_refused(query, toy_run, tmp_path):
 def test_cells_of_one_type_are_refused(toy, toy_run, tmp_path, settings):
     cells = toy.draw_cells(18, seed=5)
     cells[cells.obs.cell_type == "B cell"].copy().write_h5ad(tmp_path / "b.h5ad")
-    options = {"label_key": "cell_type", "matrix": "auto", "scale": "auto", "library_size_key": ""}
+    options = {"label_key": "cell_type", "reading": AUTOMATIC}
     options |= {"settings": settings, "device": "cpu"}
     with pytest.raises(ValueError, match="two or more cells of B cell only"):
         explain_file(*(tmp_path / "b.h5ad", toy_run.model, tmp_path / "out"), **options)

@@ -10,6 +10,7 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 import scbert
+from scbert.cells.how_to_read import HowToRead
 from scbert.cli import app
 from scbert.network.model import MeanOfGenes
 from scbert.steps.annotate_file import annotate, annotate_file
@@ -93,7 +94,7 @@ def test_embed_refuses_what_it_cannot_use(path, toy_run, tmp_path):
     done = invoke("embed", path, "--model", toy_run.model, "--out", tmp_path / "o.csv")
     assert done.exit_code == 1
     with pytest.raises(ValueError, match=r"no matrix 'raw\.X'"):
-        embed_file(path, toy_run.model, tmp_path / "o.h5ad", matrix="raw.X")
+        embed_file(path, toy_run.model, tmp_path / "o.h5ad", reading=HowToRead("raw.X"))
     assert [file.name for file in tmp_path.iterdir()] == ["q.h5ad"]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import scbert
+from scbert.cells.how_to_read import AUTOMATIC
 from scbert.files import read_json
 from scbert.network.model import MaskedExpressionModel
 from scbert.steps.annotate_file import annotate
@@ -206,8 +207,8 @@ def test_explain_finds_the_markers(request, toy, query, tmp_path, monkeypatch, w
     query.write_h5ad(tmp_path / "query.h5ad")
     small = {"deletions": (1, 2, 5), "random_draws": 2, "bootstrap_samples": 200}
     settings = toy.change(toy.config().explain, cells_per_type=6, steps=8, top_genes=5, **small)
-    options = {"label_key": "cell_type", "matrix": "auto", "scale": "auto"}
-    options |= {"library_size_key": "", "settings": settings, "device": "cpu"}
+    options = {"label_key": "cell_type", "reading": AUTOMATIC, "settings": settings}
+    options |= {"device": "cpu"}
     explain_file(tmp_path / "query.h5ad", tmp_path / "model", tmp_path / "out", **options)
     genes = pd.read_csv(tmp_path / "out/genes.tsv", sep="\t")
     for number, name in enumerate(toy.types):
