@@ -4,18 +4,17 @@ The model never sees a label. Beside it stand each of its experts alone, fitted 
 and the most frequent type of those.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from scbert import __version__
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.read import write_cells
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName, Evaluate, Normalization
 from scbert.evidence import metrics
@@ -32,11 +31,11 @@ from scbert.evidence.predictions import prediction_of
 from scbert.evidence.test_scores import score_seeds
 from scbert.experts.titles import EXPERT_TITLES as EXPERTS
 from scbert.files import sha256_of
+from scbert.genes.matching import match_genes, require_match
 from scbert.shipped import model_folder
 from scbert.steps.annotate_file import annotate
-from scbert.steps.normalize_counts import normalize_counts
 from scbert.tokens.store import TokenStore, store_in_memory
-from scbert.tokens.tokenize import read_tokens
+from scbert.tokens.tokenize import expression_of_counts, tokenize
 from scbert.training.bundle import load_finetuned
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import dataset_of, read_labelled, settings_of, unseen_cells
@@ -101,7 +100,7 @@ def evaluate_file(
     reading = HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
     cells, left_out = read_labelled(file, dataset, settings)
-    store = tokens_of(cells, folder, loaded)
+    store = tokens_of(cells, loaded, str(file))
     rows = unseen_cells(store, loaded)
     left_out["of the training"] = len(store) - len(rows)
     named = predict_types(cells[rows].copy(), loaded, device)
@@ -147,15 +146,15 @@ def predict_types(
     return named
 
 
-def tokens_of(cells: ad.AnnData, folder: Path, model: SavedModel) -> TokenStore:
+def tokens_of(cells: ad.AnnData, model: SavedModel, name: str) -> TokenStore:
     """Tokenize counts as those of the training cells were."""
+    genes = match_genes(cells.var[["symbol", "gene_id"]].astype(str), model.genes)
+    require_match(genes, model.genes, name)
     normalization = Normalization.model_validate(model.config["normalization"])
-    with tempfile.TemporaryDirectory() as workspace:
-        counts, expression = Path(workspace) / "counts.h5ad", Path(workspace) / "test.h5ad"
-        write_cells(counts, cells)
-        overlap = Path(workspace) / "overlap.json"
-        normalize_counts(counts, folder / "genes.tsv", expression, overlap, normalization)
-        return store_in_memory(read_tokens(expression, model.config["n_bins"], model.genes))
+    counts, library_size = sparse.csr_matrix(cells.X), cells.obs.library_size.to_numpy()
+    expression = expression_of_counts(counts, library_size, genes, normalization)
+    names, n_bins = cells.obs_names.astype(str).tolist(), model.config["n_bins"]
+    return store_in_memory(tokenize(name, names, expression, genes.measured, n_bins))
 
 
 def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -11,9 +11,10 @@ from scbert.cells.quality import cell_sums
 from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names, library_sizes
 from scbert.cells.scale import Scale, scale_of_parts
-from scbert.genes.matching import GeneMatch, align, match_genes
+from scbert.config import Normalization
+from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tokens.store import TokenStore, store_in_memory
-from scbert.tokens.tokenize import Sample, denominators, levels_of_expression, normalize
+from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
 from scbert.training.saved_model import SavedModel
 
 log = logging.getLogger(__name__)
@@ -69,32 +70,33 @@ class QueryTokens:
     def store(self) -> TokenStore:
         """Return the tokens of all cells, in memory."""
         samples = [part.sample for part in self.each()]
-        levels = sparse.vstack([sample.levels for sample in samples], format="csr")
-        cells = [cell for sample in samples for cell in sample.cells]
-        below_one = sum(sample.below_one for sample in samples)
-        return store_in_memory(self._sample(cells, levels, below_one))
+        whole = replace(
+            samples[0],
+            cells=[cell for sample in samples for cell in sample.cells],
+            levels=sparse.vstack([sample.levels for sample in samples], format="csr"),
+            below_one=sum(sample.below_one for sample in samples),
+        )
+        return store_in_memory(whole)
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
-        config, rows = self.model.config, slice(start, start + part.shape[0])
-        normalization = config["normalization"]
+        rows = slice(start, start + part.shape[0])
+        normalization = Normalization.model_validate(self.model.config["normalization"])
         linear = part.astype(np.float64)
         if self.scale.kind == "log1p":
             linear.data = self.scale.base**linear.data - 1
-            library = np.full(part.shape[0], self.scale.target_sum or normalization["target_sum"])
+            library = np.full(part.shape[0], self.scale.target_sum or normalization.target_sum)
         else:
             library = cell_sums(linear) if self.library is None else self.library[rows]
-        aligned = align(linear, self.match)
-        size = denominators(aligned, library, normalization["denominator"])
-        expression = normalize(aligned, size, normalization["target_sum"])
-        levels = levels_of_expression(expression)
-        cells = self.query.obs.index[rows].astype(str).tolist()
-        below_one = int(expression.nnz - levels.nnz)
-        sample = self._sample(cells, levels, below_one)
-        return TokenPart(start, sample, float(aligned.sum()), float(linear.sum()))
-
-    def _sample(self, cells: list[str], levels: sparse.csr_matrix, below_one: int) -> Sample:
-        n_bins, measured = self.model.config["n_bins"], self.match.measured
-        return Sample(self.query.name, cells, levels, n_bins, measured, below_one)
+        expression = expression_of_counts(linear, library, self.match, normalization)
+        sample = tokenize(
+            self.query.name,
+            self.query.obs.index[rows].astype(str).tolist(),
+            expression,
+            self.match.measured,
+            self.model.config["n_bins"],
+        )
+        known = linear.data[self.match.index[linear.indices] >= 0]
+        return TokenPart(start, sample, float(known.sum()), float(linear.sum()))
 
 
 def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
