@@ -37,3 +37,6 @@ rule all:
             dataset=DATASETS,
             seed=SEEDS,
         ),
+
+
+warn_of_unknown_rules()

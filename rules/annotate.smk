@@ -1,13 +1,13 @@
 # Fine-tuning, annotation of the test cells, and the card of each model.
 
 
-rule finetune:
+rule finetune_training_cells:
     input:
         tokens="results/tokens/{dataset}",
         split="results/splits/{dataset}.tsv",
         pretrained="results/pretrained",
         ontology=ontology_of,
-        script=workflow.source_path("../scripts/finetune.py"),
+        script=workflow.source_path("../scripts/finetune_training_cells.py"),
     output:
         manifest="results/models/{dataset}/seed{seed}/MANIFEST.sha256",
         weights="results/models/{dataset}/seed{seed}/weights.safetensors",
@@ -24,14 +24,14 @@ rule finetune:
         seen="results/models/{dataset}/seed{seed}/training_cells.safetensors",
         history="results/models/{dataset}/seed{seed}/history.jsonl",
     log:
-        "logs/finetune/{dataset}/seed{seed}.log",
+        "logs/finetune_training_cells/{dataset}/seed{seed}.log",
     benchmark:
-        "results/benchmarks/finetune/{dataset}/seed{seed}.tsv"
+        "results/benchmarks/finetune_training_cells/{dataset}/seed{seed}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: threads_of("finetune", 1)
+    threads: threads_of("finetune_training_cells", 1)
     resources:
-        mem_mb=memory_of("finetune", 4000),
+        mem_mb=memory_of("finetune_training_cells", 4000),
         runtime=720,
         gpu=0,
     params:
@@ -40,29 +40,29 @@ rule finetune:
         checkpoint="results/checkpoints/finetune/{dataset}/seed{seed}",
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script} --tokens {input.tokens} --split {input.split}"
-        " --pretrained {input.pretrained} --ontology {input.ontology} --model {params.model}"
-        " --checkpoint {params.checkpoint} --settings {params.settings:q}"
-        " --device {params.device} > {log} 2>&1"
+        "SCBERT_GPUS={resources.gpu} python {input.script:q} --tokens {input.tokens:q}"
+        " --split {input.split:q} --pretrained {input.pretrained:q} --ontology {input.ontology:q}"
+        " --model {params.model:q} --checkpoint {params.checkpoint:q}"
+        " --settings {params.settings:q} --device {params.device:q} > {log:q} 2>&1"
 
 
-rule annotate:
+rule annotate_test_cells:
     input:
         counts="results/counts/{dataset}.h5ad",
         split="results/splits/{dataset}.tsv",
         manifest="results/models/{dataset}/seed{seed}/MANIFEST.sha256",
-        script=workflow.source_path("../scripts/annotate.py"),
+        script=workflow.source_path("../scripts/annotate_test_cells.py"),
     output:
         predictions="results/predictions/{dataset}/seed{seed}.h5ad",
     log:
-        "logs/annotate/{dataset}/seed{seed}.log",
+        "logs/annotate_test_cells/{dataset}/seed{seed}.log",
     benchmark:
-        "results/benchmarks/annotate/{dataset}/seed{seed}.tsv"
+        "results/benchmarks/annotate_test_cells/{dataset}/seed{seed}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: threads_of("annotate", 1)
+    threads: threads_of("annotate_test_cells", 1)
     resources:
-        mem_mb=memory_of("annotate", 4000),
+        mem_mb=memory_of("annotate_test_cells", 4000),
         runtime=240,
         gpu=0,
     params:
@@ -70,9 +70,9 @@ rule annotate:
         code=code("steps/annotate_test_cells.py"),
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script} --counts {input.counts} --split {input.split}"
-        " --model {params.model} --predictions {output.predictions} --device {params.device}"
-        " > {log} 2>&1"
+        "SCBERT_GPUS={resources.gpu} python {input.script:q} --counts {input.counts:q}"
+        " --split {input.split:q} --model {params.model:q} --predictions {output.predictions:q}"
+        " --device {params.device:q} > {log:q} 2>&1"
 
 
 rule write_model_card:
@@ -99,6 +99,6 @@ rule write_model_card:
         model=subpath(input.manifest, parent=True),
         code=code("steps/write_model_card.py"),
     shell:
-        "python {input.script} --model {params.model} --evaluation {input.evaluation}"
-        " --comparison {input.comparison} --quality {input.quality} --card {output.card}"
-        " > {log} 2>&1"
+        "python {input.script:q} --model {params.model:q} --evaluation {input.evaluation:q}"
+        " --comparison {input.comparison:q} --quality {input.quality:q} --card {output.card:q}"
+        " > {log:q} 2>&1"

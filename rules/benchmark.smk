@@ -1,19 +1,19 @@
 # Scores of scBERT on the test cells, and of the baselines and controls beside it.
 
 
-rule evaluate:
+rule evaluate_test_cells:
     input:
         predictions=expand(
             "results/predictions/{{dataset}}/seed{seed}.h5ad", seed=SEEDS
         ),
         split="results/splits/{dataset}.tsv",
-        script=workflow.source_path("../scripts/evaluate.py"),
+        script=workflow.source_path("../scripts/evaluate_test_cells.py"),
     output:
         evaluation="results/metrics/{dataset}/evaluation.json",
     log:
-        "logs/evaluate/{dataset}.log",
+        "logs/evaluate_test_cells/{dataset}.log",
     benchmark:
-        "results/benchmarks/evaluate/{dataset}.tsv"
+        "results/benchmarks/evaluate_test_cells/{dataset}.tsv"
     conda:
         "../envs/benchmark.yaml"
     threads: 1
@@ -24,8 +24,8 @@ rule evaluate:
         settings=CONFIG.evaluate.model_dump_json(),
         code=code("steps/evaluate_test_cells.py"),
     shell:
-        "python {input.script} --predictions {input.predictions} --split {input.split}"
-        " --evaluation {output.evaluation} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --predictions {input.predictions:q} --split {input.split:q}"
+        " --evaluation {output.evaluation:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
 rule compare:
@@ -52,6 +52,6 @@ rule compare:
         settings=settings_for(settings_of.CompareSettings),
         code=code("steps/compare.py"),
     shell:
-        "python {input.script} --expression {input.expression} --split {input.split}"
-        " --predictions {input.predictions} --comparison {output.comparison}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --expression {input.expression:q} --split {input.split:q}"
+        " --predictions {input.predictions:q} --comparison {output.comparison:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"

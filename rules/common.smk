@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 COMPUTING = {  # folders and files of scbert/
     *("download", "cells", "genes", "tokens", "network", "calibration", "experts"),
@@ -57,6 +58,17 @@ def asked_for(rule_name, resource, otherwise):
     """A resource as the profile or --set-resources gives it, where it replaces that of a rule."""
     given = workflow.resource_settings.overwrite_resources.get(rule_name, {})
     return given[resource].raw if resource in given else otherwise
+
+
+def warn_of_unknown_rules():
+    """Snakemake itself ignores what a profile gives to a rule that does not exist."""
+    given, known = workflow.resource_settings, {rule.name for rule in workflow.rules}
+    for name in sorted({*given.overwrite_resources, *given.overwrite_threads} - known):
+        like = " or ".join(sorted(rule for rule in known if name in rule))
+        logger.warning(
+            f"set-resources or set-threads names the rule {name}, but no rule has that name; these "
+            f"values are ignored. Use {like or 'a name that `snakemake --list-rules` shows'}."
+        )
 
 
 def gpus_of(rule_name):

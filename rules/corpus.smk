@@ -27,8 +27,8 @@ rule fetch_dataset:
         source=source_of,
         sha256=sha256_of_source,
     shell:
-        "python {input.script} --target {output.file} --settings {params.settings:q}"
-        " > {log} 2>&1"
+        "python {input.script:q} --target {output.file:q} --settings {params.settings:q}"
+        " > {log:q} 2>&1"
 
 
 rule fetch_mtx:
@@ -56,8 +56,8 @@ rule fetch_mtx:
         source=source_of,
         sha256=sha256_of_source,
     shell:
-        "python {input.script} --folder {output.folder} --settings {params.settings:q}"
-        " > {log} 2>&1"
+        "python {input.script:q} --folder {output.folder:q} --settings {params.settings:q}"
+        " > {log:q} 2>&1"
 
 
 rule read_counts:
@@ -83,9 +83,9 @@ rule read_counts:
         settings=read_settings,
         code=code("steps/read_counts.py"),
     shell:
-        "python {input.script} --cells {input.cells} --clusters {input.clusters}"
-        " --annotations {input.annotations} --counts {output.counts} --quality {output.quality}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --cells {input.cells:q} --clusters {input.clusters:q}"
+        " --annotations {input.annotations:q} --counts {output.counts:q}"
+        " --quality {output.quality:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
 rule summarize_quality:
@@ -108,4 +108,5 @@ rule summarize_quality:
     params:
         code=code("steps/summarize_quality.py"),
     shell:
-        "python {input.script} --qualities {input.qualities} --table {output.table} > {log} 2>&1"
+        "python {input.script:q} --qualities {input.qualities:q} --table {output.table:q}"
+        " > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 # Genes behind each cell type: the test cells of each dataset, the model of the first seed.
 
 
-rule explain:
+rule explain_test_cells:
     input:
         tokens="results/tokens/{dataset}",
         split="results/splits/{dataset}.tsv",
@@ -9,7 +9,7 @@ rule explain:
         markers=[local_file(name) for name in MARKERS],
         marker_types=[found(file) for file in [CONFIG.explain.marker_types] if file],
         gene_sets=[local_file(name) for name in EXPLAIN_GENE_SETS],
-        script=workflow.source_path("../scripts/explain.py"),
+        script=workflow.source_path("../scripts/explain_test_cells.py"),
     output:
         explanation="results/explanations/{dataset}/explanation.json",
         page="results/explanations/{dataset}/README.md",
@@ -21,14 +21,14 @@ rule explain:
         attention=explanation_figure("attention", "Genes by attention sums"),
         deletion_figure=explanation_figure("deletion", "Deletion test"),
     log:
-        "logs/explain/{dataset}.log",
+        "logs/explain_test_cells/{dataset}.log",
     benchmark:
-        "results/benchmarks/explain/{dataset}.tsv"
+        "results/benchmarks/explain_test_cells/{dataset}.tsv"
     conda:
         "../envs/explain.yaml"
-    threads: threads_of("explain", 1)
+    threads: threads_of("explain_test_cells", 1)
     resources:
-        mem_mb=memory_of("explain", 4000),
+        mem_mb=memory_of("explain_test_cells", 4000),
         runtime=240,
         gpu=0,
     params:
@@ -38,7 +38,8 @@ rule explain:
         code=code("steps/explain_test_cells.py"),
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script} --tokens {input.tokens} --split {input.split}"
-        " --model {params.model} --markers {input.markers} --marker-types {input.marker_types}"
-        " --gene-sets {input.gene_sets} --explanation {params.folder}"
-        " --settings {params.settings:q} --device {params.device} > {log} 2>&1"
+        "SCBERT_GPUS={resources.gpu} python {input.script:q} --tokens {input.tokens:q}"
+        " --split {input.split:q} --model {params.model:q} --markers {input.markers:q}"
+        " --marker-types {input.marker_types:q} --gene-sets {input.gene_sets:q}"
+        " --explanation {params.folder:q} --settings {params.settings:q} --device {params.device:q}"
+        " > {log:q} 2>&1"

@@ -29,12 +29,12 @@ rule draw_corpus_figures:
     params:
         code=code("steps/draw_corpus_figures.py"),
     shell:
-        "python {input.script} --tokens {input.tokens}/meta.json --gene2vec {input.gene2vec}"
-        " --gene2vec-quality {input.gene2vec_quality}"
-        " --gene2vec-quality-figure {output.gene2vec_quality_figure}"
-        " --pretrained {input.pretrained} --tokens-figure {output.tokens_figure}"
-        " --gene2vec-figure {output.gene2vec_figure}"
-        " --pretraining-figure {output.pretraining_figure} > {log} 2>&1"
+        "python {input.script:q} --tokens {input.tokens:q}/meta.json --gene2vec {input.gene2vec:q}"
+        " --gene2vec-quality {input.gene2vec_quality:q}"
+        " --gene2vec-quality-figure {output.gene2vec_quality_figure:q}"
+        " --pretrained {input.pretrained:q} --tokens-figure {output.tokens_figure:q}"
+        " --gene2vec-figure {output.gene2vec_figure:q}"
+        " --pretraining-figure {output.pretraining_figure:q} > {log:q} 2>&1"
 
 
 rule draw_dataset_figures:
@@ -68,7 +68,8 @@ rule draw_dataset_figures:
         models=expand("results/models/{{dataset}}/seed{seed}", seed=SEEDS),
         code=code("steps/draw_dataset_figures.py"),
     shell:
-        "python {input.script} --evaluation {input.evaluation} --comparison {input.comparison}"
-        " --models {params.models} --scores {output.scores} --confusion {output.confusion}"
-        " --per-type {output.per_type} --finetuning {output.finetuning} --umap {output.umap}"
-        " --reliability {output.reliability} --unknown {output.unknown} > {log} 2>&1"
+        "python {input.script:q} --evaluation {input.evaluation:q}"
+        " --comparison {input.comparison:q} --models {params.models:q} --scores {output.scores:q}"
+        " --confusion {output.confusion:q} --per-type {output.per_type:q}"
+        " --finetuning {output.finetuning:q} --umap {output.umap:q}"
+        " --reliability {output.reliability:q} --unknown {output.unknown:q} > {log:q} 2>&1"

@@ -111,3 +111,46 @@ def explanation_figure(name, title):
         subcategory="{dataset}",
         labels={"figure": title},
     )
+
+
+def evidence_of(datasets):
+    """What a report over these datasets reads."""
+    figures = expand(
+        "results/figures/{dataset}/{figure}.svg",
+        dataset=datasets,
+        figure=DATASET_FIGURES,
+    )
+    figures += expand(
+        "results/explanations/{dataset}/{figure}.svg",
+        dataset=datasets,
+        figure=EXPLANATION_FIGURES,
+    )
+    return {
+        "evaluations": expand(
+            "results/metrics/{dataset}/evaluation.json", dataset=datasets
+        ),
+        "comparisons": expand(
+            "results/metrics/{dataset}/comparison.json", dataset=datasets
+        ),
+        "dataset_figures": figures,
+        "explanations": expand(
+            "results/explanations/{dataset}/explanation.json", dataset=datasets
+        ),
+        "corpus_figures": expand(
+            "results/figures/corpus/{figure}.svg", figure=CORPUS_FIGURES
+        ),
+        "quality": "results/corpus/quality.tsv",
+        "overlaps": of_samples_and_datasets("results/expression/{sample}.json"),
+        "stores": expand(
+            "results/tokens/{store}", store=[CONFIG.corpus.name, *DATASETS]
+        ),
+        "gene2vec": "results/gene2vec",
+        "gene2vec_quality": "results/gene2vec_quality.json",
+        "pretrained": "results/pretrained",
+        "config": "results/config.json",
+    }
+
+
+def meta_of_stores(wildcards, input):
+    """The description in each token store: a store itself is a folder."""
+    return [f"{store}/meta.json" for store in input.stores]

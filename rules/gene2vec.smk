@@ -22,8 +22,9 @@ rule find_pairs:
         settings=CONFIG.pairs.model_dump_json(),
         code=code("steps/find_pairs.py"),
     shell:
-        "python {input.script} --expression {input.expression} --vocabulary {input.vocabulary}"
-        " --pairs {output.pairs} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --expression {input.expression:q}"
+        " --vocabulary {input.vocabulary:q} --pairs {output.pairs:q} --settings {params.settings:q}"
+        " > {log:q} 2>&1"
 
 
 rule train_gene2vec:
@@ -48,9 +49,9 @@ rule train_gene2vec:
         settings=CONFIG.gene2vec.model_dump_json(),
         code=code("steps/train_gene2vec.py"),
     shell:
-        "python {input.script} --pairs {input.pairs} --vocabulary {input.vocabulary}"
-        " --imported {input.imported} --gene2vec {output.gene2vec}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --pairs {input.pairs:q} --vocabulary {input.vocabulary:q}"
+        " --imported {input.imported:q} --gene2vec {output.gene2vec:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"
 
 
 rule evaluate_gene2vec:
@@ -77,7 +78,7 @@ rule evaluate_gene2vec:
         settings=CONFIG.gene2vec_quality.model_dump_json(),
         code=code("steps/evaluate_gene2vec.py"),
     shell:
-        "python {input.script} --gene2vec {input.gene2vec} --pairs {input.pairs}"
-        " --vocabulary {input.vocabulary} --gene-sets {input.gene_sets}"
-        " --labelled-pairs {input.labelled_pairs} --quality {output.quality}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --gene2vec {input.gene2vec:q} --pairs {input.pairs:q}"
+        " --vocabulary {input.vocabulary:q} --gene-sets {input.gene_sets:q}"
+        " --labelled-pairs {input.labelled_pairs:q} --quality {output.quality:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"

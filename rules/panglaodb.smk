@@ -26,9 +26,9 @@ rule fetch_panglaodb_tables:
     params:
         settings=tables_settings,
     shell:
-        "python {input.script} --metadata {output.metadata}"
-        " --cluster-sizes {output.cluster_sizes} --cell-types {output.cell_types}"
-        " --markers {output.markers} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --metadata {output.metadata:q}"
+        " --cluster-sizes {output.cluster_sizes:q} --cell-types {output.cell_types:q}"
+        " --markers {output.markers:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
 checkpoint select_samples:
@@ -54,9 +54,9 @@ checkpoint select_samples:
         settings=panglaodb_settings,
         code=code("steps/select_samples.py"),
     shell:
-        "python {input.script} --metadata {input.metadata} --cluster-sizes {input.cluster_sizes}"
-        " --exclusions {input.exclusions} --samples {output.samples}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --metadata {input.metadata:q}"
+        " --cluster-sizes {input.cluster_sizes:q} --exclusions {input.exclusions:q}"
+        " --samples {output.samples:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
 rule fetch_panglaodb:
@@ -83,8 +83,8 @@ rule fetch_panglaodb:
     params:
         settings=sample_settings,
     shell:
-        "python {input.script} --counts {output.counts} --settings {params.settings:q}"
-        " > {log} 2>&1"
+        "python {input.script:q} --counts {output.counts:q} --settings {params.settings:q}"
+        " > {log:q} 2>&1"
 
 
 rule fetch_panglaodb_clusters:
@@ -111,5 +111,5 @@ rule fetch_panglaodb_clusters:
     params:
         settings=sample_settings,
     shell:
-        "python {input.script} --clusters {output.clusters} --settings {params.settings:q}"
-        " > {log} 2>&1"
+        "python {input.script:q} --clusters {output.clusters:q} --settings {params.settings:q}"
+        " > {log:q} 2>&1"

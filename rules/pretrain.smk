@@ -28,8 +28,8 @@ rule pretrain:
         checkpoint="results/checkpoints/pretrain",  # an output would be deleted before a rerun
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python -m scbert.training.launch --device {params.device}"
-        " --nodes {resources.nodes} {input.script} --tokens {input.tokens}"
-        " --vocabulary {input.vocabulary} --gene2vec {input.gene2vec}"
-        " --pretrained {output.pretrained} --checkpoint {params.checkpoint}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        "SCBERT_GPUS={resources.gpu} python -m scbert.training.launch --device {params.device:q}"
+        " --nodes {resources.nodes} {input.script:q} --tokens {input.tokens:q}"
+        " --vocabulary {input.vocabulary:q} --gene2vec {input.gene2vec:q}"
+        " --pretrained {output.pretrained:q} --checkpoint {params.checkpoint:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"

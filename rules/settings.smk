@@ -138,7 +138,7 @@ def resolved_config(wildcards):
 
 
 def finetune_settings(wildcards):
-    """Settings of finetune, with its own seed alone: one more seed trains no other again."""
+    """Settings of finetune_training_cells, with its own seed alone: one more seed trains no other again."""
     seed = int(wildcards.seed)
     own = CONFIG.finetune.model_copy(update={"seeds": (seed,)})
     return settings_for(settings_of.FinetuneSettings, seed=seed, finetune=own)

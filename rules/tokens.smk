@@ -23,8 +23,9 @@ rule build_vocabulary:
         settings=CONFIG.vocabulary.model_dump_json(),
         code=code("steps/build_vocabulary.py"),
     shell:
-        "python {input.script} --counts {input.counts} --gene-table {input.gene_table}"
-        " --gene-list {input.gene_list} --vocabulary {output.vocabulary} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --counts {input.counts:q} --gene-table {input.gene_table:q}"
+        " --gene-list {input.gene_list:q} --vocabulary {output.vocabulary:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"
 
 
 rule normalize_counts:
@@ -49,9 +50,9 @@ rule normalize_counts:
         settings=CONFIG.normalization.model_dump_json(),
         code=code("steps/normalize_counts.py"),
     shell:
-        "python {input.script} --counts {input.counts} --vocabulary {input.vocabulary}"
-        " --expression {output.expression} --overlap {output.overlap}"
-        " --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --counts {input.counts:q} --vocabulary {input.vocabulary:q}"
+        " --expression {output.expression:q} --overlap {output.overlap:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"
 
 
 rule bin_expression:
@@ -75,5 +76,6 @@ rule bin_expression:
         settings=CONFIG.binning.model_dump_json(),
         code=code("steps/bin_expression.py"),
     shell:
-        "python {input.script} --expressions {input.expressions} --vocabulary {input.vocabulary}"
-        " --tokens {output.tokens} --settings {params.settings:q} > {log} 2>&1"
+        "python {input.script:q} --expressions {input.expressions:q}"
+        " --vocabulary {input.vocabulary:q} --tokens {output.tokens:q}"
+        " --settings {params.settings:q} > {log:q} 2>&1"

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,6 +52,59 @@ def publish(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def lock(file: Path, *, wait: bool = False, keep: bool = False) -> Iterator[None]:
+    """Hold a file that no other process then holds.
+
+    The lock is flock's: it goes with its process, however that ends, and network file systems know
+    it across hosts.
+
+    Parameters
+    ----------
+    wait
+        Until the process that holds it is done.
+    keep
+        The file; it is empty. Else it is removed at the end, which other hosts may see late.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it and it is not waited for.
+    ValueError
+        If the file system has no locks.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with file.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                raise ValueError(
+                    f"{file} cannot be locked ({error}), so two processes could write to "
+                    f"{file.parent} at once. Mount the file system with flock, or write to another "
+                    "one."
+                ) from error
+            if _is_still(file, handle):
+                try:
+                    yield
+                finally:
+                    if not keep:
+                        file.unlink()  # before the lock goes: who opens it now, makes a new one
+                return
+        if not wait:
+            raise BlockingIOError(f"{file} was removed by the process that held it")
+
+
+def _is_still(file: Path, handle: IO[str]) -> bool:
+    """Whether the file is the one that was opened: who held it before may have removed it."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(handle.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Keep a second process from making `path` at the same time.
 
@@ -60,27 +113,16 @@ def only_one(path: Path) -> Iterator[None]:
     ValueError
         If another process is making it now, or the file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f".{path.name}.lock")
-    with name.open("a") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not name.exists() or not os.path.samestat(name.stat(), os.fstat(lock.fileno())):
-                raise BlockingIOError  # the one before removed it after it was opened here
+            held.enter_context(lock(name))
         except BlockingIOError:
             raise ValueError(
                 f"{path} is being made by another process, which holds {name}. Wait until it is "
                 "done."
             ) from None
-        except OSError as error:
-            raise ValueError(
-                f"{name} cannot be locked ({error}), so two processes could make {path} at once. "
-                "Mount the file system with flock, or write to another one."
-            ) from error
-        try:
-            yield
-        finally:
-            name.unlink()  # before the lock goes: who opens it now, makes a new one
+        yield
 
 
 def sha256_of(path: Path) -> str:
@@ -92,10 +134,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, which appears when it is complete."""
+    with publish(path) as unfinished:
+        unfinished.write_text(text)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read; NaN and infinity are refused, for they are not JSON."""
-    with publish(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from scbert.config import Config
-from scbert.files import publish
+from scbert.files import write_text
 
 
 def schema_text() -> str:
@@ -16,5 +16,4 @@ def schema_text() -> str:
 
 
 if __name__ == "__main__":
-    with publish(Path(sys.argv[1])) as unfinished:
-        unfinished.write_text(schema_text())
+    write_text(Path(sys.argv[1]), schema_text())

@@ -1,7 +1,6 @@
 """Rule fetch_dataset: a file of an installed package, or of the network -> resources/."""
 
-from scbert.config import SourceSettings, step_arguments
+from scbert.config import run_step
 from scbert.steps.fetch_dataset import fetch_dataset
 
-args = step_arguments(__doc__, "target", settings=SourceSettings)
-fetch_dataset(**vars(args))
+run_step(fetch_dataset, __doc__)

@@ -1,7 +1,6 @@
 """Rule fetch_panglaodb: the counts of one PanglaoDB sample."""
 
-from scbert.config import SampleSettings, step_arguments
+from scbert.config import run_step
 from scbert.steps.fetch_panglaodb import fetch_panglaodb
 
-args = step_arguments(__doc__, "counts", settings=SampleSettings)
-fetch_panglaodb(**vars(args))
+run_step(fetch_panglaodb, __doc__)

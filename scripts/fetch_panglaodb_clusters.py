@@ -1,7 +1,6 @@
 """Rule fetch_panglaodb_clusters: the cluster of each cell of one PanglaoDB sample."""
 
-from scbert.config import SampleSettings, step_arguments
+from scbert.config import run_step
 from scbert.steps.fetch_panglaodb_clusters import fetch_panglaodb_clusters
 
-args = step_arguments(__doc__, "clusters", settings=SampleSettings)
-fetch_panglaodb_clusters(**vars(args))
+run_step(fetch_panglaodb_clusters, __doc__)

@@ -1,7 +1,6 @@
 """Rule find_pairs: expression of one sample -> its co-expressed pairs of genes."""
 
-from scbert.config import Pairs, step_arguments
+from scbert.config import run_step
 from scbert.steps.find_pairs import find_pairs
 
-args = step_arguments(__doc__, "expression", "vocabulary", "pairs", settings=Pairs)
-find_pairs(**vars(args))
+run_step(find_pairs, __doc__)

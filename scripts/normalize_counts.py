@@ -1,8 +1,6 @@
 """Rule normalize_counts: counts -> log2(1 + counts per 10,000)."""
 
-from scbert.config import Normalization, step_arguments
+from scbert.config import run_step
 from scbert.steps.normalize_counts import normalize_counts
 
-paths = ("counts", "vocabulary", "expression", "overlap")
-args = step_arguments(__doc__, *paths, settings=Normalization)
-normalize_counts(**vars(args))
+run_step(normalize_counts, __doc__)

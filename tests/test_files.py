@@ -2,11 +2,12 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from scbert.files import only_one, publish, read_json, sha256_of, write_json
+from scbert.files import lock, only_one, publish, read_json, sha256_of, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -136,18 +137,40 @@ def test_only_one_says_where_there_are_no_locks(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_lock_waits_its_turn(tmp_path, keep):
+    """Each of four adds to a number 25 times; what two read at once would count once."""
+    number = tmp_path / "number"
+    number.write_text("0")
+
+    def count():
+        for _ in range(25):
+            with lock(tmp_path / "lock", wait=True, keep=keep):
+                number.write_text(str(int(number.read_text()) + 1))
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert number.read_text() == "100"
+    assert (tmp_path / "lock").exists() == keep
+
+
 WRITES = """
 import os, signal, sys
 from pathlib import Path
-from scbert.config import step_arguments
+from scbert.config import run_step
 from scbert.files import publish
 sys.argv[1:] = ["--out", "result"]
-with publish(step_arguments("doc", "out").out) as unfinished:
-    unfinished.write_text("half")
-    try:
-        os.kill(os.getpid(), signal.SIGTERM)
-    finally:  # torchrun passes on what Slurm has told already
-        os.kill(os.getpid(), signal.SIGTERM)
+def write(out: Path):
+    with publish(out) as unfinished:
+        unfinished.write_text("half")
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:  # torchrun passes on what Slurm has told already
+            os.kill(os.getpid(), signal.SIGTERM)
+run_step(write, "doc")
 """
 
 

@@ -94,7 +94,12 @@ def test_run_logs_each_step_and_leaves_nothing_unfinished(finished):
     hidden = {path.name for path in made if path.name.startswith(".")}
     assert hidden <= {".snakemake_timestamp"}
     logs = finished.here / "logs"
-    for log in ("read_counts/second.log", "pretrain.log", "evaluate/second.log", "report.log"):
+    for log in (
+        "read_counts/second.log",
+        "pretrain.log",
+        "evaluate_test_cells/second.log",
+        "write_report.log",
+    ):
         text = (logs / log).read_text()
         assert " INFO " in text
         assert "ERROR" not in text
@@ -111,24 +116,39 @@ def test_a_second_run_has_nothing_to_do(finished):
     [
         (
             {"evaluate": {"seed": 7}},
-            {"evaluate": 2, "compare": 2, "write_model_card": 2, "report": 1, "report_dataset": 2},
-            {"read_counts", "pretrain", "finetune", "annotate"},
+            {
+                "evaluate_test_cells": 2,
+                "compare": 2,
+                "write_model_card": 2,
+                "write_report": 1,
+                "write_dataset_report": 2,
+            },
+            {"read_counts", "pretrain", "finetune_training_cells", "annotate_test_cells"},
         ),
         (
             {"finetune": {"dropout": 0.5}},
-            {"finetune": 2, "annotate": 2, "evaluate": 2, "report": 1},
+            {
+                "finetune_training_cells": 2,
+                "annotate_test_cells": 2,
+                "evaluate_test_cells": 2,
+                "write_report": 1,
+            },
             {"read_counts", "bin_expression", "train_gene2vec", "pretrain"},
         ),
-        ({"finetune": {"seeds": [1, 2]}}, {"finetune": 2, "annotate": 2}, {"pretrain"}),
+        (
+            {"finetune": {"seeds": [1, 2]}},
+            {"finetune_training_cells": 2, "annotate_test_cells": 2},
+            {"pretrain"},
+        ),
         (
             {"pretrain": {"mask_prob": 0.3}},
-            {"pretrain": 1, "finetune": 2},
+            {"pretrain": 1, "finetune_training_cells": 2},
             {"bin_expression", "train_gene2vec"},
         ),
         (  # a model is not trained again because the next one shall be on another device
             {"device": "cpu"},
-            {"report": 1, "report_dataset": 2},
-            {"pretrain", "finetune", "annotate", "explain"},
+            {"write_report": 1, "write_dataset_report": 2},
+            {"pretrain", "finetune_training_cells", "annotate_test_cells", "explain_test_cells"},
         ),
     ],
 )
@@ -143,7 +163,7 @@ def test_a_changed_value_runs_again_what_depends_on_it(finished, changed, rerun,
     [
         (
             "report/report.html.jinja",
-            {"report": 1, "report_dataset": 2},
+            {"write_report": 1, "write_dataset_report": 2},
         ),
         ("steps/write_model_card.py", {"write_model_card": 2}),
         (
@@ -151,9 +171,9 @@ def test_a_changed_value_runs_again_what_depends_on_it(finished, changed, rerun,
             {
                 "draw_corpus_figures": 1,
                 "draw_dataset_figures": 2,
-                "explain": 2,
-                "report": 1,
-                "report_dataset": 2,
+                "explain_test_cells": 2,
+                "write_report": 1,
+                "write_dataset_report": 2,
             },
         ),
         ("training/loop.py", {}),  # training records its commit instead

@@ -20,17 +20,23 @@ def test_lint_finds_nothing(fresh):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ("config", {"fetch_dataset": 3, "read_counts": 2, "pretrain": 1, "finetune": 3}),
-        ("panglaodb", {"fetch_panglaodb_tables": 1, "select_samples": 1, "finetune": 3}),
-        ("paper", {"fetch_panglaodb_tables": 1, "select_samples": 1, "finetune": 3}),
+        (
+            "config",
+            {"fetch_dataset": 3, "read_counts": 2, "pretrain": 1, "finetune_training_cells": 3},
+        ),
+        (
+            "panglaodb",
+            {"fetch_panglaodb_tables": 1, "select_samples": 1, "finetune_training_cells": 3},
+        ),
+        ("paper", {"fetch_panglaodb_tables": 1, "select_samples": 1, "finetune_training_cells": 3}),
     ],
 )
 def test_each_configuration_resolves_in_an_empty_folder(fresh, config, expected):
     """Samples of PanglaoDB are known only after its table is: they are not planned yet."""
     planned = fresh.planned(config=f"config/{config}.yaml")
     assert {rule: planned.get(rule) for rule in expected} == expected
-    assert planned["report"] == 1
-    assert "report_dataset" not in planned  # with one dataset the report is its page
+    assert planned["write_report"] == 1
+    assert "write_dataset_report" not in planned  # with one dataset the report is its page
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,7 @@ def test_slurm_profile_names_real_rules_and_alone_asks_for_gpus(fresh):
     profile = yaml.safe_load((REPOSITORY / "profiles/slurm/config.yaml").read_text())
     rules = fresh.snakemake("--list-rules").said.split()
     assert profile["executor"] == "slurm"
-    assert profile["set-resources"].keys() == {"pretrain", "finetune"}
+    assert profile["set-resources"].keys() == {"pretrain", "finetune_training_cells"}
     assert profile["set-resources"].keys() <= set(rules)
     assert all(wanted["gpu"] == 1 for wanted in profile["set-resources"].values())
     for file in (REPOSITORY / "rules").glob("*.smk"):
@@ -132,6 +138,15 @@ def test_threads_and_memory_of_a_node_grow_with_its_gpus(fresh, given, threads, 
     assert re.search(r"threads: (\d+)", job)[1] == str(threads)
     assert re.search(r"mem_mb=(\d+)", job)[1] == str(memory)
     assert launch in job
+
+
+def test_resources_of_a_rule_that_does_not_exist_give_a_warning(fresh):
+    """Else fine-tuning would run on the CPU although its profile asks for a GPU."""
+    given = ("--set-resources", "finetune:gpu=1", "--set-threads", "mine=2")
+    said = fresh.snakemake("--dry-run", *given, config="config/config.yaml").said
+    assert "names the rule finetune, but no rule has that name" in said
+    assert "Use finetune_training_cells." in said
+    assert "names the rule mine, but no rule has that name" in said
 
 
 def test_gpus_of_all_nodes_together_are_refused(fresh):

@@ -68,53 +68,24 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             f"{logits.shape[1]} columns. Number the cell types as the model does."
         )
     others = 1 / (len(labels) + 2)
-    return _least_loss(logits, labels, np.ones(len(labels)), others)[1]
-
-
-def _least_loss(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, others: float = 0.0
-) -> tuple[float, float]:
-    """Return the lowest mean cross-entropy over temperatures, and the temperature that has it."""
 
     def loss(log_temperature: float) -> float:
-        return _cross_entropy(logits / np.exp(log_temperature), labels, weights, others)
+        return _cross_entropy(logits / np.exp(log_temperature), labels, others)
 
     found = minimize_scalar(
         loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}
     )
-    return float(found.fun), float(np.exp(found.x))
+    return float(np.exp(found.x))
 
 
-def balanced_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the cross-entropy in which each type weighs the same.
-
-    It tells models apart that macro F1 does not: of few validation cells that knows few values.
-
-    Parameters
-    ----------
-    logits
-        Shape (cells, cell types), of at least one cell.
-    labels
-        Shape (cells,), the column of each cell's true type.
-    """
-    logits = np.asarray(logits, dtype=np.float64)
-    return _cross_entropy(logits, labels, _equal_types(logits, labels))
-
-
-def _cross_entropy(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, others: float = 0.0
-) -> float:
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray, others: float) -> float:
     """Return the mean over cells; `others` is the share of each that its other types have."""
     log_p = log_softmax(logits, axis=1)
     found = log_p[np.arange(len(labels)), labels]
-    if others and log_p.shape[1] > 1:
+    if log_p.shape[1] > 1:
         rest = (log_p.sum(axis=1) - found) / (log_p.shape[1] - 1)
         found = (1 - others) * found + others * rest
-    return -float(np.average(found, weights=weights))
-
-
-def _equal_types(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return 1 / np.bincount(labels, minlength=logits.shape[1])[labels]
+    return -float(found.mean())
 
 
 def change_temperature(probabilities: np.ndarray, old: float, new: float) -> np.ndarray:

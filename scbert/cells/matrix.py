@@ -15,6 +15,7 @@ from scipy import sparse
 VALUES_AT_ONCE = 2**24  # of a part, silent genes included: a sparse file may have none
 CELLS_AT_ONCE = 8192
 VALUES_TO_TURN = 2**23
+ROWS_TO_LOOK_AT = 200  # cells that stand for all of a matrix
 
 
 def require_intact(matrix: sparse.csr_matrix | sparse.csc_matrix) -> None:
@@ -99,6 +100,11 @@ def parts_in_memory(values: Any, name: str) -> Parts:
     except (ValueError, TypeError) as error:
         raise damaged_matrix(name, error) from error
     return Parts(name, rows.shape, rows.data, rows.indices, rows.indptr)
+
+
+def some_rows(rows: np.ndarray) -> np.ndarray:
+    """Return up to ROWS_TO_LOOK_AT of the rows, evenly spread."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, ROWS_TO_LOOK_AT).astype(int))]
 
 
 def require_two_sides(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scbert.cells.matrix import some_rows
 from scbert.config import Counts
 from scbert.tables import read_table
 
-N_CELLS_TO_LOOK_AT = 200
 TRANSCRIPTOME_GENES = 10_000  # a file with fewer is a subset; GENCODE v44 has 62,700
 NUMBERS = (
     *("cells_read", "cells_kept", "genes", "ensembl_ids"),
@@ -114,9 +114,8 @@ def fractional_levels(matrix: sparse.csr_matrix) -> float:
     filled = np.flatnonzero(np.diff(matrix.indptr) >= 2)
     if not filled.size:
         return 0.0
-    chosen = filled[np.unique(np.linspace(0, len(filled) - 1, N_CELLS_TO_LOOK_AT).astype(int))]
     shares = []
-    for cell in chosen:
+    for cell in some_rows(filled):
         levels = np.unique(matrix.data[matrix.indptr[cell] : matrix.indptr[cell + 1]])
         shares.append(np.mean(levels != np.rint(levels)))
     return float(np.median(shares))

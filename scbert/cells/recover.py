@@ -31,8 +31,7 @@ def recover_counts(
         be what was normalised to.
     """
     total = scale.target_sum or target_sum
-    linear = matrix.astype(np.float64)
-    linear.data = scale.base**linear.data - 1
+    linear = scale.taken_back(matrix)
     linear.eliminate_zeros()
     highest = linear.sum(axis=1).max()
     if highest > 1.01 * total:

@@ -14,11 +14,10 @@ from typing import Final, Literal
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.matrix import Parts, parts_in_memory
+from scbert.cells.matrix import Parts, parts_in_memory, some_rows
 
 BASES = {"e": float(np.e), "2": 2.0, "10": 10.0}
 NOT_LOGGED = 0.0  # stands for a base where the values themselves are looked at
-N_CELLS_TO_LOOK_AT = 200
 LARGEST_LOG = 25.0  # no log1p of counts per million comes near
 STEPS_TO_LOOK_AT = 20  # larger multiples cannot be told from their neighbours in float32
 CLOSE, SHARE_OF_INTEGERS = 0.02, 0.5  # logged values are so near to an integer in 4 of 100
@@ -46,6 +45,12 @@ class Scale:
         name = next(name for name, base in BASES.items() if base == self.base)
         total = f"{self.target_sum:,.0f}" if self.target_sum else "an unknown number of"
         return f"log1p to base {name} of {total} counts per cell"
+
+    def taken_back(self, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return b^x - 1 of log-normalised expression, float64: counts per `target_sum`."""
+        linear = matrix.astype(np.float64)
+        linear.data = self.base**linear.data - 1
+        return linear
 
 
 def check_values(matrix: sparse.csr_matrix, name: str) -> None:
@@ -161,8 +166,7 @@ def _some_cells(parts: Parts, filled: np.ndarray) -> list[np.ndarray]:
     """Return the expressed values of up to 200 of the cells that express a gene, evenly spread."""
     if not filled.size:
         return []
-    rows = filled[np.unique(np.linspace(0, len(filled) - 1, N_CELLS_TO_LOOK_AT).astype(int))]
-    return [parts.read(row, row + 1).data.astype(np.float64) for row in rows.tolist()]
+    return [parts.read(row, row + 1).data.astype(np.float64) for row in some_rows(filled).tolist()]
 
 
 def _taken_back(cells: list[np.ndarray]) -> dict[float, list[np.ndarray]]:

@@ -17,6 +17,7 @@ from scbert.cli.app import (
     plain_errors,
 )
 from scbert.evidence.file_evaluation import FileEvaluation
+from scbert.report.text import score_with_interval
 
 
 @app.command()
@@ -66,7 +67,10 @@ def _scores(found: FileEvaluation) -> Table:
     title = f"{found.model} on {found.test}: {found.scbert.n_test} cells of known types"
     table = Table("method", "macro F1", "accuracy", "balanced accuracy", title=title)
     for one in found.methods:
-        table.add_row(one.title, *map(str, (one.macro_f1, one.accuracy, one.balanced_accuracy)))
+        table.add_row(
+            one.title,
+            *map(score_with_interval, (one.macro_f1, one.accuracy, one.balanced_accuracy)),
+        )
     return table
 
 

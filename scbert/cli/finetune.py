@@ -10,6 +10,7 @@ from rich.table import Table
 from scbert.cli.app import LabelledFile, LibrarySizeKey, Matrix, ScaleOption, app, plain_errors
 from scbert.config import DeviceName
 from scbert.evidence.comparison import Comparison, OutOfFoldComparison
+from scbert.report.text import score_with_interval
 from scbert.shipped import ENCODER
 
 
@@ -95,7 +96,7 @@ def _show(out: Path, found: Comparison) -> None:
     title = f"{out.name}: {found.n_test} test cells"
     table = Table("method", "macro F1, test", "accuracy, test", title=title)
     for one in found.methods:
-        table.add_row(one.title, str(one.macro_f1), str(one.accuracy))
+        table.add_row(one.title, *map(score_with_interval, (one.macro_f1, one.accuracy)))
     Console().print(table)
 
 

@@ -26,6 +26,7 @@ from scbert.config.load import (
     load_datasets,
     load_samples,
 )
+from scbert.config.script import run_step
 from scbert.config.steps import (
     CompareSettings,
     FinetuneSettings,
@@ -35,7 +36,6 @@ from scbert.config.steps import (
     SampleSettings,
     SourceSettings,
     settings_for,
-    step_arguments,
 )
 from scbert.config.training import (
     Annotate,
@@ -92,6 +92,6 @@ __all__ = [
     "load_config",
     "load_datasets",
     "load_samples",
+    "run_step",
     "settings_for",
-    "step_arguments",
 ]

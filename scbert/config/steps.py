@@ -1,9 +1,5 @@
 """What each step must know: parts of the configuration, passed to its script as JSON."""
 
-import argparse
-import json
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Literal, TypeVar
 
 from scbert.config.base import Name, Section, Seed, Sequence
@@ -11,7 +7,6 @@ from scbert.config.cells import Binning, Counts, Normalization
 from scbert.config.inputs import Dataset, Download, PanglaoDB, Sha256
 from scbert.config.load import Config
 from scbert.config.training import Annotate, Compare, Evaluate, Finetune, Network, Pretrain
-from scbert.logs import end_when_told, explain_user_errors, start_logging
 
 Settings = TypeVar("Settings", bound=Section)
 
@@ -80,34 +75,3 @@ def settings_for(step: type[Settings], config: Config, **more: object) -> Settin
     """Return the part of the configuration that a step must know, and what is given."""
     shared = {key: getattr(config, key) for key in step.model_fields if key in Config.model_fields}
     return step.model_validate(shared | more)
-
-
-def step_arguments(
-    description: str | None,
-    *paths: str,
-    lists: tuple[str, ...] = (),
-    words: tuple[str, ...] = (),
-    settings: type[Section] | None = None,
-) -> SimpleNamespace:
-    """Parse the command line of a workflow script: named paths, lists of paths, words, settings.
-
-    `--settings` takes the section of the configuration as one JSON string. Logging starts here, and
-    from here on a user's error is shown without a traceback, and SIGTERM leaves nothing
-    half-written.
-    """
-    start_logging()
-    explain_user_errors()
-    end_when_told()
-    parser = argparse.ArgumentParser(description=description)
-    for name in paths:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
-    for name in lists:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="*", required=True)
-    for name in words:
-        parser.add_argument(f"--{name.replace('_', '-')}", required=True)
-    if settings is not None:
-        parser.add_argument("--settings", type=json.loads, required=True)
-    found = vars(parser.parse_args())
-    if settings is not None:
-        found["settings"] = settings.model_validate(found["settings"])
-    return SimpleNamespace(**found)

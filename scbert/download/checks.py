@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import h5py
-from filelock import FileLock
 
-from scbert.files import DAMAGE, OPENERS, open_decompressed, publish
+from scbert.files import DAMAGE, OPENERS, lock, open_decompressed, publish
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 PAGES = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<br", b"<b>")
@@ -88,8 +87,7 @@ def recorded_sha256(log_file: Path, name: str) -> str:
 
 def record_sha256(log_file: Path, name: str, sha256: str, size: int, url: str) -> None:
     """Add a line to the log, or replace that of `name`; jobs that run at once take turns."""
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(log_file.with_name(f".{log_file.name}.lock")):
+    with lock(log_file.with_name(f".{log_file.name}.lock"), wait=True, keep=True):
         lines = _read(log_file)
         if lines.get(name, {}).get("sha256") == sha256:
             return

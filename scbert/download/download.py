@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential_jitter
 
 from scbert.config import Download, SourceSettings
 from scbert.download.checks import record_sha256, recorded_sha256, require_whole
 from scbert.download.http import Again, Never, Part, receive
-from scbert.files import publish, sha256_of
+from scbert.files import lock, publish, sha256_of
 
 log = logging.getLogger(__name__)
 GB = 1e9
@@ -68,17 +67,15 @@ def download(  # noqa: PLR0913  so much is there to say of a file
         untouched.
     """
     unfinished = target.parent / ".unfinished"
-    unfinished.mkdir(parents=True, exist_ok=True)
-    lock = unfinished / f"{target.name}.lock"
     order = _Order(tuple(urls), target, settings, name, check, sha256.lower())
-    with FileLock(lock):  # a killed run can leave a download behind that is still going on
+    # A run that was killed can leave a download behind that is still going on.
+    with lock(unfinished / f"{target.name}.lock", wait=True):
         if target.is_file() and sha256_of(target) == order.expected():
             log.info("%s: is here already, as recorded", target)
         elif dropped := find_dropped(settings.drop_in, (target.name, *dropped_as)):
             order.take(dropped)
         else:
             order.fetch()
-        lock.unlink(missing_ok=True)  # who waits for it finds the target
 
 
 def find_dropped(folder: str, names: Sequence[str]) -> Path | None:

@@ -15,6 +15,9 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
+
+from scbert.evidence.bootstrap import Resampling, each_resample, interval
 
 PRIOR_PRECISION = 1.0  # of the cell's part, in nats
 NEWTON_STEPS = 20  # an end, not a setting: it converges in five or so
@@ -135,45 +138,25 @@ def _columns(targets_N: np.ndarray, n_bins: int) -> np.ndarray:
 
 
 def _guess(logits_NT: np.ndarray, column_N: np.ndarray) -> Guess:
-    probability_NT = _softmax(logits_NT)
+    probability_NT = softmax(logits_NT, axis=1)
     asked_N = probability_NT[np.arange(len(column_N)), column_N]
     return Guess(probability_NT, -np.log(asked_N), logits_NT.argmax(axis=1) == column_N)
 
 
-def _softmax(logits_VT: np.ndarray) -> np.ndarray:
-    p_VT = np.exp(logits_VT - logits_VT.max(axis=1, keepdims=True))
-    return p_VT / p_VT.sum(axis=1, keepdims=True)
-
-
-def skill(
-    loss_C: np.ndarray,
-    rival_C: np.ndarray,
-    n_samples: int,
-    confidence_level: float,
-    seed: int,
-) -> dict[str, float]:
+def skill(loss_C: np.ndarray, rival_C: np.ndarray, settings: Resampling) -> dict[str, float]:
     """Return 1 - loss / loss of a rival, with a bootstrap interval over cells.
 
     Parameters
     ----------
     loss_C, rival_C
         Shape (cells,), the sums of the losses over each cell's masked genes, in nats.
-    n_samples
-        Number of resamples of the cells.
 
     Returns
     -------
     "mean", of all cells, "low" and "high", the percentile interval.
     """
-    rng = np.random.default_rng(seed)
-    resampled = np.empty(n_samples)
-    for number in range(n_samples):
-        cells = rng.integers(len(loss_C), size=len(loss_C))
-        resampled[number] = 1 - loss_C[cells].sum() / rival_C[cells].sum()
-    outside = (1 - confidence_level) / 2
-    low, high = np.quantile(resampled, [outside, 1 - outside])
-    return {
-        "mean": float(1 - loss_C.sum() / rival_C.sum()),
-        "low": float(low),
-        "high": float(high),
-    }
+    resampled = [
+        1 - loss_C[cells].sum() / rival_C[cells].sum()
+        for cells in each_resample(len(loss_C), settings)
+    ]
+    return interval(1 - loss_C.sum() / rival_C.sum(), np.array(resampled), settings)

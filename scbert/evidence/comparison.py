@@ -15,10 +15,6 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        """Write the score with its interval."""
-        return f"{self.mean:.3f} ({self.low:.3f}-{self.high:.3f})"
-
 
 @dataclass(frozen=True)
 class MethodScores:

@@ -1,7 +1,14 @@
-"""Which epoch of a fine-tuning is kept."""
+"""The epochs of a training, and which of a fine-tuning is kept."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return a record for each epoch; none if the encoder stayed as it was pretrained."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def merit(record: Mapping[str, Any]) -> tuple[float, float]:

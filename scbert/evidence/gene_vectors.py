@@ -6,8 +6,7 @@ out, where theirs divides by zero, and every gene counts, where theirs loses the
 And the ratio has a companion that does not break where unrelated genes have a cosine near zero: how
 often a set is more alike than genes drawn at random that are expressed in as many cells.
 
-All intervals are percentile bootstraps, over sets or over labelled pairs; the resamples are the
-same for every method, so that differences are paired.
+All intervals are over sets or over labelled pairs; differences are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from scbert.config import Gene2vecQuality
+from scbert.evidence.bootstrap import each_resample, interval
+from scbert.genes.gene2vec import unit_vectors
 
 Json = dict[str, Any]
 Vectors = Mapping[str, Sequence[np.ndarray]]  # method -> one array (genes, dim) for each seed
@@ -59,7 +60,7 @@ def judge_gene_sets(
     wins: dict[str, np.ndarray] = {}
     ratios: dict[str, float | None] = {}
     for method, arrays in vectors.items():
-        units = [_unit(array) for array in arrays]
+        units = [unit_vectors(array) for array in arrays]
         own = np.stack([_mean_cosine(unit, member) for unit in units])
         others = np.stack([[_mean_cosine(unit, one) for one in drawn] for unit in units])
         better = (own[:, None] > others) + 0.5 * (own[:, None] == others)
@@ -89,7 +90,7 @@ def judge_pairs(
     "n" pairs and for each method "auc", with "differences" as in `judge_gene_sets`.
     """
     scores = {
-        method: [_cosine(_unit(array), pairs) for array in arrays]
+        method: [_cosine(unit_vectors(array), pairs) for array in arrays]
         for method, arrays in vectors.items()
     }
     return _judge_scores(scores, shares, settings)
@@ -133,7 +134,9 @@ def judge_classifier(
         if len(np.unique(labels)) < 2:
             return {"n": 0, "reason": f"the {name} pairs are all of one kind or none"}
     scores = {
-        method: [_classify(_unit(array), train, valid, test[0], settings) for array in arrays]
+        method: [
+            _classify(unit_vectors(array), train, valid, test[0], settings) for array in arrays
+        ]
         for method, arrays in vectors.items()
     }
     return _judge_scores(scores, test[1], settings) | {"n_train": len(chosen)}
@@ -186,8 +189,7 @@ def _judge_scores(
 def _resample(
     measure: Callable[[np.ndarray], dict[str, float]], n: int, settings: Gene2vecQuality
 ) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(settings.seed)
-    draws = [measure(rng.integers(0, n, n)) for _ in range(settings.bootstrap_samples)]
+    draws = [measure(chosen) for chosen in each_resample(n, settings)]
     return {method: np.array([draw[method] for draw in draws]) for method in draws[0]}
 
 
@@ -199,27 +201,19 @@ def _summary(
 ) -> Json:
     """Join means, intervals and the differences of the first method to each other one."""
     ours, *others = whole
-
-    def interval(mean: float, values: np.ndarray) -> Json:
-        tail = (1 - settings.confidence_level) / 2
-        low, high = np.quantile(values, [tail, 1 - tail])
-        return {"mean": float(mean), "low": float(low), "high": float(high)}
-
     return {
         "methods": {
-            method: {"auc": interval(mean, resampled[method])}
+            method: {"auc": interval(mean, resampled[method], settings)}
             | {key: values[method] for key, values in more.items()}
             for method, mean in whole.items()
         },
         "differences": {
-            other: interval(whole[ours] - whole[other], resampled[ours] - resampled[other])
+            other: interval(
+                whole[ours] - whole[other], resampled[ours] - resampled[other], settings
+            )
             for other in others
         },
     }
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _cosine(unit: np.ndarray, pairs: np.ndarray) -> np.ndarray:

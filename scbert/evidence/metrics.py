@@ -1,12 +1,9 @@
-"""Scores of annotated test cells and their bootstrap intervals.
-
-The interval is the percentile bootstrap over cells (Efron & Tibshirani 1993, chapter 13). It says
-how much a score would change with other test cells of the same kinds; training again is not in it.
+"""Scores of annotated test cells and their bootstrap intervals, over cells.
 
 Shape suffixes: B resamples, N cells, C cell types, S seeds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +17,9 @@ from sklearn.metrics import (
 )
 
 from scbert.config import Evaluate
+from scbert.evidence.bootstrap import interval, resamples
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy")
-NUMBERS_AT_ONCE = 2**23  # bounds the memory of the bootstrap: 64 MiB for each array of resamples
 
 
 def scores(true: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
@@ -117,7 +114,7 @@ def bootstrap_scores(
     """
     on_all, resampled = _all_and_resampled(true, predictions, classes, settings)
     return {
-        metric: _interval(on_all[metric].mean(), resampled[metric].mean(axis=1), settings)
+        metric: interval(on_all[metric].mean(), resampled[metric].mean(axis=1), settings)
         | {"per_seed": on_all[metric].tolist()}
         for metric in METRICS
     }
@@ -138,19 +135,13 @@ def paired_difference(
     ours, ours_resampled = _all_and_resampled(true, predictions, classes, settings)
     theirs, theirs_resampled = _all_and_resampled(true, others, classes, settings)
     return {
-        metric: _interval(
+        metric: interval(
             ours[metric].mean() - theirs[metric].mean(),
             ours_resampled[metric].mean(axis=1) - theirs_resampled[metric].mean(axis=1),
             settings,
         )
         for metric in METRICS
     }
-
-
-def _interval(on_all: float, resampled_B: np.ndarray, settings: Evaluate) -> dict[str, float]:
-    outside = (1 - settings.confidence_level) / 2
-    low, high = np.quantile(resampled_B, [outside, 1 - outside])
-    return {"mean": float(on_all), "low": float(low), "high": float(high)}
 
 
 def _all_and_resampled(
@@ -170,7 +161,7 @@ def _all_and_resampled(
             _score(_confusions(pair_N, cells_BN, len(classes)), all_1CC)
             for pair_N, all_1CC in zip(pair_SN, all_S1CC, strict=True)
         ]
-        for cells_BN in _resamples(len(true_N), len(classes), settings)
+        for cells_BN in resamples(len(true_N), settings, len(classes) ** 2)
     ]
     return (
         {metric: np.concatenate([seed[metric] for seed in on_all]) for metric in METRICS},
@@ -181,14 +172,6 @@ def _all_and_resampled(
             for metric in METRICS
         },
     )
-
-
-def _resamples(n_cells: int, n_classes: int, settings: Evaluate) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(settings.seed)
-    at_once = max(1, NUMBERS_AT_ONCE // max(n_cells, n_classes**2))
-    for start in range(0, settings.bootstrap_samples, at_once):
-        n_resamples = min(at_once, settings.bootstrap_samples - start)
-        yield rng.integers(n_cells, size=(n_resamples, n_cells))
 
 
 def _confusions(pair_N: np.ndarray, cells_BN: np.ndarray, n_classes: int) -> np.ndarray:

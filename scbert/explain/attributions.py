@@ -12,7 +12,7 @@ from torch import Tensor
 from scbert.network.attention_sums import attention_sums
 from scbert.network.integrated_gradients import integrated_gradients
 from scbert.network.masking import mask_id
-from scbert.network.model import CellTypeModel, MeanOfGenes
+from scbert.network.model import CellTypeModel, MeanOfGenes, by_gene
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches
 from scbert.training.mini_batch import MiniBatch
@@ -131,6 +131,6 @@ def _batches(cells: CellBatches, rows: np.ndarray, device: torch.device) -> list
 
 def _by_gene(values_BG: Tensor, batch: MiniBatch, n_genes: int) -> np.ndarray:
     """Return values of tokens as values of the vocabulary's genes, (B, V); padding counts 0."""
-    wide_BV = values_BG.new_zeros(len(values_BG), n_genes + 1)  # sequence paper appends a token
-    wide_BV.scatter_add_(1, batch.genes_BG, values_BG * batch.real_BG)
+    # sequence paper appends a token
+    wide_BV = by_gene(values_BG * batch.real_BG, batch.genes_BG, n_genes + 1)
     return wide_BV[:, :n_genes].float().cpu().numpy()

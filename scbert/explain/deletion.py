@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.config import Explain
+from scbert.evidence.bootstrap import interval, resamples
 from scbert.explain.rankings import CONTROLS
 
 ALL = "all"
@@ -161,10 +162,9 @@ def _mean_and_interval(
     name: str, prefix: str, values: pd.Series, settings: Explain
 ) -> dict[str, float]:
     found = values.to_numpy()
-    level, rng = settings.confidence_level, np.random.default_rng(settings.seed)
-    drawn = rng.integers(0, len(found), (settings.bootstrap_samples, len(found)))
-    low, high = np.quantile(found[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return {name: float(found.mean()), f"{prefix}low": float(low), f"{prefix}high": float(high)}
+    drawn = [found[cells_BN].mean(axis=1) for cells_BN in resamples(len(found), settings)]
+    ends = interval(found.mean(), np.concatenate(drawn), settings)
+    return {name: ends["mean"], f"{prefix}low": ends["low"], f"{prefix}high": ends["high"]}
 
 
 def _verdict(row: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from scbert.explain.deletion import CONTROL
-from scbert.report.text import NOTHING, plain, table
+from scbert.report.text import NOTHING, plain, table, with_interval
 
 Json = dict[str, Any]
 
@@ -74,7 +74,8 @@ def _table_of_verdicts(about: Json) -> str:
 
 
 def _interval(one: Json, name: str, prefix: str) -> str:
-    return f"{one[name]:+.3f} ({one[prefix + 'low']:+.3f} to {one[prefix + 'high']:+.3f})"
+    ends = {end: one[prefix + end] for end in ("low", "high")}
+    return with_interval(one[name], ends, "+")
 
 
 def _table_of_types(about: Json, genes: pd.DataFrame) -> str:

@@ -143,9 +143,14 @@ def fill_missing(vectors: np.ndarray, met: np.ndarray, seed: int) -> np.ndarray:
     return filled.astype(np.float32)
 
 
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors, shape (genes, dim), of length 1, whose products are cosines; zeros stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
 def nearest_genes(vectors: np.ndarray, gene: int, candidates: np.ndarray, n: int) -> np.ndarray:
     """Return the `n` candidates with the highest cosine similarity to a gene, best first."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit = unit_vectors(vectors)
     similarity = unit[candidates] @ unit[gene]
     similarity[candidates == gene] = -np.inf
     return candidates[np.argsort(-similarity, kind="stable")[:n]]

@@ -25,10 +25,10 @@ from torch.nn import functional
 from scbert.network.random_features import (
     EPSILON,
     exp_of_keys,
+    exp_of_more_keys,
     exp_of_queries,
     exponents,
     gradient_before_rms,
-    highest_of_keys,
     product,
     with_rms,
 )
@@ -136,14 +136,12 @@ class _Cells:
         for genes in self.shape.genes(self.x_BGD):
             k_BHCE, v_BHCF = self.keys_and_values(genes)
             real_BC = self.real_BG[:, genes]
-            dash_BHCM, half_norm_BHC1 = exponents(self.scaled(k_BHCE), self.down_EM, memory)
-            own = highest_of_keys(dash_BHCM, real_BC, per_cell=self.shape.per_cell)
-            higher_BH11 = torch.maximum(highest_BH11, own)
-            phi_BHCM = exp_of_keys(dash_BHCM, half_norm_BHC1, real_BC, higher_BH11)
-            sums_BHMF.mul_(torch.exp(highest_BH11 - higher_BH11))
-            sums_BHMF.add_(phi_BHCM.mT @ v_BHCF)
+            found = exponents(self.scaled(k_BHCE), self.down_EM, memory)
+            phi_BHCM, highest_BH11, shrink_BH11 = exp_of_more_keys(
+                found, real_BC, highest_BH11, per_cell=self.shape.per_cell
+            )
+            sums_BHMF.mul_(shrink_BH11).add_(phi_BHCM.mT @ v_BHCF)
             floor_BH1F.add_(v_BHCF.sum(dim=2, keepdim=True))
-            highest_BH11 = higher_BH11
         sums_BHMF.add_(floor_BH1F * EPSILON)
         no_gene_B11 = ~self.real_BG.any(dim=1)[:, None, None]
         sums_BHMF[..., width].add_(no_gene_B11)  # 0 / 1 instead of 0 / 0

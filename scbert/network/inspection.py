@@ -18,9 +18,9 @@ from scbert.network.model import Encoder
 from scbert.network.random_features import (
     EPSILON,
     exp_of_keys,
+    exp_of_more_keys,
     exp_of_queries,
     exponents,
-    highest_of_keys,
     with_rms,
 )
 
@@ -71,8 +71,7 @@ def sum_of_keys(
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the features of real keys, (B, H, M), and their stabilizer, (B, H, 1, 1).
 
-    The stabilizer is what is subtracted from exponents, their highest. In one pass: where a chunk
-    holds a higher one, what was added up before is made smaller.
+    The stabilizer is what is subtracted from exponents, their highest.
     """
     n_cells, n_heads = k_BHGE.shape[:2]
     lowest = torch.finfo(k_BHGE.dtype).min
@@ -81,12 +80,11 @@ def sum_of_keys(
     per_cell = attention.stabilizer == "cell"
     for genes in slices(k_BHGE.shape[2], chunk):
         k_BHCE, real_BC = k_BHGE[:, :, genes].contiguous(), real_BG[:, genes]
-        dash_BHCM, half_norm_BHC1 = exponents(k_BHCE, *_room(k_BHCE, attention.projection_ME))
-        own_BH11 = highest_of_keys(dash_BHCM, real_BC, per_cell=per_cell)
-        higher_BH11 = torch.maximum(highest_BH11, own_BH11)
-        sum_BHM *= torch.exp(highest_BH11 - higher_BH11).flatten(2)
-        sum_BHM += exp_of_keys(dash_BHCM, half_norm_BHC1, real_BC, higher_BH11).sum(dim=2)
-        highest_BH11 = higher_BH11
+        found = exponents(k_BHCE, *_room(k_BHCE, attention.projection_ME))
+        phi_BHCM, highest_BH11, shrink_BH11 = exp_of_more_keys(
+            found, real_BC, highest_BH11, per_cell=per_cell
+        )
+        sum_BHM.mul_(shrink_BH11.flatten(2)).add_(phi_BHCM.sum(dim=2))
     floor_B11 = EPSILON * real_BG.sum(dim=1).to(sum_BHM.dtype)[:, None, None]
     return sum_BHM + floor_B11, highest_BH11.masked_fill(highest_BH11 == lowest, 0.0)
 

@@ -76,14 +76,6 @@ def exp_of_queries(q_BHCE: Tensor, down_EM: Tensor, memory: Tensor) -> Tensor:
     return dash_BHCM.sub_(half_norm_BHC1 + dash_BHCM.amax(dim=-1, keepdim=True)).exp_()
 
 
-def highest_of_keys(dash_BHCM: Tensor, real_BC: Tensor, *, per_cell: bool) -> Tensor:
-    """Return the stabiliser of keys, shape (B, H or 1, 1, 1); very low where no gene is real."""
-    highest_BHC1 = dash_BHCM.amax(dim=-1, keepdim=True)
-    lowest = torch.finfo(dash_BHCM.dtype).min  # not -inf: -inf - -inf is NaN
-    highest_BHC1 = highest_BHC1.masked_fill(~real_BC[:, None, :, None], lowest)
-    return highest_BHC1.amax(dim=(1, 2) if per_cell else 2, keepdim=True)
-
-
 def exp_of_keys(
     dash_BHCM: Tensor, half_norm_BHC1: Tensor, real_BC: Tensor, highest_BH11: Tensor
 ) -> Tensor:
@@ -91,3 +83,39 @@ def exp_of_keys(
     # Before exp: padding may exceed every real gene, and exp of it be infinite.
     nothing_BHC1 = half_norm_BHC1.masked_fill(~real_BC[:, None, :, None], torch.inf)
     return dash_BHCM.sub_(nothing_BHC1 + highest_BH11).exp_()
+
+
+def exp_of_more_keys(
+    found: tuple[Tensor, Tensor],
+    real_BC: Tensor,
+    highest_BH11: Tensor,
+    *,
+    per_cell: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the features of one more chunk of keys less EPSILON, as the keys so far are summed.
+
+    Parameters
+    ----------
+    found
+        `exponents` of the chunk; their memory is written to.
+    highest_BH11
+        The stabiliser of the chunks before: their highest exponent.
+
+    Returns
+    -------
+    The features, (B, H, C, M); the stabiliser with this chunk, (B, H, 1, 1); and what to multiply
+    the sums over the chunks before by: with a higher stabiliser their features are smaller.
+    """
+    dash_BHCM, half_norm_BHC1 = found
+    own_BH11 = _highest_of_keys(dash_BHCM, real_BC, per_cell=per_cell)
+    higher_BH11 = torch.maximum(highest_BH11, own_BH11)
+    phi_BHCM = exp_of_keys(dash_BHCM, half_norm_BHC1, real_BC, higher_BH11)
+    return phi_BHCM, higher_BH11, torch.exp(highest_BH11 - higher_BH11)
+
+
+def _highest_of_keys(dash_BHCM: Tensor, real_BC: Tensor, *, per_cell: bool) -> Tensor:
+    """Return the stabiliser of keys, shape (B, H or 1, 1, 1); very low where no gene is real."""
+    highest_BHC1 = dash_BHCM.amax(dim=-1, keepdim=True)
+    lowest = torch.finfo(dash_BHCM.dtype).min  # not -inf: -inf - -inf is NaN
+    highest_BHC1 = highest_BHC1.masked_fill(~real_BC[:, None, :, None], lowest)
+    return highest_BHC1.amax(dim=(1, 2) if per_cell else 2, keepdim=True)

@@ -16,7 +16,7 @@ from scbert.report.card_scores import (
     scores_of_types,
     unknown,
 )
-from scbert.report.text import judge, percent, plain, table
+from scbert.report.text import judge, percent, plain, score_with_interval, table
 
 Json = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
@@ -61,9 +61,10 @@ def write_card(about: CardEvidence) -> str:
 def _in_brief(about: CardEvidence) -> list[str]:
     """Hold the model against the best baseline, and say what its encoder adds."""
     model = about.comparison.model
+    accuracy, macro_f1 = map(score_with_interval, (model.accuracy, model.macro_f1))
     lines = [
-        f"On {about.evaluation.scbert.n_test:,} test cells: accuracy {model.accuracy}, "
-        f"macro F1 {model.macro_f1}."
+        f"On {about.evaluation.scbert.n_test:,} test cells: accuracy {accuracy}, "
+        f"macro F1 {macro_f1}."
     ]
     if about.comparison.best_baseline is None:
         return [*lines, judge(about.comparison)[1]]

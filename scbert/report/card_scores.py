@@ -8,7 +8,7 @@ from scbert.evidence.comparison import Comparison
 from scbert.evidence.epochs import best_epoch
 from scbert.evidence.evaluation import Evaluation
 from scbert.experts.titles import EXPERT_TITLES
-from scbert.report.text import NOTHING, percent, plain, score, signed, table
+from scbert.report.text import NOTHING, percent, plain, score, score_with_interval, signed, table
 
 Json = Mapping[str, Any]
 FEW_CELLS = 20  # one test cell more or less moves the recall of a type by 0.05
@@ -38,7 +38,11 @@ def scores_of_methods(about: CardEvidence) -> str:
     """Return the scores of every method on the test cells, and how it was set."""
     comparison, metrics = about.comparison, ("accuracy", "macro_f1", "balanced_accuracy")
     rows = [
-        (found.title, found.kind, *(str(found.metric(name)) for name in metrics))
+        (
+            found.title,
+            found.kind,
+            *(score_with_interval(found.metric(name)) for name in metrics),
+        )
         for found in comparison.methods
     ]
     header = ("method", "kind", "accuracy", "macro F1", "balanced accuracy")

@@ -1,10 +1,8 @@
 """The house style of every figure, and the door to matplotlib."""
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -12,8 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-
-from scbert.files import publish
 
 Arguments = ParamSpec("Arguments")
 INK, MUTED, FAINT = "#1f2a35", "#75818d", "#dde3e8"
@@ -118,13 +114,3 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float) -
         heights[i] = min(heights[i], ceiling)
     for height, (_, name, colour) in zip(heights, ends, strict=True):
         axes.text(1.02, height, name, color=colour, va="center", transform=axes.transAxes)
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return a line for each epoch; none if the encoder stayed as it was pretrained."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def write_figure(path: Path, text: str) -> None:
-    with publish(path) as unfinished:
-        unfinished.write_text(text)

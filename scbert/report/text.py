@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from scbert.evidence.comparison import Comparison
+from scbert.evidence.comparison import Comparison, Interval
 
 Json = dict[str, Any]
 NOTHING = "\N{EN DASH}"
@@ -125,3 +125,8 @@ def with_interval(value: float, ends: Mapping[str, float], sign: Literal["", "+"
     """
     between = " to " if sign else "-"
     return f"{value:{sign}.3f} ({ends['low']:{sign}.3f}{between}{ends['high']:{sign}.3f})"
+
+
+def score_with_interval(found: Interval) -> str:
+    """Return a score and its interval, see `with_interval`."""
+    return with_interval(found.mean, {"low": found.low, "high": found.high})

@@ -1,4 +1,4 @@
-"""Rule annotate: the test cells of a dataset + a fine-tuned model -> predictions."""
+"""Rule annotate_test_cells: the test cells of a dataset + a fine-tuned model -> predictions."""
 
 from pathlib import Path
 

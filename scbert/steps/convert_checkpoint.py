@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scbert.cells.read import gene_names
 from scbert.config import Head, Network
-from scbert.files import publish, sha256_of
+from scbert.files import sha256_of, write_text
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.network.original import OriginalSizes, read_sizes, rename_weights
 from scbert.provenance import provenance
@@ -97,8 +97,7 @@ def convert_checkpoint(
     model = empty_model(config, sizes.n_genes, sizes.n_types)
     model.load_state_dict(rename_weights(state, sizes))
     save_model(out, model, config, table, [], extra)
-    with publish(out / "README.md") as unfinished:
-        unfinished.write_text(_card(config, sizes))
+    write_text(out / "README.md", _card(config, sizes))
     log.info("%s: %s model, %s", out, config["kind"], config["converted"])
     return config
 

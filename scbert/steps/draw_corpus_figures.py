@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from scbert.files import read_json
+from scbert.evidence.epochs import read_history
+from scbert.files import read_json, write_text
 from scbert.report import corpus_figures, gene2vec_figures
-from scbert.report.style import read_history, write_figure
 from scbert.tables import read_table
 
 
@@ -37,8 +37,8 @@ def draw_corpus_figures(
     if not history:
         raise ValueError(f"{pretrained} holds no epoch, so there is nothing to draw. Train again.")
     validation = read_json(pretrained / "validation.json")
-    write_figure(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
-    write_figure(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
+    write_text(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
+    write_text(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
     judged = read_json(gene2vec_quality)
-    write_figure(gene2vec_quality_figure, gene2vec_figures.draw_gene2vec_quality(judged))
-    write_figure(pretraining_figure, corpus_figures.draw_pretraining(history, validation))
+    write_text(gene2vec_quality_figure, gene2vec_figures.draw_gene2vec_quality(judged))
+    write_text(pretraining_figure, corpus_figures.draw_pretraining(history, validation))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scbert.evidence.comparison import Comparison
+from scbert.evidence.epochs import read_history
 from scbert.evidence.evaluation import Evaluation
-from scbert.files import read_json
+from scbert.files import read_json, write_text
 from scbert.report import calibration_figures, dataset_figures
-from scbert.report.style import read_history, write_figure
 
 
 def draw_dataset_figures(
@@ -42,14 +42,14 @@ def draw_dataset_figures(
         )
     found = Evaluation.read(evaluation)
     histories = [read_history(model / "history.jsonl") for model in models]
-    write_figure(scores, dataset_figures.draw_scores(Comparison.read(comparison)))
-    write_figure(confusion, dataset_figures.draw_confusion(found.scbert))
-    write_figure(per_type, dataset_figures.draw_per_type(found.scbert))
+    write_text(scores, dataset_figures.draw_scores(Comparison.read(comparison)))
+    write_text(confusion, dataset_figures.draw_confusion(found.scbert))
+    write_text(per_type, dataset_figures.draw_per_type(found.scbert))
     calibrations = [read_json(model / "calibration.json") for model in models]
     if all(histories):
-        write_figure(finetuning, dataset_figures.draw_finetuning(histories))
+        write_text(finetuning, dataset_figures.draw_finetuning(histories))
     else:
-        write_figure(finetuning, dataset_figures.draw_experts(calibrations))
-    write_figure(umap, dataset_figures.draw_umap(found))
-    write_figure(reliability, calibration_figures.draw_reliability(found.scbert.reliability))
-    write_figure(unknown, calibration_figures.draw_novelty(found.scbert.unknown, calibrations))
+        write_text(finetuning, dataset_figures.draw_experts(calibrations))
+    write_text(umap, dataset_figures.draw_umap(found))
+    write_text(reliability, calibration_figures.draw_reliability(found.scbert.reliability))
+    write_text(unknown, calibration_figures.draw_novelty(found.scbert.unknown, calibrations))

@@ -1,6 +1,5 @@
-"""Rule evaluate: predictions of the test cells -> scores, reliability, novel cells, a map."""
+"""Rule evaluate_test_cells: predictions -> scores, reliability, novel cells, a map."""
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +7,9 @@ import numpy as np
 
 from scbert.config import Evaluate
 from scbert.evidence.evaluation import Place
+from scbert.evidence.plane import plane_coordinates
 from scbert.evidence.predictions import Prediction, read_predictions, read_split
 from scbert.evidence.test_scores import evaluate_scores
-
-MIN_CELLS_FOR_UMAP = 15  # umap-learn's own number of neighbours; below it there is no neighbourhood
 
 
 def evaluate_test_cells(
@@ -49,31 +47,3 @@ def _embedding(prediction: Prediction, true: np.ndarray, seed: int) -> list[Plac
         Place(cell, x, y, true=str(label), predicted=str(predicted))
         for cell, (x, y), label, predicted in rows
     ]
-
-
-def plane_coordinates(embedding: np.ndarray, seed: int) -> np.ndarray:
-    """Lay cells out in a plane, similar ones near each other, to be looked at and not measured.
-
-    Parameters
-    ----------
-    embedding
-        Shape (cells, D).
-    seed
-        Of UMAP.
-
-    Returns
-    -------
-    Shape (cells, 2): UMAP (McInnes et al. 2018), or, for fewer than 15 cells and for cells that are
-    all alike, where UMAP has no neighbourhoods to learn from, the first two principal components.
-    """
-    if len(embedding) < MIN_CELLS_FOR_UMAP or not np.ptp(embedding, axis=0).any():
-        centred = embedding - embedding.mean(axis=0)
-        left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-        points = (left * sizes)[:, :2]
-        return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-        from umap import UMAP  # noqa: PLC0415  importing it takes seconds
-
-    n_neighbors = min(15, len(embedding) - 1)
-    return UMAP(n_neighbors=n_neighbors, random_state=seed, n_jobs=1).fit_transform(embedding)

@@ -1,4 +1,4 @@
-"""Rule explain: the test cells of a dataset + its model -> an explanation."""
+"""Rule explain_test_cells: the test cells of a dataset + its model -> an explanation."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rule finetune: a pretrained encoder + a labelled dataset -> a model that names cell types."""
+"""Rule finetune_training_cells: a pretrained encoder + a labelled dataset -> a model."""
 
 from pathlib import Path
 from typing import Any

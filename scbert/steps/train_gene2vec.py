@@ -1,7 +1,6 @@
 """Step train_gene2vec: pairs of the corpus -> one vector per gene of the vocabulary."""
 
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.config import Gene2vec
+from scbert.evidence.plane import umap
 from scbert.files import publish, sha256_of, write_json
 from scbert.genes.coexpression import read_pairs
 from scbert.genes.gene2vec import fill_missing, neighbours, train_vectors
@@ -111,7 +111,7 @@ def _map(
         log.warning("no map: %s", no_map)
         shown, layout = shown[:0], layout[:0]
     else:
-        layout = _umap(vectors[shown], seed)
+        layout = umap(vectors[shown], seed, metric="cosine", init="pca")
     table = {
         "symbol": genes.symbol[shown],
         "x": layout[:, 0].round(4),
@@ -119,13 +119,3 @@ def _map(
         "n_cells": n_cells[shown],
     }
     return pd.DataFrame(table), no_map
-
-
-def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
-    with warnings.catch_warnings():  # umap says that a seed makes it use one thread: wanted
-        warnings.filterwarnings("ignore", message="n_jobs value")
-        from umap import UMAP  # noqa: PLC0415  takes seconds to import
-
-        n_neighbors = min(15, len(vectors) - 1)
-        umap = UMAP(n_neighbors, metric="cosine", random_state=seed, n_jobs=1, init="pca")
-        return umap.fit_transform(vectors)

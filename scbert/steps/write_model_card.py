@@ -1,13 +1,13 @@
 """Rule write_model_card: what made a model and how well it does -> README.md of the bundle."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from scbert.evidence.comparison import Comparison, OutOfFoldComparison
+from scbert.evidence.epochs import read_history
 from scbert.evidence.evaluation import Evaluation
-from scbert.files import publish, read_json
+from scbert.files import read_json, write_text
 from scbert.report.card import CardEvidence, card_without_test, write_card
 from scbert.tables import read_table
 
@@ -28,20 +28,18 @@ def write_model_card(
     card
         The Markdown file to write.
     """
-    history = (model / "history.jsonl").read_text().splitlines()
     about = CardEvidence(
         name=model.name,
         config=read_json(model / "config.json"),
         calibration=read_json(model / "calibration.json"),
-        history=[json.loads(line) for line in history],
+        history=read_history(model / "history.jsonl"),
         genes=_count_genes(read_table(model / "genes.tsv", "symbol", "measured")),
         evaluation=Evaluation.read(evaluation),
         comparison=Comparison.read(comparison),
         quality=read_json(quality),
     )
     text = write_card(about)
-    with publish(card) as unfinished:
-        unfinished.write_text(text)
+    write_text(card, text)
 
 
 def _count_genes(genes: pd.DataFrame) -> dict[str, int]:
@@ -76,5 +74,4 @@ def write_card_without_test(model: Path, comparison: Path, quality: Path, card: 
         comparison=OutOfFoldComparison.read(comparison),
         quality=read_json(quality),
     )
-    with publish(card) as unfinished:
-        unfinished.write_text(text)
+    write_text(card, text)

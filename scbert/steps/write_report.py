@@ -1,4 +1,4 @@
-"""Rule report: results and figures -> one page."""
+"""Rule write_report: results and figures -> one page."""
 
 import logging
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from scbert.cells.quality import read_quality
 from scbert.config import load_config
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
-from scbert.files import publish, read_json
+from scbert.files import read_json, write_text
 from scbert.provenance import provenance
 from scbert.report.report import DatasetEvidence, Evidence, StepCost, render_report
 from scbert.tables import read_table
@@ -84,8 +84,7 @@ def write_report(
         provenance=provenance(),
     )
     page = render_report(evidence)
-    with publish(report) as unfinished:
-        unfinished.write_text(page)
+    write_text(report, page)
     log.info("%s: %d dataset(s), %.1f MB.", report, len(evaluations), report.stat().st_size / 1e6)
 
 

@@ -3,7 +3,6 @@
 A store that was not finished is never read: a writer that was stopped begins anew.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from scbert.files import only_one, publish
+from scbert.files import only_one, publish, write_json
 from scbert.tokens.store import checksum_line
 from scbert.tokens.store_files import DTYPES, FORMAT, PART, check_files
 from scbert.tokens.tokenize import Sample, bins_of_levels
@@ -171,7 +170,7 @@ def _complete(
     for name, sha256 in check_files(unfinished, meta):
         meta["files"][name]["sha256"] = sha256
     meta["tokens_per_cell"] = _lengths(unfinished / "indptr.i64", meta["vocabulary_size"])
-    (unfinished / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False) + "\n")
+    write_json(unfinished / "meta.json", meta)
     (unfinished / "meta.sha256").write_bytes(checksum_line(unfinished / "meta.json"))
     return meta
 

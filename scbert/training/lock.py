@@ -1,11 +1,9 @@
 """One trainer for a folder of checkpoints, also where a cluster starts a job a second time.
 
-The lock is flock's: it goes with its process, however that ends, and network file systems know it
-across hosts. Some do not, or only for each host by itself, so the holder also keeps touching a
-record of itself, and a trainer on another host watches that before it takes over.
+Some network file systems know a lock only on each host by itself, so the holder also keeps touching
+a record of itself, and a trainer on another host watches that before it takes over.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -13,11 +11,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
-from scbert.files import publish, read_json
+from scbert.files import lock, read_json, write_text
 
 log = logging.getLogger(__name__)
 HEARTBEAT = 10.0  # seconds between touches of the record
@@ -38,13 +35,14 @@ def only_trainer(folder: Path, silence: float = SILENCE) -> Iterator[None]:
     ValueError
         If another process holds it, saying which.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     record = folder / "holder.json"
-    with (folder / "lock").open("a") as handle:
-        _lock(handle, record)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(folder / "lock", keep=True))
+        except BlockingIOError:
+            raise _refusal(record) from None
         _take_over(record, silence)
-        with publish(record) as unfinished:
-            unfinished.write_text(json.dumps(_self()))
+        write_text(record, json.dumps(_self()))
         ended = threading.Event()
         heart = threading.Thread(target=_beat, args=(record, ended), daemon=True)
         heart.start()
@@ -65,13 +63,6 @@ def _describe(record: Path) -> str:
         return "an unknown process"
     holder = read_json(record)
     return f"process {holder['process']} on {holder['host']}, since {holder['since']}"
-
-
-def _lock(handle: IO[str], record: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _refusal(record) from None
 
 
 def _refusal(record: Path) -> ValueError:

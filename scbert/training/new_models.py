@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from scbert.config import Head, Network
-from scbert.network.heads import ConvHead
-from scbert.network.model import CellTypeModel, Encoder, MaskedExpressionModel
+from scbert.network.model import CellTypeModel, ConvHead, Encoder, MaskedExpressionModel
 
 
 def gene_table(gene_vectors_VD: Tensor, sequence: str) -> Tensor:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scbert.files import publish
+from scbert.files import write_text
 from scbert.training.state import Sums
 
 log = logging.getLogger(__name__)
@@ -136,5 +136,4 @@ def truncate_lines(path: Path, step: int) -> None:
         return
     complete = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     kept = [line for line in complete if json.loads(line)["step"] <= step]
-    with publish(path) as unfinished:
-        unfinished.write_text("".join(kept))
+    write_text(path, "".join(kept))

@@ -81,11 +81,11 @@ class QueryTokens:
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
         rows = slice(start, start + part.shape[0])
         normalization = Normalization.model_validate(self.model.config["normalization"])
-        linear = part.astype(np.float64)
         if self.scale.kind == "log1p":
-            linear.data = self.scale.base**linear.data - 1
+            linear = self.scale.taken_back(part)
             library = np.full(part.shape[0], self.scale.target_sum or normalization.target_sum)
         else:
+            linear = part.astype(np.float64)
             library = cell_sums(linear) if self.library is None else self.library[rows]
         expression = expression_of_counts(linear, library, self.match, normalization)
         sample = tokenize(

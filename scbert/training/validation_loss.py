@@ -131,9 +131,7 @@ class ValidationLoss:
             "skill": skill(
                 numbers[some, 0],
                 answers.loss_C(answers.best)[some],
-                options.bootstrap_samples,
-                options.confidence_level,
-                options.seed,
+                options,
             ),
             "confidence_level": options.confidence_level,
             "kept_visible": {

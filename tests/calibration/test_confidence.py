@@ -4,7 +4,6 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from scbert.calibration.confidence import (
-    balanced_loss,
     change_temperature,
     expected_calibration_error,
     fit_temperature,
@@ -163,11 +162,3 @@ def test_errors_name_what_is_wrong():
         softmax(logits, 0)
     with pytest.raises(ValueError, match="no validation cell"):
         novelty_threshold(np.array([]), 0.05)
-
-
-def test_balanced_loss_weighs_each_type_the_same():
-    """Type 0 is named by 3 of its 4 cells, type 1 by its only one; log(1 + e^-1), log(1 + e)."""
-    logits = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1], [0, 1]])
-    right, wrong = np.log1p(np.exp(-1)), np.log1p(np.exp(1))
-    expected = ((3 * right + wrong) / 4 + right) / 2
-    assert balanced_loss(logits, np.array([0, 0, 0, 0, 1])) == pytest.approx(expected)

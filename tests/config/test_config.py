@@ -1,6 +1,5 @@
 import copy
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import yaml
 
 from scbert import config as package
 from scbert.config import (
-    Binning,
     CompareSettings,
     Dataset,
     FinetuneSettings,
@@ -18,7 +16,6 @@ from scbert.config import (
     load_config,
     load_datasets,
     settings_for,
-    step_arguments,
 )
 from scbert.config.removed import KEYS, VALUES, WITH_THEM
 from scbert.schema import schema_text
@@ -290,23 +287,6 @@ def test_settings_for_contains_what_a_step_needs_and_no_more(step, more):
 def test_settings_for_refuses_a_step_that_misses_something():
     with pytest.raises(ValueError, match=r"(?s)FinetuneSettings.*seed.*Field required"):
         settings_for(FinetuneSettings, load_config(BASE))
-
-
-def test_step_arguments_gives_paths_lists_words_and_settings(monkeypatch):
-    command = "script --counts a.h5ad --gene-table g.csv --samples x y --device cpu --settings"
-    monkeypatch.setattr(sys, "argv", [*command.split(), '{"n_bins": 5}'])
-    monkeypatch.setattr(package.steps, "start_logging", lambda: None)
-    monkeypatch.setattr(package.steps, "explain_user_errors", lambda: None)
-    monkeypatch.setattr(package.steps, "end_when_told", lambda: None)
-    more = {"lists": ("samples",), "words": ("device",), "settings": Binning}
-    found = step_arguments("doc", "counts", "gene_table", **more)
-    assert vars(found) == {
-        "counts": Path("a.h5ad"),
-        "gene_table": Path("g.csv"),
-        "samples": [Path("x"), Path("y")],
-        "device": "cpu",
-        "settings": Binning(n_bins=5),
-    }
 
 
 def test_every_setting_stands_in_the_file_with_the_values():

@@ -3,6 +3,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics import log_loss
 
+from scbert.config import Evaluate
 from scbert.evidence.bin_predictors import (
     cell_part,
     gene_part,
@@ -105,15 +106,19 @@ def test_the_sum_of_parts_beats_either_mode_where_cells_and_genes_both_matter():
         assert of_sum.right_N.mean() > alone.right_N.mean()
 
 
+def resampling(samples):
+    return Evaluate(bootstrap_samples=samples, confidence_level=0.95, seed=0)
+
+
 def test_skill_and_its_interval():
     """A loss of half the rival's in every cell is a skill of 0.5 in every resample."""
     rival = np.array([1.0, 2.0, 3.0])
-    exact = skill(rival / 2, rival, 100, 0.95, seed=0)
+    exact = skill(rival / 2, rival, resampling(100))
     assert exact == pytest.approx({"mean": 0.5, "low": 0.5, "high": 0.5})
     loss = np.random.default_rng(0).uniform(0.5, 1.0, 200)
-    found = skill(loss, np.ones(200), 2000, 0.95, seed=0)
+    found = skill(loss, np.ones(200), resampling(2000))
     assert found["mean"] == pytest.approx(1 - loss.mean())
     margin = 1.96 * loss.std() / np.sqrt(200)  # the interval of a mean
     assert found["low"] == pytest.approx(found["mean"] - margin, abs=0.15 * margin)
     assert found["high"] == pytest.approx(found["mean"] + margin, abs=0.15 * margin)
-    assert found == skill(loss, np.ones(200), 2000, 0.95, seed=0)
+    assert found == skill(loss, np.ones(200), resampling(2000))

@@ -12,9 +12,10 @@ from sklearn.metrics import f1_score
 
 from scbert.calibration.confidence import softmax
 from scbert.config import CompareSettings, load_config
+from scbert.evidence.plane import plane_coordinates
 from scbert.files import read_json
 from scbert.steps.compare import compare
-from scbert.steps.evaluate_test_cells import evaluate_test_cells, plane_coordinates
+from scbert.steps.evaluate_test_cells import evaluate_test_cells
 
 CONFIG = load_config(yaml.safe_load(Path("config/config.yaml").read_text()))
 EVALUATE = CONFIG.evaluate.model_copy(update={"bootstrap_samples": 200})
@@ -378,16 +379,15 @@ def test_compare_refuses_cells_without_expression(tmp_path, split, test_cells):
 
 def test_scripts_run_their_steps(tmp_path, split, test_cells, monkeypatch):
     """In this process, without its logging and error hooks: a new one would import for seconds."""
-    monkeypatch.setattr("scbert.logs.start_logging", lambda: None)
-    monkeypatch.setattr("scbert.logs.explain_user_errors", lambda: None)
-    monkeypatch.setattr("scbert.config.steps.end_when_told", lambda: None)
+    for hook in ("start_logging", "explain_user_errors", "end_when_told"):
+        monkeypatch.setattr(f"scbert.config.script.{hook}", lambda: None)
     path = write_prediction(tmp_path, test_cells, 1)
     controls = COMPARE.compare.model_copy(update={"methods": ("majority", "random")})
     settings = COMPARE.model_copy(update={"compare": controls})
     shared = ["--split", split[0], "--predictions", path]
     expression = ["--expression", write_expression(tmp_path, split[1])]
     for script, arguments, section in (
-        ("evaluate", ["--evaluation", tmp_path / "e.json"], EVALUATE),
+        ("evaluate_test_cells", ["--evaluation", tmp_path / "e.json"], EVALUATE),
         ("compare", ["--comparison", tmp_path / "c.json", *expression], settings),
     ):
         words = [script, *shared, *arguments, "--settings", section.model_dump_json()]

@@ -13,7 +13,8 @@ from sklearn.metrics import (
 )
 
 from scbert.config import load_config
-from scbert.evidence import metrics
+from scbert.evidence import bootstrap, metrics
+from scbert.evidence.bootstrap import resamples
 from scbert.evidence.metrics import (
     bootstrap_scores,
     confusion,
@@ -100,9 +101,9 @@ def test_bootstrap_scores_equal_scikit_learn_on_every_resample():
     true, predictions = random_cells(n_cells=40)
     settings = SETTINGS.model_copy(update={"bootstrap_samples": 100})
     _, resampled = metrics._all_and_resampled(true, predictions, CLASSES, settings)
-    resamples = np.concatenate(list(metrics._resamples(len(true), len(CLASSES), settings)))
+    drawn = np.concatenate(list(resamples(len(true), settings)))
     n_without_a_type = 0
-    for position, cells in enumerate(resamples):
+    for position, cells in enumerate(drawn):
         for seed, predicted in enumerate(predictions):
             expected = score_resample(true, predicted, cells)
             got = [resampled[metric][position, seed] for metric in metrics.METRICS]
@@ -126,9 +127,9 @@ def score_resample(true, predicted, cells):
 def test_confusions_of_resamples_equal_scikit_learn():
     true, (predicted, _) = random_cells()
     true_N, predicted_SN = metrics._encode(true, [predicted], CLASSES)
-    resamples = next(metrics._resamples(len(true), 3, SETTINGS))
-    found = metrics._confusions(true_N * 3 + predicted_SN[0], resamples, 3)
-    for cells, table in zip(resamples, found, strict=True):
+    drawn = next(resamples(len(true), SETTINGS))
+    found = metrics._confusions(true_N * 3 + predicted_SN[0], drawn, 3)
+    for cells, table in zip(drawn, found, strict=True):
         expected = confusion_matrix(true[cells], predicted[cells], labels=CLASSES)
         assert table.tolist() == expected.tolist()
 
@@ -155,7 +156,7 @@ def test_bootstrap_scores_are_the_same_bits_for_the_same_seed(monkeypatch):
     true, predictions = random_cells()
     first = bootstrap_scores(true, predictions, CLASSES, SETTINGS)
     assert bootstrap_scores(true, predictions, CLASSES, SETTINGS) == first
-    monkeypatch.setattr(metrics, "NUMBERS_AT_ONCE", 7 * len(true))
+    monkeypatch.setattr(bootstrap, "NUMBERS_AT_ONCE", 7 * len(true))
     assert bootstrap_scores(true, predictions, CLASSES, SETTINGS) == first
     other = SETTINGS.model_copy(update={"seed": 1})
     assert bootstrap_scores(true, predictions, CLASSES, other) != first

@@ -3,10 +3,10 @@ import torch
 from pydantic import ValidationError
 
 from scbert.config import Finetune, Network
-from scbert.network.heads import ConvHead
 from scbert.network.masking import mask_id, padding_id
 from scbert.network.model import (
     CellTypeModel,
+    ConvHead,
     Encoder,
     MaskedExpressionModel,
 )

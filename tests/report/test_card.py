@@ -1,4 +1,3 @@
-import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from scbert.evidence.comparison import Difference, Interval, MethodScores, Part
-from scbert.evidence.epochs import best_epoch
+from scbert.evidence.epochs import best_epoch, read_history
 from scbert.evidence.evaluation import ConfidenceBin, Curve, Reliability, TypeScores
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.files import read_json, write_json
@@ -94,10 +93,6 @@ def card(toy_run, tmp_path):
     return write
 
 
-def read_history(model):
-    return [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
-
-
 def section(text, title):
     return re.search(rf"^## {title}[^\n]*\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)[1]
 
@@ -114,7 +109,7 @@ def test_the_card_begins_with_the_best_baseline(card):
 
 
 def test_the_card_says_how_the_network_was_trained(card, toy_run):
-    kept = best_epoch(read_history(toy_run.model))
+    kept = best_epoch(read_history(toy_run.model / "history.jsonl"))
     assert f"Head: conv; trained: all; epoch {kept['epoch']} of" in section(card(), "Model")
 
 

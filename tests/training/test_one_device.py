@@ -14,8 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scbert.network.heads import ConvHead
-from scbert.network.model import CellTypeModel
+from scbert.network.model import CellTypeModel, ConvHead
 from scbert.steps.pretrain import masked_loss
 from scbert.training.classification import Classification, TypeLoss
 from scbert.training.losses import Step

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from scbert.network.heads import ConvHead
-from scbert.network.model import CellTypeModel, Encoder
+from scbert.network.model import CellTypeModel, ConvHead, Encoder
 from scbert.training.classification import choose_trained
 
 N_BINS, N_GENES, N_TYPES = 5, 12, 3

@@ -1,0 +1,75 @@
+"""The command line of a workflow script: an option for each parameter of its step function."""
+
+import argparse
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from scbert.config.base import Section
+from scbert.logs import end_when_told, explain_user_errors, start_logging
+
+PLAIN = (Path, str, int, float)
+LISTS = (list, tuple, Sequence)
+
+
+def run_step(step: Callable[..., object], description: str | None) -> None:
+    """Run a step function with what the command line of its script says.
+
+    Logging starts here, and from here on a user's error is shown without a traceback, and SIGTERM
+    leaves nothing half-written.
+
+    Parameters
+    ----------
+    step
+        Each parameter becomes an option of the same name. Its type says what the option takes: a
+        Path, str or number one word; a Literal one of its words; a list several words or none; a
+        bool none (`--test`, `--no-test`); a section of the configuration its values as JSON. What
+        has a default may be left out.
+    description
+        For `--help`: the docstring of the script.
+    """
+    start_logging()
+    explain_user_errors()
+    end_when_told()
+    step(**vars(_parser(step, description).parse_args()))
+
+
+def _parser(step: Callable[..., object], description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    for name, parameter in inspect.signature(step, eval_str=True).parameters.items():
+        needed = parameter.default is parameter.empty
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            required=needed,
+            default=None if needed else parameter.default,
+            **_takes(parameter.annotation),
+        )
+    return parser
+
+
+def _takes(kind: Any) -> dict[str, Any]:
+    """Return what argparse must know of an option whose values have this type."""
+    if get_origin(kind) in LISTS:
+        return {"nargs": "*", **_takes(get_args(kind)[0])}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if inspect.isclass(kind) and issubclass(kind, Section):
+        return {"type": _reads(kind), "metavar": "JSON"}
+    assert kind in PLAIN, f"{kind} in the signature of a step: no option is known for it"
+    return {"type": kind}
+
+
+def _reads(section: type[Section]) -> Callable[[str], Section]:
+    """Return what makes a section of its JSON text, and says of an invalid value which it is."""
+
+    def read(text: str) -> Section:
+        try:
+            return section.model_validate(json.loads(text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"not valid: {error}") from error
+
+    return read
