@@ -26,6 +26,7 @@ from annotation_tasks import TASKS
 from scipy import sparse
 
 from scbert.calibration.confidence import softmax
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.quality import cell_sums
 from scbert.cells.query import query_in_memory
 from scbert.config import Config, FinetuneSettings, settings_for
@@ -36,12 +37,13 @@ from scbert.logs import start_logging
 from scbert.steps.finetune_training_cells import finetune_training_cells
 from scbert.tables import write_table
 from scbert.tokens.tokenize import normalize
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.calls import run
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import settings_of
 from scbert.training.predict import Outputs
 from scbert.training.query_tokens import tokens_for
+from scbert.training.saved_model import FinetunedModel
 
 BASELINES = ("logistic_regression", "linear_svm", "discriminant", "nearest_neighbours")
 ENCODER = Path(__file__).parent.parent / "scbert/shipped/encoder"
@@ -80,7 +82,7 @@ def start(job: tuple[str, str, str]) -> int:
 def do(job: tuple[str, str, str]) -> None:
     """Learn from all cells but a fold's, and name those of the fold."""
     task, fold, seed = job
-    encoder = load_bundle(options.pretrained)
+    encoder = load_pretrained(options.pretrained)
     config = settings_of(encoder, None, int(seed))
     work, made = result_of(job).with_suffix(".work"), TASKS[task](options.data, SPLIT_SEED)
     shutil.rmtree(work, ignore_errors=True)
@@ -91,7 +93,7 @@ def do(job: tuple[str, str, str]) -> None:
     learn(inputs, inputs / "split.tsv", options.pretrained, config, model)
     learned = time.time()
     test = ad.read_h5ad(inputs / "test.h5ad")
-    table = named(test, load_bundle(model), made.scale)
+    table = named(test, load_finetuned(model), made.scale)
     asked = time.time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     if int(seed) == options.seeds[0]:
@@ -103,7 +105,7 @@ def do(job: tuple[str, str, str]) -> None:
         "task": task,
         "fold": fold,
         "seed": int(seed),
-        "n_train": int(sum(load_bundle(model).config["cells"].values())),
+        "n_train": int(sum(load_finetuned(model).config["cells"].values())),
         "n_test": len(table),
         "seconds_finetune": round(learned - began, 1),
         "seconds_annotate": round(asked - learned, 1),
@@ -127,24 +129,23 @@ def learn(inputs: Path, split: Path, pretrained: Path, config: Config, model: Pa
         ontology=[],
         model=model,
         checkpoint=model.with_name(f"{model.name}.checkpoint"),
-        settings=FinetuneSettings.model_validate_json(given),
+        settings=given,
         device=config.device,
     )
 
 
-def answers(cells: ad.AnnData, bundle: Bundle, scale: str) -> Outputs:
+def answers(cells: ad.AnnData, bundle: FinetunedModel, scale: str) -> Outputs:
     """Ask all experts as `scbert.annotate` does, without the labels."""
     bare = ad.AnnData(cells.X, obs=cells.obs[[]], var=cells.var)
-    query = query_in_memory(bare, "X", [], "the test")
-    tokens = tokens_for(query, bundle, "", scale)
+    query = query_in_memory(bare, HowToRead("X", scale), "the test")
+    tokens = tokens_for(query, bundle)
     return run(bundle, tokens, choose_device("auto"), all_experts=True)
 
 
-def named(test: ad.AnnData, bundle: Bundle, scale: str) -> pd.DataFrame:
+def named(test: ad.AnnData, bundle: FinetunedModel, scale: str) -> pd.DataFrame:
     """Name cells as `scbert.annotate` does, by each expert alone, and without the encoder."""
     found = answers(test, bundle, scale)
-    assert bundle.calibration is not None
-    types = np.array([label["name"] for label in bundle.labels or []])
+    types = np.array(bundle.types)
     table = pd.DataFrame({"cell": test.obs_names, "true": test.obs.cell_type.to_numpy(dtype=str)})
     table["scbert"] = types[found.logits.argmax(axis=1)]
     table["confidence"] = softmax(found.logits, bundle.calibration["temperature"]).max(axis=1)

@@ -6,6 +6,7 @@ import anndata as ad
 import pandas as pd
 from annotation_tasks import Task, parts_of, select
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.read import write_cells
 from scbert.config import Config
 from scbert.files import publish
@@ -36,7 +37,9 @@ def write_inputs(
         learn = part != "test"
         write_cells(folder / "cells.h5ad", select(task, learn))
         file = Path(f"{name}.h5ad")
-        dataset = dataset_of(file, "cell_type", "batch", "X", task.scale, "")
+        dataset = dataset_of(
+            file, HowToRead("X", task.scale), label_key="cell_type", batch_key="batch"
+        )
         counts, expression = folder / "counts.h5ad", folder / "expression.h5ad"
         reading = reading_of(dataset, config)
         read_counts(folder / "cells.h5ad", counts, folder / "quality.json", reading)

@@ -32,7 +32,7 @@ from scbert.cells.read import gene_names, read_cells
 from scbert.config import Head, Network
 from scbert.network.model import CellTypeModel
 from scbert.steps.annotate_file import annotate_file
-from scbert.training.bundle import COMPONENTS, save_bundle
+from scbert.training.bundle import COMPONENTS, save_model
 from scbert.training.components import N_COMPONENTS, Components
 from scbert.training.new_models import new_encoder, new_head
 
@@ -79,7 +79,7 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
     axes = rng.normal(size=(N_COMPONENTS, len(genes))).astype(np.float32)
     components = Components(axes, np.zeros(len(genes), dtype=np.float32))
     extra = {"labels": labels, "calibration": calibration, COMPONENTS: components}
-    save_bundle(folder, CellTypeModel(encoder, head), config, genes, [], extra)
+    save_model(folder, CellTypeModel(encoder, head), config, genes, [], extra)
 
 
 def some_cells(path: Path, n_cells: int, to: Path) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from scbert.shipped import BLOOD, ENCODER, model_folder
 from scbert.steps.annotate_file import annotate_file
 from scbert.steps.evaluate_file import evaluate_file
 from scbert.steps.finetune_file import finetune_file
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_pretrained
 
 CONFIG = Path(__file__).parent.parent / "config"
 COLUMN = {"pbmc3k_labelled": "cell_type", "pbmc8k_labelled": "cell_subtype"}
@@ -116,7 +116,7 @@ unknown.
 def main(options: argparse.Namespace) -> None:
     """Join the cells, learn the model, score it."""
     options.out.mkdir(parents=True, exist_ok=True)
-    genes = load_bundle(model_folder(ENCODER)).genes
+    genes = load_pretrained(model_folder(ENCODER)).genes
     cells = ad.concat([_read(options.data, name, genes) for name in NAMES])
     cells.var = genes.set_index("symbol")[["gene_id"]]
     reference = options.out / "blood.h5ad"

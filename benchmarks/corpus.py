@@ -67,8 +67,7 @@ class _Run:
             "dataset": None,
             "leave_out": True,
         }
-        settings = settings_for(ReadSettings, config, sample="benchmark", **given)
-        self.reading = ReadSettings.model_validate_json(settings)
+        self.reading = settings_for(ReadSettings, config, sample="benchmark", **given)
 
     def corpus(self, n_cells: int) -> None:
         """Take a synthetic corpus to tokens and print a line per step."""

@@ -29,9 +29,10 @@ from scbert.shipped import ENCODER, model_folder
 from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import LEVELS, Sample, levels_of_expression, normalize
 from scbert.training.batches import CellBatches, layout_of
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_pretrained
 from scbert.training.new_models import new_encoder
 from scbert.training.predict import outputs
+from scbert.training.saved_model import PretrainedModel
 
 DATA_SETS = ("pbmc3k", "baron_human1", "kidney_immune", "geact")
 CELLS_PER_TYPE = (2, 5, 10, 20)
@@ -57,7 +58,7 @@ RULER = "|---|---:|---:|---:|---:|---|---:|---|"
 
 def main(options: argparse.Namespace) -> None:
     """Draw, learn, name, and write the page."""
-    bundle, lines = load_bundle(model_folder(ENCODER)), []
+    bundle, lines = load_pretrained(model_folder(ENCODER)), []
     for name in DATA_SETS:
         task = TASKS[name](options.data, SEED)
         levels = tokens(task.files[0], bundle)
@@ -75,7 +76,7 @@ def main(options: argparse.Namespace) -> None:
     options.out.write_text("\n".join([HEAD, COLUMNS + " | difference |", RULER, *lines, ""]))
 
 
-def tokens(cells: ad.AnnData, bundle: Bundle) -> sparse.csr_matrix:
+def tokens(cells: ad.AnnData, bundle: PretrainedModel) -> sparse.csr_matrix:
     """Return the levels of cells over the encoder's vocabulary, (cells, V)."""
     counts = sparse.csr_matrix(cells.X, dtype=np.float64)
     library = np.maximum(cell_sums(counts), 1)
@@ -84,9 +85,9 @@ def tokens(cells: ad.AnnData, bundle: Bundle) -> sparse.csr_matrix:
 
 
 @torch.no_grad()
-def vectors_of(levels: sparse.csr_matrix, bundle: Bundle, kind: str) -> np.ndarray:
+def vectors_of(levels: sparse.csr_matrix, bundle: PretrainedModel, kind: str) -> np.ndarray:
     """Return the cell vectors of an encoder, (cells, D)."""
-    config, encoder = bundle.config, bundle.model.encoder
+    config, encoder = bundle.config, bundle.network.encoder
     if kind == "random":
         size = encoder.gene.weight.shape
         drawn = torch.randn(size, generator=torch.Generator().manual_seed(SEED))

@@ -19,7 +19,7 @@ from scbert.files import sha256_of
 from scbert.genes.matching import read_vocabulary
 from scbert.tokens.store import TokenStore, open_store
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.bundle import load_model, save_model
 from scbert.training.bundle_files import MANIFEST, write_manifest
 from scbert.training.new_models import new_pretraining_model
 from scbert.training.validation_cells import choose_validation_cells, studies_of
@@ -69,7 +69,7 @@ def write(stage: str, out: Path, data: Path, folder: Path) -> None:
     model.load_state_dict(rounded)
     validation = score(model, store, settings)
     config = training["config"] | {"tokens": store.meta, "weights": "float16"}
-    save_bundle(folder, model, config, genes, history, {"validation": validation})
+    save_model(folder, model, config, genes, history, {"validation": validation})
     save_file(
         {key: weight.half() for key, weight in load_file(folder / "weights.safetensors").items()},
         folder / "weights.safetensors",
@@ -77,7 +77,7 @@ def write(stage: str, out: Path, data: Path, folder: Path) -> None:
     (folder / MANIFEST).unlink()
     write_manifest(folder)
     (folder / "README.md").write_text(card(store, settings, validation, len(history), training))
-    assert load_bundle(folder).sha256 == sha256_of(folder / MANIFEST)
+    assert load_model(folder).sha256 == sha256_of(folder / MANIFEST)
 
 
 def score(model: torch.nn.Module, store: TokenStore, settings: PretrainSettings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gpu_pretrain import settings_of
 from gpu_stage import Job, Record
 
 from scbert.calibration.confidence import softmax
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.query import query_in_memory
 from scbert.cells.read import read_cells
 from scbert.config import Config, FinetuneSettings, settings_for
@@ -23,7 +24,7 @@ from scbert.steps.finetune_training_cells import finetune_training_cells
 from scbert.steps.normalize_counts import normalize_counts
 from scbert.steps.read_counts import read_counts
 from scbert.steps.split_cells import split_cells
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned
 from scbert.training.labelled_file import dataset_of, reading_of
 from scbert.training.query_tokens import tokens_for
 
@@ -83,7 +84,7 @@ def fine_tune(job: Job) -> dict[str, Any]:
     folder.mkdir()
     pretrained, split, counts = job.work / "E_bundle", folder / "split.tsv", folder / "counts.h5ad"
     expression, genes = folder / f"{NAME}.h5ad", pretrained / "genes.tsv"
-    dataset = dataset_of(job.data / REFERENCE, LABEL, "", "X", "counts", "")
+    dataset = dataset_of(job.data / REFERENCE, HowToRead("X", "counts"), label_key=LABEL)
     reading = reading_of(dataset, config)
     read_counts(job.data / REFERENCE, counts, folder / "quality.json", reading)
     split_cells(counts, split, config.split, test=True)
@@ -91,8 +92,7 @@ def fine_tune(job: Job) -> dict[str, Any]:
     normalize_counts(counts, genes, expression, folder / "overlap.json", config.normalization)
     bin_expression([expression], genes, folder / "tokens" / NAME, config.binning)
     parts.end("tokens")
-    given = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
-    settings = FinetuneSettings.model_validate_json(given)
+    settings = settings_for(FinetuneSettings, config, seed=config.finetune.seeds[0])
     device = device_name(job.device)
     tokens, model = folder / "tokens" / NAME, job.work / "F_model"
     finetune_training_cells(
@@ -110,14 +110,9 @@ def fine_tune(job: Job) -> dict[str, Any]:
         "epochs": len(history),
         "cells_per_s": float(np.median(speeds)),
         "waiting_share": float(np.median([epoch["waiting_share"] for epoch in history])),
-        **numbers_of(scores),
+        **{name: scores.scbert.scores[name].mean for name in ("macro_f1", "accuracy")},
         "history": history,
     }
-
-
-def numbers_of(scores: dict[str, Any]) -> dict[str, float]:
-    """Return macro F1 and accuracy of the test cells."""
-    return {name: scores["scores"][name]["mean"] for name in ("macro_f1", "accuracy")}
 
 
 def annotate_whole(job: Job) -> dict[str, Any]:
@@ -131,11 +126,11 @@ def annotate_whole(job: Job) -> dict[str, Any]:
 def annotate_parts(job: Job) -> dict[str, Any]:
     """Annotate on the device, each part timed; the network a second time, when it is warm."""
     parts = Parts()
-    bundle = load_bundle(job.work / "F_model")
+    bundle = load_finetuned(job.work / "F_model")
     parts.end("model")
-    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
+    query = query_in_memory(read_cells(job.data / QUERY), HowToRead(), "query")
     parts.end("reading")
-    store = tokens_for(query, bundle, "", "auto").store()
+    store = tokens_for(query, bundle).store()
     parts.end("tokens")
     rows = np.arange(len(store))
     for name in ("network_first", "network"):
@@ -147,10 +142,9 @@ def annotate_parts(job: Job) -> dict[str, Any]:
 
 def against_cpu(job: Job) -> dict[str, Any]:
     """Compare labels and probabilities of some cells on the device and on the CPU."""
-    bundle = load_bundle(job.work / "F_model")
-    assert bundle.calibration is not None
-    query = query_in_memory(read_cells(job.data / QUERY), "auto", [], "query")
-    store = tokens_for(query, bundle, "", "auto").store()
+    bundle = load_finetuned(job.work / "F_model")
+    query = query_in_memory(read_cells(job.data / QUERY), HowToRead(), "query")
+    store = tokens_for(query, bundle).store()
     rows, parts, found = np.arange(SMALL_COMPARED if job.small else COMPARED), Parts(), []
     for name, device in (("device", job.device), ("cpu", torch.device("cpu"))):
         logits = outputs_on(bundle, store, rows, device).logits

@@ -24,7 +24,7 @@ from scbert.provenance import provenance
 from scbert.steps.pretrain import masked_loss
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
-from scbert.training.bundle import Bundle, save_bundle
+from scbert.training.bundle import save_model
 from scbert.training.committee import network_of
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.loop import fit
@@ -34,6 +34,7 @@ from scbert.training.mini_batch import MiniBatch
 from scbert.training.new_models import new_pretraining_model
 from scbert.training.optimizer import OptimizerSteps
 from scbert.training.predict import Outputs, outputs
+from scbert.training.saved_model import FinetunedModel
 from scbert.training.state import Task
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -125,7 +126,7 @@ def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def pretrain_settings(config: Config) -> PretrainSettings:
     """Return the part of the configuration that pretraining must know."""
-    return PretrainSettings.model_validate_json(settings_for(PretrainSettings, config))
+    return settings_for(PretrainSettings, config)
 
 
 def masked_task(
@@ -201,14 +202,14 @@ def write_bundle(
         "n_bins": N_BINS,
         "provenance": provenance(),
     }
-    save_bundle(folder, model, config, genes, [], {})
+    save_model(folder, model, config, genes, [], {})
 
 
 def outputs_on(
-    bundle: Bundle, store: TokenStore, rows: np.ndarray, device: torch.device
+    bundle: FinetunedModel, store: TokenStore, rows: np.ndarray, device: torch.device
 ) -> Outputs:
     """Return what a fine-tuned model says of cells, computed on a device."""
     sizes = (bundle.config["n_bins"], bundle.config["annotate"]["tokens_per_batch"])
     layout = layout_of(bundle.config["network"])
     cells = CellBatches(store, bundle.config["sequence"], *sizes, bundle.used, layout)
-    return outputs(network_of(bundle.model).to(device), cells, rows, device)
+    return outputs(network_of(bundle.network).to(device), cells, rows, device)

@@ -24,7 +24,7 @@ from scbert.config import Config
 from scbert.logs import start_logging
 from scbert.shipped import ENCODER, model_folder
 from scbert.tables import read_table, write_table
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.labelled_file import settings_of
 
 ACROSS = "pbmc3k_to_pbmc8k"  # all test cells are of another study
@@ -32,7 +32,7 @@ ACROSS = "pbmc3k_to_pbmc8k"  # all test cells are of another study
 
 def main(options: argparse.Namespace) -> None:
     """Print a row for each task, seed and type."""
-    encoder = load_bundle(options.pretrained)
+    encoder = load_pretrained(options.pretrained)
     print("| task | seed | left out | cells |", " | ".join(SCORES), "| noticed | known refused |")
     print("|---" * (len(SCORES) + 6) + "|")
     for task in options.tasks:
@@ -75,8 +75,7 @@ def tested(inputs: Path, left_out: str, *, within: bool) -> ad.AnnData:
 
 def measure(cells: ad.AnnData, model: Path, left_out: str, scale: str) -> list[str]:
     """Return the number of new cells, AUROC by score, and what the threshold calls unknown."""
-    bundle = load_bundle(model)
-    assert bundle.calibration is not None
+    bundle = load_finetuned(model)
     found, fitted = answers(cells, bundle, scale), bundle.calibration
     outputs = CellOutputs(found.logits, found.positions)
     is_novel = (cells.obs.cell_type == left_out).to_numpy()

@@ -92,7 +92,7 @@ def train(folder: Path, config: Config, n_cells: int) -> Run:
     given = {name: folder / name for name in ("tokens", "gene2vec", "pretrained", "checkpoint")}
     given |= {"vocabulary": folder / "vocabulary.tsv"}
     arguments = [str(part) for name, path in given.items() for part in (f"--{name}", path)]
-    arguments += ["--settings", settings_for(PretrainSettings, config)]
+    arguments += ["--settings", settings_for(PretrainSettings, config).model_dump_json()]
     command = [sys.executable, str(ROOT / "scripts/pretrain.py"), *arguments]
     started = time.perf_counter()
     with (folder / "log").open("w") as log:

@@ -49,7 +49,7 @@ rule compare:
         mem_mb=per_attempt(8000),
         runtime=240,
     params:
-        settings=settings_for(settings_of.CompareSettings, CONFIG),
+        settings=settings_for(settings_of.CompareSettings),
         code=code("steps/compare.py"),
     shell:
         "python {input.script:q} --expression {input.expression:q} --split {input.split:q}"

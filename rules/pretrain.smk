@@ -24,7 +24,7 @@ rule pretrain:
         gpu=0,
         nodes=1,
     params:
-        settings=settings_for(settings_of.PretrainSettings, CONFIG),
+        settings=settings_for(settings_of.PretrainSettings),
         checkpoint="results/checkpoints/pretrain",  # an output would be deleted before a rerun
         device=DEVICE,
     shell:

@@ -1,6 +1,7 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
 from scbert import config as settings_of
-from scbert.config import load_config, load_datasets, load_samples, settings_for
+from scbert.config import load_config, load_datasets, load_samples
+from scbert.config import settings_for as checked_settings
 from scbert.config.inputs import CELLS as CELL_FILES
 from scbert.config.inputs import TABLES, fetched_suffix, is_fetched
 
@@ -67,12 +68,16 @@ DATASET_FIGURES = [
 EXPLANATION_FIGURES = ["heatmap", "deletion"]
 
 
+def settings_for(step, **more):
+    """What a step must know of the configuration, as JSON."""
+    return checked_settings(step, CONFIG, **more).model_dump_json()
+
+
 def read_settings(wildcards):
     """Settings of read_counts."""
     line = {**SAMPLES, **DATASETS}.get(wildcards.source)
     return settings_for(
         settings_of.ReadSettings,
-        CONFIG,
         sample=wildcards.source,
         source=FILES.get(wildcards.source, "PanglaoDB"),
         matrix=line.matrix if line else "auto",
@@ -87,7 +92,6 @@ def fetch_settings(wildcards):
     return Untracked(
         settings_for(
             settings_of.SourceSettings,
-            CONFIG,
             source=FILES[wildcards.source],
             sha256=sha256_of_source(wildcards),
         )
@@ -110,7 +114,6 @@ def sample_settings(wildcards):
     return Untracked(
         settings_for(
             settings_of.SampleSettings,
-            CONFIG,
             sample=f"{wildcards.sra}_{wildcards.srs}",
             panglaodb=CONFIG.corpus.panglaodb,
         )
@@ -120,9 +123,7 @@ def sample_settings(wildcards):
 def tables_settings(wildcards):
     """Settings of the download of PanglaoDB's tables."""
     return Untracked(
-        settings_for(
-            settings_of.PanglaoDBSettings, CONFIG, panglaodb=CONFIG.corpus.panglaodb
-        )
+        settings_for(settings_of.PanglaoDBSettings, panglaodb=CONFIG.corpus.panglaodb)
     )
 
 
@@ -140,4 +141,4 @@ def finetune_settings(wildcards):
     """Settings of finetune_training_cells, with its own seed alone: one more seed trains no other again."""
     seed = int(wildcards.seed)
     own = CONFIG.finetune.model_copy(update={"seeds": (seed,)})
-    return settings_for(settings_of.FinetuneSettings, CONFIG, seed=seed, finetune=own)
+    return settings_for(settings_of.FinetuneSettings, seed=seed, finetune=own)

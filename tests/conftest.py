@@ -187,7 +187,7 @@ def run_to_tokens(root, cells, config, split=None):
 
 def step_settings(step, config, **more):
     """What the workflow hands to a step."""
-    return step.model_validate_json(settings_for(step, config, **more))
+    return settings_for(step, config, **more)
 
 
 def run_pretrain(paths, config, pretrained=None, checkpoint=None):

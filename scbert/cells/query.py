@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from scbert.cells.h5ad import (
     read_columns,
     write_in_parts,
 )
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts
 from scbert.cells.read import (
     UNIQUE_CELLS,
@@ -40,11 +41,12 @@ LARGE_GB = 0.5  # of a file: as a whole in memory, text takes ten times as much
 class QueryCells:
     """The cells of a file or an AnnData, as annotation takes them.
 
-    `found` is which matrix of it was chosen, and `genes` the table of its genes. `obs` has the
-    columns that were asked for, its index the ids of the cells.
+    `found` is which matrix of it was chosen, as `reading` says, and `genes` the table of its genes.
+    `obs` has the columns that were asked for, its index the ids of the cells.
     """
 
     name: str
+    reading: HowToRead
     found: str
     parts: Parts
     genes: pd.DataFrame
@@ -54,15 +56,15 @@ class QueryCells:
         return self.parts.shape[0]
 
 
-def query_in_memory(adata: ad.AnnData, choice: str, columns: list[str], name: str) -> QueryCells:
+def query_in_memory(
+    adata: ad.AnnData, reading: HowToRead, name: str, columns: Sequence[str] = ()
+) -> QueryCells:
     """Take the cells of an AnnData, without copying their matrix.
 
     Parameters
     ----------
-    choice
-        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
     columns
-        Of obs, that are needed.
+        Of obs, that are needed beside those of `reading`.
 
     Raises
     ------
@@ -76,46 +78,49 @@ def query_in_memory(adata: ad.AnnData, choice: str, columns: list[str], name: st
             "returned in memory. Give that file to `scbert annotate`, which reads it a part at a "
             "time, or adata.to_memory()."
         )
-    _check(adata.obs_names, list(adata.obs.columns), columns, name)
-    parts, genes, found = matrix_parts(adata, choice, name)
-    return QueryCells(name, found, parts, genes, adata.obs[columns])
+    needed = [*reading.columns, *columns]
+    _check(adata.obs_names, list(adata.obs.columns), needed, name)
+    parts, genes, found = matrix_parts(adata, reading.matrix, name)
+    return QueryCells(name, reading, found, parts, genes, adata.obs[needed])
 
 
 @contextmanager
 def open_query(
-    path: Path, choice: str, columns: list[str], name: str, workspace: Path
+    path: Path, reading: HowToRead, workspace: Path, name: str, columns: Sequence[str] = ()
 ) -> Iterator[QueryCells]:
     """Open a file of cells; of .h5ad and 10x .h5 only the asked part is ever in memory.
 
     Parameters
     ----------
-    choice, columns
+    columns
         See `query_in_memory`.
-    name
-        What to call the file in errors.
     workspace
         A folder for the matrix in another order, if it is stored gene by gene (CSC). It is the
         caller's to remove.
+    name
+        What to call the file in errors.
 
     Raises
     ------
     FileNotFoundError, ValueError
         As `read_cells` and `query_in_memory`.
     """
+    needed = [*reading.columns, *columns]
     if is_10x_h5(path):
         with open_10x_h5(path) as (parts, obs, genes):
-            found = choose_matrix(["X"], choice, name)
-            _check(obs.index, [], columns, name)
+            found = choose_matrix(["X"], reading.matrix, name)
+            _check(obs.index, [], needed, name)
             require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-            yield QueryCells(name, found, parts, genes, obs)
+            yield QueryCells(name, reading, found, parts, genes, obs)
         return
     if not can_be_streamed(path):
-        yield query_in_memory(read_whole(path), choice, columns, name)
+        yield query_in_memory(read_whole(path), reading, name, columns)
         return
-    with open_matrix(path, choice, name, workspace) as (file, parts, genes, found):
+    with open_matrix(path, reading.matrix, name, workspace) as (file, parts, genes, found):
         obs = read_columns(file, [], name)
-        _check(obs.index, column_names(file), columns, name)
-        yield QueryCells(name, found, parts, genes, read_columns(file, columns, name))
+        _check(obs.index, column_names(file), needed, name)
+        obs = read_columns(file, needed, name)
+        yield QueryCells(name, reading, found, parts, genes, obs)
 
 
 def read_whole(path: Path) -> ad.AnnData:
@@ -151,45 +156,46 @@ def _check(cells: pd.Index, columns: list[str], needed: list[str], name: str) ->
 def write_result(
     query: Path,
     out: Path,
-    matrix: str,
-    columns: list[str],
+    reading: HowToRead,
     make: Callable[[QueryCells], ad.AnnData],
-    stale: list[str],
+    columns: Sequence[str] = (),
+    stale: Sequence[str] = (),
 ) -> ad.AnnData:
     """Write what `make` finds beside what is in a file of cells; return only the new.
 
     Parameters
     ----------
     columns
-        Of obs, that `make` needs.
+        Of obs, that `make` needs beside those of `reading`.
     stale
         Columns of obs to leave out, of an earlier result.
     """
     if not (can_be_streamed(query) or is_10x_h5(query)):
         cells = read_whole(query)
-        new = make(query_in_memory(cells, matrix, columns, str(query)))
+        new = make(query_in_memory(cells, reading, str(query), columns))
         write_cells(out, joined(cells, new, stale))
         return new
     with publish(out) as copy:
-        _copy(query, copy, matrix, columns)  # first: what is annotated is what stands in the result
-        with open_query(copy, matrix, columns, str(query), copy.parent) as opened:
+        # first: what is annotated is what stands in the result
+        _copy(query, copy, reading, columns)
+        with open_query(copy, reading, copy.parent, str(query), columns) as opened:
             new = make(opened)
-        add(copy, new, stale)
+        add(copy, new, list(stale))
     return new
 
 
-def _copy(query: Path, copy: Path, matrix: str, columns: list[str]) -> None:
+def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -> None:
     if not is_10x_h5(query):
         shutil.copyfile(query, copy)
         return
-    with open_query(query, matrix, columns, str(query), copy.parent) as opened:
+    with open_query(query, reading, copy.parent, str(query), columns) as opened:
         write_in_parts(copy, opened.parts, opened.obs, opened.genes)
 
 
-def joined(adata: ad.AnnData, found: ad.AnnData, stale: list[str]) -> ad.AnnData:
+def joined(adata: ad.AnnData, found: ad.AnnData, stale: Sequence[str]) -> ad.AnnData:
     """Return a copy with what was found, without the stale columns of an earlier result."""
     result = adata.copy()
-    result.obs = result.obs.drop(columns=stale, errors="ignore")
+    result.obs = result.obs.drop(columns=list(stale), errors="ignore")
     for column, values in found.obs.items():
         result.obs[column] = values.array
     for key, values in found.obsm.items():

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cli.app import (
     Device,
     LibrarySizeKey,
@@ -56,9 +57,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
             query,
             model,
             out,
-            matrix=matrix,
-            scale=scale,
-            library_size_key=library_size_key,
+            reading=HowToRead(matrix, scale, library_size_key),
             cluster_key=cluster_key,
             all_experts=all_experts,
             device=device,

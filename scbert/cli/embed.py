@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cli.app import (
     Device,
     LibrarySizeKey,
@@ -40,9 +41,7 @@ def embed(  # noqa: PLR0913, PLR0917  one for each option
             query,
             model,
             out,
-            matrix=matrix,
-            scale=scale,
-            library_size_key=library_size_key,
+            reading=HowToRead(matrix, scale, library_size_key),
             device=device,
         )
     n_cells, width = found.obsm["X_scbert"].shape

@@ -1,7 +1,7 @@
 """scbert evaluate."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +16,8 @@ from scbert.cli.app import (
     app,
     plain_errors,
 )
-from scbert.report.text import with_interval
+from scbert.evidence.file_evaluation import FileEvaluation
+from scbert.report.text import score_with_interval
 
 
 @app.command()
@@ -43,7 +44,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     with plain_errors():
         from scbert.steps.evaluate_file import evaluate_file  # noqa: PLC0415  torch takes seconds
 
-        found = evaluate_file(
+        content = evaluate_file(
             model,
             test,
             label_key=label_key,
@@ -54,6 +55,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
             library_size_key=library_size_key,
             device=device,
         )
+    found = FileEvaluation.of(content)
     for table in (_scores(found), _batches(found)):
         if table.row_count:
             Console().print(table)
@@ -61,35 +63,34 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
         typer.echo(line)
 
 
-def _scores(found: dict[str, Any]) -> Table:
-    title = f"{found['model']} on {found['test']}: {found['n_test']} cells of known types"
+def _scores(found: FileEvaluation) -> Table:
+    title = f"{found.model} on {found.test}: {found.scbert.n_test} cells of known types"
     table = Table("method", "macro F1", "accuracy", "balanced accuracy", title=title)
-    for entry in found["methods"]:
-        intervals = (entry[key] for key in ("macro_f1", "accuracy", "balanced_accuracy"))
+    for one in found.methods:
         table.add_row(
-            entry["title"],
-            *(with_interval(interval["mean"], interval) for interval in intervals),
+            one.title,
+            *map(score_with_interval, (one.macro_f1, one.accuracy, one.balanced_accuracy)),
         )
     return table
 
 
-def _batches(found: dict[str, Any]) -> Table:
-    titles = {entry["method"]: entry["title"] for entry in found["methods"]}
+def _batches(found: FileEvaluation) -> Table:
+    titles = {one.method: one.title for one in found.methods}
     table = Table("batch", "cells", *titles.values(), title="macro F1 of each batch")
-    for batch in found["batches"]:
-        scores = (f"{batch[method]['macro_f1']:.3f}" for method in titles)
-        table.add_row(batch["batch"], str(batch["cells"]), *scores)
+    for batch in found.batches:
+        scores = (f"{batch.scores[method]['macro_f1']:.3f}" for method in titles)
+        table.add_row(batch.batch, str(batch.cells), *scores)
     return table
 
 
-def _notes(found: dict[str, Any]) -> list[str]:
-    errors = {when: found["reliability"][when]["ece"] for when in ("before", "after")}
-    lines = ["expected calibration error: {before:.3f} before, {after:.3f} after".format(**errors)]
-    if found["novel"]:
+def _notes(found: FileEvaluation) -> list[str]:
+    before, after = found.scbert.reliability.before, found.scbert.reliability.after
+    lines = [f"expected calibration error: {before.ece:.3f} before, {after.ece:.3f} after"]
+    if novel := found.novel:
         lines.append(
-            "{cells} cells of types that the model does not know: {share_called_unknown:.1%} "
-            "called unknown (of known types {share_of_known_called_unknown:.1%}), AUROC "
-            "{auroc:.3f}".format(**found["novel"])
+            f"{novel.cells} cells of types that the model does not know: "
+            f"{novel.share_called_unknown:.1%} called unknown (of known types "
+            f"{novel.share_of_known_called_unknown:.1%}), AUROC {novel.auroc:.3f}"
         )
-    dropped = [f"{n} cells {why}" for why, n in found["left_out"].items() if n]
+    dropped = [f"{n} cells {why}" for why, n in found.left_out.items() if n]
     return lines + ([f"left out: {', '.join(dropped)}"] if dropped else [])

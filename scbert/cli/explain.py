@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cli.app import Device, LibrarySizeKey, Matrix, ScaleOption, app, plain_errors
 
 OTHERWISE = "otherwise the configuration's."
@@ -79,9 +80,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             model,
             out,
             label_key=label_key,
-            matrix=matrix,
-            scale=scale,
-            library_size_key=library_size_key,
+            reading=HowToRead(matrix, scale, library_size_key),
             settings=settings,
             device=device,
         )

@@ -1,7 +1,7 @@
 """scbert finetune."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -9,7 +9,8 @@ from rich.table import Table
 
 from scbert.cli.app import LabelledFile, LibrarySizeKey, Matrix, ScaleOption, app, plain_errors
 from scbert.config import DeviceName
-from scbert.report.text import with_interval
+from scbert.evidence.comparison import Comparison, OutOfFoldComparison
+from scbert.report.text import score_with_interval
 from scbert.shipped import ENCODER
 
 
@@ -86,27 +87,25 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
             device=device,
         )
     if no_test:
-        _show_without_test(out, label_key, scores)
-        return
-    title = f"{out.name}: {scores['n_test']} test cells"
+        _show_without_test(out, label_key, OutOfFoldComparison.of(scores))
+    else:
+        _show(out, Comparison.of(scores))
+
+
+def _show(out: Path, found: Comparison) -> None:
+    title = f"{out.name}: {found.n_test} test cells"
     table = Table("method", "macro F1, test", "accuracy, test", title=title)
-    for entry in scores["methods"]:
-        table.add_row(
-            entry["title"],
-            *(
-                with_interval(entry[metric]["mean"], entry[metric])
-                for metric in ("macro_f1", "accuracy")
-            ),
-        )
+    for one in found.methods:
+        table.add_row(one.title, *map(score_with_interval, (one.macro_f1, one.accuracy)))
     Console().print(table)
 
 
-def _show_without_test(out: Path, label_key: str, scores: dict[str, Any]) -> None:
-    title = f"{out.name}: no test cells; {scores['n_out_of_fold']} cells out of fold"
+def _show_without_test(out: Path, label_key: str, found: OutOfFoldComparison) -> None:
+    title = f"{out.name}: no test cells; {found.n_out_of_fold} cells out of fold"
     table = Table("method", "macro F1, out of fold", "log loss, out of fold", title=title)
-    for entry in scores["methods"]:
-        values = (entry[f"out_of_fold_{metric}"] for metric in ("macro_f1", "log_loss"))
-        table.add_row(entry["title"], *(f"{value:.3f}" for value in values))
+    for one in found.methods:
+        values = (one.out_of_fold_macro_f1, one.out_of_fold_log_loss)
+        table.add_row(one.title, *(f"{value:.3f}" for value in values))
     Console().print(table)
-    typer.echo(scores["caution"])
+    typer.echo(found.caution)
     typer.echo(f"Judge it: scbert evaluate {out} TEST.h5ad --label-key {label_key}")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cli.app import LibrarySizeKey, Matrix, QueryFile, ScaleOption, app, plain_errors
 
 
@@ -28,9 +29,7 @@ def inspect(
     with plain_errors():
         from scbert.steps.inspect_file import inspect_file  # noqa: PLC0415  torch takes seconds
 
-        found = inspect_file(
-            query, model, matrix=matrix, scale=scale, library_size_key=library_size_key
-        )
+        found = inspect_file(query, model, reading=HowToRead(matrix, scale, library_size_key))
         table = Table("what", "found", title=escape(str(query)))
         for what, value in found.rows:
             table.add_row(what, escape(value))

@@ -1,12 +1,14 @@
 """What each step must know: parts of the configuration, passed to its script as JSON."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from scbert.config.base import Name, Section, Seed, Sequence
 from scbert.config.cells import Binning, Counts, Normalization
 from scbert.config.inputs import Dataset, Download, PanglaoDB, Sha256
 from scbert.config.load import Config
 from scbert.config.training import Annotate, Compare, Evaluate, Finetune, Network, Pretrain
+
+Settings = TypeVar("Settings", bound=Section)
 
 
 class PretrainSettings(Section):
@@ -69,7 +71,7 @@ class CompareSettings(Section):
     compare: Compare
 
 
-def settings_for(step: type[Section], config: Config, **more: object) -> str:
-    """Return, as JSON, the part of the configuration that a step must know, and what is given."""
+def settings_for(step: type[Settings], config: Config, **more: object) -> Settings:
+    """Return the part of the configuration that a step must know, and what is given."""
     shared = {key: getattr(config, key) for key in step.model_fields if key in Config.model_fields}
-    return step.model_validate(shared | more).model_dump_json()
+    return step.model_validate(shared | more)

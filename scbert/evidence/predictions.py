@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.splits import PARTS
+from scbert.evidence.comparison import Part
 from scbert.experts.titles import EXPERT_TITLES as TITLES
 from scbert.tables import read_table
 
@@ -76,13 +77,13 @@ def read_split(path: Path, parts: Iterable[str] = PARTS) -> pd.DataFrame:
     return table
 
 
-def describe_parts(table: pd.DataFrame) -> dict[str, Any]:
+def describe_parts(table: pd.DataFrame) -> dict[str, Part]:
     """Return the cells of each type, and the batches, in each part."""
     return {
-        str(part): {
-            "cell_types": {str(k): int(n) for k, n in cells.cell_type.value_counts().items()},
-            "batches": sorted(set(cells.batch) - {""}) if "batch" in cells else [],
-        }
+        str(part): Part(
+            cell_types={str(k): int(n) for k, n in cells.cell_type.value_counts().items()},
+            batches=sorted(set(cells.batch) - {""}) if "batch" in cells else [],
+        )
         for part, cells in table.groupby("part")
     }
 

@@ -13,9 +13,9 @@ from scbert.explain.attributions import store_without
 from scbert.network.model import CellTypeModel, MeanOfGenes
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import Bundle
 from scbert.training.committee import ask as ask_experts
 from scbert.training.committee import network_of
+from scbert.training.saved_model import FinetunedModel
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class ChosenCells:
 
     name: str
     labels_from: str
-    bundle: Bundle
-    model: CellTypeModel | MeanOfGenes
+    model: FinetunedModel
+    network: CellTypeModel | MeanOfGenes
     store: TokenStore
     rows: np.ndarray
     labels: np.ndarray
@@ -37,16 +37,15 @@ class ChosenCells:
 
     def batches(self, store: TokenStore, tokens_per_batch: int) -> CellBatches:
         """Return the cells of a store as the network takes them."""
-        config = self.bundle.config
-        used = self.bundle.used
+        config = self.model.config
+        used = self.model.used
         return CellBatches(store, config["sequence"], config["n_bins"], tokens_per_batch, used)
 
     def probabilities(self, store: TokenStore, rows: np.ndarray) -> np.ndarray:
         """Return the calibrated probability of each type, shape (cells, types)."""
-        assert self.bundle.calibration is not None
-        at_once = self.bundle.config["annotate"]["tokens_per_batch"]
-        given = (self.bundle.committee, self.model, self.batches(store, at_once), rows, self.device)
-        return softmax(ask_experts(*given).logits, self.bundle.calibration["temperature"])
+        cells = self.batches(store, self.model.config["annotate"]["tokens_per_batch"])
+        found = ask_experts(self.model.committee, self.network, cells, rows, self.device)
+        return softmax(found.logits, self.model.calibration["temperature"])
 
     def expression(self) -> np.ndarray:
         """Return the expression of the cells' tokens, float32, shape (cells, vocabulary)."""
@@ -55,7 +54,7 @@ class ChosenCells:
 
 def choose_cells(
     name: str,
-    bundle: Bundle,
+    model: FinetunedModel,
     store: TokenStore,
     rows: np.ndarray,
     given: np.ndarray | None,
@@ -74,12 +73,11 @@ def choose_cells(
     ValueError
         If fewer than two types have two cells.
     """
-    assert bundle.labels is not None
-    store, rows = _learned_only(bundle, store, rows), np.arange(len(rows))
-    names = [label["name"] for label in bundle.labels]
-    network = network_of(bundle.model).to(device).eval()
+    store, rows = _learned_only(model, store, rows), np.arange(len(rows))
+    names = model.types
+    network = network_of(model.network).to(device).eval()
     source = "labels of the model" if given is None else "labels of the file"
-    chosen_cells = ChosenCells(name, source, bundle, network, store, rows, rows, device)
+    chosen_cells = ChosenCells(name, source, model, network, store, rows, rows, device)
     if given is None:
         labels = chosen_cells.probabilities(store, rows).argmax(axis=1)
     else:
@@ -102,7 +100,7 @@ def choose_cells(
             "two are needed: give cells of more types, or the column of their labels."
         )
     return ChosenCells(
-        name, source, bundle, network, store, rows[chosen], labels[chosen], device, notes
+        name, source, model, network, store, rows[chosen], labels[chosen], device, notes
     )
 
 
@@ -116,11 +114,11 @@ def _draw(labels: np.ndarray, settings: Explain) -> np.ndarray:
     return np.sort(np.concatenate(drawn))
 
 
-def _learned_only(bundle: Bundle, store: TokenStore, rows: np.ndarray) -> TokenStore:
+def _learned_only(model: FinetunedModel, store: TokenStore, rows: np.ndarray) -> TokenStore:
     """Hold these cells in memory, with the genes that the model has learned from.
 
     The others change nothing: as random genes they would make every ranking look good.
     """
-    learned = bundle.learned
+    learned = model.learned
     kept = store_without(store, rows.tolist(), [np.flatnonzero(~learned)] * len(rows))
     return replace(kept, measured=store.measured & learned)

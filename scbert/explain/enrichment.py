@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control, hypergeom
 from scbert.explain.rankings import Ranking
 from scbert.genes.cell_types import in_vocabulary, read_marker_types, read_markers, types_by_name
 from scbert.genes.gene_sets import read_gene_sets
-from scbert.training.bundle import Bundle
+from scbert.training.saved_model import FinetunedModel
 
 MOST_GENES = 500  # of a gene set: larger ones say little
 
@@ -26,7 +26,7 @@ class MarkersAndSets:
 
 
 def read_known_genes(
-    bundle: Bundle,
+    model: FinetunedModel,
     markers: Sequence[Path],
     marker_types: Sequence[Path],
     gene_sets: Sequence[Path],
@@ -38,14 +38,13 @@ def read_known_genes(
     markers, marker_types
         PanglaoDB's list of markers and a table of labels, at most one each.
     """
-    assert bundle.labels is not None
     found = {name: genes for path in markers for name, genes in read_markers(path).items()}
     if marker_types and not found:
         raise ValueError(
             f"{marker_types[0]} says which types of a list of markers the labels mean, but no list "
             "is given. Give markers too."
         )
-    named = types_by_name([label["name"] for label in bundle.labels], found)
+    named = types_by_name(model.types, found)
     for path in marker_types:
         named |= read_marker_types(path, found)
     sets: dict[str, list[str]] = {}
@@ -53,7 +52,7 @@ def read_known_genes(
         read = read_gene_sets(path, MOST_GENES)
         sets |= {f"{path.stem}: {name}": genes for name, genes in read.items()}
     return MarkersAndSets(
-        in_vocabulary(found, bundle.genes), named, in_vocabulary(sets, bundle.genes)
+        in_vocabulary(found, model.genes), named, in_vocabulary(sets, model.genes)
     )
 
 

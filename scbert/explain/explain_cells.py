@@ -26,8 +26,8 @@ from scbert.explain.rankings import (
 )
 from scbert.network.model import CellTypeModel, MeanOfGenes
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import Bundle
 from scbert.training.committee import ENCODER
+from scbert.training.saved_model import FinetunedModel
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +36,16 @@ def explain_cells(
     chosen_cells: ChosenCells, known: MarkersAndSets, settings: Explain
 ) -> Explanation:
     """Rank the genes of each type by every method, and test each ranking by deletion."""
-    assert chosen_cells.bundle.labels is not None
     present, code = np.unique(chosen_cells.labels, return_inverse=True)
-    types = [chosen_cells.bundle.labels[number]["name"] for number in present]
+    types = [chosen_cells.model.types[number] for number in present]
     log.info("%s: explaining %d cells of %d types", chosen_cells.name, len(code), len(types))
     expression_NV = chosen_cells.expression()
     cells = chosen_cells.batches(chosen_cells.store, settings.tokens_per_batch)
     gradients, missed = _gradients(chosen_cells, cells, expression_NV, settings.steps)
     attention = attention_of_cells(
-        chosen_cells.model, cells, chosen_cells.rows, chosen_cells.device
+        chosen_cells.network, cells, chosen_cells.rows, chosen_cells.device
     )
-    weights = _weights(chosen_cells.bundle, present)
+    weights = _weights(chosen_cells.model, present)
 
     def rank(of: np.ndarray) -> dict[str, Ranking]:
         """Rank by a part of the cells."""
@@ -76,7 +75,7 @@ def explain_cells(
     return Explanation(
         name=chosen_cells.name,
         labels_from=chosen_cells.labels_from,
-        bundle=chosen_cells.bundle,
+        model=chosen_cells.model,
         types=types,
         cells=np.bincount(code).tolist(),
         rankings=list(rank(np.ones(len(code), dtype=bool)).values()),
@@ -88,9 +87,9 @@ def explain_cells(
     )
 
 
-def _weights(bundle: Bundle, present: np.ndarray) -> dict[str, np.ndarray]:
+def _weights(model: FinetunedModel, present: np.ndarray) -> dict[str, np.ndarray]:
     """Return the weights of the model's logistic regression, if that is one of its experts."""
-    regression = bundle.experts.get("logistic_regression")
+    regression = model.experts.get("logistic_regression")
     return {} if regression is None else {"logistic_regression": regression.weight_CV[present]}
 
 
@@ -102,7 +101,7 @@ def _gradients(
     What they read in the tokens themselves is linear, so weight times expression is exact; what the
     encoder tells them is integrated. Also returned is what that lacks to add up, (cells,).
     """
-    committee, labels = chosen_cells.bundle.committee, chosen_cells.labels
+    committee, labels = chosen_cells.model.committee, chosen_cells.labels
     added_NV = np.zeros(expression_NV.shape)
     for name, expert in committee.experts.items():
         share = committee.shares[name]
@@ -110,7 +109,7 @@ def _gradients(
     if not committee.asks_encoder:
         return added_NV, np.zeros(len(labels))
     share = committee.shares[ENCODER]
-    network = read_by(chosen_cells.model, committee.experts.get(ENCODER))
+    network = read_by(chosen_cells.network, committee.experts.get(ENCODER))
     gradients_NV, missed_N = gradients_of_cells(
         network.to(chosen_cells.device),
         cells,

@@ -23,7 +23,7 @@ from scbert.explain.rankings import TITLES, Ranking, table_of_genes
 from scbert.files import publish, write_json
 from scbert.provenance import provenance
 from scbert.tables import write_table
-from scbert.training.bundle import Bundle
+from scbert.training.saved_model import FinetunedModel
 
 log = logging.getLogger(__name__)
 HEAT_MAP_GENES = 4  # of each type
@@ -46,7 +46,7 @@ class Explanation:
 
     name: str
     labels_from: str
-    bundle: Bundle
+    model: FinetunedModel
     types: list[str]
     cells: list[int]
     rankings: list[Ranking]
@@ -59,7 +59,7 @@ class Explanation:
 
 def write_explanation(out: Path, found: Explanation) -> dict[str, Any]:
     """Write the folder and return the content of explanation.json."""
-    symbols = found.bundle.genes.symbol.to_numpy()
+    symbols = found.model.genes.symbol.to_numpy()
     limit = 1 - found.settings.confidence_level
     markers = markers_of_types(
         _enriched(found, found.known.markers, symbols), found.known.marker_types, limit
@@ -111,7 +111,7 @@ def _about(found: Explanation, markers_found: list[dict[Hashable, Any]]) -> dict
     return {
         "name": found.name,
         "labels_from": found.labels_from,
-        "model_sha256": found.bundle.sha256,
+        "model_sha256": found.model.sha256,
         "cells": dict(zip(found.types, found.cells, strict=True)),
         "methods": {
             method: {"title": TITLES[method], "source": SOURCES[method]} | row

@@ -163,6 +163,17 @@ def match_genes(names: pd.DataFrame, vocabulary: pd.DataFrame) -> GeneMatch:
     return KnownGenes(vocabulary).match(names)
 
 
+def require_match(match: GeneMatch, vocabulary: pd.DataFrame, name: str) -> None:
+    """Refuse cells without any gene of the vocabulary; `name` is what the error calls them."""
+    if match.matched == 0:
+        raise ValueError(
+            f"none of the {len(match.index)} genes of {name} ({', '.join(match.unmatched[:3])}, "
+            f"...) is in the vocabulary of {len(vocabulary)} genes "
+            f"({', '.join(vocabulary.symbol[:3])}, ...). Use human gene symbols or Ensembl ids as "
+            "var_names."
+        )
+
+
 def align(matrix: sparse.csr_matrix, match: GeneMatch) -> sparse.csr_matrix:
     """Put the columns into the order of the vocabulary, shape (cells, vocabulary).
 

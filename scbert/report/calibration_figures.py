@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from scbert.evidence.evaluation import Refusal, Reliability, Unknown
 from scbert.report.style import (
     BLUE,
     FAINT,
@@ -27,22 +28,22 @@ THRESHOLDS = {
 
 
 @svg_figure
-def draw_reliability(evaluation: Json) -> Figure:
+def draw_reliability(found: Reliability) -> Figure:
     """Draw accuracy against confidence before and after temperature scaling, and cells per bin."""
     figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=[3, 1])
-    for column, (when, colour) in enumerate((("before", MUTED), ("after", BLUE))):
-        curve = evaluation["reliability"][when]
-        bins = [one for one in curve["bins"] if one["n"] > 0]
+    shown = (("Before", found.before, MUTED), ("After", found.after, BLUE))
+    for column, (when, curve, colour) in enumerate(shown):
+        bins = [one for one in curve.bins if one.n > 0]
         upper, lower = grid[0, column], grid[1, column]
         upper.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        confidence = [one["confidence"] for one in bins]
-        upper.plot(confidence, [one["accuracy"] for one in bins], "o-", color=colour, linewidth=1.3)
-        upper.set_title(f"{when.capitalize()} temperature scaling: ECE {curve['ece']:.3f}")
+        confidence = [one.confidence for one in bins]
+        upper.plot(confidence, [one.accuracy for one in bins], "o-", color=colour, linewidth=1.3)
+        upper.set_title(f"{when} temperature scaling: ECE {curve.ece:.3f}")
         upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
         upper.grid()
-        bars = lower.bar(confidence, [one["n"] for one in bins], width=0.045, color=colour)
-        lower.bar_label(bars, [short_count(one["n"]) for one in bins], fontsize=8, padding=1.5)
+        bars = lower.bar(confidence, [one.n for one in bins], width=0.045, color=colour)
+        lower.bar_label(bars, [short_count(one.n) for one in bins], fontsize=8, padding=1.5)
         lower.margins(y=0.35)
         lower.set_xlabel("confidence")
     grid[0, 0].set_ylabel("share of labels that are right")
@@ -52,24 +53,24 @@ def draw_reliability(evaluation: Json) -> Figure:
 
 
 @svg_figure
-def draw_novelty(evaluation: Json, calibrations: Sequence[Json]) -> Figure:
+def draw_novelty(unknown: Unknown, calibrations: Sequence[Json]) -> Figure:
     """Draw accuracy against coverage, and for each known type how many cells would be noticed."""
     names = _types(calibrations)
     figure = Figure(figsize=(WIDTH, max(3.8, 1.6 + 0.26 * len(names))), layout="constrained")
     curves, detection = figure.subplots(1, 2, width_ratios=[1, 1])
-    _draw_coverage(curves, evaluation["unknown"])
-    _draw_detection(detection, evaluation["unknown"], calibrations, names)
+    _draw_coverage(curves, unknown)
+    _draw_detection(detection, unknown, calibrations, names)
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
-def _draw_coverage(axes: Axes, unknown: Json) -> None:
+def _draw_coverage(axes: Axes, unknown: Unknown) -> None:
     for name, (label, colour, line) in ORDERS.items():
-        for number, seed in enumerate(unknown["by_score"]):
-            curve = seed[name]["coverage_accuracy"]
+        for number, seed in enumerate(unknown.by_score):
+            curve = seed[name].coverage_accuracy
             axes.plot(
-                curve["coverage"],
-                curve["accuracy"],
+                curve.coverage,
+                curve.accuracy,
                 linestyle=line,
                 color=colour,
                 linewidth=1.2,
@@ -77,11 +78,11 @@ def _draw_coverage(axes: Axes, unknown: Json) -> None:
                 label=None if number else f"by {label}",
             )
     for name, (label, colour, shape) in THRESHOLDS.items():
-        score = unknown[name]
-        if score["accuracy_of_accepted"] is not None:
+        score: Refusal = getattr(unknown, name)
+        if score.accuracy_of_accepted is not None and score.share_unknown is not None:
             axes.plot(
-                1 - score["share_unknown"],
-                score["accuracy_of_accepted"],
+                1 - score.share_unknown,
+                score.accuracy_of_accepted,
                 shape,
                 color=colour,
                 markersize=9,
@@ -98,7 +99,7 @@ def _draw_coverage(axes: Axes, unknown: Json) -> None:
 
 
 def _draw_detection(
-    axes: Axes, unknown: Json, calibrations: Sequence[Json], names: Sequence[str]
+    axes: Axes, unknown: Unknown, calibrations: Sequence[Json], names: Sequence[str]
 ) -> None:
     for row, name in enumerate(names):
         found = [
@@ -110,10 +111,10 @@ def _draw_detection(
         axes.plot([0, 1], [row, row], color=FAINT, linewidth=0.7, zorder=0)
         axes.plot(found, [row] * len(found), "o", color=BLUE, markersize=5, alpha=0.7)
     labels = [short_name(name) for name in names]
-    detected = unknown["calibrated"]["novel_detected"]
+    detected = unknown.calibrated.novel_detected
     if detected is not None:
         axes.plot(detected, len(names), "D", color=VERMILION, markersize=7, clip_on=False)
-        labels.append(f"new types in the test  (n = {unknown['novel_cells']:,})")
+        labels.append(f"new types in the test  (n = {unknown.novel_cells:,})")
     for rate in {calibration["false_unknown_rate"] for calibration in calibrations}:
         axes.axvline(rate, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_yticks(range(len(labels)), labels)

@@ -6,6 +6,7 @@ The card of a model of which no cell was held out has no test scores, and says s
 from collections.abc import Mapping
 from typing import Any
 
+from scbert.evidence.comparison import OutOfFoldComparison, Part
 from scbert.report.card_scores import (
     CardEvidence,
     calibration,
@@ -15,7 +16,7 @@ from scbert.report.card_scores import (
     scores_of_types,
     unknown,
 )
-from scbert.report.text import judge, percent, plain, table, with_interval
+from scbert.report.text import judge, percent, plain, score_with_interval, table
 
 Json = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
@@ -37,7 +38,7 @@ def write_card(about: CardEvidence) -> str:
         "## Data",
         _data(about),
         "## Split",
-        _split(about.evaluation["parts"]),
+        _split(about.evaluation.parts),
         "## Model",
         _model(about),
         "## Scores on the test cells",
@@ -59,26 +60,15 @@ def write_card(about: CardEvidence) -> str:
 
 def _in_brief(about: CardEvidence) -> list[str]:
     """Hold the model against the best baseline, and say what its encoder adds."""
-    model = about.comparison["methods"][0]
-    scores = {
-        name: with_interval(model[name]["mean"], model[name]) for name in ("accuracy", "macro_f1")
-    }
+    model = about.comparison.model
+    accuracy, macro_f1 = map(score_with_interval, (model.accuracy, model.macro_f1))
     lines = [
-        f"On {about.evaluation['n_test']:,} test cells: accuracy {scores['accuracy']}, "
-        f"macro F1 {scores['macro_f1']}."
+        f"On {about.evaluation.scbert.n_test:,} test cells: accuracy {accuracy}, "
+        f"macro F1 {macro_f1}."
     ]
-    level = about.comparison["confidence_level"]
-    differences = {
-        entry["method"]: entry
-        for entry in about.comparison["differences"]
-        if entry["metric"] == "macro_f1"
-    }
-    baselines = about.methods("baseline")
-    if not baselines:
-        return [*lines, "No baseline was run beside scBERT, so its scores stand alone."]
-    rival = max(baselines, key=lambda entry: entry["macro_f1"]["mean"])
-    said = judge(differences[rival["method"]], rival["title"], level)[1]
-    lines.append(f"Beside the best baseline: {said}")
+    if about.comparison.best_baseline is None:
+        return [*lines, judge(about.comparison)[1]]
+    lines.append(f"Beside the best baseline: {judge(about.comparison)[1]}")
     return [*lines, *encoder_adds(about.calibration)]
 
 
@@ -93,21 +83,21 @@ def _data(about: CardEvidence) -> str:
     )
 
 
-def _split(parts: Json) -> str:
-    counts = [f"{part} {sum(parts[part]['cell_types'].values()):,}" for part in PARTS]
+def _split(parts: Mapping[str, Part]) -> str:
+    counts = [f"{part} {sum(parts[part].cell_types.values()):,}" for part in PARTS]
     text = (
         f"Cells: {', '.join(counts)}. Training and validation cells made the experts; what these "
         "said of them out of fold chose their weights and the temperature; validation cells chose "
         "the threshold of the unknown flag, the settings of the baselines and, of a network that "
         "is trained, the epoch; test cells were scored once and chose nothing.\n\n"
     )
-    if not parts["test"]["batches"]:
+    if not parts["test"].batches:
         return text + (
             "The cells of each type were divided at random, whatever batch they are of: the test "
             "says nothing of another donor, laboratory or study."
         )
-    listed = [f"{part} {', '.join(map(plain, parts[part]['batches']))}" for part in PARTS]
-    shared = set(parts["train"]["batches"]) & set(parts["validation"]["batches"])
+    listed = [f"{part} {', '.join(map(plain, parts[part].batches))}" for part in PARTS]
+    shared = set(parts["train"].batches) & set(parts["validation"].batches)
     both = " Training and validation share batches, so the epoch was not chosen on a new one."
     return text + (
         f"No batch of the test is in another part. Batches: {'; '.join(listed)}."
@@ -162,7 +152,7 @@ def _limits(about: CardEvidence) -> list[str]:
     evaluation, known = about.evaluation, about.config["cells_per_type"]
     overlap = about.config["annotate"]["min_gene_overlap"]
     rate = about.calibration["false_unknown_rate"]
-    missing = set(evaluation["parts"]["test"]["cell_types"]) - set(known)
+    missing = set(evaluation.parts["test"].cell_types) - set(known)
     lines = [
         "The scores hold for cells like the test cells: same tissue, technology and labelling. A "
         "new study can be harder.",
@@ -181,7 +171,7 @@ def _limits(about: CardEvidence) -> list[str]:
 
 
 def card_without_test(
-    name: str, config: Json, calibration: Json, comparison: Json, quality: Json
+    name: str, config: Json, calibration: Json, comparison: OutOfFoldComparison, quality: Json
 ) -> str:
     """Return the card as Markdown.
 
@@ -197,7 +187,7 @@ def card_without_test(
         FRONT_MATTER,
         f"# scBERT for {config['dataset']}, seed {config['seed']}",
         "## Nothing was held out",
-        f"{comparison['caution']} Judge the model by labelled cells that it has not seen, best of "
+        f"{comparison.caution} Judge the model by labelled cells that it has not seen, best of "
         "another study:",
         f"```\nscbert evaluate {name} TEST.h5ad --label-key KEY\n```",
         "## Data",
@@ -207,7 +197,7 @@ def card_without_test(
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.",
         f"Commit {config['provenance']['commit'] or 'not recorded'}.",
         "## Split",
-        _split_without_test(comparison["parts"]),
+        _split_without_test(comparison.parts),
         "## Scores out of fold, no test scores",
         "\n\n".join(
             [*encoder_adds(calibration), experts(calibration, list(config["cells_per_type"]))]
@@ -228,15 +218,15 @@ def card_without_test(
     return "\n\n".join(parts) + "\n"
 
 
-def _split_without_test(parts: Json) -> str:
+def _split_without_test(parts: Mapping[str, Part]) -> str:
     train, validation = parts["train"], parts["validation"]
-    if not train["batches"] or set(train["batches"]) & set(validation["batches"]):
+    if not train.batches or set(train.batches) & set(validation.batches):
         how = "The cells of each type were divided at random, whatever batch they are of."
     else:
-        listed = [f"{part} {', '.join(map(plain, parts[part]['batches']))}" for part in parts]
+        listed = [f"{part} {', '.join(map(plain, parts[part].batches))}" for part in parts]
         how = f"No batch is in both parts: {'; '.join(listed)}."
     rows = [
-        (plain(name), *(str(part["cell_types"].get(name, 0)) for part in (train, validation)))
-        for name in sorted({*train["cell_types"], *validation["cell_types"]})
+        (plain(name), *(str(part.cell_types.get(name, 0)) for part in (train, validation)))
+        for name in sorted({*train.cell_types, *validation.cell_types})
     ]
     return f"{how}\n\n{table(('cell type', 'training cells', 'validation cells'), rows, 2)}"

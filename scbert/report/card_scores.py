@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scbert.evidence.comparison import Comparison
 from scbert.evidence.epochs import best_epoch
+from scbert.evidence.evaluation import Evaluation
 from scbert.experts.titles import EXPERT_TITLES
-from scbert.report.text import NOTHING, percent, plain, score, signed, table, with_interval
+from scbert.report.text import NOTHING, percent, plain, score, score_with_interval, signed, table
 
 Json = Mapping[str, Any]
 FEW_CELLS = 20  # one test cell more or less moves the recall of a type by 0.05
@@ -22,8 +24,8 @@ class CardEvidence:
     calibration: Json
     history: Sequence[Json]
     genes: Json  # numbers: vocabulary, measured, used
-    evaluation: Json
-    comparison: Json
+    evaluation: Evaluation
+    comparison: Comparison
     quality: Json
 
     @property
@@ -31,28 +33,24 @@ class CardEvidence:
         """The record of the epoch whose weights were kept: the first of the best."""
         return best_epoch(self.history)
 
-    def methods(self, kind: str) -> list[Json]:
-        """Return the methods of a kind that stand in the comparison."""
-        return [entry for entry in self.comparison["methods"] if entry["kind"] == kind]
-
 
 def scores_of_methods(about: CardEvidence) -> str:
     """Return the scores of every method on the test cells, and how it was set."""
     comparison, metrics = about.comparison, ("accuracy", "macro_f1", "balanced_accuracy")
     rows = [
         (
-            entry["title"],
-            entry["kind"],
-            *(with_interval(entry[key]["mean"], entry[key]) for key in metrics),
+            found.title,
+            found.kind,
+            *(score_with_interval(found.metric(name)) for name in metrics),
         )
-        for entry in comparison["methods"]
+        for found in comparison.methods
     ]
     header = ("method", "kind", "accuracy", "macro F1", "balanced accuracy")
-    settings = "\n".join(f"- {m['title']}: {m['setting']}" for m in comparison["methods"])
+    settings = "\n".join(f"- {found.title}: {found.setting}" for found in comparison.methods)
     return (
         f"{table(header, rows, 3)}\n\n"
         "Controls know nothing of the genes; baselines were trained on the same cells as scBERT; "
-        f"validation cells chose their settings. Intervals: {comparison['interval']}\n\n"
+        f"validation cells chose their settings. Intervals: {comparison.interval}\n\n"
         f"{settings}\n\n"
         f"This model is that of seed {about.config['seed']}."
     )
@@ -60,17 +58,18 @@ def scores_of_methods(about: CardEvidence) -> str:
 
 def scores_of_types(about: CardEvidence) -> str:
     """Return the scores of each type beside the baselines'."""
-    rivals, known = about.methods("baseline"), about.config["cells_per_type"]
+    rivals, known = about.comparison.of_kind("baseline"), about.config["cells_per_type"]
+    per_type = about.evaluation.scbert.per_type
     rows = []
-    for entry in about.evaluation["per_type"]:
-        name, tested = entry["cell_type"], entry["support"] > 0
-        found = [entry[key] for key in ("precision", "recall", "f1")]
-        found += [rival["f1_of_type"][name] for rival in rivals]
+    for entry in per_type:
+        name, tested = entry.cell_type, entry.support > 0
+        found = [entry.precision, entry.recall, entry.f1]
+        found += [rival.f1_of_type[name] for rival in rivals]
         shown = [f"{value:.2f}" if tested else NOTHING for value in found]
-        rows.append((plain(name), *shown, str(known.get(name, 0)), str(entry["support"])))
-    names = [f"F1, {rival['title'].lower()}" for rival in rivals]
+        rows.append((plain(name), *shown, str(known.get(name, 0)), str(entry.support)))
+    names = [f"F1, {rival.title.lower()}" for rival in rivals]
     header = ("cell type", "precision", "recall", "F1", *names, "training cells", "test cells")
-    few = [plain(e["cell_type"]) for e in about.evaluation["per_type"] if e["support"] < FEW_CELLS]
+    few = [plain(entry.cell_type) for entry in per_type if entry.support < FEW_CELLS]
     text = table(header, rows, len(header) - 1)
     if few:
         text += (
@@ -82,16 +81,16 @@ def scores_of_types(about: CardEvidence) -> str:
 
 def calibration(about: CardEvidence) -> str:
     """Return what a confidence is worth."""
-    fitted, reliability = about.calibration, about.evaluation["reliability"]
+    fitted, reliability = about.calibration, about.evaluation.scbert.reliability
     rows = [
-        (f"{found['confidence']:.2f}", f"{found['accuracy']:.2f}", f"{found['n']:,}")
-        for found in reliability["after"]["bins"]
+        (f"{found.confidence:.2f}", f"{found.accuracy:.2f}", f"{found.n:,}")
+        for found in reliability.after.bins
     ]
     return (
         f"Temperature {fitted['temperature']:.2f}, fitted on "
         f"{fitted['out_of_fold']['cells']:,} cells that no expert was trained on. Expected "
-        f"calibration error on the test cells: {reliability['before']['ece']:.3f} before, "
-        f"{reliability['after']['ece']:.3f} after. What a confidence is worth, on the test cells "
+        f"calibration error on the test cells: {reliability.before.ece:.3f} before, "
+        f"{reliability.after.ece:.3f} after. What a confidence is worth, on the test cells "
         "of all seeds together:\n\n"
         + table(("mean confidence", "share labelled correctly", "cells"), rows, 3)
     )
@@ -99,21 +98,21 @@ def calibration(about: CardEvidence) -> str:
 
 def unknown(about: CardEvidence) -> str:
     """Return what the unknown flag refuses, and what it would notice at most."""
-    fitted, found = about.calibration, about.evaluation["unknown"]
-    refused = found["calibrated"]
+    fitted, found = about.calibration, about.evaluation.scbert.unknown
+    refused = found.calibrated
     text = (
         f"A cell whose novelty score ({fitted['novelty_score']}) exceeds "
         f"{fitted['novelty_threshold']:.3g} is called unknown. The threshold refuses "
         f"{percent(fitted['false_unknown_rate'])} of the validation cells, all of known "
-        f"types; of the test cells of known types it refuses {percent(refused['false_unknown'])}"
-        f", and {percent(refused['accuracy_of_accepted'])} of the cells that it lets pass are "
+        f"types; of the test cells of known types it refuses {percent(refused.false_unknown)}"
+        f", and {percent(refused.accuracy_of_accepted)} of the cells that it lets pass are "
         "labelled correctly. "
     )
-    if found["novel_cells"]:
+    if found.novel_cells:
         text += (
-            f"{found['novel_cells']:,} test cells are of types that training lacked "
-            f"({', '.join(map(plain, found['novel_types']))}): "
-            f"{percent(refused['novel_detected'])} of them were noticed. "
+            f"{found.novel_cells:,} test cells are of types that training lacked "
+            f"({', '.join(map(plain, found.novel_types))}): "
+            f"{percent(refused.novel_detected)} of them were noticed. "
         )
     expected = fitted["expected_novel_detection"]
     if not expected:

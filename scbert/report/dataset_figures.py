@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from scbert.evidence.comparison import Comparison, Interval
 from scbert.evidence.epochs import best_epoch
+from scbert.evidence.evaluation import Evaluation, ModelScores, Place
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.style import (
     BLUE,
@@ -45,38 +47,36 @@ RING: Json = {"markersize": 8.5, "color": INK, "markerfacecolor": "none"}
 
 
 @svg_figure
-def draw_scores(comparison: Json) -> Figure:
+def draw_scores(comparison: Comparison) -> Figure:
     """Draw accuracy, macro F1 and balanced accuracy of every method with their intervals."""
-    methods = sorted(
-        comparison["methods"], key=lambda method: list(KIND_COLOURS).index(method["kind"])
-    )
+    methods = comparison.by_kind
     figure = Figure(figsize=(WIDTH, 1.0 + 0.38 * len(methods)), layout="constrained")
     panels = figure.subplots(1, len(METRICS), sharey=True)
     for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
         for row, method in enumerate(methods):
-            _draw_interval(axes, row, method[metric], method["kind"])
+            _draw_interval(axes, row, method.metric(metric), method.kind)
         axes.set_title(title)
         axes.grid(axis="x")
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
         axes.set_xlim(-0.05, 1.05)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    panels[0].set_yticks(range(len(methods)), [short_name(method["title"]) for method in methods])
+    panels[0].set_yticks(range(len(methods)), [short_name(method.title) for method in methods])
     panels[0].set_ylim(len(methods) - 0.5, -0.75)
     for label, method in zip(panels[0].get_yticklabels(), methods, strict=True):
-        label.set_color(KIND_COLOURS[method["kind"]])
-        label.set_fontweight("bold" if method["kind"] == "model" else "normal")
+        label.set_color(KIND_COLOURS[method.kind])
+        label.set_fontweight("bold" if method.kind == "model" else "normal")
     return figure
 
 
-def _draw_interval(axes: Axes, row: int, score: Json, kind: str) -> None:
+def _draw_interval(axes: Axes, row: int, score: Interval, kind: str) -> None:
     colour = KIND_COLOURS[kind]
-    axes.plot([score["low"], score["high"]], [row, row], color=colour, linewidth=1.8)
+    axes.plot([score.low, score.high], [row, row], color=colour, linewidth=1.8)
     fill = "white" if kind == "control" else colour
-    axes.plot(score["mean"], row, "o", color=colour, markerfacecolor=fill, markersize=6)
+    axes.plot(score.mean, row, "o", color=colour, markerfacecolor=fill, markersize=6)
     axes.annotate(
-        f"{score['mean']:.3f}",
-        (score["mean"], row),
+        f"{score.mean:.3f}",
+        (score.mean, row),
         (0, 5.5),
         textcoords="offset points",
         ha="center",
@@ -85,14 +85,14 @@ def _draw_interval(axes: Axes, row: int, score: Json, kind: str) -> None:
         fontweight="bold" if kind == "model" else "normal",
     )
     if kind == "model":
-        axes.axvline(score["mean"], color=BLUE, linewidth=0.8, alpha=0.4, zorder=0)
+        axes.axvline(score.mean, color=BLUE, linewidth=0.8, alpha=0.4, zorder=0)
 
 
 @svg_figure
-def draw_confusion(evaluation: Json) -> Figure:
+def draw_confusion(found: ModelScores) -> Figure:
     """Draw the confusion matrix: colour is the share of a true type, numbers are cells."""
-    names = [short_name(name) for name in evaluation["classes"]]
-    cells = np.array(evaluation["confusion"])
+    names = [short_name(name) for name in found.classes]
+    cells = np.array(found.confusion)
     share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     side = (0.42 if len(names) <= 12 else 0.36) * len(names)
     figure = Figure(figsize=(max(side + 3.6, 5.0), max(side + 2.2, 3.4)), layout="constrained")
@@ -110,15 +110,15 @@ def draw_confusion(evaluation: Json) -> Figure:
 
 
 @svg_figure
-def draw_per_type(evaluation: Json) -> Figure:
+def draw_per_type(found: ModelScores) -> Figure:
     """Draw precision, recall and F1 of each type, the type with the most test cells on top."""
-    rows = sorted(evaluation["per_type"], key=lambda row: -row["support"])
+    rows = sorted(found.per_type, key=lambda row: -row.support)
     figure = Figure(figsize=(WIDTH, 1.1 + 0.33 * len(rows)), layout="constrained")
     axes = figure.subplots()
     looks = {"precision": (">", ORANGE, 9), "recall": ("s", GREEN, 9), "f1": ("o", BLUE, 6)}
     for metric, (shape, colour, size) in looks.items():
         axes.plot(
-            [np.nan if row[metric] is None else row[metric] for row in rows],
+            [np.nan if one is None else one for one in (getattr(row, metric) for row in rows)],
             range(len(rows)),
             shape,
             color=colour,
@@ -128,7 +128,7 @@ def draw_per_type(evaluation: Json) -> Figure:
             label="F1" if metric == "f1" else metric,
             clip_on=False,
         )
-    labels = [f"{short_name(row['cell_type'])}  (n = {row['support']:,})" for row in rows]
+    labels = [f"{short_name(row.cell_type)}  (n = {row.support:,})" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.5, -0.5))
     axes.grid()
@@ -212,11 +212,11 @@ def _draw_seeds(axes: Axes, histories: Sequence[Sequence[Json]], key: str, colou
 
 
 @svg_figure
-def draw_umap(evaluation: Json) -> Figure:
+def draw_umap(evaluation: Evaluation) -> Figure:
     """Draw the test cells by true type and by scBERT's label; wrong labels are ringed."""
-    cells = evaluation["embedding"]
-    found = {cell[key] for cell in cells for key in ("true", "predicted")}
-    types = [*evaluation["classes"], *sorted(found.difference(evaluation["classes"]))]
+    cells, classes = evaluation.embedding, evaluation.scbert.classes
+    found = {name for cell in cells for name in (cell.true, cell.predicted)}
+    types = [*classes, *sorted(found.difference(classes))]
     height = max(3.9, 0.19 * len(types) + 1.0)
     figure = Figure(figsize=(WIDTH + 1.2, height), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -226,7 +226,7 @@ def draw_umap(evaluation: Json) -> Figure:
         axes.set(xlabel="UMAP 1", xticks=[], yticks=[])
     panels[0].set(title="True type", ylabel="UMAP 2")
     panels[1].set_title("scBERT's label")
-    wrong = [(cell["x"], cell["y"]) for cell in cells if cell["true"] != cell["predicted"]]
+    wrong = [(cell.x, cell.y) for cell in cells if cell.true != cell.predicted]
     places = np.array(wrong).reshape(-1, 2).T
     (rings,) = panels[1].plot(*places, "o", **RING, label="wrong label", rasterized=image)
     handles, _ = panels[0].get_legend_handles_labels()
@@ -237,13 +237,13 @@ def draw_umap(evaluation: Json) -> Figure:
 
 
 def _draw_types(
-    axes: Axes, cells: Sequence[Json], key: str, types: Sequence[str], *, image: bool
+    axes: Axes, cells: Sequence[Place], key: str, types: Sequence[str], *, image: bool
 ) -> None:
     for i, cell_type in enumerate(types):
-        shown = [cell for cell in cells if cell[key] == cell_type]
+        shown = [cell for cell in cells if getattr(cell, key) == cell_type]
         axes.plot(
-            [cell["x"] for cell in shown],
-            [cell["y"] for cell in shown],
+            [cell.x for cell in shown],
+            [cell.y for cell in shown],
             TYPE_SHAPES[i % len(TYPE_SHAPES)],
             color=TYPE_COLOURS[i % len(TYPE_COLOURS)],
             markersize=3 if image else 5,

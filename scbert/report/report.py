@@ -15,6 +15,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scbert.cells.quality import TRANSCRIPTOME_GENES
+from scbert.evidence.comparison import Comparison
+from scbert.evidence.evaluation import Evaluation
 from scbert.report.text import (
     METRICS,
     count,
@@ -28,7 +30,6 @@ from scbert.report.text import (
 )
 
 Json = dict[str, Any]
-KINDS = ("model", "expert", "baseline", "control")
 
 
 @dataclass(frozen=True)
@@ -44,50 +45,25 @@ class StepCost:
 class DatasetEvidence:
     """What the workflow's files hold about one labelled dataset."""
 
-    evaluation: Json
-    comparison: Json
+    evaluation: Evaluation
+    comparison: Comparison
     explanation: Json
     figures: Mapping[str, str]  # name -> SVG
 
     @property
     def name(self) -> str:
         """The name of the dataset."""
-        return str(self.evaluation["dataset"])
-
-    @property
-    def methods(self) -> list[Json]:
-        """ScBERT, then the baselines, then the controls."""
-        return sorted(self.comparison["methods"], key=lambda m: KINDS.index(m["kind"]))
-
-    @property
-    def model(self) -> Json:
-        """ScBERT's line of the comparison."""
-        return self.methods[0]
-
-    @property
-    def rival(self) -> Json | None:
-        """The baseline with the highest macro F1 on the test cells; None if none was run."""
-        baselines = [m for m in self.methods if m["kind"] == "baseline"]
-        return max(baselines, key=lambda m: m["macro_f1"]["mean"], default=None)
+        return self.evaluation.dataset
 
     @property
     def best(self) -> str:
         """The method with the highest macro F1 on the test cells."""
-        best = max(self.methods, key=lambda m: m["macro_f1"]["mean"])
-        return str(best["method"])
-
-    def difference(self, method: str, metric: str = "macro_f1") -> Json | None:
-        """scBERT minus a method, with its interval."""  # noqa: D403  a name
-        found = self.comparison["differences"]
-        return next((d for d in found if (d["method"], d["metric"]) == (method, metric)), None)
+        return max(self.comparison.by_kind, key=lambda found: found.macro_f1.mean).method
 
     @property
     def verdict(self) -> tuple[str, str]:
         """Whether scBERT is ahead, behind or unclear, and the sentence that says so."""
-        difference = self.difference(self.rival["method"]) if self.rival else None
-        if self.rival is None or difference is None:
-            return "unclear", "No baseline was run beside scBERT, so its scores stand alone."
-        return judge(difference, self.rival["title"], self.comparison["confidence_level"])
+        return judge(self.comparison)
 
 
 @dataclass(frozen=True)

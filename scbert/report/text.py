@@ -3,14 +3,23 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from scbert.evidence.comparison import Comparison, Interval
+
 Json = dict[str, Any]
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
 NOTHING = "\N{EN DASH}"
 
 
-def judge(difference: Json, rival: str, confidence_level: float) -> tuple[str, str]:
-    """Say in one sentence what a difference of macro F1, scBERT minus a rival, means."""
-    mean, low, high = difference["mean"], difference["low"], difference["high"]
+def judge(comparison: Comparison) -> tuple[str, str]:
+    """Say whether scBERT is ahead, behind or unclear, and in one sentence what that means.
+
+    It is held against the baseline with the highest macro F1, by the difference of these scores.
+    """
+    best = comparison.best_baseline
+    difference = comparison.difference(best.method) if best else None
+    if best is None or difference is None:
+        return "unclear", "No baseline was run beside scBERT, so its scores stand alone."
+    rival, mean, low, high = best.title, difference.mean, difference.low, difference.high
     side = "ahead" if mean > 0 else "behind"
     place = "ahead of" if mean > 0 else side
     found = f"scBERT is {place} {rival} by {abs(mean):.3f} macro F1"
@@ -18,7 +27,7 @@ def judge(difference: Json, rival: str, confidence_level: float) -> tuple[str, s
         found = f"scBERT and {rival} reach the same macro F1"
     clear = low > 0 or high < 0
     meaning = "a clear difference on these test cells" if clear else "no clear difference"
-    interval = f"{percent(confidence_level)} interval {signed(low)} to {signed(high)}"
+    interval = f"{percent(comparison.confidence_level)} interval {signed(low)} to {signed(high)}"
     return side if clear else "unclear", f"{found} ({interval}: {meaning})."
 
 
@@ -117,3 +126,8 @@ def with_interval(value: float, ends: Mapping[str, float], sign: Literal["", "+"
     """
     between = " to " if sign else "-"
     return f"{value:{sign}.3f} ({ends['low']:{sign}.3f}{between}{ends['high']:{sign}.3f})"
+
+
+def score_with_interval(found: Interval) -> str:
+    """Return a score and its interval, see `with_interval`."""
+    return with_interval(found.mean, {"low": found.low, "high": found.high})

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import anndata as ad
 
+from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, joined, query_in_memory, write_result
 from scbert.config import DeviceName
 from scbert.shipped import BLOOD
-from scbert.training.bundle import Bundle
 from scbert.training.calls import STALE, call, finetuned
+from scbert.training.saved_model import FinetunedModel
 
 
 def annotate(
     adata: ad.AnnData,
-    model: str | Path | Bundle = BLOOD,
+    model: str | Path | FinetunedModel = BLOOD,
     *,
     matrix: str = "auto",
     scale: str = "auto",
@@ -31,7 +32,7 @@ def annotate(
         Counts or log-normalised expression, cells x genes; var_names are human symbols or Ensembl
         ids. It is not changed.
     model
-        The folder of a fine-tuned model, one that `load_bundle` has read, or "blood", the model
+        The folder of a fine-tuned model, one that `load_finetuned` has read, or "blood", the model
         of the package.
     matrix
         X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
@@ -65,10 +66,10 @@ def annotate(
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    bundle = finetuned(model)
-    columns = [key for key in (library_size_key, cluster_key) if key]
-    query = query_in_memory(adata, matrix, columns, name)
-    found = call(query, bundle, scale, library_size_key, cluster_key, device, all_experts)
+    loaded = finetuned(model)
+    reading = HowToRead(matrix, scale, library_size_key)
+    query = query_in_memory(adata, reading, name, _columns(cluster_key))
+    found = call(query, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
     return joined(adata, found, STALE)
 
 
@@ -77,9 +78,7 @@ def annotate_file(
     model: Path,
     out: Path,
     *,
-    matrix: str = "auto",
-    scale: str = "auto",
-    library_size_key: str = "",
+    reading: HowToRead = AUTOMATIC,
     cluster_key: str = "",
     device: DeviceName = "auto",
     all_experts: bool = False,
@@ -94,10 +93,13 @@ def annotate_file(
     -------
     What is new: obs, obsm and uns, without a matrix.
     """
-    bundle = finetuned(model)
-    columns = [key for key in (library_size_key, cluster_key) if key]
+    loaded = finetuned(model)
 
     def make(opened: QueryCells) -> ad.AnnData:
-        return call(opened, bundle, scale, library_size_key, cluster_key, device, all_experts)
+        return call(opened, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
 
-    return write_result(query, out, matrix, columns, make, STALE)
+    return write_result(query, out, reading, make, _columns(cluster_key), STALE)
+
+
+def _columns(cluster_key: str) -> list[str]:
+    return [cluster_key] if cluster_key else []

@@ -1,8 +1,7 @@
 """Rule compare: expression and predictions -> scBERT beside baselines, on the same test cells."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -12,6 +11,14 @@ from scipy import sparse
 from scbert.config import CompareSettings, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
+from scbert.evidence.comparison import (
+    Comparison,
+    Difference,
+    Interval,
+    MethodScores,
+    OutOfFoldComparison,
+    OutOfFoldScores,
+)
 from scbert.evidence.predictions import (
     Prediction,
     all_classes,
@@ -21,8 +28,9 @@ from scbert.evidence.predictions import (
     read_split,
 )
 from scbert.experts.titles import EXPERT_TITLES as TITLES
-from scbert.files import read_json, write_json
+from scbert.files import read_json
 
+ENDS = ("mean", "low", "high")
 NO_TEST = (
     "No cell was held out, so there is no test score. Each expert was asked about cells that it "
     "had not learned from, and then learned again from all; but their weights and the temperature "
@@ -60,31 +68,31 @@ def compare(
     test, seeds = cells["test"], read_predictions(predictions, table.query("part == 'test'").index)
     judge = _Judge(test.cell_types, all_classes(seeds, table["cell_type"]), settings.evaluate)
     ours = [seed.predicted for seed in seeds]
-    methods = [_describe_scbert(seeds) | judge.scores(ours)]
-    differences: list[dict[str, Any]] = []
+    methods = [judge.scores(**_describe_scbert(seeds), predictions=ours)]
+    differences: list[Difference] = []
     asked = [name for name in seeds[0].experts if all(name in seed.experts for seed in seeds)]
     for name in asked:
         theirs = [seed.experts[name] for seed in seeds]
-        methods.append(_describe_expert(name) | judge.scores(theirs))
+        methods.append(judge.scores(**_describe_expert(name), predictions=theirs))
         differences += judge.differences(f"scbert_{name}", ours, theirs)
     for method in settings.compare.methods:
         baseline = fit_baseline(method, cells["learned"], settings.compare.seed)
         theirs = [baseline.predict(test.expression)]
-        methods.append(_describe(baseline) | judge.scores(theirs))
+        methods.append(judge.scores(**_describe(baseline), predictions=theirs))
         differences += judge.differences(method, ours, theirs)
-    for row in methods:
-        log_scores(row["title"], {name: row[name] for name in metrics.METRICS}, row["setting"])
-    content = {
-        "dataset": split.stem,
-        **{
-            f"n_{part}": int((table.part == part).sum()) for part in ("test", "train", "validation")
-        },
-        "confidence_level": settings.evaluate.confidence_level,
-        "interval": _describe_interval(settings.evaluate),
-        "methods": methods,
-        "differences": differences,
-    }
-    write_json(comparison, content)
+    for found in methods:
+        scores = {name: asdict(found.metric(name)) for name in metrics.METRICS}
+        log_scores(found.title, scores, found.setting)
+    Comparison(
+        dataset=split.stem,
+        n_test=int((table.part == "test").sum()),
+        n_train=int((table.part == "train").sum()),
+        n_validation=int((table.part == "validation").sum()),
+        confidence_level=settings.evaluate.confidence_level,
+        interval=_describe_interval(settings.evaluate),
+        methods=methods,
+        differences=differences,
+    ).write(comparison)
 
 
 def compare_out_of_fold(split: Path, model: Path, comparison: Path) -> None:
@@ -107,20 +115,18 @@ def compare_out_of_fold(split: Path, model: Path, comparison: Path) -> None:
     together, each = found["out_of_fold"], found["experts"]
     methods = [("scbert", "scBERT", together)]
     methods += [(f"scbert_{name}", f"its {TITLES[name]} alone", each[name]) for name in each]
-    content = {
-        "dataset": split.stem,
-        "scored_on": "out of fold",
-        "caution": NO_TEST,
-        "n_test": 0,
-        "n_out_of_fold": together["cells"],
-        "parts": describe_parts(table),
-        "methods": [
-            {"method": method, "title": title}
-            | {f"out_of_fold_{key}": scores[key] for key in ("macro_f1", "log_loss")}
+    OutOfFoldComparison(
+        dataset=split.stem,
+        scored_on="out of fold",
+        caution=NO_TEST,
+        n_test=0,
+        n_out_of_fold=together["cells"],
+        parts=describe_parts(table),
+        methods=[
+            OutOfFoldScores(method, title, scores["macro_f1"], scores["log_loss"])
             for method, title, scores in methods
         ],
-    }
-    write_json(comparison, content)
+    ).write(comparison)
 
 
 @dataclass(frozen=True)
@@ -131,17 +137,27 @@ class _Judge:
     classes: list[str]
     settings: Evaluate
 
-    def scores(self, predictions: list[np.ndarray]) -> dict[str, Any]:
+    def scores(
+        self, *, predictions: list[np.ndarray], method: str, title: str, kind: str, setting: str
+    ) -> MethodScores:
         """Return the scores of a method, with intervals, and F1 of each type."""
         found = metrics.bootstrap_scores(self.true, predictions, self.classes, self.settings)
-        return _without_seeds(found) | _f1(self.true, predictions, self.classes)
+        per_type = metrics.per_type_scores(self.true, predictions, self.classes)
+        return MethodScores(
+            method=method,
+            title=title,
+            kind=kind,
+            setting=setting,
+            **{name: Interval(*(one[k] for k in ENDS)) for name, one in found.items()},
+            f1_of_type={one["cell_type"]: one["f1"] for one in per_type},
+        )
 
     def differences(
         self, method: str, ours: list[np.ndarray], theirs: list[np.ndarray]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Difference]:
         """Return how far scBERT is ahead of a method, on the same resamples."""
         found = metrics.paired_difference(self.true, ours, theirs, self.classes, self.settings)
-        return [{"method": method, "metric": key, **found[key]} for key in ("macro_f1", "accuracy")]
+        return [Difference(method, key, **found[key]) for key in ("macro_f1", "accuracy")]
 
 
 def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, LabelledCells]:
@@ -162,7 +178,7 @@ def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, Labelled
     return cells
 
 
-def _describe_scbert(seeds: list[Prediction]) -> dict[str, Any]:
+def _describe_scbert(seeds: list[Prediction]) -> dict[str, str]:
     names = ", ".join(str(seed.seed) for seed in seeds)
     setting = f"Mean over {len(seeds)} fine-tuned model(s), seed {names}."
     return {
@@ -173,7 +189,7 @@ def _describe_scbert(seeds: list[Prediction]) -> dict[str, Any]:
     }
 
 
-def _describe_expert(name: str) -> dict[str, Any]:
+def _describe_expert(name: str) -> dict[str, str]:
     return {
         "method": f"scbert_{name}",
         "title": f"scBERT, its {TITLES[name]} alone",
@@ -182,7 +198,7 @@ def _describe_expert(name: str) -> dict[str, Any]:
     }
 
 
-def _describe(baseline: Baseline) -> dict[str, Any]:
+def _describe(baseline: Baseline) -> dict[str, str]:
     names = ("method", "title", "kind", "setting")
     return {name: getattr(baseline, name) for name in names}
 
@@ -193,15 +209,3 @@ def _describe_interval(settings: Evaluate) -> str:
         "resamples of the test cells, the same for every method and seed, scoring the mean over "
         "seeds; the spread of training again is not in it."
     )
-
-
-def _f1(true: np.ndarray, predictions: list[np.ndarray], classes: list[str]) -> dict[str, Any]:
-    per_type = metrics.per_type_scores(true, predictions, classes)
-    return {"f1_of_type": {entry["cell_type"]: entry["f1"] for entry in per_type}}
-
-
-def _without_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    return {
-        metric: {key: interval[key] for key in ("mean", "low", "high")}
-        for metric, interval in found.items()
-    }

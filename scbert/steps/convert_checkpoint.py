@@ -17,7 +17,7 @@ from scbert.files import sha256_of, write_text
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.network.original import OriginalSizes, read_sizes, rename_weights
 from scbert.provenance import provenance
-from scbert.training.bundle import save_bundle
+from scbert.training.bundle import save_model
 from scbert.training.new_models import empty_model
 from scbert.training.query_tokens import LEAST_OVERLAP
 
@@ -96,7 +96,7 @@ def convert_checkpoint(
         )
     model = empty_model(config, sizes.n_genes, sizes.n_types)
     model.load_state_dict(rename_weights(state, sizes))
-    save_bundle(out, model, config, table, [], extra)
+    save_model(out, model, config, table, [], extra)
     write_text(out / "README.md", _card(config, sizes))
     log.info("%s: %s model, %s", out, config["kind"], config["converted"])
     return config

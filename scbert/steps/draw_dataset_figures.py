@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from scbert.evidence.comparison import Comparison
 from scbert.evidence.epochs import read_history
+from scbert.evidence.evaluation import Evaluation
 from scbert.files import read_json, write_text
 from scbert.report import calibration_figures, dataset_figures
 
@@ -38,16 +40,16 @@ def draw_dataset_figures(
             "no model is given, but the figure of fine-tuning needs at least one. "
             "Pass the folders results/models/{dataset}/seed*."
         )
-    found = read_json(evaluation)
+    found = Evaluation.read(evaluation)
     histories = [read_history(model / "history.jsonl") for model in models]
-    write_text(scores, dataset_figures.draw_scores(read_json(comparison)))
-    write_text(confusion, dataset_figures.draw_confusion(found))
-    write_text(per_type, dataset_figures.draw_per_type(found))
+    write_text(scores, dataset_figures.draw_scores(Comparison.read(comparison)))
+    write_text(confusion, dataset_figures.draw_confusion(found.scbert))
+    write_text(per_type, dataset_figures.draw_per_type(found.scbert))
     calibrations = [read_json(model / "calibration.json") for model in models]
     if all(histories):
         write_text(finetuning, dataset_figures.draw_finetuning(histories))
     else:
         write_text(finetuning, dataset_figures.draw_experts(calibrations))
     write_text(umap, dataset_figures.draw_umap(found))
-    write_text(reliability, calibration_figures.draw_reliability(found))
-    write_text(unknown, calibration_figures.draw_novelty(found, calibrations))
+    write_text(reliability, calibration_figures.draw_reliability(found.scbert.reliability))
+    write_text(unknown, calibration_figures.draw_novelty(found.scbert.unknown, calibrations))

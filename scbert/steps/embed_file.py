@@ -6,17 +6,19 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, joined, query_in_memory, write_result
 from scbert.config import DeviceName
 from scbert.network.model import CellTypeModel
 from scbert.shipped import model_folder
 from scbert.tokens.store import store_in_memory
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_model
 from scbert.training.calls import batches_of, made_by, precision_of
 from scbert.training.committee import network_of
 from scbert.training.devices import choose_device
 from scbert.training.predict import outputs
 from scbert.training.query_tokens import tokens_for
+from scbert.training.saved_model import SavedModel
 
 HEAD = "cell vector of the fine-tuned head"
 MEAN = "mean over the tokens of a cell of the pretrained encoder's output"
@@ -24,7 +26,7 @@ MEAN = "mean over the tokens of a cell of the pretrained encoder's output"
 
 def embed(
     adata: ad.AnnData,
-    model: str | Path | Bundle,
+    model: str | Path | SavedModel,
     *,
     matrix: str = "auto",
     scale: str = "auto",
@@ -39,7 +41,7 @@ def embed(
     adata, matrix, scale, library_size_key, device, name
         See `scbert.steps.annotate_file.annotate`.
     model
-        The folder of a model, fine-tuned or only pretrained, or one that `load_bundle` has read.
+        The folder of a model, fine-tuned or only pretrained, or one that `load_model` has read.
 
     Returns
     -------
@@ -52,10 +54,8 @@ def embed(
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    columns = [library_size_key] if library_size_key else []
-    query = query_in_memory(adata, matrix, columns, name)
-    found = _vectors(query, _loaded(model), scale, library_size_key, device)
-    return joined(adata, found, [])
+    query = query_in_memory(adata, HowToRead(matrix, scale, library_size_key), name)
+    return joined(adata, _vectors(query, _loaded(model), device), [])
 
 
 def embed_file(
@@ -63,42 +63,37 @@ def embed_file(
     model: Path,
     out: Path,
     *,
-    matrix: str = "auto",
-    scale: str = "auto",
-    library_size_key: str = "",
+    reading: HowToRead = AUTOMATIC,
     device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Embed the cells of a file and write the result, as `annotate_file` does."""
-    bundle = _loaded(model)
-    columns = [library_size_key] if library_size_key else []
+    loaded = _loaded(model)
 
     def make(opened: QueryCells) -> ad.AnnData:
-        return _vectors(opened, bundle, scale, library_size_key, device)
+        return _vectors(opened, loaded, device)
 
-    return write_result(query, out, matrix, columns, make, [])
-
-
-def _loaded(model: str | Path | Bundle) -> Bundle:
-    return model if isinstance(model, Bundle) else load_bundle(model_folder(model))
+    return write_result(query, out, reading, make)
 
 
-def _vectors(
-    query: QueryCells, bundle: Bundle, scale: str, library_size_key: str, device: DeviceName
-) -> ad.AnnData:
+def _loaded(model: str | Path | SavedModel) -> SavedModel:
+    return model if isinstance(model, SavedModel) else load_model(model_folder(model))
+
+
+def _vectors(query: QueryCells, model: SavedModel, device: DeviceName) -> ad.AnnData:
     here = choose_device(device)
-    tokens = tokens_for(query, bundle, library_size_key, scale)
-    network = network_of(bundle.model).to(here)
+    tokens = tokens_for(query, model)
+    network = network_of(model.network).to(here)
     vectors = [
         outputs(
-            *(network, batches_of(bundle, store_in_memory(part.sample))),
+            *(network, batches_of(model, store_in_memory(part.sample))),
             *(np.arange(len(part.sample.cells)), here),
-            precision=precision_of(bundle.config),
+            precision=precision_of(model.config),
         ).vectors
         for part in tokens.each()
     ]
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     result.obsm["X_scbert"] = np.concatenate(vectors)
     result.uns["scbert_embedding"] = made_by(tokens) | {
-        "vector": HEAD if isinstance(bundle.model, CellTypeModel) else MEAN
+        "vector": HEAD if isinstance(model.network, CellTypeModel) else MEAN
     }
     return result

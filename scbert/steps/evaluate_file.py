@@ -4,32 +4,42 @@ The model never sees a label. Beside it stand each of its experts alone, fitted 
 and the most frequent type of those.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from scbert import __version__
-from scbert.cells.read import write_cells
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName, Evaluate, Normalization
 from scbert.evidence import metrics
+from scbert.evidence.comparison import Interval
+from scbert.evidence.evaluation import SeedScores
+from scbert.evidence.file_evaluation import (
+    BatchScores,
+    FileDifference,
+    FileEvaluation,
+    FileMethod,
+    NovelCells,
+)
 from scbert.evidence.predictions import prediction_of
 from scbert.evidence.test_scores import score_seeds
 from scbert.experts.titles import EXPERT_TITLES as EXPERTS
-from scbert.files import sha256_of, write_json
+from scbert.files import sha256_of
+from scbert.genes.matching import match_genes, require_match
 from scbert.shipped import model_folder
 from scbert.steps.annotate_file import annotate
-from scbert.steps.normalize_counts import normalize_counts
 from scbert.tokens.store import TokenStore, store_in_memory
-from scbert.tokens.tokenize import read_tokens
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.tokens.tokenize import expression_of_counts, tokenize
+from scbert.training.bundle import load_finetuned
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import dataset_of, read_labelled, settings_of, unseen_cells
+from scbert.training.saved_model import FinetunedModel, SavedModel
 
 COLUMNS = {  # of obs, by method
     "scbert": "scbert_label",
@@ -85,41 +95,42 @@ def evaluate_file(
     """
     choose_device(device)  # refuses before the reading, which may take long
     folder, file = model_folder(model), Path(test)
-    bundle = load_bundle(folder)
-    settings = settings_of(bundle, None, None)
-    dataset = dataset_of(file, label_key, batch_key, matrix, scale, library_size_key)
+    loaded = load_finetuned(folder)
+    settings = settings_of(loaded, None, None)
+    reading = HowToRead(matrix, scale, library_size_key)
+    dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
     cells, left_out = read_labelled(file, dataset, settings)
-    store = tokens_of(cells, folder, bundle)
-    rows = unseen_cells(store, bundle)
+    store = tokens_of(cells, loaded, str(file))
+    rows = unseen_cells(store, loaded)
     left_out["of the training"] = len(store) - len(rows)
-    named = predict_types(cells[rows].copy(), bundle, device)
-    content = {
-        "version": __version__,
-        "model": folder.name,
-        "model_sha256": bundle.sha256,
-        "test": file.name,
-        "test_sha256": sha256_of(file),
-        "left_out": left_out,
-        **score_cells(named, bundle, settings.evaluate),
-    }
+    named = predict_types(cells[rows].copy(), loaded, device)
+    found = FileEvaluation(
+        version=__version__,
+        model=folder.name,
+        model_sha256=loaded.sha256,
+        test=file.name,
+        test_sha256=sha256_of(file),
+        left_out=left_out,
+        **score_cells(named, loaded, settings.evaluate),
+    )
     if out is not None:
-        write_json(Path(out) / "evaluation.json", content)
-    return content
+        found.write(Path(out) / "evaluation.json")
+    return found.content()
 
 
 def predict_types(
     cells: ad.AnnData,
-    bundle: Bundle,
+    model: FinetunedModel,
     device: DeviceName = "auto",
 ) -> ad.AnnData:
     """Return annotated cells with their true cell_type and batch, and each method's names.
 
-    Written to obs: majority, if the bundle says what it was trained on; scbert_label, each expert's
+    Written to obs: majority, if the model says what it was trained on; scbert_label, each expert's
     and the rest as `annotate` does, which gets no label.
     """
     unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
     named = annotate(
-        *(unlabelled, bundle),
+        *(unlabelled, model),
         matrix="X",
         scale=EXPECTED_COUNTS,  # they were checked when they were read
         library_size_key="library_size",
@@ -129,37 +140,32 @@ def predict_types(
     for column in ("cell_type", "batch"):
         if column in cells.obs:
             named.obs[column] = cells.obs[column].to_numpy(dtype=str)
-    per_type = bundle.config.get("cells_per_type")
+    per_type = model.config.get("cells_per_type")
     if per_type:
         named.obs["majority"] = max(per_type, key=per_type.get)
     return named
 
 
-def tokens_of(cells: ad.AnnData, folder: Path, bundle: Bundle) -> TokenStore:
+def tokens_of(cells: ad.AnnData, model: SavedModel, name: str) -> TokenStore:
     """Tokenize counts as those of the training cells were."""
-    normalization = Normalization.model_validate(bundle.config["normalization"])
-    with tempfile.TemporaryDirectory() as workspace:
-        counts, expression = Path(workspace) / "counts.h5ad", Path(workspace) / "test.h5ad"
-        write_cells(counts, cells)
-        overlap = Path(workspace) / "overlap.json"
-        normalize_counts(counts, folder / "genes.tsv", expression, overlap, normalization)
-        return store_in_memory(read_tokens(expression, bundle.config["n_bins"], bundle.genes))
+    genes = match_genes(cells.var[["symbol", "gene_id"]].astype(str), model.genes)
+    require_match(genes, model.genes, name)
+    normalization = Normalization.model_validate(model.config["normalization"])
+    counts, library_size = sparse.csr_matrix(cells.X), cells.obs.library_size.to_numpy()
+    expression = expression_of_counts(counts, library_size, genes, normalization)
+    names, n_bins = cells.obs_names.astype(str).tolist(), model.config["n_bins"]
+    return store_in_memory(tokenize(name, names, expression, genes.measured, n_bins))
 
 
-def _names(bundle: Bundle) -> list[str]:
-    assert bundle.labels is not None  # annotate has refused other bundles
-    return [label["name"] for label in bundle.labels]
-
-
-def score_cells(named: ad.AnnData, bundle: Bundle, settings: Evaluate) -> dict[str, Any]:
-    """Score the names that `predict_types` gave.
+def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) -> dict[str, Any]:
+    """Score the names that `predict_types` gave: the scores of a `FileEvaluation`, by field.
 
     Raises
     ------
     ValueError
         If no cell is of a type that the model knows.
     """
-    classes = _names(bundle)
+    classes = model.types
     true = named.obs.cell_type.to_numpy(dtype=str)
     known = np.isin(true, classes)
     if not known.any():
@@ -174,24 +180,18 @@ def score_cells(named: ad.AnnData, bundle: Bundle, settings: Evaluate) -> dict[s
         for method, column in COLUMNS.items()
         if column in cells.obs
     }
-    seed = bundle.config.get("seed", 0)  # a converted model has none
+    seed = model.config.get("seed", 0)  # a converted model has none
+    of_scbert = prediction_of(cells, seed, Path("the model"))
     return {
-        **score_seeds([prediction_of(cells, seed, Path("the model"))], true, settings),
+        "scbert": score_seeds([of_scbert], true, settings),
         "methods": [
-            {
-                "method": method,
-                "title": TITLES[method],
-                **metrics.bootstrap_scores(true, [labels], classes, settings),
-            }
+            FileMethod(method, TITLES[method], **_scores(true, labels, classes, settings))
             for method, labels in predicted.items()
         ],
         "differences": [
-            {
-                "method": method,
-                **metrics.paired_difference(
-                    true, [predicted["scbert"]], [labels], classes, settings
-                ),
-            }
+            FileDifference(
+                method, **_differences(true, predicted["scbert"], labels, classes, settings)
+            )
             for method, labels in predicted.items()
             if method != "scbert"
         ],
@@ -200,39 +200,53 @@ def score_cells(named: ad.AnnData, bundle: Bundle, settings: Evaluate) -> dict[s
     }
 
 
+def _scores(
+    true: np.ndarray, labels: np.ndarray, classes: list[str], settings: Evaluate
+) -> dict[str, SeedScores]:
+    found = metrics.bootstrap_scores(true, [labels], classes, settings)
+    return {metric: SeedScores(**one) for metric, one in found.items()}
+
+
+def _differences(
+    true: np.ndarray, ours: np.ndarray, theirs: np.ndarray, classes: list[str], settings: Evaluate
+) -> dict[str, Interval]:
+    found = metrics.paired_difference(true, [ours], [theirs], classes, settings)
+    return {metric: Interval(**one) for metric, one in found.items()}
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _batches(
     obs: pd.DataFrame, true: np.ndarray, predicted: dict[str, np.ndarray], classes: list[str]
-) -> list[dict[str, Any]]:
+) -> list[BatchScores]:
     """Score the cells of each batch apart; empty without batches."""
     if "batch" not in obs:
         return []
     rows = {name: (obs.batch == name).to_numpy() for name in sorted(obs.batch.unique())}
     return [
-        {
-            "batch": name,
-            "cells": int(own.sum()),
-            **{
+        BatchScores(
+            batch=name,
+            cells=int(own.sum()),
+            scores={
                 method: metrics.scores(true[own], labels[own], classes)
                 for method, labels in predicted.items()
             },
-        }
+        )
         for name, own in rows.items()
     ]
 
 
-def _novel(obs: pd.DataFrame, known: np.ndarray) -> dict[str, Any] | None:
+def _novel(obs: pd.DataFrame, known: np.ndarray) -> NovelCells | None:
     """Say how cells of types that the model does not know were met; None if there are none."""
     if known.all():
         return None
     unknown, types = obs.scbert_is_unknown.to_numpy(dtype=bool), obs.cell_type[~known]
-    return {
-        "cells": int((~known).sum()),
-        "cell_types": {str(name): int(n) for name, n in types.value_counts().items()},
-        "share_called_unknown": float(unknown[~known].mean()),
-        "share_of_known_called_unknown": float(unknown[known].mean()),
-        "auroc": float(roc_auc_score(~known, obs.scbert_novelty_score)),
-    }
+    return NovelCells(
+        cells=int((~known).sum()),
+        cell_types={str(name): int(n) for name, n in types.value_counts().items()},
+        share_called_unknown=float(unknown[~known].mean()),
+        share_of_known_called_unknown=float(unknown[known].mean()),
+        auroc=float(roc_auc_score(~known, obs.scbert_novelty_score)),
+    )

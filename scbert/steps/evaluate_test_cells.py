@@ -1,15 +1,15 @@
 """Rule evaluate_test_cells: predictions -> scores, reliability, novel cells, a map."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from scbert.config import Evaluate
+from scbert.evidence.evaluation import Place
 from scbert.evidence.plane import plane_coordinates
 from scbert.evidence.predictions import Prediction, read_predictions, read_split
 from scbert.evidence.test_scores import evaluate_scores
-from scbert.files import write_json
 
 
 def evaluate_test_cells(
@@ -33,17 +33,17 @@ def evaluate_test_cells(
     ValueError
         If a file's cells are not the test cells, or it predicts a type that its model cannot know.
     """
-    content = evaluate_scores(predictions, split, settings)
+    found = evaluate_scores(predictions, split, settings)
     test = read_split(split).query("part == 'test'")
     first = read_predictions(predictions, test.index)[0]
     true = test["cell_type"].to_numpy(dtype=str)
-    write_json(evaluation, content | {"embedding": _embedding(first, true, settings.seed)})
+    replace(found, embedding=_embedding(first, true, settings.seed)).write(evaluation)
 
 
-def _embedding(prediction: Prediction, true: np.ndarray, seed: int) -> list[dict[str, Any]]:
+def _embedding(prediction: Prediction, true: np.ndarray, seed: int) -> list[Place]:
     points = plane_coordinates(prediction.embedding, seed)
     rows = zip(prediction.obs.index, points.tolist(), true, prediction.predicted, strict=True)
     return [
-        {"cell": cell, "x": x, "y": y, "true": str(label), "predicted": str(predicted)}
+        Place(cell, x, y, true=str(label), predicted=str(predicted))
         for cell, (x, y), label, predicted in rows
     ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.query import query_in_memory
 from scbert.cells.read import read_cells, require_column
 from scbert.config import DeviceName, Explain
@@ -23,9 +24,7 @@ def explain_file(
     out: Path,
     *,
     label_key: str,
-    matrix: str,
-    scale: str,
-    library_size_key: str,
+    reading: HowToRead,
     settings: Explain,
     device: DeviceName,
 ) -> dict[str, Any]:
@@ -59,18 +58,16 @@ def explain_file(
             "replaced. Give a new folder."
         )
     here = choose_device(device)  # before the reading, which may take long
-    bundle = finetuned(model)
+    loaded = finetuned(model)
     adata = read_cells(query)
     given = None
     if label_key:
         given = require_column(adata.obs, label_key, str(query)).astype(str).to_numpy()
-    columns = [library_size_key] if library_size_key else []
-    cells = query_in_memory(adata, matrix, columns, str(query))
-    store = tokens_for(cells, bundle, library_size_key, scale).store()
+    store = tokens_for(query_in_memory(adata, reading, str(query)), loaded).store()
     rows = np.arange(len(store))
-    chosen_cells = choose_cells(query.stem, bundle, store, rows, given, settings, here)
+    chosen_cells = choose_cells(query.stem, loaded, store, rows, given, settings, here)
     known = read_known_genes(
-        bundle,
+        loaded,
         [Path(file) for file in [settings.markers] if file],
         [Path(file) for file in [settings.marker_types] if file],
         [Path(file) for file in settings.gene_sets],

@@ -40,11 +40,11 @@ def explain_test_cells(
     device
         See `choose_device`.
     """
-    bundle, store = finetuned(model), open_store(tokens)
+    loaded, store = finetuned(model), open_store(tokens)
     part = read_table(split, "cell", "part").set_index("cell").part
     rows = np.flatnonzero((part[store.cell_names()] == "test").to_numpy())
     chosen_cells = choose_cells(
-        split.stem, bundle, store, rows, None, settings, choose_device(device)
+        split.stem, loaded, store, rows, None, settings, choose_device(device)
     )
-    known = read_known_genes(bundle, markers, marker_types, gene_sets)
+    known = read_known_genes(loaded, markers, marker_types, gene_sets)
     write_explanation(explanation, explain_cells(chosen_cells, known, settings))

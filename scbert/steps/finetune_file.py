@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scbert import __version__
+from scbert.cells.how_to_read import HowToRead
 from scbert.config import (
     CompareSettings,
     Config,
@@ -30,7 +31,7 @@ from scbert.steps.normalize_counts import normalize_counts
 from scbert.steps.read_counts import read_counts
 from scbert.steps.split_cells import split_cells
 from scbert.steps.write_model_card import write_card_without_test, write_model_card
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_pretrained
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import dataset_of, reading_of, settings_of
 from scbert.training.new_genes import extend_vocabulary, warn_of_unknown_genes
@@ -101,12 +102,13 @@ def finetune_file(
         unfinished run beside it is another one.
     """
     reference, out, pretrained = Path(reference), Path(out), model_folder(pretrained)
-    encoder, terms = load_bundle(pretrained), [Path(ontology)] if ontology else []
+    encoder, terms = load_pretrained(pretrained), [Path(ontology)] if ontology else []
     if out.exists():
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")
     chosen = settings_of(encoder, config, seed, device)
     choose_device(chosen.device)  # refuses before the reading, which may take long
-    dataset = dataset_of(reference, label_key, batch_key, matrix, scale, library_size_key)
+    reading = HowToRead(matrix, scale, library_size_key)
+    dataset = dataset_of(reference, reading, label_key=label_key, batch_key=batch_key)
     seed = chosen.finetune.seeds[0]
     with only_one(out):
         work = Work(out.with_name(f".{out.name}.work"), dataset.dataset, seed, out.name)
@@ -217,8 +219,7 @@ def _require_same(run: dict[str, Any], unfinished: dict[str, Any], folder: Path)
 def _train(work: Work, pretrained: Path, ontology: list[Path], config: Config) -> None:
     if work.model.exists():
         return
-    given = settings_for(FinetuneSettings, config, seed=work.seed)
-    settings = FinetuneSettings.model_validate_json(given)
+    settings = settings_for(FinetuneSettings, config, seed=work.seed)
     checkpoint = work.folder / "checkpoint"
     finetune_training_cells(
         work.tokens,
@@ -237,8 +238,8 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     counts = work.data / "counts.h5ad"
     annotate_test_cells(counts, work.split, work.model, work.predictions, config.device)
     evaluation = work.folder / "evaluation.json"
-    write_json(evaluation, evaluate_scores([work.predictions], work.split, config.evaluate))
-    settings = CompareSettings.model_validate_json(settings_for(CompareSettings, config))
+    evaluate_scores([work.predictions], work.split, config.evaluate).write(evaluation)
+    settings = settings_for(CompareSettings, config)
     expression = work.data / f"{work.dataset}.h5ad"
     compare(expression, work.split, [work.predictions], work.comparison, settings)
     quality, card = work.data / "quality.json", work.model / "README.md"

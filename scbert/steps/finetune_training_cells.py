@@ -13,9 +13,10 @@ from scbert.calibration.novelty_threshold import KnownCells
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256
+from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.provenance import provenance
 from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
-from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, Bundle, load_bundle, save_bundle
+from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, load_pretrained, save_model
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import LabelledRows
 from scbert.training.components import fit_components
@@ -31,6 +32,7 @@ from scbert.training.finetuning import (
 )
 from scbert.training.hardware import hardware
 from scbert.training.left_out_batches import SCORE, novelty_left_out
+from scbert.training.saved_model import PretrainedModel
 from scbert.training.seen_cells import fingerprints
 
 
@@ -64,20 +66,20 @@ def finetune_training_cells(
     """
     precision = settings.finetune.optimizer.precision
     accelerator = make_accelerator(choose_device(device), precision)
-    bundle, store = load_bundle(pretrained), open_store(tokens)
-    require_same_vocabulary(store, vocabulary_sha256(bundle.genes), tokens)
+    encoder, store = load_pretrained(pretrained), open_store(tokens)
+    require_same_vocabulary(store, vocabulary_sha256(encoder.genes), tokens)
     trained = trains_network(settings.finetune)
     teaching = ("train",) if trained else ("train", "validation")
     labelled = LabelledRows(split, store.cell_names(), teaching)
     labels = describe_types(labelled.types, ontology)
-    used = used_genes(store, labelled, settings, bundle.config.get("added_genes", 0))
-    network = bundle.model
+    used = used_genes(store, labelled, settings, encoder.config.get("added_genes", 0))
+    network: MaskedExpressionModel | CellTypeModel = encoder.network
     history: list[dict[str, Any]] = []
     if trained:
         network, history = train_network(
-            bundle, store, labelled, used, settings, pretrained, accelerator, checkpoint
+            encoder, store, labelled, used, settings, pretrained, accelerator, checkpoint
         )
-    cells = encoder_batches(store, bundle, used, settings)
+    cells = encoder_batches(store, encoder, used, settings)
     learned = learn_experts(network, cells, labelled, settings, accelerator.device)
     left_out = _left_out(store, labelled, settings)
     rows, label = _near(labelled, left_out)
@@ -98,8 +100,8 @@ def finetune_training_cells(
     }
     if not learned.committee.experts:
         del extra[EXPERTS]
-    config = _config(bundle, tokens.name, store, labelled, settings, accelerator.device)
-    save_bundle(model, network, config, _genes(bundle, store, used), history, extra)
+    config = _config(encoder, tokens.name, store, labelled, settings, accelerator.device)
+    save_model(model, network, config, _genes(encoder, store, used), history, extra)
     remove_checkpoint(checkpoint)
 
 
@@ -126,7 +128,7 @@ def _left_out(
 
 
 def _config(
-    bundle: Bundle,
+    encoder: PretrainedModel,
     dataset: str,
     store: TokenStore,
     labelled: LabelledRows,
@@ -135,19 +137,19 @@ def _config(
 ) -> dict[str, Any]:
     """Return the content of config.json: what the model is, and what it was made of."""
     return {
-        **{key: bundle.config[key] for key in ("sequence", "network", "n_bins")},
+        **{key: encoder.config[key] for key in ("sequence", "network", "n_bins")},
         **settings.model_dump(mode="json"),
         "kind": "finetuned",
         "dataset": dataset,
         "cells": {part: len(labelled.rows(part)) for part in ("train", "validation")},
         "cells_per_type": labelled.count("train"),
         "tokens": store.meta,
-        "pretrained": {"sha256": bundle.sha256, **bundle.config},
+        "pretrained": {"sha256": encoder.sha256, **encoder.config},
         "provenance": provenance() | {"hardware": hardware(device)},
     }
 
 
-def _genes(bundle: Bundle, store: TokenStore, used: np.ndarray | None) -> pd.DataFrame:
+def _genes(encoder: PretrainedModel, store: TokenStore, used: np.ndarray | None) -> pd.DataFrame:
     """Return the vocabulary with the genes that were measured, and those that may be tokens."""
-    genes = bundle.genes.assign(measured=np.any(store.measured, axis=0))
+    genes = encoder.genes.assign(measured=np.any(store.measured, axis=0))
     return genes if used is None else genes.assign(used=used)

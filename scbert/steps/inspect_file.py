@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, open_query
 from scbert.cells.read import gene_names
 from scbert.cells.scale import scale_of_parts
 from scbert.genes.matching import GeneMatch
 from scbert.shipped import model_folder
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_model
 from scbert.training.query_tokens import (
     QueryTokens,
     least_overlap,
@@ -21,6 +22,7 @@ from scbert.training.query_tokens import (
     overlap,
     tokens_for,
 )
+from scbert.training.saved_model import PretrainedModel, SavedModel
 
 Row = tuple[str, str]
 
@@ -40,22 +42,13 @@ class Inspection:
         self.rows.append((what, value))
 
 
-def inspect_file(
-    query: Path,
-    model: Path | None,
-    *,
-    matrix: str = "auto",
-    scale: str = "auto",
-    library_size_key: str = "",
-) -> Inspection:
+def inspect_file(query: Path, model: Path | None, *, reading: HowToRead = AUTOMATIC) -> Inspection:
     """Find out what `annotate` would make of a file, by the functions that it would use.
 
     Parameters
     ----------
     model
         The folder of a model; without one, only the file itself is looked at.
-    matrix, scale, library_size_key
-        See `scbert.steps.annotate_file.annotate`.
 
     Raises
     ------
@@ -66,46 +59,43 @@ def inspect_file(
     """
     if not query.exists():
         raise FileNotFoundError(f"{query} does not exist. Check the path.")
-    bundle = load_bundle(model_folder(model)) if model else None
+    loaded = load_model(model_folder(model)) if model else None
     found = Inspection()
     try:
-        with _opened(query, matrix, library_size_key) as opened:
-            _inspect(opened, bundle, scale, library_size_key, found)
+        with _opened(query, reading) as opened:
+            _inspect(opened, loaded, found)
     except ValueError as error:
         found.refusal = str(error)
     return found
 
 
 @contextmanager
-def _opened(query: Path, matrix: str, library_size_key: str) -> Iterator[QueryCells]:
-    columns = [library_size_key] if library_size_key else []
+def _opened(query: Path, reading: HowToRead) -> Iterator[QueryCells]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_query(query, matrix, columns, str(query), Path(folder)) as opened,
+        open_query(query, reading, Path(folder), str(query)) as opened,
     ):
         yield opened
 
 
-def _inspect(
-    query: QueryCells, bundle: Bundle | None, scale: str, key: str, found: Inspection
-) -> None:
+def _inspect(query: QueryCells, model: SavedModel | None, found: Inspection) -> None:
     found.add("cells", f"{len(query):,}")
     found.add("matrix", f"{query.found}, {query.parts.shape[1]:,} genes")
     names = gene_names(query.genes)
     ids = int((names.gene_id != "").sum())
     found.add("genes with an Ensembl id", f"{ids:,} of {len(names):,}")
-    if bundle is None:
-        found.add("scale", str(scale_of_parts(query.parts, scale)))
+    if model is None:
+        found.add("scale", str(scale_of_parts(query.parts, query.reading.scale)))
         return
-    _add_genes(match_query(query, bundle), bundle, found)
-    tokens = tokens_for(query, bundle, key, scale)
+    _add_genes(match_query(query, model), model, found)
+    tokens = tokens_for(query, model)
     found.add("scale", str(tokens.scale))
     _add_tokens(tokens, found)
-    if bundle.labels is None:
+    if isinstance(model, PretrainedModel):
         raise ValueError("the model is pretrained only: it can embed these cells, not name them.")
 
 
-def _add_genes(match: GeneMatch, bundle: Bundle, found: Inspection) -> None:
+def _add_genes(match: GeneMatch, model: SavedModel, found: Inspection) -> None:
     found.add("genes known by Ensembl id", f"{match.by_id:,}")
     found.add("genes known by symbol", f"{match.by_symbol:,}")
     found.add("genes known by an older name or alias", f"{match.by_alias:,}")
@@ -113,12 +103,12 @@ def _add_genes(match: GeneMatch, bundle: Bundle, found: Inspection) -> None:
     found.add("of these ambiguous names", _with_examples(match.ambiguous))
     repeated = match.matched - len(match.measured)
     found.add("duplicate genes", f"{repeated:,} (counts are summed)")
-    missing = np.setdiff1d(np.arange(len(bundle.genes)), match.measured)
+    missing = np.setdiff1d(np.arange(len(model.genes)), match.measured)
     found.add(
-        "vocabulary genes not in the file", _with_examples(bundle.genes.symbol[missing].tolist())
+        "vocabulary genes not in the file", _with_examples(model.genes.symbol[missing].tolist())
     )
-    n, of = overlap(match, bundle)
-    needed = least_overlap(bundle)
+    n, of = overlap(match, model)
+    needed = least_overlap(model)
     found.add("genes that the model uses", f"{n:,} of {of:,} ({n / of:.1%}; {needed:.0%} needed)")
 
 

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from scbert.evidence.comparison import Comparison
+from scbert.files import read_json
 from scbert.shipped import shipped_models
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_model
 from scbert.training.bundle_files import MANIFEST
+from scbert.training.saved_model import FinetunedModel, SavedModel
+
+COMPARISON = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -49,44 +54,47 @@ def list_models(folder: Path | None) -> list[Listed]:
 
 def _listed(folder: Path) -> Listed:
     try:
-        bundle = load_bundle(folder)
+        model = load_model(folder)
     except (ValueError, OSError) as error:
         return Listed(folder, problem=str(error))
     return Listed(
         folder=folder,
-        kind=str(bundle.config["kind"]),
-        dataset=str(bundle.config.get("dataset", "")),
-        types=tuple(label["name"] for label in bundle.labels or ()),
-        genes=f"{bundle.learned.sum():,} of {len(bundle.genes):,}",
-        sequence=bundle.config["sequence"],
-        calibration=_calibration(bundle),
+        kind=str(model.config["kind"]),
+        dataset=str(model.config.get("dataset", "")),
+        types=tuple(model.types) if isinstance(model, FinetunedModel) else (),
+        genes=f"{model.learned.sum():,} of {len(model.genes):,}",
+        sequence=model.config["sequence"],
+        calibration=_calibration(model),
         scores=_scores(folder),
-        format=str(bundle.config["format"]),
-        sha256=bundle.sha256[:12],
+        format=str(model.config["format"]),
+        sha256=model.sha256[:12],
     )
 
 
-def _calibration(bundle: Bundle) -> str:
-    if bundle.calibration is None:
+def _calibration(model: SavedModel) -> str:
+    if not isinstance(model, FinetunedModel):
         return ""
-    cells = bundle.calibration["validation_cells"]
+    cells = model.calibration["validation_cells"]
     return f"on {cells:,} cells" if cells else "no"
 
 
 def _scores(folder: Path) -> str:
-    """Return scBERT's line of the table of scores in the model card, if it has one."""
-    card = folder / "README.md"
-    lines = card.read_text(errors="replace").splitlines() if card.is_file() else []
-    cells: list[str] = []
-    header: list[str] = []
-    for line in lines:
-        if line.startswith("| method |"):
-            header = [cell.strip() for cell in line.strip("|").split("|")]
-        elif header and line.lower().startswith("| scbert"):
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
+    """Return scBERT's scores on the test cells; empty if there are none.
+
+    `scbert finetune` puts comparison.json into the model's folder; the workflow, whose models are
+    results/models/DATASET/SEED, into results/metrics/DATASET.
+    """
+    of_workflow = folder.parent.parent.with_name("metrics") / folder.parent.name
+    for path in (folder / COMPARISON, of_workflow / COMPARISON):
+        if path.is_file():
             break
-    scores = dict(zip(header, cells, strict=False))
-    shown = [
-        f"{name} {scores[name].split()[0]}" for name in ("accuracy", "macro F1") if name in scores
-    ]
-    return ", ".join(shown)
+    else:
+        return ""
+    try:
+        content = read_json(path)
+        if isinstance(content, dict) and "scored_on" in content:  # out of fold: there was no test
+            return ""
+        found = Comparison.read(path).model
+    except ValueError as error:
+        return str(error)
+    return f"accuracy {found.accuracy.mean:.3f}, macro F1 {found.macro_f1.mean:.3f}"

@@ -11,8 +11,8 @@ from scipy import sparse
 from scbert.cells.read import write_cells
 from scbert.config import Normalization
 from scbert.files import sha256_of, write_json
-from scbert.genes.matching import align, match_genes, read_vocabulary, vocabulary_sha256
-from scbert.tokens.tokenize import denominators, normalize
+from scbert.genes.matching import match_genes, read_vocabulary, require_match, vocabulary_sha256
+from scbert.tokens.tokenize import expression_of_counts
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +30,12 @@ def normalize_counts(
     adata = ad.read_h5ad(counts)
     genes = read_vocabulary(vocabulary)
     match = match_genes(adata.var[["symbol", "gene_id"]].astype(str), genes)
-    if match.matched == 0 and adata.n_obs:  # a sample left out may be of another species
-        raise ValueError(
-            f"none of the {adata.n_vars} genes of {counts} ({', '.join(match.unmatched[:3])}, ...) "
-            f"is in the vocabulary of {len(genes)} genes ({', '.join(genes.symbol[:3])}, ...). Use "
-            "human gene symbols or Ensembl ids as var_names."
-        )
-    aligned = align(sparse.csr_matrix(adata.X), match)
-    size = denominators(aligned, adata.obs.library_size.to_numpy(), settings.denominator)
+    if adata.n_obs:  # a sample left out may be of another species
+        require_match(match, genes, str(counts))
+    library_size = adata.obs.library_size.to_numpy()
+    found = expression_of_counts(sparse.csr_matrix(adata.X), library_size, match, settings)
     result = ad.AnnData(
-        normalize(_only(aligned, match.measured), size, settings.target_sum),
+        _only(found, match.measured),
         obs=adata.obs[[name for name in ("cell_type", "batch") if name in adata.obs]],
         var=pd.DataFrame(
             {"vocabulary_index": match.measured}, index=genes.symbol[match.measured].to_numpy()
@@ -48,9 +44,9 @@ def normalize_counts(
     )
     write_cells(expression, result)
     kept = match.share_of_counts(adata.X)
-    found = {"cells": adata.n_obs, "share_of_counts": kept, **match.summary()}
-    write_json(overlap, {"sample": counts.stem, **found})
-    log.info("in the vocabulary: %s", found)
+    summary = {"cells": adata.n_obs, "share_of_counts": kept, **match.summary()}
+    write_json(overlap, {"sample": counts.stem, **summary})
+    log.info("in the vocabulary: %s", summary)
 
 
 def _only(aligned: sparse.csr_matrix, measured: np.ndarray) -> sparse.csr_matrix:

@@ -24,7 +24,7 @@ from scbert.network.performer import compile_layers, redraw_projections
 from scbert.provenance import provenance
 from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import save_bundle
+from scbert.training.bundle import save_model
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.hardware import hardware
@@ -115,7 +115,7 @@ def pretrain(
             "tokens": store.meta,
             "provenance": provenance() | {"hardware": hardware(accelerator.device)},
         }
-        save_bundle(pretrained, model, config, genes, history, {"validation": result})
+        save_model(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)
     accelerator.end_training()
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from scbert.evidence.comparison import Comparison, OutOfFoldComparison
 from scbert.evidence.epochs import read_history
+from scbert.evidence.evaluation import Evaluation
 from scbert.files import read_json, write_text
 from scbert.report.card import CardEvidence, card_without_test, write_card
 from scbert.tables import read_table
@@ -32,8 +34,8 @@ def write_model_card(
         calibration=read_json(model / "calibration.json"),
         history=read_history(model / "history.jsonl"),
         genes=_count_genes(read_table(model / "genes.tsv", "symbol", "measured")),
-        evaluation=read_json(evaluation),
-        comparison=read_json(comparison),
+        evaluation=Evaluation.read(evaluation),
+        comparison=Comparison.read(comparison),
         quality=read_json(quality),
     )
     text = write_card(about)
@@ -69,7 +71,7 @@ def write_card_without_test(model: Path, comparison: Path, quality: Path, card: 
         model.name,
         config=read_json(model / "config.json"),
         calibration=read_json(model / "calibration.json"),
-        comparison=read_json(comparison),
+        comparison=OutOfFoldComparison.read(comparison),
         quality=read_json(quality),
     )
     write_text(card, text)

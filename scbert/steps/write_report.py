@@ -6,6 +6,8 @@ from pathlib import Path
 
 from scbert.cells.quality import read_quality
 from scbert.config import load_config
+from scbert.evidence.comparison import Comparison
+from scbert.evidence.evaluation import Evaluation
 from scbert.files import read_json, write_text
 from scbert.provenance import provenance
 from scbert.report.report import DatasetEvidence, Evidence, StepCost, render_report
@@ -92,14 +94,14 @@ def _join_datasets(
     explanations: Sequence[Path],
     figures: Sequence[Path],
 ) -> list[DatasetEvidence]:
-    compared = {found["dataset"]: found for found in map(read_json, comparisons)}
+    compared = {found.dataset: found for found in map(Comparison.read, comparisons)}
     explained = {path.parent.name: read_json(path) for path in explanations}
     drawn: dict[str, dict[str, str]] = {}
     for path in figures:
         drawn.setdefault(path.parent.name, {})[path.stem] = path.read_text()
     datasets = []
-    for evaluation in map(read_json, evaluations):
-        name = evaluation["dataset"]
+    for evaluation in map(Evaluation.read, evaluations):
+        name = evaluation.dataset
         if name not in compared:
             raise ValueError(
                 f"dataset '{name}' has an evaluation but no comparison; there are comparisons of "

@@ -13,7 +13,8 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.quality import cell_sums
-from scbert.genes.matching import vocabulary_sha256
+from scbert.config import Normalization
+from scbert.genes.matching import GeneMatch, align, vocabulary_sha256
 
 CELLS_AT_ONCE = 256
 LEVELS = 16  # per bin; a step is 4 % of a count
@@ -169,17 +170,46 @@ def read_tokens(path: Path, n_bins: int, vocabulary: pd.DataFrame) -> Sample:
             f"{path} was made with another vocabulary, so its gene numbers mean other genes. "
             "Normalise the counts again (rule normalize_counts)."
         )
-    return tokenize(path.stem, expression, len(vocabulary), n_bins)
+    return tokens_of_expression(path.stem, expression, len(vocabulary), n_bins)
 
 
-def tokenize(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sample:
+def tokens_of_expression(name: str, expression: ad.AnnData, n_genes: int, n_bins: int) -> Sample:
     """Bin the expression of one file, its columns placed in the vocabulary."""
     measured = expression.var.vocabulary_index.to_numpy()
     values = sparse.csr_matrix(expression.X)
-    levels = levels_of_expression(values)
-    place = measured.astype(levels.indices.dtype)
+    place = measured.astype(values.indices.dtype)
     placed = sparse.csr_matrix(
-        (levels.data, place[levels.indices], levels.indptr), shape=(expression.n_obs, n_genes)
+        (values.data, place[values.indices], values.indptr), (expression.n_obs, n_genes)
     )
-    below_one = int(np.count_nonzero(values.data) - levels.nnz)
-    return Sample(name, expression.obs_names.tolist(), placed, n_bins, measured, below_one)
+    return tokenize(name, expression.obs_names.tolist(), placed, measured, n_bins)
+
+
+def expression_of_counts(
+    counts: sparse.csr_matrix,
+    library_size: np.ndarray,
+    genes: GeneMatch,
+    normalization: Normalization,
+) -> sparse.csr_matrix:
+    """Return the expression of the vocabulary's genes, shape (cells, vocabulary), see `normalize`.
+
+    Parameters
+    ----------
+    counts
+        Shape (cells, genes of the file).
+    library_size
+        All counts of each cell, shape (cells,).
+    genes
+        Which gene of the vocabulary each gene of the file is.
+    """
+    aligned = align(counts, genes)
+    size = denominators(aligned, library_size, normalization.denominator)
+    return normalize(aligned, size, normalization.target_sum)
+
+
+def tokenize(
+    name: str, cells: list[str], expression: sparse.csr_matrix, measured: np.ndarray, n_bins: int
+) -> Sample:
+    """Turn expression over the vocabulary, shape (cells, vocabulary), into tokens."""
+    levels = levels_of_expression(expression)
+    below_one = int(np.count_nonzero(expression.data) - levels.nnz)
+    return Sample(name, cells, levels, n_bins, measured, below_one)

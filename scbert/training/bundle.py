@@ -8,7 +8,6 @@ Nothing is unpickled, only these names are read, and each is checked against the
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,16 +21,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scbert.config.removed import about_value
-from scbert.experts.combiner import Share
-from scbert.experts.linear import LinearExpert, load_experts, save_experts
+from scbert.experts.linear import load_experts, save_experts
 from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.tables import write_table
 from scbert.training.bundle_files import MANIFEST, require_size, verify_files, write_manifest
-from scbert.training.committee import ENCODER, Committee
 from scbert.training.components import Components, load_components, save_components
 from scbert.training.new_models import empty_model
+from scbert.training.saved_model import FinetunedModel, PretrainedModel, require_finetuned
 from scbert.training.seen_cells import load_seen, save_seen
 
 # Experts and components read bins up to 5, expression in 6; other models are the same since 4
@@ -43,63 +41,7 @@ SEEN = "training_cells"
 Content = TypeVar("Content")
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A model and all that it needs to be used.
-
-    `labels` (names of the cell types, with Cell Ontology ids) and `calibration`, `components`, the
-    principal components of the training cells, and `seen`, the fingerprints of these and of the
-    validation cells, are None in a pretrained bundle; the last two also in one that another program
-    trained. `experts` are those that read the tokens; both have none.
-    """
-
-    model: MaskedExpressionModel | CellTypeModel
-    config: dict[str, Any]
-    genes: pd.DataFrame
-    labels: list[dict[str, str]] | None
-    calibration: dict[str, Any] | None
-    experts: dict[str, LinearExpert]
-    components: Components | None
-    seen: np.ndarray | None
-    sha256: str
-
-    @property
-    def used(self) -> np.ndarray | None:
-        """Which genes of the vocabulary may be tokens, shape (V,); None: all."""
-        return self._where("used")
-
-    @property
-    def committee(self) -> Committee:
-        """Its experts; of a model that another program trained the network alone."""
-        found = (self.calibration or {}).get("experts", {ENCODER: {"weight": 1, "temperature": 1}})
-        shares = {name: Share(one["weight"], one["temperature"]) for name, one in found.items()}
-        return Committee(self.experts, shares)
-
-    @property
-    def learned(self) -> np.ndarray:
-        """Which genes of the vocabulary the model has learned from, shape (V,).
-
-        Those that an expert with a weight reads, be it the network, and that were measured in
-        fine-tuning. The vocabulary is the corpus's; the cells from which the types were learned may
-        have been measured with far fewer genes.
-        """
-        n_genes, committee, measured = len(self.genes), self.committee, self._where("measured")
-        learned = np.zeros(n_genes, dtype=bool)
-        if self.labels is None or committee.asks_encoder:
-            learned |= np.ones(n_genes, dtype=bool) if self.used is None else self.used
-        for name, expert in self.experts.items():
-            if committee.shares[name].weight:
-                learned |= expert.weight_CV.any(axis=0)
-        return learned if measured is None else learned & measured
-
-    def _where(self, column: str) -> np.ndarray | None:
-        """Return where a column of genes.tsv, which holds text, says True; None: no such column."""
-        if column not in self.genes:
-            return None
-        return (self.genes[column].astype(str) == "True").to_numpy()
-
-
-def save_bundle(
+def save_model(
     folder: Path,
     model: nn.Module,
     config: dict[str, Any],
@@ -141,53 +83,109 @@ def _stored(weight: Tensor) -> Tensor:
     return weight.half()
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check every file of it.
+def load_finetuned(folder: Path) -> FinetunedModel:
+    """Read a model that names cell types; see `load_model`.
 
     Raises
     ------
     ValueError
-        If a file is missing or altered, or the bundle is of another format.
+        If the folder holds one that is pretrained only, and as `load_model` does.
+    """
+    return require_finetuned(load_model(folder), str(folder))
+
+
+def load_pretrained(folder: Path) -> PretrainedModel:
+    """Read a model that is pretrained only; see `load_model`.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a fine-tuned one, and as `load_model` does.
+    """
+    model = load_model(folder)
+    if isinstance(model, PretrainedModel):
+        return model
+    raise ValueError(
+        f"{folder} is a fine-tuned model, but one that is pretrained only is needed, to learn cell "
+        "types from. Give the model that this one was made of, such as results/pretrained, or "
+        "leave it out to take that of the package."
+    )
+
+
+def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
+    """Read a model of either kind and check every file of it.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or altered, or the folder is of another format.
     """
     verified = verify_files(folder)
     config = _read_config(folder)
-    if config["format"] < FORMAT and {f"{EXPERTS}.safetensors", f"{COMPONENTS}.safetensors"} & {
-        *verified
-    }:
-        raise ValueError(
-            f"{folder} has bundle format {config['format']}, whose classifiers were learned from "
-            "binned expression; this version gives them expression. Train the model again, or use "
-            "the version of scbert that config.json names."
-        )
+    _require_readable_experts(folder, config, verified)
     genes = read_vocabulary(folder / "genes.tsv")
-    labels, calibration = (
-        read_json(folder / name) if name in verified else None
-        for name in ("labels.json", "calibration.json")
-    )
+    labels = read_json(folder / "labels.json") if "labels.json" in verified else None
+    network = _empty_network(folder, config, len(genes), None if labels is None else len(labels))
+    sha256 = sha256_of(folder / MANIFEST)
     try:
-        require_size(folder, config, len(genes))
-        model = empty_model(config, len(genes), None if labels is None else len(labels))
-    except (KeyError, TypeError, ValidationError) as error:
-        raise ValueError(
-            f"{folder}/config.json does not describe a model that this version knows ({error}). "
-            "Use the version of scbert that it names, or train the model again."
-        ) from error
-    try:
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
-        n_types = 0 if labels is None else len(labels)
-        of_types = partial(load_experts, n_types=n_types, n_genes=len(genes))
-        experts = _load_if_there(folder, verified, EXPERTS, of_types) or {}
-        of_genes = partial(load_components, n_genes=len(genes))
-        components = _load_if_there(folder, verified, COMPONENTS, of_genes)
-        seen = _load_if_there(folder, verified, SEEN, load_seen)
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
+        network.eval()
+        if labels is None:
+            assert isinstance(network, MaskedExpressionModel)  # one without types has no head
+            return PretrainedModel(network, config, genes, sha256)
+        n_types, n_genes = len(labels), len(genes)
+        of_types = partial(load_experts, n_types=n_types, n_genes=n_genes)
+        of_genes = partial(load_components, n_genes=n_genes)
+        return FinetunedModel(
+            network=network,
+            config=config,
+            genes=genes,
+            sha256=sha256,
+            labels=labels,
+            calibration=_read_calibration(folder, verified),
+            experts=_load_if_there(folder, verified, EXPERTS, of_types) or {},
+            components=_load_if_there(folder, verified, COMPONENTS, of_genes),
+            seen=_load_if_there(folder, verified, SEEN, load_seen),
+        )
     except (RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"the weights in {folder} cannot be read or do not fit its config.json. Copy the "
             f"folder again from where it was made. ({error})"
         ) from error
-    sha256 = sha256_of(folder / MANIFEST)
-    more = (labels, calibration, experts, components, seen)
-    return Bundle(model.eval(), config, genes, *more, sha256)
+
+
+def _require_readable_experts(folder: Path, config: dict[str, Any], verified: set[str]) -> None:
+    """Refuse classifiers that read bins, as those of older formats do."""
+    classifiers = {f"{EXPERTS}.safetensors", f"{COMPONENTS}.safetensors"}
+    if config["format"] < FORMAT and classifiers & verified:
+        raise ValueError(
+            f"{folder} has bundle format {config['format']}, whose classifiers were learned from "
+            "binned expression; this version gives them expression. Train the model again, or use "
+            "the version of scbert that config.json names."
+        )
+
+
+def _empty_network(
+    folder: Path, config: dict[str, Any], n_genes: int, n_types: int | None
+) -> MaskedExpressionModel | CellTypeModel:
+    try:
+        require_size(folder, config, n_genes)
+        return empty_model(config, n_genes, n_types)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise ValueError(
+            f"{folder}/config.json does not describe a model that this version knows ({error}). "
+            "Use the version of scbert that it names, or train the model again."
+        ) from error
+
+
+def _read_calibration(folder: Path, verified: set[str]) -> dict[str, Any]:
+    if "calibration.json" in verified:
+        return read_json(folder / "calibration.json")
+    raise ValueError(
+        f"{folder} names cell types, but its {MANIFEST} lists no calibration.json, which says what "
+        "a confidence is worth and what is called unknown. Copy the folder again from where it was "
+        "made, or fine-tune again."
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

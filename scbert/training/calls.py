@@ -22,11 +22,12 @@ from scbert.genes.matching import GeneMatch, vocabulary_sha256
 from scbert.shipped import model_folder
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.training.batches import CellBatches, layout_of
-from scbert.training.bundle import Bundle, load_bundle
+from scbert.training.bundle import load_model
 from scbert.training.committee import ask, network_of
 from scbert.training.devices import choose_device
 from scbert.training.predict import Outputs, joined_outputs
 from scbert.training.query_tokens import QueryTokens, tokens_for
+from scbert.training.saved_model import FinetunedModel, SavedModel, require_finetuned
 
 log = logging.getLogger(__name__)
 VOTE = "scbert_majority_voting"
@@ -40,43 +41,42 @@ STALE = [  # columns of an earlier result that this one may not have
 ]
 
 
-def finetuned(model: str | Path | Bundle) -> Bundle:
-    """Read a model and refuse one that knows no cell types."""
-    bundle = model if isinstance(model, Bundle) else load_bundle(model_folder(model))
-    if bundle.labels is None or bundle.calibration is None:
-        which = "the model" if isinstance(model, Bundle) else model
-        raise ValueError(f"{which} is pretrained only and knows no cell types. Fine-tune it first.")
-    if not bundle.calibration["validation_cells"]:
+def finetuned(model: str | Path | SavedModel) -> FinetunedModel:
+    """Read a model that is to name cell types, and warn if its confidence was not calibrated."""
+    if isinstance(model, SavedModel):
+        found = require_finetuned(model, "the model")
+    else:
+        found = require_finetuned(load_model(model_folder(model)), str(model))
+    if not found.calibrated:
         log.warning(
             "the model is not calibrated: confidence is its plain softmax, and no cell is called "
             "unknown"
         )
-    return bundle
+    return found
 
 
 def call(
     query: QueryCells,
-    bundle: Bundle,
-    scale: str,
-    library_size_key: str,
+    model: FinetunedModel,
+    *,
     cluster_key: str,
     device: DeviceName,
     all_experts: bool = False,
 ) -> ad.AnnData:
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
     here = choose_device(device)  # before the reading, which may take long
-    tokens = tokens_for(query, bundle, library_size_key, scale)
-    found = run(bundle, tokens, here, all_experts=all_experts)
+    tokens = tokens_for(query, model)
+    found = run(model, tokens, here, all_experts=all_experts)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
-    _write_calls(result, found, bundle)
+    _write_calls(result, found, model)
     if len(found.experts) > 1:
         for name, logits in found.experts.items():
-            result.obs[f"scbert_label_{name}"] = _names(logits, bundle)
+            result.obs[f"scbert_label_{name}"] = _names(logits, model)
         result.obs["scbert_agreement"] = agreement(found.experts, found.logits.argmax(axis=1))
     if cluster_key:
         result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
-    result.uns["scbert"] = made_by(tokens) | _called_by(bundle, tokens.match)
-    asked = bundle.committee.runs_network(all_experts=all_experts)
+    result.uns["scbert"] = made_by(tokens) | _called_by(model, tokens.match)
+    asked = model.committee.runs_network(all_experts=all_experts)
     result.uns["scbert"]["vectors"] = "encoder" if asked else "principal components"
     return result
 
@@ -91,24 +91,24 @@ def precision_of(config: dict[str, Any]) -> Precision:
 
 
 def run(
-    bundle: Bundle, tokens: QueryTokens, device: torch.device, *, all_experts: bool = False
+    model: FinetunedModel, tokens: QueryTokens, device: torch.device, *, all_experts: bool = False
 ) -> Outputs:
     """Return what the experts of a fine-tuned model say of all cells, in their order."""
     network, committee, config = (
-        network_of(bundle.model).to(device),
-        bundle.committee,
-        bundle.config,
+        network_of(model.network).to(device),
+        model.committee,
+        model.config,
     )
     found: list[Outputs] = []
     known = counts = 0.0
     with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
         for part in tokens.each():
-            cells = batches_of(bundle, store_in_memory(part.sample))
+            cells = batches_of(model, store_in_memory(part.sample))
             given = (committee, network, cells, np.arange(len(part.sample.cells)), device)
             found.append(
                 ask(
                     *(*given, bar.update),
-                    components=bundle.components,
+                    components=model.components,
                     precision=precision_of(config),
                     all_experts=all_experts,
                 )
@@ -121,42 +121,40 @@ def run(
     return joined_outputs(found)
 
 
-def batches_of(bundle: Bundle, store: TokenStore) -> CellBatches:
+def batches_of(model: SavedModel, store: TokenStore) -> CellBatches:
     """Return cells as the network of a model takes them."""
-    config = bundle.config
-    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained bundle
-    mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], bundle.used)
+    config = model.config
+    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained model
+    mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], model.used)
     return CellBatches(store, *mode, layout_of(config["network"]))
 
 
-def _write_calls(result: ad.AnnData, found: Outputs, bundle: Bundle) -> None:
-    assert bundle.labels is not None
-    assert bundle.calibration is not None
-    names = [label["name"] for label in bundle.labels]
-    terms = [label["ontology_term_id"] for label in bundle.labels]
-    probabilities = softmax(found.logits, bundle.calibration["temperature"])
+def _write_calls(result: ad.AnnData, found: Outputs, model: FinetunedModel) -> None:
+    terms = [label["ontology_term_id"] for label in model.labels]
+    probabilities = softmax(found.logits, model.calibration["temperature"])
     best = probabilities.argmax(axis=1)
-    scores = novelty(CellOutputs(found.logits, found.positions), bundle.calibration)
+    scores = novelty(CellOutputs(found.logits, found.positions), model.calibration)
     calls = {
-        "scbert_label": _names(found.logits, bundle),
+        "scbert_label": _names(found.logits, model),
         "scbert_label_ontology_term_id": np.array(terms, dtype=object)[best],
         "scbert_confidence": probabilities.max(axis=1),
-        "scbert_is_unknown": scores > bundle.calibration["novelty_threshold"],
+        "scbert_is_unknown": scores > model.calibration["novelty_threshold"],
         "scbert_novelty_score": scores,
-        **level_calls(probabilities, bundle.labels, bundle.calibration),
+        **level_calls(probabilities, model.labels, model.calibration),
     }
     for column, values in calls.items():
         result.obs[column] = values
     result.obsm["X_scbert"] = found.vectors
-    columns = [name.replace("/", "|") for name in names]  # .h5ad files cannot hold a slash in names
+    # .h5ad files cannot hold a slash in names
+    columns = [name.replace("/", "|") for name in model.types]
     result.obsm["scbert_probabilities"] = pd.DataFrame(
         probabilities, index=result.obs_names, columns=columns
     )
 
 
-def _names(logits: np.ndarray, bundle: Bundle) -> pd.Categorical:
+def _names(logits: np.ndarray, model: FinetunedModel) -> pd.Categorical:
     """Return the type with the largest logit of each cell."""
-    names = pd.Index([label["name"] for label in bundle.labels or []], dtype=object)
+    names = pd.Index(model.types, dtype=object)
     return pd.Categorical.from_codes(logits.argmax(axis=1), names)
 
 
@@ -171,22 +169,20 @@ def made_by(tokens: QueryTokens) -> dict[str, Any]:
     """Say which program and model made a result, and of what."""
     return {
         "version": __version__,
-        "model_sha256": tokens.bundle.sha256,
-        "vocabulary_sha256": vocabulary_sha256(tokens.bundle.genes),
+        "model_sha256": tokens.model.sha256,
+        "vocabulary_sha256": vocabulary_sha256(tokens.model.genes),
         "matrix": tokens.query.found,
         "scale": str(tokens.scale),
     }
 
 
-def _called_by(bundle: Bundle, match: GeneMatch) -> dict[str, Any]:
+def _called_by(model: FinetunedModel, match: GeneMatch) -> dict[str, Any]:
     """Say what the calls rest on: types, calibration, genes."""
-    assert bundle.labels is not None
-    assert bundle.calibration is not None
     fitted = ("temperature", "novelty_score", "novelty_threshold", "false_unknown_rate")
     genes = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
     return {
-        "labels": [label["name"] for label in bundle.labels],
-        **{key: bundle.calibration[key] for key in fitted},
-        "calibrated": bundle.calibration["validation_cells"] > 0,
+        "labels": model.types,
+        **{key: model.calibration[key] for key in fitted},
+        "calibrated": model.calibrated,
         "genes": genes,
     }

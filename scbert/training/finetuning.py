@@ -21,7 +21,6 @@ from scbert.network.flops import passes_of, step_flop
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
-from scbert.training.bundle import Bundle
 from scbert.training.classification import Classification, LabelledRows, TypeLoss, choose_trained
 from scbert.training.committee import ENCODER, network_of
 from scbert.training.components import Components, fit_components
@@ -29,6 +28,7 @@ from scbert.training.learn_committee import Learned, Reference, learn_committee
 from scbert.training.loop import fit
 from scbert.training.new_models import new_head
 from scbert.training.predict import outputs
+from scbert.training.saved_model import PretrainedModel
 from scbert.training.state import UNIMPORTANT, Task
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def used_genes(
 
 
 def train_network(
-    bundle: Bundle,
+    pretrained_model: PretrainedModel,
     store: TokenStore,
     labelled: LabelledRows,
     used: np.ndarray | None,
@@ -73,14 +73,14 @@ def train_network(
     """Train a head, and what of the encoder is to be trained; return the best epoch's weights."""
     optimizer = settings.finetune.optimizer
     learning = Classification(
-        _new_classifier(bundle, len(labelled.types), settings),
-        encoder_batches(store, bundle, used, settings),
+        _new_classifier(pretrained_model, len(labelled.types), settings),
+        encoder_batches(store, pretrained_model, used, settings),
         labelled,
         TypeLoss(labelled.of("train")[1], settings.finetune),
         accelerator.device,
         optimizer.precision,
     )
-    task = _task(learning, store, pretrained, bundle, settings)
+    task = _task(learning, store, pretrained, pretrained_model, settings)
     history = fit(task, optimizer, settings.seed, accelerator, checkpoint)
     return learning.model, history
 
@@ -127,27 +127,32 @@ def out_of_fold_answers(
     return LabelledOutputs(logits, places, label[kept]), rows[kept]
 
 
-def _new_classifier(bundle: Bundle, n_types: int, settings: FinetuneSettings) -> CellTypeModel:
+def _new_classifier(
+    pretrained_model: PretrainedModel, n_types: int, settings: FinetuneSettings
+) -> CellTypeModel:
     """Put a new head on the pretrained encoder, and choose what of both is trained."""
-    encoder, options = bundle.model.encoder, settings.finetune
-    sizes = (bundle.config["network"]["dim"], encoder.gene.num_embeddings, n_types)
+    encoder, options = pretrained_model.network.encoder, settings.finetune
+    sizes = (pretrained_model.config["network"]["dim"], encoder.gene.num_embeddings, n_types)
     classifier = CellTypeModel(encoder, new_head(options, *sizes, settings.seed))
     choose_trained(classifier, options)
     return classifier
 
 
 def encoder_batches(
-    store: TokenStore, bundle: Bundle, used: np.ndarray | None, settings: FinetuneSettings
+    store: TokenStore,
+    pretrained_model: PretrainedModel,
+    used: np.ndarray | None,
+    settings: FinetuneSettings,
 ) -> CellBatches:
     """Return the cells as the pretrained encoder takes them."""
     at_once = settings.finetune.optimizer.tokens_per_batch
     return CellBatches(
         store,
-        bundle.config["sequence"],
-        bundle.config["n_bins"],
+        pretrained_model.config["sequence"],
+        pretrained_model.config["n_bins"],
         at_once,
         used,
-        layout_of(bundle.config["network"]),
+        layout_of(pretrained_model.config["network"]),
     )
 
 
@@ -155,12 +160,12 @@ def _task(
     learning: Classification,
     store: TokenStore,
     pretrained: Path,
-    bundle: Bundle,
+    pretrained_model: PretrainedModel,
     settings: FinetuneSettings,
 ) -> Task:
     """Say what is trained, and by what a checkpoint knows that it belongs here."""
     labelled, cells = learning.labelled, learning.cells
-    network = Network.model_validate(bundle.config["network"])
+    network = Network.model_validate(pretrained_model.config["network"])
     return Task(
         model=learning.model,
         plan=partial(cells.epoch, labelled.rows("train"), settings.seed),
@@ -175,7 +180,7 @@ def _task(
         flop=partial(step_flop, network, passes=passes_of(learning.model.encoder)),
         identity={
             "pretrained": sha256_of(pretrained / "weights.safetensors"),  # made again, the same
-            "sequence": bundle.config["sequence"],
+            "sequence": pretrained_model.config["sequence"],
             "tokens": store.meta,
             "split": labelled.sha256(),
             **settings.model_dump(mode="json", exclude={"finetune": UNIMPORTANT}),

@@ -8,29 +8,28 @@ from typing import Any
 import anndata as ad
 import numpy as np
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.samples import read_sample
 from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_for
 from scbert.defaults import load_defaults
 from scbert.tokens.store import TokenStore
-from scbert.training.bundle import Bundle
+from scbert.training.saved_model import FinetunedModel, SavedModel
 from scbert.training.seen_cells import fingerprints
 
 log = logging.getLogger(__name__)
 
 
-def dataset_of(
-    file: Path, label_key: str, batch_key: str, matrix: str, scale: str, library_size_key: str
-) -> Dataset:
+def dataset_of(file: Path, reading: HowToRead, *, label_key: str, batch_key: str = "") -> Dataset:
     """Describe a labelled file as a line of the table of datasets does."""
     return Dataset.model_validate(
         {
             "dataset": re.sub(r"[^A-Za-z0-9_-]", "_", file.stem),
             "file": file.name,
-            "matrix": matrix,
-            "scale": scale,
+            "matrix": reading.matrix,
+            "scale": reading.scale,
             "label_key": label_key,
             "batch_key": batch_key,
-            "library_size_key": library_size_key,
+            "library_size_key": reading.library_size_key,
             "in_corpus": "no",
             "ontology": "",
         }
@@ -38,19 +37,19 @@ def dataset_of(
 
 
 def settings_of(
-    encoder: Bundle,
+    model: SavedModel,
     file: str | Path | None,
     seed: int | None,
     device: DeviceName | None = None,
 ) -> Config:
-    """Return the embedded configuration, changed by a YAML file, what is given and the encoder.
+    """Return the embedded configuration, changed by a YAML file, what is given and the model.
 
     Raises
     ------
     ValueError
         If the file is not YAML of keys and values, or a value is not allowed.
     """
-    fixed: dict[str, Any] = {"binning": {"n_bins": encoder.config["n_bins"]}}
+    fixed: dict[str, Any] = {"binning": {"n_bins": model.config["n_bins"]}}
     if seed is not None:
         fixed["finetune"] = {"seeds": [seed]}
     if device is not None:
@@ -60,7 +59,7 @@ def settings_of(
 
 def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
     """Return how to read a labelled file."""
-    given = settings_for(
+    return settings_for(
         ReadSettings,
         config,
         sample=dataset.dataset,
@@ -70,7 +69,6 @@ def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
         dataset=dataset,
         leave_out=False,
     )
-    return ReadSettings.model_validate_json(given)
 
 
 def read_labelled(
@@ -95,7 +93,7 @@ def read_labelled(
     return cells[keep].copy(), left_out
 
 
-def unseen_cells(store: TokenStore, bundle: Bundle) -> np.ndarray:
+def unseen_cells(store: TokenStore, model: FinetunedModel) -> np.ndarray:
     """Return the rows of the cells that the model was not trained on, ascending.
 
     Raises
@@ -104,9 +102,9 @@ def unseen_cells(store: TokenStore, bundle: Bundle) -> np.ndarray:
         If there is none.
     """
     rows = np.arange(len(store))
-    if bundle.seen is None:  # of a model that another program or version trained
+    if model.seen is None:  # of a model that another program or version trained
         return rows
-    seen = np.isin(fingerprints(store, rows), bundle.seen)
+    seen = np.isin(fingerprints(store, rows), model.seen)
     if seen.all():
         raise ValueError(
             f"the model was trained on all {len(seen):,} cells, or chosen by them, so they say "

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from scbert.cells.read import gene_names
 from scbert.genes.matching import GeneMatch, match_genes
-from scbert.network.model import MaskedExpressionModel
 from scbert.tables import read_table
-from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.bundle import load_pretrained, save_model
 from scbert.training.new_models import empty_model
 
 log = logging.getLogger(__name__)
@@ -51,28 +50,28 @@ def extend_vocabulary(
     Raises
     ------
     ValueError
-        If the model has the original's sequence, whose length is fixed, or is not only pretrained.
+        If the model has the original's sequence, whose length is fixed, or is fine-tuned.
     """
-    bundle = load_bundle(pretrained)
-    if bundle.config["sequence"] == "paper" or not isinstance(bundle.model, MaskedExpressionModel):
+    known = load_pretrained(pretrained)
+    if known.config["sequence"] == "paper":
         raise ValueError(
-            f"{pretrained} cannot take further genes: it must be a model that is pretrained only, "
-            "with sequence expressed_genes or all_genes; in sequence paper the number of genes is "
-            "that of the tokens. Fine-tune it without --add-genes."
+            f"{pretrained} cannot take further genes: its sequence is paper, in which the number "
+            "of genes is that of the tokens, but expressed_genes or all_genes is needed. Fine-tune "
+            "it without --add-genes."
         )
     cells = ad.read_h5ad(counts)
     part = read_table(split, "cell", "part").set_index("cell").part.loc[cells.obs_names]
     n_cells = cells[(part != "test").to_numpy()].X.getnnz(axis=0)
     names = gene_names(cells.var)
-    new = new_genes(names.assign(n_cells=n_cells), match_genes(names, bundle.genes), bundle.genes)
+    new = new_genes(names.assign(n_cells=n_cells), match_genes(names, known.genes), known.genes)
     new = new[new.n_cells >= min_cells]
-    genes = pd.concat([bundle.genes, new.astype(str)], ignore_index=True).fillna("")
-    config = bundle.config | {"added_genes": len(new), "added_to": bundle.sha256}
+    genes = pd.concat([known.genes, new.astype(str)], ignore_index=True).fillna("")
+    config = known.config | {"added_genes": len(new), "added_to": known.sha256}
     model = empty_model(config, len(genes), None)
-    weights = bundle.model.state_dict()
+    weights = known.network.state_dict()
     weights[GENES] = torch.cat([weights[GENES], vectors_like(weights[GENES], len(new), seed)])
     model.load_state_dict(weights)
-    save_bundle(out, model, config, genes, [], {})
+    save_model(out, model, config, genes, [], {})
     log.info("%d genes that the encoder did not know were added to its %d", len(new), len(genes))
     return len(new)
 

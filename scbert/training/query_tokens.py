@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -11,10 +11,11 @@ from scbert.cells.quality import cell_sums
 from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names, library_sizes
 from scbert.cells.scale import Scale, scale_of_parts
-from scbert.genes.matching import GeneMatch, align, match_genes
+from scbert.config import Normalization
+from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tokens.store import TokenStore, store_in_memory
-from scbert.tokens.tokenize import Sample, denominators, levels_of_expression, normalize
-from scbert.training.bundle import Bundle
+from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
+from scbert.training.saved_model import SavedModel
 
 log = logging.getLogger(__name__)
 FEW_GENES = 0.5  # share of the model's genes, below which the user is warned
@@ -44,7 +45,7 @@ class QueryTokens:
     """
 
     query: QueryCells
-    bundle: Bundle
+    model: SavedModel
     match: GeneMatch
     scale: Scale
     library: np.ndarray | None
@@ -69,56 +70,51 @@ class QueryTokens:
     def store(self) -> TokenStore:
         """Return the tokens of all cells, in memory."""
         samples = [part.sample for part in self.each()]
-        levels = sparse.vstack([sample.levels for sample in samples], format="csr")
-        cells = [cell for sample in samples for cell in sample.cells]
-        below_one = sum(sample.below_one for sample in samples)
-        return store_in_memory(self._sample(cells, levels, below_one))
+        whole = replace(
+            samples[0],
+            cells=[cell for sample in samples for cell in sample.cells],
+            levels=sparse.vstack([sample.levels for sample in samples], format="csr"),
+            below_one=sum(sample.below_one for sample in samples),
+        )
+        return store_in_memory(whole)
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
-        config, rows = self.bundle.config, slice(start, start + part.shape[0])
-        normalization = config["normalization"]
+        rows = slice(start, start + part.shape[0])
+        normalization = Normalization.model_validate(self.model.config["normalization"])
         if self.scale.kind == "log1p":
             linear = self.scale.taken_back(part)
-            library = np.full(part.shape[0], self.scale.target_sum or normalization["target_sum"])
+            library = np.full(part.shape[0], self.scale.target_sum or normalization.target_sum)
         else:
             linear = part.astype(np.float64)
             library = cell_sums(linear) if self.library is None else self.library[rows]
-        aligned = align(linear, self.match)
-        size = denominators(aligned, library, normalization["denominator"])
-        expression = normalize(aligned, size, normalization["target_sum"])
-        levels = levels_of_expression(expression)
-        cells = self.query.obs.index[rows].astype(str).tolist()
-        below_one = int(expression.nnz - levels.nnz)
-        sample = self._sample(cells, levels, below_one)
-        return TokenPart(start, sample, float(aligned.sum()), float(linear.sum()))
-
-    def _sample(self, cells: list[str], levels: sparse.csr_matrix, below_one: int) -> Sample:
-        n_bins, measured = self.bundle.config["n_bins"], self.match.measured
-        return Sample(self.query.name, cells, levels, n_bins, measured, below_one)
+        expression = expression_of_counts(linear, library, self.match, normalization)
+        sample = tokenize(
+            self.query.name,
+            self.query.obs.index[rows].astype(str).tolist(),
+            expression,
+            self.match.measured,
+            self.model.config["n_bins"],
+        )
+        known = linear.data[self.match.index[linear.indices] >= 0]
+        return TokenPart(start, sample, float(known.sum()), float(linear.sum()))
 
 
-def tokens_for(query: QueryCells, bundle: Bundle, library_size_key: str, scale: str) -> QueryTokens:
+def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
     """Find out what the matrix holds and which of its genes the model knows.
 
     All of the matrix is read once: what cannot be used is refused before hours are spent on it.
-
-    Parameters
-    ----------
-    library_size_key
-        Column of obs with all counts of each cell; empty: none.
-    scale
-        What the matrix holds: auto, counts, expected_counts or log1p.
 
     Raises
     ------
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    match = match_query(query, bundle)
-    require_overlap(match, bundle, query.name)
-    _warn_of_few_genes(match, bundle, query.name)
+    match = match_query(query, model)
+    require_overlap(match, model, query.name)
+    _warn_of_few_genes(match, model, query.name)
+    library_size_key = query.reading.library_size_key
     library = library_sizes(query.obs, library_size_key, query.name)
-    found = scale_of_parts(query.parts, scale)
+    found = scale_of_parts(query.parts, query.reading.scale)
     if found.kind == "log1p" and library_size_key:
         log.warning("%s holds %s: obs['%s'] is not used", query.name, found, library_size_key)
     log.info(
@@ -127,28 +123,28 @@ def tokens_for(query: QueryCells, bundle: Bundle, library_size_key: str, scale: 
         *(query.name, query.found, found, match.matched, len(match.index)),
         *(match.by_id, match.by_symbol, match.by_alias),
     )
-    return QueryTokens(query, bundle, match, found, library)
+    return QueryTokens(query, model, match, found, library)
 
 
-def match_query(query: QueryCells, bundle: Bundle) -> GeneMatch:
+def match_query(query: QueryCells, model: SavedModel) -> GeneMatch:
     """Return which gene of the model's vocabulary each gene of the query is."""
-    return match_genes(gene_names(query.genes), bundle.genes)
+    return match_genes(gene_names(query.genes), model.genes)
 
 
-def overlap(match: GeneMatch, bundle: Bundle) -> tuple[int, int]:
+def overlap(match: GeneMatch, model: SavedModel) -> tuple[int, int]:
     """Return how many genes the query has of those that the model uses, and how many these are."""
-    learned = bundle.learned
+    learned = model.learned
     return int(learned[match.measured].sum()), int(learned.sum())
 
 
-def least_overlap(bundle: Bundle) -> float:
+def least_overlap(model: SavedModel) -> float:
     """Return the share of its genes that a model needs; one that is only pretrained names none."""
-    return bundle.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
+    return model.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
 
 
-def _warn_of_few_genes(match: GeneMatch, bundle: Bundle, name: str) -> None:
+def _warn_of_few_genes(match: GeneMatch, model: SavedModel, name: str) -> None:
     """Say so where many of the model's genes were not measured: it treats them as not expressed."""
-    found, n_used = overlap(match, bundle)
+    found, n_used = overlap(match, model)
     if found < FEW_GENES * n_used:
         log.warning(
             "%s has only %s of the %s genes that the model uses (%.0f %%); it treats the others "
@@ -159,7 +155,7 @@ def _warn_of_few_genes(match: GeneMatch, bundle: Bundle, name: str) -> None:
         )
 
 
-def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
+def require_overlap(match: GeneMatch, model: SavedModel, name: str) -> None:
     """Refuse cells of which too few of the model's genes were measured.
 
     Raises
@@ -167,8 +163,8 @@ def require_overlap(match: GeneMatch, bundle: Bundle, name: str) -> None:
     ValueError
         With both numbers, and examples of genes that the model does not know.
     """
-    needed = least_overlap(bundle)
-    found, n_used = overlap(match, bundle)
+    needed = least_overlap(model)
+    found, n_used = overlap(match, model)
     if found < needed * n_used or found == 0:
         unknown = ", ".join(match.unmatched[:3])
         raise ValueError(

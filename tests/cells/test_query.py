@@ -12,17 +12,18 @@ from scipy import sparse
 from scbert.cells import matrix as matrix_module
 from scbert.cells import query as query_module
 from scbert.cells.h5ad import can_be_streamed
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts, parts_in_memory, turn
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.training import calls as step
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned
 
 WAYS = ["csr", "csc", "dense", "dense gzip", "layers/counts", "layers csc", "raw.X", "log1p"]
 
 
 @pytest.fixture(scope="module")
 def model(toy_run):
-    return load_bundle(toy_run.model)
+    return load_finetuned(toy_run.model)
 
 
 @pytest.fixture
@@ -219,7 +220,10 @@ def test_an_error_in_a_later_part_says_in_which(cells, toy_run, tmp_path):
     cells.write_h5ad(tmp_path / "q.h5ad")
     with pytest.raises(ValueError, match=r"cells 28 to 34 of .*: cell 2 has .* a library of 1\."):
         annotate_file(
-            tmp_path / "q.h5ad", toy_run.model, tmp_path / "out.h5ad", library_size_key="depth"
+            tmp_path / "q.h5ad",
+            toy_run.model,
+            tmp_path / "out.h5ad",
+            reading=HowToRead(library_size_key="depth"),
         )
 
 

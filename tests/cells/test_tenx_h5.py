@@ -13,6 +13,7 @@ from scipy import sparse
 
 from scbert.cells import hdf5, matrix, query
 from scbert.cells.hdf5 import list_in, read_names
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts
 from scbert.cells.read import read_cells, write_cells
 from scbert.steps.annotate_file import annotate, annotate_file
@@ -325,7 +326,7 @@ def test_a_file_that_is_cut_off_is_refused_and_nothing_stays(cells, toy_run, tmp
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"matrix": "layers/counts"}, "has no matrix 'layers/counts'; it has X"),
+        ({"reading": HowToRead("layers/counts")}, "has no matrix 'layers/counts'; it has X"),
         ({"cluster_key": "leiden"}, r"has no column obs\['leiden'\]; it has none"),
     ],
 )

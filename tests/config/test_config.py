@@ -275,7 +275,8 @@ def test_load_datasets_refuses_a_missing_table(tmp_path):
 def test_settings_for_contains_what_a_step_needs_and_no_more(step, more):
     """And comes back from the JSON that a rule passes as the same settings."""
     config = load_config(BASE)
-    text = settings_for(step, config, **more)
+    settings = settings_for(step, config, **more)
+    text = settings.model_dump_json()
     found = json.loads(text)
     assert list(found) == list(step.model_fields)
     for key in found:

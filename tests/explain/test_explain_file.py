@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from scbert.cells.how_to_read import AUTOMATIC
 from scbert.cli import app
 from scbert.explain.chosen_cells import choose_cells
 from scbert.explain.enrichment import MarkersAndSets
@@ -18,7 +19,7 @@ from scbert.network.model import CellTypeModel
 from scbert.steps.explain_file import explain_file
 from scbert.steps.explain_test_cells import explain_test_cells
 from scbert.tokens.store import open_store
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned
 from scbert.training.new_models import new_encoder
 
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
@@ -45,7 +46,7 @@ class ThreeGenes(nn.Module):
 @pytest.fixture
 def three_genes(toy, toy_run, config):
     """A bundle whose network looks at all genes alike and whose head uses three of each type."""
-    bundle = load_bundle(toy_run.model)
+    bundle = load_finetuned(toy_run.model)
     symbols = bundle.genes.symbol.tolist()
     chosen = [[symbols.index(f"GENE{10 * c + n}") for n in (7, 8, 9)] for c in range(3)]
     used = torch.zeros(3, len(symbols))
@@ -63,7 +64,7 @@ def three_genes(toy, toy_run, config):
     weights = {"logistic_regression": 0.0, "discriminant": 0.0, "encoder": 1.0}
     shares = {name: {"weight": weight, "temperature": 1.0} for name, weight in weights.items()}
     calibration = bundle.calibration | {"experts": shares}
-    return replace(bundle, model=model, calibration=calibration), names
+    return replace(bundle, network=model, calibration=calibration), names
 
 
 def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, toy_run, settings):
@@ -153,9 +154,7 @@ def query(toy, tmp_path):
 def test_the_same_seed_gives_the_same_explanation(query, toy_run, tmp_path, settings):
     options = {
         "label_key": "",
-        "matrix": "auto",
-        "scale": "auto",
-        "library_size_key": "",
+        "reading": AUTOMATIC,
         "settings": settings,
         "device": "cpu",
     }
@@ -214,7 +213,7 @@ def test_a_pretrained_model_is_refused(query, toy_run, tmp_path):
 def test_cells_of_one_type_are_refused(toy, toy_run, tmp_path, settings):
     cells = toy.draw_cells(18, seed=5)
     cells[cells.obs.cell_type == "B cell"].copy().write_h5ad(tmp_path / "b.h5ad")
-    options = {"label_key": "cell_type", "matrix": "auto", "scale": "auto", "library_size_key": ""}
+    options = {"label_key": "cell_type", "reading": AUTOMATIC}
     options |= {"settings": settings, "device": "cpu"}
     with pytest.raises(ValueError, match="two or more cells of B cell only"):
         explain_file(*(tmp_path / "b.h5ad", toy_run.model, tmp_path / "out"), **options)

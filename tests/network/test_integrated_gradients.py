@@ -6,7 +6,7 @@ import torch
 from scbert.network.integrated_gradients import integrated_gradients
 from scbert.network.masking import mask_id
 from scbert.network.model import CellTypeModel
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned
 from scbert.training.new_models import new_encoder, new_head
 
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
@@ -55,14 +55,14 @@ def test_a_gene_at_its_baseline_gets_nothing(model, cells):
 
 def test_marker_genes_speak_for_their_type(toy, toy_run):
     """The ten planted markers of B cells are GENE1 to GENE10; a gene at random is one in eight."""
-    bundle = load_bundle(toy_run.model)
+    bundle = load_finetuned(toy_run.model)
     symbols = bundle.genes.symbol.tolist()
     genes = torch.arange(len(symbols))[None]
     markers = [symbols.index(f"GENE{number}") for number in range(1, 11)]
     tokens = torch.ones_like(genes)
     tokens[0, markers] = 4
     real = torch.ones_like(genes, dtype=torch.bool)
-    found = integrated_gradients(bundle.model, genes, tokens, real, 0, baseline="mask", steps=32)
+    found = integrated_gradients(bundle.network, genes, tokens, real, 0, baseline="mask", steps=32)
     best = found[0].topk(10).indices.tolist()
     assert len(set(best) & set(markers)) >= 6
 

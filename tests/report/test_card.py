@@ -1,63 +1,77 @@
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from scbert.evidence.comparison import Difference, Interval, MethodScores, Part
 from scbert.evidence.epochs import best_epoch, read_history
+from scbert.evidence.evaluation import ConfidenceBin, Curve, Reliability, TypeScores
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.files import read_json, write_json
 from scbert.report.card_scores import encoder_adds, unknown
 from scbert.report.card_scores import experts as experts_of
 from scbert.steps.write_model_card import write_model_card
 from scbert.tables import read_table
+from tests.report.test_figures import make_comparison, make_evaluation
 
-EVALUATION = {
-    "n_test": 18,
-    "parts": {
-        "train": {"cell_types": {"T cell": 40, "B cell": 14}, "batches": []},
-        "validation": {"cell_types": {"T cell": 12, "B cell": 6}, "batches": []},
-        "test": {"cell_types": {"T cell": 12, "B cell": 6}, "batches": []},
+TYPES = [
+    TypeScores("B cell", precision=1.0, recall=0.5, f1=0.6667, support=6),
+    TypeScores("T cell", precision=0.75, recall=1.0, f1=0.8571, support=12),
+]
+EVALUATION = replace(
+    make_evaluation("toy", support={"B cell": 6, "T cell": 12}, seeds=(2021,)),
+    parts={
+        "train": Part({"T cell": 40, "B cell": 14}, []),
+        "validation": Part({"T cell": 12, "B cell": 6}, []),
+        "test": Part({"T cell": 12, "B cell": 6}, []),
     },
-    "per_type": [
-        {"cell_type": "B cell", "precision": 1.0, "recall": 0.5, "f1": 0.6667, "support": 6},
-        {"cell_type": "T cell", "precision": 0.75, "recall": 1.0, "f1": 0.8571, "support": 12},
+)
+UNKNOWN = replace(
+    EVALUATION.scbert.unknown,
+    novel_cells=0,
+    novel_types=[],
+    calibrated=replace(
+        EVALUATION.scbert.unknown.calibrated, false_unknown=0.059, accuracy_of_accepted=0.94
+    ),
+)
+RELIABILITY = Reliability(
+    [1.5], before=Curve(0.1234, []), after=Curve(0.0456, [ConfidenceBin(0.91, 0.8, 18)])
+)
+
+
+def scored(**changes):
+    """Return the evaluation with other scores."""
+    return replace(EVALUATION, scbert=replace(EVALUATION.scbert, **changes))
+
+
+EVALUATION = scored(per_type=TYPES, reliability=RELIABILITY, unknown=UNKNOWN)
+
+
+def method_scores(title, kind, mean):
+    interval = Interval(mean, mean - 0.05, mean + 0.05)
+    return MethodScores(
+        method=title,
+        title=title,
+        kind=kind,
+        setting=f"How {title} was set.",
+        accuracy=interval,
+        macro_f1=interval,
+        balanced_accuracy=interval,
+        f1_of_type={"B cell": mean, "T cell": 1.0},
+    )
+
+
+COMPARISON = replace(
+    make_comparison("toy"),
+    interval="of the test cells.",
+    methods=[
+        method_scores("scBERT", "model", 0.8),
+        method_scores("Random type", "control", 0.4),
+        method_scores("Logistic regression", "baseline", 0.85),
     ],
-    "reliability": {
-        "before": {"ece": 0.1234},
-        "after": {"ece": 0.0456, "bins": [{"confidence": 0.91, "accuracy": 0.8, "n": 18}]},
-    },
-    "unknown": {
-        "novel_cells": 0,
-        "novel_types": [],
-        "calibrated": {"false_unknown": 0.059, "accuracy_of_accepted": 0.94},
-    },
-}
-COMPARISON = {
-    "confidence_level": 0.95,
-    "interval": "of the test cells.",
-    "differences": [
-        {"method": "Logistic regression", "metric": "macro_f1", "mean": -0.05}
-        | {"low": -0.12, "high": 0.01},
-    ],
-    "methods": [
-        {
-            "method": title,
-            "title": title,
-            "kind": kind,
-            "setting": f"How {title} was set.",
-            "f1_of_type": {"B cell": mean, "T cell": 1.0},
-            **{
-                key: {"mean": mean, "low": mean - 0.05, "high": mean + 0.05}
-                for key in ("accuracy", "macro_f1", "balanced_accuracy")
-            },
-        }
-        for title, kind, mean in (
-            ("scBERT", "model", 0.8),
-            ("Random type", "control", 0.4),
-            ("Logistic regression", "baseline", 0.85),
-        )
-    ],
-}
+    differences=[Difference("Logistic regression", "macro_f1", -0.05, -0.12, 0.01)],
+)
 
 
 @pytest.fixture
@@ -65,8 +79,8 @@ def card(toy_run, tmp_path):
     """Write the card of the small model, its scores changed by what is given."""
 
     def write(evaluation=EVALUATION, comparison=COMPARISON, name="README.md", model=toy_run.model):
-        write_json(tmp_path / "evaluation.json", evaluation)
-        write_json(tmp_path / "comparison.json", comparison)
+        evaluation.write(tmp_path / "evaluation.json")
+        comparison.write(tmp_path / "comparison.json")
         write_model_card(
             model,
             tmp_path / "evaluation.json",
@@ -90,7 +104,7 @@ def test_the_card_begins_with_the_best_baseline(card):
     assert "scBERT is behind Logistic regression by 0.050 macro F1" in head
     assert "no clear difference" in head
     assert "What the encoder adds to the other experts, on cells that none was trained" in head
-    alone = COMPARISON | {"methods": COMPARISON["methods"][:2]}
+    alone = replace(COMPARISON, methods=COMPARISON.methods[:2])
     assert "its scores stand alone" in card(comparison=alone, name="alone.md")
 
 
@@ -182,15 +196,15 @@ def test_the_card_scores_each_type_beside_the_baselines(card):
 
 def test_a_type_without_test_cells_has_no_score(card):
     """0 / 0 counts as 0 in the evaluation, which here would read as always wrong."""
-    types = [EVALUATION["per_type"][0] | {"support": 0, "f1": 0.0}, EVALUATION["per_type"][1]]
-    lines = section(card(EVALUATION | {"per_type": types}), "Scores per type").splitlines()
+    types = [replace(TYPES[0], support=0, f1=0.0), TYPES[1]]
+    lines = section(card(scored(per_type=types)), "Scores per type").splitlines()
     assert lines[3] == "| B cell" + " | \N{EN DASH}" * 4 + " | 18 | 0 |"
 
 
 def test_names_of_types_cannot_break_the_tables(card):
-    types = [entry | {"cell_type": "B|<b>"} for entry in EVALUATION["per_type"][:1]]
-    methods = [entry | {"f1_of_type": {"B|<b>": 1.0}} for entry in COMPARISON["methods"]]
-    text = card(EVALUATION | {"per_type": types}, COMPARISON | {"methods": methods})
+    types = [replace(TYPES[0], cell_type="B|<b>")]
+    methods = [replace(one, f1_of_type={"B|<b>": 1.0}) for one in COMPARISON.methods]
+    text = card(scored(per_type=types), replace(COMPARISON, methods=methods))
     assert "| B\\|&lt;b> | 1.00 |" in text
 
 
@@ -199,13 +213,13 @@ def test_the_card_says_how_the_cells_were_divided(card):
     assert "Cells: train 54, validation 18, test 18." in at_random
     assert "says nothing of another donor, laboratory or study" in at_random
     parts = {
-        part: own | {"batches": [f"donor {part}"]} for part, own in EVALUATION["parts"].items()
+        part: replace(own, batches=[f"donor {part}"]) for part, own in EVALUATION.parts.items()
     }
-    text = section(card(evaluation=EVALUATION | {"parts": parts}, name="batches.md"), "Split")
+    text = section(card(evaluation=replace(EVALUATION, parts=parts), name="batches.md"), "Split")
     assert "No batch of the test is in another part. Batches: train donor train; val" in text
     assert "not chosen on a new one" not in text
     parts["validation"] = parts["train"]  # split.validation_by: cell
-    text = section(card(evaluation=EVALUATION | {"parts": parts}, name="cells.md"), "Split")
+    text = section(card(evaluation=replace(EVALUATION, parts=parts), name="cells.md"), "Split")
     assert "Training and validation share batches" in text
 
 
@@ -262,12 +276,10 @@ def test_the_card_calls_what_the_network_foretells_an_upper_bound(score):
 
 
 def test_the_card_counts_new_types_in_the_test(card):
-    unknown = EVALUATION["unknown"]
-    novel = unknown | {"novel_cells": 7, "novel_types": ["mast"]}
-    novel["calibrated"] = unknown["calibrated"] | {"novel_detected": 0.25}
-    parts = EVALUATION["parts"]
-    test = {"cell_types": {"mast": 7}, "batches": []}
-    text = card(EVALUATION | {"unknown": novel, "parts": parts | {"test": test}})
+    detected = replace(UNKNOWN.calibrated, novel_detected=0.25)
+    novel = replace(UNKNOWN, novel_cells=7, novel_types=["mast"], calibrated=detected)
+    parts = EVALUATION.parts | {"test": Part({"mast": 7}, [])}
+    text = card(replace(scored(unknown=novel), parts=parts))
     assert "7 test cells are of types that training lacked (mast): 25" in text
     assert "Not learnt, though test cells are of it: mast." in section(text, "Limits")
 
@@ -284,7 +296,12 @@ def test_the_card_leaves_the_bundle_alone_and_is_the_same_again(card, toy_run):
     assert {path.name: path.read_bytes() for path in toy_run.model.iterdir()} == before
 
 
-def test_nothing_is_written_if_a_score_is_missing(card, tmp_path):
-    with pytest.raises(KeyError, match="per_type"):
-        card({key: value for key, value in EVALUATION.items() if key != "per_type"})
+def test_nothing_is_written_if_a_score_is_missing(toy_run, tmp_path):
+    content = EVALUATION.content()
+    del content["per_type"]
+    write_json(tmp_path / "evaluation.json", content)
+    COMPARISON.write(tmp_path / "comparison.json")
+    files = (tmp_path / "evaluation.json", tmp_path / "comparison.json", toy_run.quality)
+    with pytest.raises(ValueError, match=r"evaluation.json does not hold .* scbert.per_type"):
+        write_model_card(toy_run.model, *files, tmp_path / "README.md")
     assert not (tmp_path / "README.md").exists()

@@ -1,11 +1,27 @@
 """Figures: every one is valid, repeatable, readable and light."""
 
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from scbert.evidence.comparison import Comparison, Difference, Interval, MethodScores, Part
+from scbert.evidence.evaluation import (
+    ConfidenceBin,
+    Coverage,
+    Curve,
+    Evaluation,
+    ModelScores,
+    Order,
+    Place,
+    Refusal,
+    Reliability,
+    SeedScores,
+    TypeScores,
+    Unknown,
+)
 from scbert.report import calibration_figures, corpus_figures, dataset_figures, gene2vec_figures
 from scbert.report.style import short_count, short_name
 
@@ -24,11 +40,13 @@ PBMC = {
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy")
 
 
-def make_score(mean: float, width: float = 0.06, **more: object) -> dict:
-    return {"mean": mean, "low": max(mean - width, 0.0), "high": min(mean + width, 1.0), **more}
+def make_score(mean: float, width: float = 0.06) -> Interval:
+    return Interval(mean, max(mean - width, 0.0), min(mean + width, 1.0))
 
 
-def make_evaluation(dataset="pbmc68k_reduced", support=PBMC, seeds=(2021, 2022, 2023)) -> dict:
+def make_evaluation(
+    dataset="pbmc68k_reduced", support=PBMC, seeds=(2021, 2022, 2023)
+) -> Evaluation:
     """Return what the evaluate step writes; the last class is never predicted."""
     rng = np.random.default_rng(0)
     classes = list(support)
@@ -42,74 +60,70 @@ def make_evaluation(dataset="pbmc68k_reduced", support=PBMC, seeds=(2021, 2022, 
     centres = dict(zip(classes, rng.normal(0, 5, (len(classes), 2)), strict=True))
     confidence = np.linspace(0.35, 0.98, 8)
     bins = [
-        {"confidence": c, "accuracy": c * 0.9, "n": int(n)}
+        ConfidenceBin(c, c * 0.9, int(n))
         for c, n in zip(confidence, rng.integers(4, 160, 8), strict=True)
     ]
-    return {
-        "dataset": dataset,
-        "classes": classes,
-        "n_test": len(true),
-        "seeds": list(seeds),
-        "confidence_level": 0.95,
-        "scores": {
-            metric: make_score(0.7431, per_seed=[0.7431 + 0.01 * i for i in range(len(seeds))])
+    scbert = ModelScores(
+        classes=classes,
+        n_test=len(true),
+        seeds=list(seeds),
+        confidence_level=0.95,
+        scores={
+            metric: SeedScores(
+                0.7431, 0.6831, 0.8031, [0.7431 + 0.01 * i for i, _ in enumerate(seeds)]
+            )
             for metric in METRICS
         },
-        "confusion": np.array(confusion).tolist(),
-        "per_type": [
-            {"cell_type": name, "precision": p, "recall": r, "f1": (p + r) / 2, "support": n}
+        confusion=np.array(confusion).tolist(),
+        per_type=[
+            TypeScores(name, precision=p, recall=r, f1=(p + r) / 2, support=n)
             for (name, n), p, r in zip(
                 support.items(), rng.random(len(classes)), rng.random(len(classes)), strict=True
             )
         ],
-        "reliability": {
-            "temperature": [1.43] * len(seeds),
-            "before": {
-                "ece": 0.1234,
-                "bins": [*bins, {"confidence": None, "accuracy": None, "n": 0}],
-            },
-            "after": {"ece": 0.0456, "bins": bins[1:]},
-        },
-        "unknown": make_unknown(len(seeds)),
-        "embedding": [
-            {"cell": f"cell{i}", "x": x, "y": y, "true": t, "predicted": p}
-            for i, (t, p) in enumerate(zip(true.tolist(), predicted.tolist(), strict=True))
-            for x, y in [(centres[t] + rng.normal(0, 1, 2)).tolist()]
-        ],
-    }
+        reliability=Reliability(
+            temperature=[1.43] * len(seeds),
+            before=Curve(0.1234, [*bins, ConfidenceBin(None, None, 0)]),
+            after=Curve(0.0456, bins[1:]),
+        ),
+        unknown=make_unknown(len(seeds)),
+    )
+    parts = {part: Part(dict(support), []) for part in ("train", "validation", "test")}
+    embedding = [
+        Place(f"cell{i}", x, y, true=t, predicted=p)
+        for i, (t, p) in enumerate(zip(true.tolist(), predicted.tolist(), strict=True))
+        for x, y in [(centres[t] + rng.normal(0, 1, 2)).tolist()]
+    ]
+    return Evaluation(dataset, parts, scbert, embedding)
 
 
-def make_unknown(n_seeds: int) -> dict:
+def make_unknown(n_seeds: int) -> Unknown:
     """Return the part of the evaluate step on refused cells; there is a type nobody knows."""
-    refusal = {
-        "share_unknown": 0.0613,
-        "accuracy_of_accepted": 0.8123,
-        "strict_novel_accuracy": 0.321,
-        "known_accuracy": 0.79,
-        "novel_detected": 0.44,
-        "false_unknown": 0.05,
-    }
+    refusal = Refusal(
+        share_unknown=0.0613,
+        accuracy_of_accepted=0.8123,
+        strict_novel_accuracy=0.321,
+        known_accuracy=0.79,
+        novel_detected=0.44,
+        false_unknown=0.05,
+    )
     coverage = np.linspace(0.01, 1, 60)
     by_score = {
-        name: {
-            "auroc": 0.8 + drop / 10,
-            "coverage_accuracy": {
-                "coverage": coverage.tolist(),
-                "accuracy": (0.98 - drop * coverage**2).tolist(),
-                "area": 0.9,
-            },
-        }
+        name: Order(
+            0.8 + drop / 10,
+            Coverage(coverage.tolist(), (0.98 - drop * coverage**2).tolist(), area=0.9),
+        )
         for name, drop in (("novelty", 0.2), ("confidence", 0.26))
     }
-    return {
-        "threshold": [0.8] * n_seeds,
-        "novelty_score": "energy",
-        "novel_types": ["Platelet"],
-        "novel_cells": 14 * n_seeds,
-        "calibrated": refusal,
-        "original": refusal | {"share_unknown": 0.02, "accuracy_of_accepted": 0.79},
-        "by_score": [by_score] * n_seeds,
-    }
+    return Unknown(
+        threshold=[0.8] * n_seeds,
+        novelty_score="energy",
+        novel_types=["Platelet"],
+        novel_cells=14 * n_seeds,
+        calibrated=refusal,
+        original=replace(refusal, share_unknown=0.02, accuracy_of_accepted=0.79),
+        by_score=[by_score] * n_seeds,
+    )
 
 
 def make_calibrations(support=PBMC, n_seeds: int = 3) -> list[dict]:
@@ -127,7 +141,7 @@ def make_calibrations(support=PBMC, n_seeds: int = 3) -> list[dict]:
     ]
 
 
-def make_comparison(dataset="pbmc68k_reduced", shift=0.0) -> dict:
+def make_comparison(dataset="pbmc68k_reduced", shift=0.0) -> Comparison:
     """Return what the compare step writes; `shift` moves scBERT's scores."""
     rows = (
         ("scbert", "scBERT", "model", 0.6871 + shift),
@@ -138,31 +152,32 @@ def make_comparison(dataset="pbmc68k_reduced", shift=0.0) -> dict:
         ("linear_svm", "Linear SVM", "baseline", 0.6744),
         ("nearest_neighbours", "Nearest neighbours", "baseline", 0.6015),
     )
-    return {
-        "dataset": dataset,
-        "n_test": 142,
-        "n_train": 416,
-        "n_validation": 142,
-        "confidence_level": 0.95,
-        "interval": "95% percentile bootstrap: 2000 resamples of the test cells.",
-        "methods": [
-            {
-                "method": method,
-                "title": title,
-                "kind": kind,
-                "setting": "Inverse penalty C = 0.1; types weigh the same.",
-                "accuracy": make_score(mean + 0.05),
-                "macro_f1": make_score(mean),
-                "balanced_accuracy": make_score(mean + 0.02),
-            }
+    return Comparison(
+        dataset=dataset,
+        n_test=142,
+        n_train=416,
+        n_validation=142,
+        confidence_level=0.95,
+        interval="95% percentile bootstrap: 2000 resamples of the test cells.",
+        methods=[
+            MethodScores(
+                method=method,
+                title=title,
+                kind=kind,
+                setting="Inverse penalty C = 0.1; types weigh the same.",
+                accuracy=make_score(mean + 0.05),
+                macro_f1=make_score(mean),
+                balanced_accuracy=make_score(mean + 0.02),
+                f1_of_type=dict.fromkeys(PBMC, mean),
+            )
             for method, title, kind, mean in rows
         ],
-        "differences": [
-            {"method": method, "metric": metric, **make_difference(rows[0][3] - mean)}
+        differences=[
+            Difference(method, metric, **make_difference(rows[0][3] - mean))
             for method, _, _, mean in rows[1:]
             for metric in ("macro_f1", "accuracy")
         ],
-    }
+    )
 
 
 def make_difference(mean: float) -> dict:
@@ -267,12 +282,16 @@ FIGURES = {
     "gene2vec_quality": lambda: gene2vec_figures.draw_gene2vec_quality(make_gene2vec_quality()),
     "pretraining": lambda: corpus_figures.draw_pretraining(make_history(), VALIDATION),
     "scores": lambda: dataset_figures.draw_scores(make_comparison()),
-    "confusion": lambda: dataset_figures.draw_confusion(make_evaluation()),
-    "per_type": lambda: dataset_figures.draw_per_type(make_evaluation()),
+    "confusion": lambda: dataset_figures.draw_confusion(make_evaluation().scbert),
+    "per_type": lambda: dataset_figures.draw_per_type(make_evaluation().scbert),
     "finetuning": lambda: dataset_figures.draw_finetuning([make_history(20, s) for s in range(3)]),
     "umap": lambda: dataset_figures.draw_umap(make_evaluation()),
-    "reliability": lambda: calibration_figures.draw_reliability(make_evaluation()),
-    "unknown": lambda: calibration_figures.draw_novelty(make_evaluation(), make_calibrations()),
+    "reliability": lambda: calibration_figures.draw_reliability(
+        make_evaluation().scbert.reliability
+    ),
+    "unknown": lambda: calibration_figures.draw_novelty(
+        make_evaluation().scbert.unknown, make_calibrations()
+    ),
 }
 WORDS = {
     "tokens": {"bin 0", "not seen by the model", "11.1 %", "5 or more"},
@@ -351,39 +370,47 @@ def test_draw_pretraining_and_finetuning_cope_with_one_epoch():
     assert "epoch" in texts(dataset_figures.draw_finetuning([make_history(1)]))
 
 
-@pytest.mark.parametrize("name", ["confusion", "per_type", "umap", "reliability"])
-def test_dataset_figures_cope_with_two_hostile_classes_and_one_seed(name):
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda found: dataset_figures.draw_confusion(found.scbert),
+        lambda found: dataset_figures.draw_per_type(found.scbert),
+        dataset_figures.draw_umap,
+        lambda found: calibration_figures.draw_reliability(found.scbert.reliability),
+    ],
+    ids=["confusion", "per_type", "umap", "reliability"],
+)
+def test_dataset_figures_cope_with_two_hostile_classes_and_one_seed(draw):
     hostile = {"<script>alert(1)</script> & $x^2$ 'quoted'": 4, "a very long type name " * 8: 3}
-    evaluation = make_evaluation(support=hostile, seeds=(1,))
-    svg = getattr(
-        calibration_figures if name == "reliability" else dataset_figures, f"draw_{name}"
-    )(evaluation)
+    svg = draw(make_evaluation(support=hostile, seeds=(1,)))
     assert "<script" not in svg
     ET.fromstring(svg)
 
 
 def test_draw_unknown_copes_with_two_types_all_refused():
     """Of two types none can be left out; of no labelled cell there is no accuracy."""
-    evaluation = make_evaluation(support={"A": 4, "B": 3}, seeds=(1,))
     nothing = dict.fromkeys(("accuracy_of_accepted", "novel_detected"))
-    evaluation["unknown"]["calibrated"] = {"share_unknown": 1.0, **nothing}
+    refused = replace(make_unknown(1).calibrated, share_unknown=1.0, **nothing)
+    unknown = replace(make_unknown(1), calibrated=refused)
     calibration = {"false_unknown_rate": 0.05, "expected_novel_detection": []}
-    assert "by confidence" in texts(calibration_figures.draw_novelty(evaluation, [calibration]))
+    assert "by confidence" in texts(calibration_figures.draw_novelty(unknown, [calibration]))
 
 
 def test_draw_confusion_names_each_nonzero_count():
-    evaluation = {"classes": ["A", "B"], "confusion": [[12, 0], [31, 40_321]]}
-    found = texts(dataset_figures.draw_confusion(evaluation))
+    few = replace(make_evaluation().scbert, classes=["A", "B"], confusion=[[12, 0], [31, 40_321]])
+    found = texts(dataset_figures.draw_confusion(few))
     assert {"12", "31", "40k"} <= found
 
 
 def test_draw_confusion_copes_with_a_type_without_test_cells():
-    dataset_figures.draw_confusion({"classes": ["A", "B"], "confusion": [[2, 0], [0, 0]]})
+    few = replace(make_evaluation().scbert, classes=["A", "B"], confusion=[[2, 0], [0, 0]])
+    dataset_figures.draw_confusion(few)
 
 
 def test_draw_per_type_leaves_out_a_score_that_is_not_there():
-    row = {"cell_type": "A", "precision": None, "recall": 0.0, "f1": None, "support": 2}
-    assert "A  (n = 2)" in texts(dataset_figures.draw_per_type({"per_type": [row]}))
+    row = TypeScores("A", precision=None, recall=0.0, f1=None, support=2)
+    few = replace(make_evaluation().scbert, per_type=[row])
+    assert "A  (n = 2)" in texts(dataset_figures.draw_per_type(few))
 
 
 def test_draw_umap_turns_many_cells_into_an_image():
@@ -396,13 +423,14 @@ def test_draw_umap_turns_many_cells_into_an_image():
 
 def test_draw_umap_shows_a_label_that_is_no_class():
     evaluation = make_evaluation()
-    evaluation["embedding"][0]["predicted"] = "Novel type"
-    assert "Novel type" in texts(dataset_figures.draw_umap(evaluation))
+    first, *others = evaluation.embedding
+    novel = replace(evaluation, embedding=[replace(first, predicted="Novel type"), *others])
+    assert "Novel type" in texts(dataset_figures.draw_umap(novel))
 
 
 def test_drawing_leaves_its_input_alone():
     evaluation = make_evaluation()
-    dataset_figures.draw_per_type(evaluation)
+    dataset_figures.draw_per_type(evaluation.scbert)
     dataset_figures.draw_umap(evaluation)
     assert evaluation == make_evaluation()
 

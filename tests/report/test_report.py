@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from scbert.config import load_config
+from scbert.evidence.comparison import Comparison, Difference
+from scbert.evidence.evaluation import Evaluation
 from scbert.files import write_json
 from scbert.report import report
 from scbert.report import text as text_module
@@ -153,17 +156,17 @@ def results(tmp_path):
     return folder
 
 
-def add_dataset(results: Path, evaluation: dict, comparison: dict) -> None:
+def add_dataset(results: Path, evaluation: Evaluation, comparison: Comparison) -> None:
     """Write the files of one dataset and draw its figures."""
-    name = evaluation["dataset"]
+    name = evaluation.dataset
     metrics = results / "metrics" / name
-    write_json(metrics / "evaluation.json", evaluation)
-    write_json(metrics / "comparison.json", comparison)
+    evaluation.write(metrics / "evaluation.json")
+    comparison.write(metrics / "comparison.json")
     explanation = results / "explanations" / name
     write_json(explanation / "explanation.json", EXPLANATION)
     for figure in ("heatmap", "deletion"):
         (explanation / f"{figure}.svg").write_text(SVG.format(figure))
-    models = [results / f"models/{name}/seed{seed}" for seed in evaluation["seeds"]]
+    models = [results / f"models/{name}/seed{seed}" for seed in evaluation.scbert.seeds]
     for seed, model in enumerate(models):
         write_lines(model / "history.jsonl", make_history(seed=seed))
         write_json(model / "calibration.json", make_calibrations(n_seeds=1)[0])
@@ -232,13 +235,14 @@ def test_write_report_holds_every_number_as_given(results):
     add_dataset(results, evaluation, comparison)
     page = lay_out(results)
     exact = {float(value) for value in Page(page).values}
-    for method in comparison["methods"]:
-        for metric in report.METRICS:
-            assert method[metric]["mean"] in exact
-            assert f"{method[metric]['low']:.3f} to {method[metric]['high']:.3f}" in page
-    for row in evaluation["per_type"]:
-        assert {row["precision"], row["recall"], row["f1"]} <= exact
-    assert numbers([evaluation["scores"][metric]["per_seed"] for metric in report.METRICS]) <= exact
+    for method in comparison.methods:
+        for found in map(method.metric, report.METRICS):
+            assert found.mean in exact
+            assert f"{found.low:.3f} to {found.high:.3f}" in page
+    for row in evaluation.scbert.per_type:
+        assert {row.precision, row.recall, row.f1} <= exact
+    scores = evaluation.scbert.scores
+    assert numbers([scores[metric].per_seed for metric in report.METRICS]) <= exact
     assert numbers({k: VALIDATION[k] for k in ("loss", "accuracy", "predictors")}) <= exact
     distances = [key for key in VALIDATION["attention"][0] if key.startswith(("from", "least"))]
     assert numbers({key: VALIDATION["attention"][0][key] for key in distances}) <= exact
@@ -271,7 +275,7 @@ def test_write_report_says_which_explanation_fails(results):
 
 def test_write_report_needs_the_explanation_of_each_dataset(results):
     add_dataset(results, make_evaluation(), make_comparison())
-    (results / f"explanations/{make_evaluation()['dataset']}/explanation.json").unlink()
+    (results / f"explanations/{make_evaluation().dataset}/explanation.json").unlink()
     with pytest.raises(
         ValueError, match=r"has no explanation.json; there are explanations of none"
     ):
@@ -330,8 +334,8 @@ def test_write_report_escapes_hostile_names(results):
     hostile = "<script>alert(1)</script>"
     evaluation = make_evaluation("d", support={hostile: 4, 'x" onload="y': 3})
     comparison = make_comparison("d")
-    comparison["methods"][3]["title"] = hostile
-    add_dataset(results, evaluation, comparison)
+    methods = [replace(found, title=hostile) for found in comparison.methods]
+    add_dataset(results, evaluation, replace(comparison, methods=methods))
     page = lay_out(results)
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -356,8 +360,8 @@ def test_write_report_lists_what_steps_took(results):
 
 def test_write_report_copes_with_controls_only(results):
     comparison = make_comparison()
-    comparison["methods"] = [m for m in comparison["methods"] if m["kind"] != "baseline"]
-    add_dataset(results, make_evaluation(), comparison)
+    methods = [found for found in comparison.methods if found.kind != "baseline"]
+    add_dataset(results, make_evaluation(), replace(comparison, methods=methods))
     assert "No baseline was run" in lay_out(results)
 
 
@@ -397,7 +401,13 @@ def test_draw_dataset_figures_wants_a_model(results):
     ],
 )
 def test_judge_says_what_a_difference_means(mean, low, high, side, words):
-    found, sentence = text_module.judge({"mean": mean, "low": low, "high": high}, "kNN", 0.95)
+    model, rival = make_comparison().model, make_comparison().of_kind("baseline")[0]
+    comparison = replace(
+        make_comparison(),
+        methods=[model, replace(rival, title="kNN")],
+        differences=[Difference(rival.method, "macro_f1", mean, low, high)],
+    )
+    found, sentence = text_module.judge(comparison)
     assert found == side
     assert words in sentence
 

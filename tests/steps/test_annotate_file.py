@@ -14,7 +14,7 @@ from scbert.cells import query as query_module
 from scbert.steps import annotate_file as step
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.steps.annotate_test_cells import annotate_test_cells
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned, load_pretrained
 
 COLUMNS = {
     "scbert_label",
@@ -31,7 +31,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def model(toy_run):
-    return load_bundle(toy_run.model)
+    return load_finetuned(toy_run.model)
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def test_a_pretrained_model_is_refused(query, toy_run):
     with pytest.raises(ValueError, match=r"pretrained is pretrained only.*Fine-tune it first"):
         annotate(query, toy_run.pretrained)
     with pytest.raises(ValueError, match=r"^the model is pretrained only"):
-        annotate(query, load_bundle(toy_run.pretrained))
+        annotate(query, load_pretrained(toy_run.pretrained))
 
 
 def broken(query, how):  # noqa: C901  one line for each way

@@ -10,14 +10,16 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 import scbert
+from scbert.cells.how_to_read import HowToRead
 from scbert.cli import app
 from scbert.network.model import MeanOfGenes
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.steps.embed_file import HEAD, MEAN, embed, embed_file
 from scbert.steps.inspect_file import inspect_file
 from scbert.steps.list_models import list_models
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.query_tokens import LEAST_OVERLAP
+from tests.report.test_figures import make_comparison
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def test_embed_by_a_finetuned_model_is_what_annotate_stores(query, toy_run):
 
 def test_embed_by_a_pretrained_model_is_the_mean_over_tokens(query, toy_run):
     """Computed again for one cell alone, from the tokens that a person can derive."""
-    bundle = load_bundle(toy_run.pretrained)
+    bundle = load_pretrained(toy_run.pretrained)
     found = embed(query, bundle)
     counts = query.X[3].toarray().ravel()
     normalization = bundle.config["normalization"]
@@ -56,7 +58,7 @@ def test_embed_by_a_pretrained_model_is_the_mean_over_tokens(query, toy_run):
     genes = torch.tensor([[order[query.var_names[column]] for column in np.flatnonzero(bins)]])
     tokens = torch.from_numpy(bins[bins > 0])[None]
     with torch.no_grad():
-        x = bundle.model.eval().encoder(genes, tokens, torch.ones_like(genes, dtype=torch.bool))
+        x = bundle.network.eval().encoder(genes, tokens, torch.ones_like(genes, dtype=torch.bool))
     assert np.allclose(found.obsm["X_scbert"][3], x[0].mean(dim=0).numpy(), atol=1e-5)
     assert found.uns["scbert_embedding"]["vector"] == MEAN
 
@@ -92,7 +94,7 @@ def test_embed_refuses_what_it_cannot_use(path, toy_run, tmp_path):
     done = invoke("embed", path, "--model", toy_run.model, "--out", tmp_path / "o.csv")
     assert done.exit_code == 1
     with pytest.raises(ValueError, match=r"no matrix 'raw\.X'"):
-        embed_file(path, toy_run.model, tmp_path / "o.h5ad", matrix="raw.X")
+        embed_file(path, toy_run.model, tmp_path / "o.h5ad", reading=HowToRead("raw.X"))
     assert [file.name for file in tmp_path.iterdir()] == ["q.h5ad"]
 
 
@@ -170,17 +172,15 @@ def test_models_lists_good_ones_and_why_others_are_not(toy_run, tmp_path):
     for name in ("good", "tampered"):
         shutil.copytree(toy_run.model, tmp_path / name)
     shutil.copytree(toy_run.pretrained, tmp_path / "deep/pretrained")
-    (tmp_path / "good/README.md").write_text(
-        "| method | accuracy | macro F1 |\n| --- | --- | --- |\n"
-        "| scBERT | 0.803 (0.7-0.9) | 0.640 (0.5-0.7) |\n| Random type | 0.1 | 0.1 |\n"
-    )
+    comparison = make_comparison()
+    comparison.write(tmp_path / "good/comparison.json")
     (tmp_path / "tampered/labels.json").write_text("[]")
     pretrained, good, tampered = list_models(tmp_path)
-    bundle = load_bundle(toy_run.model)
+    bundle = load_finetuned(toy_run.model)
     assert (good.kind, good.dataset, good.sequence) == ("finetuned", "toy", "expressed_genes")
     assert good.types == ("B cell", "NK cell", "T cell")
     assert good.genes == "80 of 80"
-    assert good.scores == "accuracy 0.803, macro F1 0.640"
+    assert good.scores == "accuracy 0.737, macro F1 0.687"
     assert bundle.sha256.startswith(good.sha256)
     assert good.calibration.startswith("on ")
     assert pretrained.kind == "pretrained"
@@ -201,7 +201,7 @@ def test_models_of_a_folder_without_any(tmp_path):
 def test_embed_by_a_pretrained_model_needs_as_many_genes_as_annotate(query, toy_run, config):
     """A mean over three genes of eighty would be a vector of what was measured, not of the cell."""
     assert config.annotate.min_gene_overlap == LEAST_OVERLAP
-    known = load_bundle(toy_run.pretrained).genes.symbol
+    known = load_pretrained(toy_run.pretrained).genes.symbol
     few = query[:, query.var_names.isin(known[:3])].copy()
     few = few[np.asarray(few.X.sum(axis=1)).ravel() > 0].copy()
     with pytest.raises(

@@ -14,7 +14,7 @@ from scbert.files import read_json, sha256_of
 from scbert.steps.evaluate_file import evaluate_file
 from scbert.steps.finetune_file import finetune_file
 from scbert.tables import read_table
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned, load_model, load_pretrained
 from scbert.training.labelled_file import settings_of
 
 EXPERTS = ("logistic_regression", "support_vectors", "discriminant")
@@ -70,7 +70,7 @@ def made(given, tmp_path_factory):
 
 def test_finetune_makes_a_model_with_its_card_and_leaves_nothing_else(made):
     assert [path.name for path in made.out.parent.iterdir()] == ["MODEL"]
-    bundle = load_bundle(made.out)
+    bundle = load_finetuned(made.out)
     assert [label["name"] for label in bundle.labels] == ["B cell", "NK cell", "T cell"]
     assert bundle.config["seed"] == 7
     assert sum(bundle.config["cells_per_type"].values()) == bundle.config["cells"]["train"]
@@ -169,11 +169,11 @@ def test_finetune_learns_from_genes_that_the_encoder_does_not_know(given, toy_ru
         "config": given.small,
         "seed": 7,
     }
-    before, added = load_bundle(given.pretrained), {}
+    before, added = load_pretrained(given.pretrained), {}
     for add_genes in (False, True):
         out = tmp_path / f"add{add_genes}"
         finetune_file(tmp_path / "new.h5ad", out, **options, add_genes=add_genes)
-        added[add_genes] = load_bundle(out)
+        added[add_genes] = load_model(out)
     assert len(added[False].genes) == len(before.genes)
     new = added[True].genes.iloc[len(before.genes) :]
     assert new.symbol.str.startswith("NEW").all()
@@ -206,7 +206,7 @@ def untested(given, tmp_path_factory):
 def test_finetune_without_test_uses_every_cell_with_a_type(untested):
     """89 of 90 cells have a type; of three donors one is for validation."""
     assert [path.name for path in untested.out.parent.iterdir()] == ["ALL"]
-    cells, scores = load_bundle(untested.out).config["cells"], untested.scores
+    cells, scores = load_model(untested.out).config["cells"], untested.scores
     assert sum(cells.values()) == 89
     assert cells["validation"] in (29, 30)
     assert (scores["n_test"], scores["n_out_of_fold"]) == (0, 89)
@@ -281,7 +281,7 @@ def test_an_existing_model_is_not_overwritten(given, made):
 
 def test_settings_of_changes_single_values_only(toy_run, tmp_path):
     (tmp_path / "few.yaml").write_text("finetune: {optimizer: {epochs: 3}}\n")
-    bundle = load_bundle(toy_run.pretrained)
+    bundle = load_pretrained(toy_run.pretrained)
     found = settings_of(bundle, tmp_path / "few.yaml", None)
     default = load_config(yaml.safe_load(default_config_file().read_text()))
     assert found.finetune.optimizer.epochs == 3
@@ -302,7 +302,7 @@ def test_settings_of_changes_single_values_only(toy_run, tmp_path):
 def test_a_config_that_says_nothing_known_is_refused(toy_run, tmp_path, text, message):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
-        settings_of(load_bundle(toy_run.pretrained), tmp_path / "bad.yaml", None)
+        settings_of(load_pretrained(toy_run.pretrained), tmp_path / "bad.yaml", None)
 
 
 @pytest.fixture(scope="module")
@@ -380,11 +380,11 @@ def test_evaluate_scores_what_annotate_says(toy_run, test_file):
 
 def test_evaluate_scores_each_expert_of_the_bundle(toy_run, test_file, monkeypatch):
     """A stand-in that calls every cell a T cell: right for the T cells alone."""
-    bundle = load_bundle(toy_run.model)
+    bundle = load_finetuned(toy_run.model)
     regression = bundle.experts["logistic_regression"]
     regression.weight_CV[:] = 0
     regression.bias_C[:] = [0, 0, 1]
-    monkeypatch.setattr("scbert.steps.evaluate_file.load_bundle", lambda folder: bundle)
+    monkeypatch.setattr("scbert.steps.evaluate_file.load_finetuned", lambda folder: bundle)
     found = evaluate_file(toy_run.model, test_file, label_key="cell_type")
     methods = {entry["method"]: entry for entry in found["methods"]}
     assert set(methods) == {"scbert", "logistic_regression", "discriminant", "encoder", "majority"}

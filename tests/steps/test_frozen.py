@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import scbert
+from scbert.cells.how_to_read import AUTOMATIC
 from scbert.files import read_json
 from scbert.network.model import MaskedExpressionModel
 from scbert.steps.annotate_file import annotate
 from scbert.steps.embed_file import MEAN, embed
 from scbert.steps.evaluate_file import evaluate_file
 from scbert.steps.explain_file import explain_file
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned, load_pretrained
 
 FILES = (
     "weights.safetensors",
@@ -48,7 +49,7 @@ def train(toy, toy_run, mean_config, tmp_path):
 @pytest.fixture(scope="module")
 def without(mean_run):
     """The encoder has weight 0: the others know the planted types."""
-    return load_bundle(mean_run.model)
+    return load_finetuned(mean_run.model)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_the_bundle_is_complete(mean_run, without):
     names = {path.name for path in mean_run.model.iterdir()}
     assert names == {*FILES, "config.json", "history.jsonl", "MANIFEST.sha256"}
     assert (mean_run.model / "history.jsonl").read_text() == ""
-    assert type(without.model) is MaskedExpressionModel
+    assert type(without.network) is MaskedExpressionModel
     assert set(without.experts) == set(EXPERTS)
     assert without.experts["encoder"].vector_weight_CD.shape == (3, 16)
     assert without.committee.shares["encoder"].weight == 0
@@ -80,8 +81,8 @@ def test_the_bundle_is_complete(mean_run, without):
 
 
 def test_the_encoder_is_that_of_the_pretrained_bundle(mean_run, without):
-    before = load_bundle(mean_run.pretrained).model.state_dict()
-    after = without.model.state_dict()
+    before = load_pretrained(mean_run.pretrained).network.state_dict()
+    after = without.network.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], value) for key, value in after.items())
 
@@ -107,7 +108,7 @@ def test_genes_of_a_frozen_encoder_are_chosen_without_labels(toy, toy_run, train
     few = mean_config.model_copy(
         update={"finetune": toy.change(mean_config.finetune, variable_genes=25)}
     )
-    bundle = load_bundle(train("few", few))
+    bundle = load_finetuned(train("few", few))
     assert bundle.used.sum() == 25
     markers = bundle.genes.symbol.isin(toy.symbols[:30]).to_numpy()
     assert (bundle.used & markers).sum() >= 24
@@ -116,7 +117,7 @@ def test_genes_of_a_frozen_encoder_are_chosen_without_labels(toy, toy_run, train
 
 def test_experts_without_the_encoder_need_no_network(toy, train, mean_config, query):
     options = toy.change(mean_config.finetune, experts=("support_vectors",))
-    bundle = load_bundle(train("alone", mean_config.model_copy(update={"finetune": options})))
+    bundle = load_finetuned(train("alone", mean_config.model_copy(update={"finetune": options})))
     assert set(bundle.experts) == set(bundle.committee.shares) == {"support_vectors"}
     assert bundle.calibration["out_of_fold"]["encoder_adds"] is None
     for all_experts in (False, True):
@@ -128,7 +129,7 @@ def test_experts_without_the_encoder_need_no_network(toy, train, mean_config, qu
 
 def test_an_encoder_alone_answers_by_its_expert(toy, train, mean_config, query):
     options = toy.change(mean_config.finetune, experts=("encoder",))
-    bundle = load_bundle(train("alone", mean_config.model_copy(update={"finetune": options})))
+    bundle = load_finetuned(train("alone", mean_config.model_copy(update={"finetune": options})))
     assert bundle.committee.shares["encoder"].weight == 1
     found = annotate(query, bundle)
     assert (found.obs.scbert_label.astype(str) == found.obs.cell_type).mean() > 0.85
@@ -155,7 +156,7 @@ def test_annotate_asks_no_encoder_without_weight(query, without, monkeypatch):
 @pytest.mark.parametrize("score", ["expression_distance", "energy"])
 def test_to_ask_all_experts_changes_no_call(toy, train, mean_config, query, score):
     options = toy.change(mean_config.annotate, novelty_score=score)
-    bundle = load_bundle(train(score, mean_config.model_copy(update={"annotate": options})))
+    bundle = load_finetuned(train(score, mean_config.model_copy(update={"annotate": options})))
     few, every = annotate(query, bundle), annotate(query, bundle, all_experts=True)
     added = set(every.obs) - set(few.obs)
     assert added == {"scbert_label_encoder"}
@@ -178,7 +179,7 @@ def test_embed_gives_the_mean_over_the_tokens(query, mean_run, without, weighed)
     assert found.uns["scbert_embedding"]["vector"] == MEAN
     asked = annotate(query, weighed).obsm["X_scbert"]
     assert np.abs(found.obsm["X_scbert"] - asked).max() < 1e-5
-    pretrained = embed(query, load_bundle(mean_run.pretrained))
+    pretrained = embed(query, load_pretrained(mean_run.pretrained))
     assert np.abs(found.obsm["X_scbert"] - pretrained.obsm["X_scbert"]).max() < 1e-5
 
 
@@ -188,7 +189,7 @@ def test_evaluate_scores_every_expert_that_was_asked(
 ):
     bundle = request.getfixturevalue(which)
     query.write_h5ad(tmp_path / "test.h5ad")
-    monkeypatch.setattr("scbert.steps.evaluate_file.load_bundle", lambda folder: bundle)
+    monkeypatch.setattr("scbert.steps.evaluate_file.load_finetuned", lambda folder: bundle)
     found = evaluate_file(mean_run.model, tmp_path / "test.h5ad", label_key="cell_type")
     methods = {entry["method"]: entry for entry in found["methods"]}
     asked = EXPERTS if which == "weighed" else EXPERTS[:2]
@@ -206,8 +207,8 @@ def test_explain_finds_the_markers(request, toy, query, tmp_path, monkeypatch, w
     query.write_h5ad(tmp_path / "query.h5ad")
     small = {"deletions": (1, 2, 5), "random_draws": 2, "bootstrap_samples": 200}
     settings = toy.change(toy.config().explain, cells_per_type=6, steps=8, top_genes=5, **small)
-    options = {"label_key": "cell_type", "matrix": "auto", "scale": "auto"}
-    options |= {"library_size_key": "", "settings": settings, "device": "cpu"}
+    options = {"label_key": "cell_type", "reading": AUTOMATIC, "settings": settings}
+    options |= {"device": "cpu"}
     explain_file(tmp_path / "query.h5ad", tmp_path / "model", tmp_path / "out", **options)
     genes = pd.read_csv(tmp_path / "out/genes.tsv", sep="\t")
     for number, name in enumerate(toy.types):

@@ -9,7 +9,7 @@ import pytest
 from scbert.shipped import BLOOD, ENCODER, model_folder, shipped_models
 from scbert.steps.annotate_file import annotate
 from scbert.steps.list_models import list_models
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_model
 
 ZHENG = Path(importlib.util.find_spec("scanpy").origin).parent / "datasets/10x_pbmc68k_reduced.h5ad"
 LARGEST = {ENCODER: 12e6, BLOOD: 12e6}  # bytes
@@ -37,7 +37,7 @@ def test_what_the_package_ships_is_whole_and_small():
     models = shipped_models()
     assert set(models) == {ENCODER, BLOOD}
     for name, folder in models.items():
-        load_bundle(folder)  # checks every file
+        load_model(folder)  # checks every file
         assert sum(file.stat().st_size for file in folder.iterdir()) < LARGEST[name]
         assert (folder / "README.md").is_file()
 

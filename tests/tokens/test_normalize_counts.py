@@ -12,13 +12,19 @@ from scipy import sparse
 
 from scbert.config import load_config
 from scbert.files import read_json, sha256_of
-from scbert.genes.matching import read_vocabulary, vocabulary_sha256
+from scbert.genes.matching import match_genes, read_vocabulary, vocabulary_sha256
 from scbert.steps.bin_expression import bin_expression
 from scbert.steps.build_vocabulary import build_vocabulary
 from scbert.steps.normalize_counts import normalize_counts
 from scbert.tables import write_table
 from scbert.tokens.store import open_store, store_in_memory
-from scbert.tokens.tokenize import bins_of_levels, tokenize
+from scbert.tokens.tokenize import (
+    bins_of_levels,
+    expression_of_counts,
+    read_tokens,
+    tokenize,
+    tokens_of_expression,
+)
 from scbert.training.batches import CellBatches
 
 ROOT = Path(__file__).parents[2]
@@ -229,9 +235,32 @@ def test_genes_below_one_are_counted_but_not_stored(tmp_path, vocabulary):
     bin_expression([expression], vocabulary, tmp_path / "tokens", CONFIG.binning)
     store = open_store(tmp_path / "tokens")
     assert store.meta["bins"] == {"0": 1, "1": 0, "2": 0, "3": 0, "4": 0, "5": 1}
-    sample = tokenize("s1", adata, 4, 5)
+    sample = tokens_of_expression("s1", adata, 4, 5)
     assert sample.below_one == 1
     assert [part.tolist() for part in store_in_memory(sample).tokens(0)] == [[1], [5]]
+
+
+@pytest.mark.parametrize("denominator", ["library", "vocabulary"])
+def test_counts_in_memory_give_the_tokens_of_the_files(tmp_path, vocabulary, denominator):
+    """Fractional counts, and a gene that the vocabulary lacks: the same bits by both ways."""
+    rng, symbols = np.random.default_rng(0), [SYMBOLS[2], "UNKNOWN1", SYMBOLS[0], SYMBOLS[1]]
+    values = rng.gamma(0.5, 40, (30, 4)).astype(np.float32) * rng.integers(0, 2, (30, 4))
+    library = values.sum(axis=1) * 1.5 + 1
+    counts = write_counts(tmp_path / "s1.h5ad", values, symbols, library_size=library.tolist())
+    settings = normalization(denominator=denominator)
+    expression = normalise(tmp_path, counts, vocabulary, settings)[0]
+    adata, genes = ad.read_h5ad(counts), read_vocabulary(vocabulary)
+    match = match_genes(adata.var[["symbol", "gene_id"]], genes)
+    by_files = read_tokens(expression, 5, genes)
+    found = expression_of_counts(
+        sparse.csr_matrix(adata.X), adata.obs.library_size.to_numpy(), match, settings
+    )
+    here = tokenize("s1", adata.obs_names.tolist(), found, match.measured, 5)
+    for part in ("data", "indices", "indptr"):
+        assert np.array_equal(getattr(here.levels, part), getattr(by_files.levels, part))
+    assert here.levels.nnz > 30
+    assert (here.cells, here.below_one) == (by_files.cells, by_files.below_one)
+    assert np.array_equal(here.measured, by_files.measured)
 
 
 def test_tokenize_does_not_count_a_stored_zero(tmp_path, vocabulary):
@@ -239,7 +268,7 @@ def test_tokenize_does_not_count_a_stored_zero(tmp_path, vocabulary):
     _, adata, _ = normalise(tmp_path, counts, vocabulary)
     adata.X = sparse.csr_matrix((adata.X.toarray().ravel(), [0, 1, 2], [0, 3]))
     assert adata.X.nnz == 3
-    assert tokenize("s1", adata, 4, 5).below_one == 1
+    assert tokens_of_expression("s1", adata, 4, 5).below_one == 1
 
 
 def test_bin_expression_refuses_scaled_expression_and_leaves_nothing(tmp_path, vocabulary):
@@ -287,5 +316,5 @@ def test_expression_on_the_edge_of_two_bins_falls_into_the_upper_one(tmp_path, v
         tmp_path / "s1.h5ad", [on, below], SYMBOLS, library_size=[float(depth)] * 2
     )
     expression = normalise(tmp_path, counts, vocabulary)[0]
-    levels = tokenize("s1", ad.read_h5ad(expression), 4, 5).levels.toarray()
+    levels = tokens_of_expression("s1", ad.read_h5ad(expression), 4, 5).levels.toarray()
     assert bins_of_levels(levels, 5).tolist() == [[1, 2, 3, 4], [0, 1, 2, 3]]

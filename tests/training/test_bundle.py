@@ -11,8 +11,9 @@ import torch
 from scbert.files import read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
-from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.bundle import load_finetuned, load_model, load_pretrained, save_model
 from scbert.training.new_models import new_encoder, new_head
+from scbert.training.saved_model import FinetunedModel, PretrainedModel
 
 FILES = [
     "weights.safetensors",
@@ -77,11 +78,11 @@ def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, atte
     }
     labels = [{"name": name, "ontology_term_id": "unknown"} for name in ("B cell", "T cell")]
     extra = {"labels": labels, "calibration": {"temperature": 1.5}}
-    save_bundle(tmp_path / "model", model, given, genes, [{"epoch": 1}], extra)
-    loaded = load_bundle(tmp_path / "model")
-    for ours, theirs in zip(loaded.model(*cells(80)), model(*cells(80)), strict=True):
+    save_model(tmp_path / "model", model, given, genes, [{"epoch": 1}], extra)
+    loaded = load_model(tmp_path / "model")
+    for ours, theirs in zip(loaded.network(*cells(80)), model(*cells(80)), strict=True):
         assert torch.equal(ours, theirs)
-    assert not loaded.model.training
+    assert not loaded.network.training
     assert loaded.labels == labels
     assert loaded.calibration == {"temperature": 1.5}
     assert loaded.genes.equals(genes)
@@ -90,13 +91,21 @@ def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, atte
 
 
 def test_a_pretrained_bundle_has_no_labels(toy_run):
-    loaded = load_bundle(toy_run.pretrained)
-    assert type(loaded.model) is MaskedExpressionModel
-    assert (loaded.labels, loaded.calibration) == (None, None)
+    loaded = load_pretrained(toy_run.pretrained)
+    assert type(loaded.network) is MaskedExpressionModel
+    assert isinstance(load_model(toy_run.pretrained), PretrainedModel)
+    with pytest.raises(ValueError, match="is pretrained only and knows no cell types, but"):
+        load_finetuned(toy_run.pretrained)
+
+
+def test_a_fine_tuned_bundle_is_not_fine_tuned_again(toy_run):
+    assert isinstance(load_model(toy_run.model), FinetunedModel)
+    with pytest.raises(ValueError, match="is a fine-tuned model, but one that is pretrained only"):
+        load_pretrained(toy_run.model)
 
 
 def test_a_bundle_can_be_moved(toy_run, bundle):
-    assert load_bundle(bundle).sha256 == load_bundle(toy_run.model).sha256
+    assert load_model(bundle).sha256 == load_finetuned(toy_run.model).sha256
 
 
 def test_new_weights_follow_from_the_seed_and_leave_the_generator_alone(config):
@@ -122,14 +131,14 @@ def test_each_altered_file_is_refused_by_name(bundle, name):
     with pytest.raises(
         ValueError, match=rf"'{re.escape(name)}' is missing or is not what was saved"
     ):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_each_missing_file_is_refused_by_name(bundle, name):
     (bundle / name).unlink()
     with pytest.raises(ValueError, match=rf"'{re.escape(name)}' is missing.*Copy the folder again"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "config.json", "genes.tsv"])
@@ -137,7 +146,7 @@ def test_a_manifest_must_list_what_is_needed(bundle, name):
     (bundle / name).unlink()
     sign_again(bundle)
     with pytest.raises(ValueError, match=rf"does not list {re.escape(name)}"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "sub/inside.txt", "/etc/hostname", "..", ""])
@@ -150,17 +159,18 @@ def test_a_manifest_that_names_other_places_is_refused(bundle, name):
     manifest = bundle / "MANIFEST.sha256"
     manifest.write_text(manifest.read_text() + f"{digest}  {name}\n")
     with pytest.raises(ValueError, match=rf"'{re.escape(name)}' is missing or is not"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
-def test_files_that_the_manifest_does_not_list_are_not_read(bundle):
+def test_files_that_the_manifest_does_not_list_are_not_read(bundle, toy_run):
     """A model card is added later; labels that nobody signed must not name cell types."""
     (bundle / "README.md").write_text("# card")
-    assert load_bundle(bundle).labels is not None
+    assert load_finetuned(bundle).types == load_finetuned(toy_run.model).types
     lines = (bundle / "MANIFEST.sha256").read_text().splitlines(keepends=True)
     kept = [line for line in lines if "calibration.json" not in line]
     (bundle / "MANIFEST.sha256").write_text("".join(kept))
-    assert load_bundle(bundle).calibration is None
+    with pytest.raises(ValueError, match=r"names cell types, but .* lists no calibration.json"):
+        load_model(bundle)
 
 
 class Bomb:
@@ -185,7 +195,7 @@ def test_a_pickle_disguised_as_weights_does_not_run(bundle, tmp_path):
             (bundle / "weights.safetensors").write_bytes(disguise)
         sign_again(bundle)
         with pytest.raises(ValueError, match=r"cannot be read or do not fit|not the network of"):
-            load_bundle(bundle)
+            load_model(bundle)
         assert not trace.exists()
 
 
@@ -196,7 +206,7 @@ def test_a_link_is_refused(bundle, name):
     (bundle / name).rename(outside)
     (bundle / name).symlink_to(outside)
     with pytest.raises(ValueError, match=rf"{re.escape(name)} is a link.*cp -rL"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 @pytest.mark.parametrize("name", ["config.json", "labels.json", "MANIFEST.sha256"])
@@ -206,21 +216,21 @@ def test_a_file_too_large_to_be_read_is_refused(bundle, name):
     if name != "MANIFEST.sha256":
         sign_again(bundle)
     with pytest.raises(ValueError, match=rf"{re.escape(name)} has 16,777,217 bytes"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 def test_json_nested_without_end_is_refused(bundle):
     (bundle / "config.json").write_text("[" * 200_000)
     sign_again(bundle)
     with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 def test_a_config_that_is_a_list_is_refused(bundle):
     write_json(bundle / "config.json", [1, 2])
     sign_again(bundle)
     with pytest.raises(ValueError, match="holds no keys and values"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +243,7 @@ def test_a_config_cannot_claim_memory_that_the_weights_do_not_need(bundle, key, 
     write_json(bundle / "config.json", config)
     sign_again(bundle)
     with pytest.raises(ValueError, match="is not the network of these weights"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 def test_a_head_cannot_claim_memory_that_the_weights_do_not_need(bundle):
@@ -242,7 +252,7 @@ def test_a_head_cannot_claim_memory_that_the_weights_do_not_need(bundle):
     write_json(bundle / "config.json", config)
     sign_again(bundle)
     with pytest.raises(ValueError, match="whose hidden needs"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(bundle):
@@ -251,7 +261,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(bundle):
     write_json(bundle / "config.json", config)
     sign_again(bundle)
     with pytest.raises(ValueError, match=r"do not fit its config\.json\. Copy the folder again"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 def test_another_format_is_refused(bundle):
@@ -259,7 +269,7 @@ def test_another_format_is_refused(bundle):
     write_json(bundle / "config.json", config)
     sign_again(bundle)
     with pytest.raises(ValueError, match="has bundle format 99, but this version reads 4, 5, 6"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 def test_a_model_with_a_head_that_was_removed_is_refused(bundle):
@@ -270,7 +280,7 @@ def test_a_model_with_a_head_that_was_removed_is_refused(bundle):
     with pytest.raises(
         ValueError, match=r"finetune\.head: pooled.*mean or conv.*commit [0-9a-f]{7}"
     ):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 @pytest.mark.parametrize("key", ["network", "sequence"])
@@ -283,14 +293,14 @@ def test_a_config_of_another_version_is_refused(bundle, key):
     write_json(bundle / "config.json", config)
     sign_again(bundle)
     with pytest.raises(ValueError, match=r"(?s)does not describe a model .*(qk_rms|sequence)"):
-        load_bundle(bundle)
+        load_model(bundle)
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "empty"])
 def test_a_folder_without_manifest_is_no_model(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"is not a model: it has no MANIFEST\.sha256"):
-        load_bundle(tmp_path / folder)
+        load_model(tmp_path / folder)
 
 
 def test_history_is_one_json_record_per_epoch(toy_run, config):
@@ -302,7 +312,7 @@ def test_history_is_one_json_record_per_epoch(toy_run, config):
 
 def test_a_model_has_learned_from_the_tokens_measured_in_finetuning(toy_run):
     """The vocabulary is the corpus's: a narrow dataset must not refuse its own cells."""
-    bundle = load_bundle(toy_run.model)
+    bundle = load_finetuned(toy_run.model)
     assert bundle.genes.measured.astype(str).eq("True").all()
     assert bundle.learned.all()
     bundle.genes["measured"] = ["True"] * 20 + ["False"] * 60

@@ -17,7 +17,7 @@ from scbert.steps.annotate_file import annotate
 from scbert.steps.convert_checkpoint import convert_checkpoint
 from scbert.tokens.store import open_store
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned, load_model
 from scbert.training.predict import predict
 from tests.original_network import COUNTER, GENE2VEC, LAYER, original_logits, original_state
 
@@ -36,7 +36,7 @@ def convert(tmp_path):
         torch.save(content, file)
         genes.write_text("\n".join(symbols) + "\n")
         convert_checkpoint(file, genes, tmp_path / name, labels)
-        return load_bundle(tmp_path / name)
+        return load_model(tmp_path / name)
 
     return run
 
@@ -70,7 +70,7 @@ def test_a_pretrained_checkpoint_gives_the_originals_logits(convert):
     """All of them but that of the mask, which is never a target."""
     state, tokens = original_state(), draw_tokens(4, N_GENES)
     tokens[0, 3] = 6  # a hidden gene
-    found = ours(convert(state).model, tokens)
+    found = ours(convert(state).network, tokens)
     expected = one_by_one(state, tokens)[..., :-1]
     assert found.shape == (4, N_GENES + 1, 6)
     assert relative_error(found, expected) < 1e-5
@@ -91,13 +91,13 @@ def test_a_finetuned_checkpoint_of_any_size_gives_the_originals_logits(convert, 
     n_genes = len(state[GENE2VEC]) - 1
     tokens = draw_tokens(3, n_genes, n_bins=sizes.get("n_tokens", 7) - 2)
     bundle = convert(state, [f"GENE{number}" for number in range(n_genes)])
-    assert relative_error(ours(bundle.model, tokens), one_by_one(state, tokens)) < 1e-4
+    assert relative_error(ours(bundle.network, tokens), one_by_one(state, tokens)) < 1e-4
 
 
 def test_the_logits_are_the_same_at_any_batch_size(convert):
     """The original's are not: its stabilizer is the maximum over the cells of a batch."""
     state, tokens = original_state(n_types=3, scale=3.0), draw_tokens(8, N_GENES)
-    model = convert(state).model
+    model = convert(state).network
     alone = torch.cat([ours(model, cell[None]) for cell in tokens])
     assert relative_error(ours(model, tokens), alone) < 1e-6
     expected = one_by_one(state, tokens)
@@ -108,7 +108,7 @@ def test_the_logits_are_the_same_at_any_batch_size(convert):
 @pytest.mark.parametrize(("wrap", "prefix"), [(False, ""), (True, "module."), (False, "module.")])
 def test_bare_and_prefixed_weights_are_read(convert, wrap, prefix):
     state, tokens = original_state(n_types=3), draw_tokens(2, N_GENES)
-    found = ours(convert(state, wrap=wrap, prefix=prefix).model, tokens)
+    found = ours(convert(state, wrap=wrap, prefix=prefix).network, tokens)
     assert relative_error(found, one_by_one(state, tokens)) < 1e-4
 
 
@@ -139,7 +139,7 @@ def test_the_bundle_says_what_it_is(convert, tmp_path):
     card = (tmp_path / "model/README.md").read_text()
     assert "11 genes, 5 bins, 3 cell types" in card
     assert "Not calibrated" in card
-    assert load_bundle(tmp_path / "model").sha256 == bundle.sha256
+    assert load_model(tmp_path / "model").sha256 == bundle.sha256
 
 
 def test_labels_are_read_from_a_file(convert, tmp_path):
@@ -163,10 +163,10 @@ def test_genes_are_read_from_an_h5ad_or_a_vocabulary(convert, toy, toy_run, tmp_
     read_vocabulary(toy_run.vocabulary).to_csv(tmp_path / "genes.tsv", sep="\t", index=False)
     for name in ("corpus.h5ad", "genes.tsv"):
         convert_checkpoint(tmp_path / "toy.pth", tmp_path / name, tmp_path / f"of_{name}")
-    genes = load_bundle(tmp_path / "of_corpus.h5ad").genes
+    genes = load_model(tmp_path / "of_corpus.h5ad").genes
     assert genes.symbol.tolist() == toy.symbols
     assert genes.gene_id.tolist() == toy.ensembl
-    genes = load_bundle(tmp_path / "of_genes.tsv").genes
+    genes = load_model(tmp_path / "of_genes.tsv").genes
     assert genes.symbol.tolist() == read_vocabulary(toy_run.vocabulary).symbol.tolist()
 
 
@@ -268,10 +268,10 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_runs_nothing(tmp_path, cont
 
 def test_a_folder_that_exists_is_not_replaced(convert, tmp_path):
     convert(original_state())
-    before = load_bundle(tmp_path / "model").sha256
+    before = load_model(tmp_path / "model").sha256
     with pytest.raises(ValueError, match="model exists already and would be replaced"):
         convert(original_state(seed=1))
-    assert load_bundle(tmp_path / "model").sha256 == before
+    assert load_model(tmp_path / "model").sha256 == before
 
 
 @pytest.fixture
@@ -311,14 +311,14 @@ def test_a_converted_model_is_fine_tuned_and_the_result_annotates(
     model = tmp_path / "model"
     given = {"pretrained": pretrained, "model": model, "checkpoint": tmp_path / "state"}
     toy.finetune(toy_run, config, **given)
-    bundle = load_bundle(model)
+    bundle = load_finetuned(model)
     assert bundle.config["sequence"] == "paper"
     assert bundle.config["pretrained"]["converted"]["file"] == "toy.pth"
     result = annotate(toy.draw_cells(30, seed=5), bundle)
     assert (result.obs.scbert_label.astype(str) == result.obs.cell_type).mean() > 0.6
     store = open_store(toy_run.tokens)
     cells = CellBatches(store, "paper", 5, 4096)
-    logits, _ = predict(bundle.model, cells, np.arange(4), torch.device("cpu"))
+    logits, _ = predict(bundle.network, cells, np.arange(4), torch.device("cpu"))
     assert np.isfinite(logits).all()
 
 

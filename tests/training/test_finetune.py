@@ -11,7 +11,7 @@ from scbert.experts.linear import expression_of
 from scbert.files import read_json
 from scbert.tokens.store import checksum_line, open_store
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.predict import predict
 from tests.timing import TIMING
 
@@ -60,24 +60,24 @@ def train(toy, toy_run, short, tmp_path):
 
 def test_finetune_learns_the_planted_types(toy_run, config):
     """Test cells: a third are of each type, so a guess is right in 0.33 of them."""
-    bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
+    bundle, store = load_finetuned(toy_run.model), open_store(toy_run.tokens)
     split = read_split(toy_run.split).set_index("cell").loc[store.cell_names()]
     rows = np.flatnonzero(split.part == "test")
     cells = CellBatches(store, "expressed_genes", config.binning.n_bins, 4096)
-    logits, vectors = predict(bundle.model, cells, rows, torch.device("cpu"))
+    logits, vectors = predict(bundle.network, cells, rows, torch.device("cpu"))
     names = np.array([label["name"] for label in bundle.labels])
     assert (names[logits.argmax(axis=1)] == split.cell_type.iloc[rows]).mean() > 0.85
     assert vectors.shape == (18, 16)
 
 
 def test_the_bundle_says_what_it_is(toy_run, config):
-    bundle = load_bundle(toy_run.model)
+    bundle = load_finetuned(toy_run.model)
     assert bundle.config["kind"] == "finetuned"
     assert bundle.config["dataset"] == "toy"
     assert bundle.config["cells"] == {"train": 54, "validation": 18}
     assert bundle.config["seed"] == 2021
     assert bundle.config["finetune"] == config.finetune.model_dump(mode="json")
-    assert bundle.config["pretrained"]["sha256"] == load_bundle(toy_run.pretrained).sha256
+    assert bundle.config["pretrained"]["sha256"] == load_pretrained(toy_run.pretrained).sha256
     assert bundle.config["pretrained"]["kind"] == "pretrained"
 
 
@@ -189,10 +189,10 @@ def test_an_encoder_that_was_made_again_continues_a_checkpoint(
 
 def test_the_head_alone_leaves_the_encoder_as_it_was(toy, toy_run, short, train):
     head = short.model_copy(update={"finetune": toy.change(short.finetune, train="head")})
-    before = load_bundle(toy_run.pretrained).model.encoder.state_dict()
-    frozen = load_bundle(train("head", head)).model.encoder.state_dict()
+    before = load_pretrained(toy_run.pretrained).network.encoder.state_dict()
+    frozen = load_finetuned(train("head", head)).network.encoder.state_dict()
     assert all(torch.equal(before[key], value) for key, value in frozen.items())
-    trained = load_bundle(train("all")).model.encoder.state_dict()
+    trained = load_finetuned(train("all")).network.encoder.state_dict()
     changed = {key for key, value in trained.items() if not torch.equal(before[key], value)}
     assert "gene.weight" in changed
     assert not [key for key in changed if "projection" in key]  # frozen in fine-tuning
@@ -204,14 +204,13 @@ def changed(toy, settings, **values):
 
 @pytest.mark.parametrize("name", ["logistic_regression", "discriminant"])
 def test_every_model_keeps_experts_that_learned_the_planted_types(toy_run, name):
-    bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
+    bundle, store = load_finetuned(toy_run.model), open_store(toy_run.tokens)
     split = read_split(toy_run.split).set_index("cell").loc[store.cell_names()]
     rows = np.flatnonzero(split.part == "test")
     names = np.array([label["name"] for label in bundle.labels])
     logits = bundle.experts[name].logits(expression_of(store, rows), np.zeros((len(rows), 0)))
     predicted = names[logits.argmax(axis=1)]
     assert (predicted == split.cell_type.iloc[rows]).mean() > 0.85
-    assert load_bundle(toy_run.pretrained).experts == {}
 
 
 def test_variable_genes_are_the_only_tokens_and_the_bundle_knows_them(
@@ -219,12 +218,12 @@ def test_variable_genes_are_the_only_tokens_and_the_bundle_knows_them(
 ):
     """The planted markers are the first thirty genes; test cells have no say in the choice."""
     settings = changed(toy, short, variable_genes=25)
-    bundle = load_bundle(train("few", settings))
+    bundle = load_finetuned(train("few", settings))
     assert bundle.used.sum() == 25
     markers = bundle.genes.symbol.isin(toy.symbols[:30]).to_numpy()
     assert (bundle.used & markers).sum() >= 24
     assert all(expert.weight_CV[:, ~bundle.used].any() for expert in bundle.experts.values())
-    assert load_bundle(toy_run.model).used is None
+    assert load_finetuned(toy_run.model).used is None
     split = read_split(toy_run.split)
     split.loc[split.part == "test", "cell_type"] = "nobody knows"
     given = write_split(tmp_path / "blind.tsv", split)
@@ -234,7 +233,7 @@ def test_variable_genes_are_the_only_tokens_and_the_bundle_knows_them(
 def test_validation_cells_of_a_type_that_training_lacks_are_left_out(toy_run, train, tmp_path):
     split = read_split(toy_run.split)
     split.loc[split.index[split.part == "validation"][:3], "cell_type"] = "Mast cell"
-    bundle = load_bundle(train("new", split=write_split(tmp_path / "new.tsv", split)))
+    bundle = load_finetuned(train("new", split=write_split(tmp_path / "new.tsv", split)))
     assert bundle.config["cells"] == {"train": 54, "validation": 15}
     assert [label["name"] for label in bundle.labels] == ["B cell", "NK cell", "T cell"]
 
@@ -271,19 +270,19 @@ def test_all_genes_can_be_fine_tuned(toy, config, tmp_path):
     toy.write_random_vectors(paths.gene2vec, paths.vocabulary, full.network.dim)
     toy.pretrain(SimpleNamespace(**vars(paths)), full)
     toy.finetune(paths, full)
-    assert load_bundle(paths.model).config["sequence"] == "all_genes"
+    assert load_finetuned(paths.model).config["sequence"] == "all_genes"
 
 
 def test_predict_keeps_the_order_of_rows_whatever_the_batches(toy_run, config):
-    bundle, store = load_bundle(toy_run.model), open_store(toy_run.tokens)
+    bundle, store = load_finetuned(toy_run.model), open_store(toy_run.tokens)
     rows = np.random.default_rng(0).permutation(len(store))[:40]
     done = []
     one_by_one = CellBatches(store, "expressed_genes", config.binning.n_bins, 1)
     together = CellBatches(store, "expressed_genes", config.binning.n_bins, 10_000)
-    expected, _ = predict(bundle.model, one_by_one, rows, torch.device("cpu"))
-    found, _ = predict(bundle.model, together, rows, torch.device("cpu"), done.append)
+    expected, _ = predict(bundle.network, one_by_one, rows, torch.device("cpu"))
+    found, _ = predict(bundle.network, together, rows, torch.device("cpu"), done.append)
     assert sum(done) == 40
     assert np.abs(found - expected).max() < 1e-5
     for position in (0, 17, 39):
-        alone, _ = predict(bundle.model, together, rows[[position]], torch.device("cpu"))
+        alone, _ = predict(bundle.network, together, rows[[position]], torch.device("cpu"))
         assert np.abs(alone[0] - found[position]).max() < 1e-5

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from scbert.genes.matching import match_genes
 from scbert.tables import write_table
-from scbert.training.bundle import load_bundle, save_bundle
+from scbert.training.bundle import load_model, load_pretrained, save_model
 from scbert.training.new_genes import (
     extend_vocabulary,
     new_genes,
@@ -21,7 +21,7 @@ from scbert.training.new_genes import (
 @pytest.fixture
 def cells(toy_run, tmp_path):
     """Six cells: INS in all, GCG in the two of the test, a mouse's gene, one of the vocabulary."""
-    known = load_bundle(toy_run.pretrained).genes.symbol[0]
+    known = load_pretrained(toy_run.pretrained).genes.symbol[0]
     var = pd.DataFrame(
         {"symbol": [known, "INS", "GCG", "Ins2"], "gene_id": ["", "ENSG00000254647", "", ""]},
         index=[known, "INS", "GCG", "Ins2"],
@@ -38,12 +38,12 @@ def cells(toy_run, tmp_path):
 def extend(pretrained, folder, out="out", seed=1):
     counts, split = folder / "counts.h5ad", folder / "split.tsv"
     n_new = extend_vocabulary(pretrained, counts, split, folder / out, min_cells=2, seed=seed)
-    return n_new, load_bundle(folder / out)
+    return n_new, load_model(folder / out)
 
 
 def test_extend_vocabulary_adds_what_training_cells_express(cells, toy_run):
     """GCG is in test cells only: who looks at those knows of it."""
-    before = load_bundle(toy_run.pretrained)
+    before = load_pretrained(toy_run.pretrained)
     n_new, after = extend(toy_run.pretrained, cells)
     assert n_new == 1
     assert after.genes.symbol.tolist() == [*before.genes.symbol, "INS"]
@@ -53,19 +53,19 @@ def test_extend_vocabulary_adds_what_training_cells_express(cells, toy_run):
 
 
 def test_extend_vocabulary_changes_nothing_that_was_there(cells, toy_run):
-    before, (_, after) = load_bundle(toy_run.pretrained), extend(toy_run.pretrained, cells)
-    old, new = before.model.state_dict(), after.model.state_dict()
+    before, (_, after) = load_pretrained(toy_run.pretrained), extend(toy_run.pretrained, cells)
+    old, new = before.network.state_dict(), after.network.state_dict()
     assert set(old) == set(new)
     for name, weight in old.items():
         assert torch.equal(new[name][: len(weight)] if weight.dim() else new[name], weight)
     genes_BG, tokens_BG = torch.tensor([[0, 5, 9]]), torch.tensor([[1, 2, 5]])
     given = genes_BG, tokens_BG, torch.ones_like(genes_BG, dtype=torch.bool)
-    assert torch.equal(before.model(*given), after.model(*given))
+    assert torch.equal(before.network(*given), after.network(*given))
 
 
 def test_extend_vocabulary_is_the_same_for_the_same_seed(cells, toy_run):
     one, same, other = (
-        extend(toy_run.pretrained, cells, name, seed)[1].model.encoder.gene.weight
+        extend(toy_run.pretrained, cells, name, seed)[1].network.encoder.gene.weight
         for name, seed in (("one", 1), ("same", 1), ("other", 2))
     )
     assert torch.equal(one, same)
@@ -91,13 +91,13 @@ def test_new_genes_are_not_those_of_ambiguous_or_repeated_names():
 
 
 def test_extend_vocabulary_refuses_the_originals_sequence(cells, toy_run, tmp_path):
-    bundle = load_bundle(toy_run.pretrained)
+    bundle = load_pretrained(toy_run.pretrained)
     dim, config = bundle.config["network"]["dim"], bundle.config | {"sequence": "paper"}
-    bundle.model.encoder.gene = torch.nn.Embedding(len(bundle.genes) + 1, dim)
-    save_bundle(tmp_path / "paper", bundle.model, config, bundle.genes, [], {})
+    bundle.network.encoder.gene = torch.nn.Embedding(len(bundle.genes) + 1, dim)
+    save_model(tmp_path / "paper", bundle.network, config, bundle.genes, [], {})
     with pytest.raises(ValueError, match="number of genes is that of the tokens"):
         extend(tmp_path / "paper", cells)
-    with pytest.raises(ValueError, match="must be a model that is pretrained only"):
+    with pytest.raises(ValueError, match="is a fine-tuned model, but one"):
         extend(toy_run.model, cells)
 
 

@@ -13,7 +13,7 @@ from scbert.network.masking import NOT_A_TARGET, mask_id
 from scbert.tokens.store import open_store
 from scbert.tokens.store_writer import SampleSource, write_store
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import load_bundle
+from scbert.training.bundle import load_pretrained
 from scbert.training.masked_batches import hidden_genes
 from scbert.training.validation_cells import choose_validation_cells, studies_of
 from scbert.training.validation_loss import ValidationLoss
@@ -30,7 +30,7 @@ def history_of(bundle):
 
 def test_pretrain_writes_a_bundle_with_three_predictors_beside_it(toy_run, config):
     """54 training cells are the corpus; a tenth of them, 5, is held out."""
-    bundle = load_bundle(toy_run.pretrained)
+    bundle = load_pretrained(toy_run.pretrained)
     assert bundle.config["kind"] == "pretrained"
     assert bundle.config["pretrain"] == config.pretrain.model_dump(mode="json")
     assert bundle.genes.equals(read_vocabulary(toy_run.vocabulary))
@@ -149,7 +149,8 @@ def test_a_stopped_run_ends_with_the_same_bits_although_projections_are_redrawn(
         tmp_path / "whole" / WEIGHTS
     ).read_bytes()
     assert history_of(tmp_path / "parts") == history_of(tmp_path / "whole")
-    kept, new = (load_bundle(folder).model for folder in (toy_run.pretrained, tmp_path / "whole"))
+    folders = (toy_run.pretrained, tmp_path / "whole")
+    kept, new = (load_pretrained(folder).network for folder in folders)
     attention = "encoder.performer.net.layers.0.0.fn.fast_attention.projection_ME"
     assert not torch.equal(kept.state_dict()[attention], new.state_dict()[attention])
 
@@ -160,7 +161,7 @@ def test_all_genes_runs_on_a_small_panel(toy, config, tmp_path):
     paths = toy.run_to_tokens(tmp_path / "panel", toy.draw_cells(30)[:, :60].copy(), full)
     toy.write_random_vectors(paths.gene2vec, paths.vocabulary, full.network.dim)
     toy.pretrain(paths, full)
-    bundle = load_bundle(paths.pretrained)
+    bundle = load_pretrained(paths.pretrained)
     assert bundle.config["sequence"] == "all_genes"
     assert len(bundle.genes) > 50
     store = open_store(paths.corpus)

@@ -1,0 +1,48 @@
+"""What is written as JSON and read again: known keys, known types."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from scbert.files import read_json, write_json
+
+
+class Record:
+    """A frozen dataclass that is the content of a JSON file; a file's further keys are left out."""
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Self:
+        """Return what the content of a file says.
+
+        Raises
+        ------
+        ValueError
+            If a key is missing, or a value is of another type.
+        """
+        return TypeAdapter(cls).validate_python(cls._nested(content))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file; see `of`."""
+        try:
+            return cls.of(read_json(path))
+        except (ValidationError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} does not hold what this version of scbert writes there: "
+                f"{' '.join(str(error).split())[:300]}. Make it again."
+            ) from error
+
+    def content(self) -> dict[str, Any]:
+        """Return what stands in the file."""
+        return asdict(self)  # type: ignore[call-overload]  # every record is a dataclass
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        write_json(path, self.content())
+
+    @classmethod
+    def _nested(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the content by the fields of the class, where the file has them side by side."""
+        return content
