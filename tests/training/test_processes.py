@@ -153,7 +153,7 @@ def talks_with_the_other(folder):
     from scbert.steps.pretrain import open_for_all  # noqa: PLC0415
     from scbert.tokens import store  # noqa: PLC0415
 
-    make_accelerator(torch.device("cpu"), "no")
+    accelerator = make_accelerator(torch.device("cpu"), "no")
     folder, rank = Path(folder), int(os.environ["RANK"])
     own = {"a": torch.full((2, 3), float(rank)), "b": torch.tensor(rank)}
     first = tensors_of_first(own if rank == 0 else {})
@@ -179,6 +179,7 @@ def talks_with_the_other(folder):
         except (ValueError, RuntimeError) as error:
             noted["failures"].append(str(error))
     (folder / f"noted{rank}.json").write_text(json.dumps(noted))
+    accelerator.end_training()  # else the one that ends first may abort the other
 
 
 @pytest.mark.slow
