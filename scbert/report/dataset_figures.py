@@ -182,7 +182,7 @@ def draw_experts(calibrations: Sequence[Json]) -> Figure:
         weights.plot(
             [experts[name]["weight"] for name in names],
             range(len(names)),
-            *("o",),
+            "o",
             color=BLUE,
             markersize=6,
             alpha=0.85,
