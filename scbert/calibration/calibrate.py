@@ -60,8 +60,14 @@ def calibrate(
     fitted = fit_novelty(training, temperature, score)
     known = left_out or KnownCells(novelty(validation, fitted), validation.label)
     probabilities = softmax(logits, temperature)
-    given = (training, validation, names, settings, positions_without, left_out)
-    expected = expected_novel_detection(*given)
+    expected = expected_novel_detection(
+        training,
+        validation,
+        classes=names,
+        settings=settings,
+        positions_without=positions_without,
+        left_out=left_out,
+    )
     log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
     return {
         **fitted,

@@ -85,7 +85,10 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             device=device,
         )
     table = Table(
-        *("method", "over random", "over control", "verdict"),
+        "method",
+        "over random",
+        "over control",
+        "verdict",
         title=f"{out}: intervals of the fall of the label's probability",
     )
     for found in about["methods"].values():

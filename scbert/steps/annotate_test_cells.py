@@ -18,7 +18,8 @@ def annotate_test_cells(
     """Annotate the test cells of a dataset, without letting the model see a label."""
     cells = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
     result = annotate(
-        *(cells, model),
+        adata=cells,
+        model=model,
         matrix="X",
         scale=EXPECTED_COUNTS,  # they were checked when they were read
         library_size_key="library_size",

@@ -85,8 +85,10 @@ def _vectors(query: QueryCells, model: SavedModel, device: DeviceName) -> ad.Ann
     network = network_of(model.network).to(here)
     vectors = [
         outputs(
-            *(network, batches_of(model, store_in_memory(part.sample))),
-            *(np.arange(len(part.sample.cells)), here),
+            model=network,
+            cells=batches_of(model, store_in_memory(part.sample)),
+            rows=np.arange(len(part.sample.cells)),
+            device=here,
             precision=precision_of(model.config),
         ).vectors
         for part in tokens.each()

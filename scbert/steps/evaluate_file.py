@@ -130,7 +130,8 @@ def predict_types(
     """
     unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
     named = annotate(
-        *(unlabelled, model),
+        adata=unlabelled,
+        model=model,
         matrix="X",
         scale=EXPECTED_COUNTS,  # they were checked when they were read
         library_size_key="library_size",

@@ -222,14 +222,14 @@ def _train(work: Work, pretrained: Path, ontology: list[Path], config: Config) -
     settings = settings_for(FinetuneSettings, config, seed=work.seed)
     checkpoint = work.folder / "checkpoint"
     finetune_training_cells(
-        work.tokens,
-        work.split,
-        pretrained,
-        ontology,
-        work.model,
-        checkpoint,
-        settings,
-        config.device,
+        tokens=work.tokens,
+        split=work.split,
+        pretrained=pretrained,
+        ontology=ontology,
+        model=work.model,
+        checkpoint=checkpoint,
+        settings=settings,
+        device=config.device,
     )
 
 

@@ -89,8 +89,16 @@ def finetune_training_cells(
     train = LabelledOutputs(nothing, components.positions(store, rows), label)
     validation, judged = out_of_fold_answers(store, labelled, components, learned)
     without = positions_without(store, rows, label, judged, settings.seed)
-    found = (learned.logits, learned.label)
-    calibration = calibrate(*found, train, validation, labels, settings.annotate, without, left_out)
+    calibration = calibrate(
+        logits=learned.logits,
+        label=learned.label,
+        training=train,
+        validation=validation,
+        labels=labels,
+        settings=settings.annotate,
+        positions_without=without,
+        left_out=left_out,
+    )
     extra = {
         "labels": labels,
         "calibration": calibration | learned.summary(),

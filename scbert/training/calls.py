@@ -94,25 +94,23 @@ def run(
     model: FinetunedModel, tokens: QueryTokens, device: torch.device, *, all_experts: bool = False
 ) -> Outputs:
     """Return what the experts of a fine-tuned model say of all cells, in their order."""
-    network, committee, config = (
-        network_of(model.network).to(device),
-        model.committee,
-        model.config,
-    )
+    network, committee = network_of(model.network).to(device), model.committee
     found: list[Outputs] = []
     known = counts = 0.0
     with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
         for part in tokens.each():
-            cells = batches_of(model, store_in_memory(part.sample))
-            given = (committee, network, cells, np.arange(len(part.sample.cells)), device)
-            found.append(
-                ask(
-                    *(*given, bar.update),
-                    components=model.components,
-                    precision=precision_of(config),
-                    all_experts=all_experts,
-                )
+            answers = ask(
+                committee=committee,
+                network=network,
+                cells=batches_of(model, store_in_memory(part.sample)),
+                rows=np.arange(len(part.sample.cells)),
+                device=device,
+                done=bar.update,
+                components=model.components,
+                precision=precision_of(model.config),
+                all_experts=all_experts,
             )
+            found.append(answers)
             known, counts = known + part.known_counts, counts + part.counts
     log.info(
         "%s: %.1f%% of the counts are of genes that the model knows",
@@ -125,8 +123,14 @@ def batches_of(model: SavedModel, store: TokenStore) -> CellBatches:
     """Return cells as the network of a model takes them."""
     config = model.config
     sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained model
-    mode = (config["sequence"], config["n_bins"], sizes["tokens_per_batch"], model.used)
-    return CellBatches(store, *mode, layout_of(config["network"]))
+    return CellBatches(
+        store,
+        sequence=config["sequence"],
+        n_bins=config["n_bins"],
+        tokens_per_batch=sizes["tokens_per_batch"],
+        genes=model.used,
+        layout=layout_of(config["network"]),
+    )
 
 
 def _write_calls(result: ad.AnnData, found: Outputs, model: FinetunedModel) -> None:

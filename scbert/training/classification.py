@@ -190,8 +190,14 @@ class Classification:
     def validate(self, stop: StopRequest) -> dict[str, float]:
         """Score the validation cells."""
         rows, label = self.labelled.of("validation")
-        given = (self.model, self.cells, rows, self.device)
-        logits = outputs(*given, lambda _: stop.check(), precision=self.precision).logits
+        logits = outputs(
+            model=self.model,
+            cells=self.cells,
+            rows=rows,
+            device=self.device,
+            done=lambda _: stop.check(),
+            precision=self.precision,
+        ).logits
         return {
             "validation_loss": _mean_loss(logits, label),
             "validation_accuracy": float(accuracy_score(label, logits.argmax(axis=1))),

@@ -145,14 +145,14 @@ def encoder_batches(
     settings: FinetuneSettings,
 ) -> CellBatches:
     """Return the cells as the pretrained encoder takes them."""
-    at_once = settings.finetune.optimizer.tokens_per_batch
+    config = pretrained_model.config
     return CellBatches(
         store,
-        pretrained_model.config["sequence"],
-        pretrained_model.config["n_bins"],
-        at_once,
-        used,
-        layout_of(pretrained_model.config["network"]),
+        sequence=config["sequence"],
+        n_bins=config["n_bins"],
+        tokens_per_batch=settings.finetune.optimizer.tokens_per_batch,
+        genes=used,
+        layout=layout_of(config["network"]),
     )
 
 

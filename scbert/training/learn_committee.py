@@ -182,8 +182,8 @@ def _held_out(
         def fit(
             rows: np.ndarray, label: np.ndarray
         ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-            given = (cells.expression_NV[rows], label, cells.vectors_ND[rows], seed)
-            found = fit_experts(names, *given)
+            expression_NV, vectors_ND = cells.expression_NV[rows], cells.vectors_ND[rows]
+            found = fit_experts(names, expression_NV, label, vectors_ND, seed)
             bar.update()
             return {name: partial(_answer, expert, cells) for name, expert in found.items()}
 
