@@ -14,9 +14,9 @@ from scipy import sparse
 
 from scbert.cells.matrix import some_rows
 from scbert.config import Counts
+from scbert.config.cells import TRANSCRIPTOME_GENES
 from scbert.tables import read_table
 
-TRANSCRIPTOME_GENES = 10_000  # a file with fewer is a subset; GENCODE v44 has 62,700
 NUMBERS = (
     *("cells_read", "cells_kept", "genes", "ensembl_ids"),
     *("species_share", "fractional", "median_genes", "median_counts"),

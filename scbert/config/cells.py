@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from scbert.config.base import Count, Fraction, Section, Seed
 
+TRANSCRIPTOME_GENES = 10_000  # a file with fewer is a subset; GENCODE v44 has 62,700
+
 
 class Counts(Section):
     """Reading and quality control."""

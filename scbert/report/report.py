@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scbert.cells.quality import TRANSCRIPTOME_GENES
+from scbert.config.cells import TRANSCRIPTOME_GENES
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
 from scbert.report.text import (
