@@ -20,14 +20,14 @@ from sklearn.metrics import f1_score
 
 from scbert.cells.quality import cell_sums
 from scbert.cells.read import gene_names
-from scbert.config import Network
+from scbert.config import Network, Normalization
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import most_variable_genes
-from scbert.genes.matching import align, match_genes
+from scbert.genes.matching import match_genes
 from scbert.network.model import MeanOfGenes
 from scbert.shipped import ENCODER, model_folder
 from scbert.tokens.store import store_in_memory
-from scbert.tokens.tokenize import LEVELS, Sample, levels_of_expression, normalize
+from scbert.tokens.tokenize import LEVELS, Sample, expression_of_counts, levels_of_expression
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import load_pretrained
 from scbert.training.new_models import new_encoder
@@ -80,8 +80,9 @@ def tokens(cells: ad.AnnData, bundle: PretrainedModel) -> sparse.csr_matrix:
     """Return the levels of cells over the encoder's vocabulary, (cells, V)."""
     counts = sparse.csr_matrix(cells.X, dtype=np.float64)
     library = np.maximum(cell_sums(counts), 1)
-    aligned = align(counts, match_genes(gene_names(cells.var), bundle.genes))
-    return levels_of_expression(normalize(aligned, library, 10_000))
+    genes = match_genes(gene_names(cells.var), bundle.genes)
+    normalization = Normalization.model_validate(bundle.config["normalization"])
+    return levels_of_expression(expression_of_counts(counts, library, genes, normalization))
 
 
 @torch.no_grad()

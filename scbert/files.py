@@ -134,6 +134,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def checksum_line(path: Path) -> bytes:
+    """Return what `sha256sum -c` takes."""
+    return f"{sha256_of(path)}  {path.name}\n".encode()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, which appears when it is complete."""
     with publish(path) as unfinished:

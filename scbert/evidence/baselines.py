@@ -12,20 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_classif
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
-from sklearn.svm import LinearSVC
+
+from scbert.experts.classifiers import (
+    N_COMPONENTS,
+    N_GENES,
+    discriminant,
+    logistic_regression,
+    support_vectors,
+)
 
 CONTROLS = ("majority", "random")
-N_GENES = 2000
-N_COMPONENTS = 50
 N_NEIGHBOURS = 10
-MAX_ITERATIONS = 10_000  # an end, not a setting: all solvers stop by their tolerance long before
 SCALED = "types weigh the same; each gene divided by its largest value."
 
 
@@ -101,19 +103,15 @@ def _random(cells: LabelledCells, seed: int) -> Any:
 
 
 def _logistic_regression(cells: LabelledCells, seed: int) -> Any:
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=MAX_ITERATIONS)
-    return make_pipeline(MaxAbsScaler(), model)
+    return make_pipeline(MaxAbsScaler(), logistic_regression())
 
 
 def _linear_svm(cells: LabelledCells, seed: int) -> Any:
-    machine = LinearSVC(
-        C=0.1, class_weight="balanced", dual="auto", max_iter=MAX_ITERATIONS, random_state=seed
-    )
-    return make_pipeline(MaxAbsScaler(), machine)
+    return make_pipeline(MaxAbsScaler(), support_vectors(seed))
 
 
 def _discriminant(cells: LabelledCells, seed: int) -> Any:
-    n_types, n_cells = len(np.unique(cells.cell_types)), len(cells.cell_types)
+    n_cells, n_types = len(cells.cell_types), len(np.unique(cells.cell_types))
     varies = VarianceThreshold()
     n_genes = min(N_GENES, varies.fit(cells.expression).get_support().sum())
     return make_pipeline(
@@ -121,9 +119,7 @@ def _discriminant(cells: LabelledCells, seed: int) -> Any:
         SelectKBest(f_classif, k=n_genes),
         FunctionTransformer(_dense, accept_sparse=True),
         PCA(min(N_COMPONENTS, n_genes, n_cells - 1), random_state=seed),
-        LinearDiscriminantAnalysis(
-            solver="lsqr", shrinkage="auto", priors=np.full(n_types, 1 / n_types)
-        ),
+        discriminant(n_types),
     )
 
 

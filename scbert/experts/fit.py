@@ -13,18 +13,18 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import MaxAbsScaler
-from sklearn.svm import LinearSVC
 
+from scbert.experts.classifiers import (
+    N_COMPONENTS,
+    N_GENES,
+    discriminant,
+    logistic_regression,
+    support_vectors,
+)
 from scbert.experts.linear import LinearExpert, choose_genes
 
-N_GENES = 2000
-N_COMPONENTS = 50
-INVERSE_PENALTY = {"logistic_regression": 1.0, "support_vectors": 0.1}
 MARGIN = 2.0  # logits per unit of a support vector machine's margin
-MAX_ITERATIONS = 10_000  # an end, not a setting
 Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 
 
@@ -108,9 +108,7 @@ def fit_experts(
 def _logistic_regression(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit it multinomial, with an L2 penalty, balanced; each gene divided by its largest value."""
     scaler = MaxAbsScaler().fit(cells.x_NF)
-    model = LogisticRegression(
-        C=INVERSE_PENALTY["logistic_regression"], class_weight="balanced", max_iter=MAX_ITERATIONS
-    ).fit(scaler.transform(cells.x_NF), cells.label)
+    model = logistic_regression().fit(scaler.transform(cells.x_NF), cells.label)
     plane_CF, bias_C = of_all_types(model.coef_, model.intercept_)
     return plane_CF / scaler.scale_, bias_C, _no_vectors(bias_C)
 
@@ -118,13 +116,7 @@ def _logistic_regression(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def _support_vectors(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit one linear machine per type, balanced; each gene divided by its largest value."""
     scaler = MaxAbsScaler().fit(cells.x_NF)
-    model = LinearSVC(
-        C=INVERSE_PENALTY["support_vectors"],
-        class_weight="balanced",
-        dual="auto",
-        max_iter=MAX_ITERATIONS,
-        random_state=cells.seed,
-    ).fit(scaler.transform(cells.x_NF), cells.label)
+    model = support_vectors(cells.seed).fit(scaler.transform(cells.x_NF), cells.label)
     plane_CF, bias_C = of_all_types(model.coef_, model.intercept_)
     return MARGIN * plane_CF / scaler.scale_, MARGIN * bias_C, _no_vectors(bias_C)
 
@@ -156,10 +148,7 @@ def _encoder(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _fit_discriminant(points_NK: np.ndarray, label: np.ndarray) -> Plane:
-    n_types = int(label.max()) + 1
-    model = LinearDiscriminantAnalysis(
-        solver="lsqr", shrinkage="auto", priors=np.full(n_types, 1 / n_types)
-    ).fit(points_NK, label)
+    model = discriminant(int(label.max()) + 1).fit(points_NK, label)
     return of_all_types(model.coef_, model.intercept_)
 
 

@@ -80,7 +80,7 @@ def out_of_fold(
     n_types = int(label.max()) + 1
     found: dict[str, np.ndarray] = {}
     judged = np.zeros(len(label), dtype=bool)
-    for rows, asked in _each_fold(fold):
+    for rows, asked in each_fold(fold):
         present, number = np.unique(label[rows], return_inverse=True)
         if len(present) < 2:
             continue
@@ -96,6 +96,7 @@ def out_of_fold(
     return found, judged
 
 
-def _each_fold(fold: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def each_fold(fold: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give the cells of all folds but one, and those of that one, in turn."""
     for number in np.unique(fold):
         yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)

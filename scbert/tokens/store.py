@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scbert.files import read_json, sha256_of
+from scbert.files import checksum_line, read_json
 from scbert.tokens.store_files import (
     DTYPES,
     FORMAT,
@@ -165,11 +165,6 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     if missing:
         raise damaged_store(path, f"it lacks {', '.join(missing)}")
     return meta
-
-
-def checksum_line(path: Path) -> bytes:
-    """Return what `sha256sum -c` takes."""
-    return f"{sha256_of(path)}  {path.name}\n".encode()
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:

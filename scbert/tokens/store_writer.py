@@ -15,8 +15,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from scbert.files import only_one, publish, write_json
-from scbert.tokens.store import checksum_line
+from scbert.files import checksum_line, only_one, publish, write_json
 from scbert.tokens.store_files import DTYPES, FORMAT, PART, check_files
 from scbert.tokens.tokenize import Sample, bins_of_levels
 

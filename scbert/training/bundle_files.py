@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from scbert.config import Network
-from scbert.files import sha256_of
+from scbert.files import checksum_line, sha256_of
 
 MANIFEST = "MANIFEST.sha256"
 MOST_BYTES = {".json": 2**24, ".tsv": 2**28, ".sha256": 2**20}  # of a file that is read as a whole
@@ -12,8 +12,8 @@ MOST_BYTES = {".json": 2**24, ".tsv": 2**28, ".sha256": 2**20}  # of a file that
 
 def write_manifest(folder: Path) -> None:
     """Write the SHA-256 of each file in the folder beside them."""
-    sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
-    (folder / MANIFEST).write_text("".join(sums))
+    sums = [checksum_line(path) for path in sorted(folder.iterdir())]
+    (folder / MANIFEST).write_bytes(b"".join(sums))
 
 
 def verify_files(folder: Path) -> set[str]:

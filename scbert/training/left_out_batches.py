@@ -8,7 +8,7 @@ import numpy as np
 
 from scbert.calibration.novelty import CellOutputs, LabelledOutputs, fit_novelty, novelty
 from scbert.calibration.novelty_threshold import KnownCells
-from scbert.experts.out_of_fold import make_folds
+from scbert.experts.out_of_fold import each_fold, leaves_batches_out, make_folds
 from scbert.tokens.store import TokenStore
 from scbert.training.components import fit_components
 
@@ -31,31 +31,24 @@ def novelty_left_out(
     The novelty scores of the cells whose type the other batches have. None if there is none, or
     there are not two batches.
     """
-    if batch is None or len(set(batch)) < FEWEST_BATCHES:
+    if not leaves_batches_out(batch, FEWEST_BATCHES):
         return None
-    fold = make_folds(label, batch, seed, fewest_batches=FEWEST_BATCHES)
     scores = np.full(len(rows), np.nan)
-    for number in np.unique(fold):
-        others = fold != number
-        present = np.unique(label[others])
-        asked = np.flatnonzero(~others & np.isin(label, present))
-        if len(present) and len(asked):
-            scores[asked] = _scores(store, rows, label, others, asked, seed)
+    for others, left in each_fold(make_folds(label, batch, seed, FEWEST_BATCHES)):
+        present, number = np.unique(label[others], return_inverse=True)
+        asked = left[np.isin(label[left], present)]
+        if len(asked):
+            scores[asked] = _scores(store, rows[others], number, rows[asked], seed)
     judged = np.isfinite(scores)
     return KnownCells(scores[judged], label[judged]) if judged.any() else None
 
 
 def _scores(
-    store: TokenStore,
-    rows: np.ndarray,
-    label: np.ndarray,
-    others: np.ndarray,
-    asked: np.ndarray,
-    seed: int,
+    store: TokenStore, others: np.ndarray, label: np.ndarray, asked: np.ndarray, seed: int
 ) -> np.ndarray:
-    components = fit_components(store, rows[others], None, seed)
-    present, number = np.unique(label[others], return_inverse=True)
-    nothing = np.zeros((len(number), len(present)))  # logits, which this score does not look at
-    learned = LabelledOutputs(nothing, components.positions(store, rows[others]), number)
-    cells = CellOutputs(nothing[:0], components.positions(store, rows[asked]))
+    """Score the rows `asked` by the rows `others`, whose types are 0 to C - 1."""
+    components = fit_components(store, others, None, seed)
+    nothing = np.zeros((len(label), label.max() + 1))  # logits, which this score does not look at
+    learned = LabelledOutputs(nothing, components.positions(store, others), label)
+    cells = CellOutputs(nothing[:0], components.positions(store, asked))
     return novelty(cells, fit_novelty(learned, 1.0, SCORE))

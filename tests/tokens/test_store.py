@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scbert.files import read_json, sha256_of
+from scbert.files import checksum_line, read_json, sha256_of
 from scbert.tokens import store as store_module
 from scbert.tokens import store_files
-from scbert.tokens.store import checksum_line, open_store, store_in_memory
+from scbert.tokens.store import open_store, store_in_memory
 from scbert.tokens.store_writer import SampleSource, write_store
 from scbert.tokens.tokenize import Sample, levels_of_expression
 

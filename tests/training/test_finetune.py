@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from scbert.experts.linear import expression_of
-from scbert.files import read_json
-from scbert.tokens.store import checksum_line, open_store
+from scbert.files import checksum_line, read_json
+from scbert.tokens.store import open_store
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.predict import predict

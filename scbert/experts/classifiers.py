@@ -1,0 +1,32 @@
+"""Classifiers with one setting for all data, for the experts and the baselines alike.
+
+None is tuned: each type weighs the same, which helps rare types more than any penalty that a
+handful of validation cells could choose (docs/decisions/experts.md).
+"""
+
+import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+N_GENES = 2000  # that differ most between the types
+N_COMPONENTS = 50  # of them, for the discriminant
+MAX_ITERATIONS = 10_000  # an end, not a setting: all solvers stop by their tolerance long before
+
+
+def logistic_regression() -> LogisticRegression:
+    """Return it multinomial, with an L2 penalty, balanced; for genes divided by their largest."""
+    return LogisticRegression(C=1.0, class_weight="balanced", max_iter=MAX_ITERATIONS)
+
+
+def support_vectors(seed: int) -> LinearSVC:
+    """Return one linear machine per type, balanced; for genes divided by their largest value."""
+    return LinearSVC(
+        C=0.1, class_weight="balanced", dual="auto", max_iter=MAX_ITERATIONS, random_state=seed
+    )
+
+
+def discriminant(n_types: int) -> LinearDiscriminantAnalysis:
+    """Return it with equal shares of the types; Ledoit & Wolf 2004 shrink its covariance."""
+    equal = np.full(n_types, 1 / n_types)
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=equal)
