@@ -1,57 +1,124 @@
-# Scores of scBERT on the test cells, and of the baselines and controls beside it.
+# Datasets x methods x protocols x folds x seeds: `snakemake benchmark`.
 
 
-rule evaluate_test_cells:
+checkpoint make_benchmark_tasks:
     input:
-        predictions=expand(
-            "results/predictions/{{dataset}}/seed{seed}.h5ad", seed=SEEDS
-        ),
-        split="results/splits/{dataset}.tsv",
-        script=workflow.source_path("../scripts/evaluate_test_cells.py"),
+        counts=counts_of_set,
+        script=workflow.source_path("../scripts/make_benchmark_tasks.py"),
     output:
-        evaluation="results/metrics/{dataset}/evaluation.json",
+        tasks=directory(f"{ROOM}/tasks"),
     log:
-        "logs/evaluate_test_cells/{dataset}.log",
+        "logs/make_benchmark_tasks/{dataset}/seed{seed}.log",
     benchmark:
-        "results/benchmarks/evaluate_test_cells/{dataset}.tsv"
+        "results/benchmarks/make_benchmark_tasks/{dataset}/seed{seed}.tsv"
+    localrule: True
     conda:
-        "../envs/benchmark.yaml"
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=CONFIG.benchmark.protocols.model_dump_json(),
+        code=code("steps/make_benchmark_tasks.py"),
+    shell:
+        "python {input.script:q} --counts {input.counts:q} --tasks {output.tasks:q}"
+        " --seed {wildcards.seed:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule select_benchmark_cells:
+    input:
+        counts=counts_of_set,
+        tasks=f"{ROOM}/tasks",
+        script=workflow.source_path("../scripts/select_benchmark_cells.py"),
+    output:
+        learned=temp(f"{ROOM}/cells/{{task}}.learned.h5ad"),
+        query=temp(f"{ROOM}/cells/{{task}}.query.h5ad"),
+    log:
+        "logs/select_benchmark_cells/{dataset}/seed{seed}/{task}.log",
+    benchmark:
+        "results/benchmarks/select_benchmark_cells/{dataset}/seed{seed}/{task}.tsv"
+    conda:
+        "../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
         runtime=30,
     params:
-        settings=CONFIG.evaluate.model_dump_json(),
-        code=code("steps/evaluate_test_cells.py"),
+        task=file_of_task,
+        code=code("steps/select_benchmark_cells.py"),
     shell:
-        "python {input.script:q} --predictions {input.predictions:q} --split {input.split:q}"
-        " --evaluation {output.evaluation:q} --settings {params.settings:q} > {log:q} 2>&1"
+        "python {input.script:q} --counts {input.counts:q} --task {params.task:q}"
+        " --learned {output.learned:q} --query {output.query:q} > {log:q} 2>&1"
 
 
-rule compare:
+rule run_benchmark_method:
     input:
-        predictions=expand(
-            "results/predictions/{{dataset}}/seed{seed}.h5ad", seed=SEEDS
-        ),
-        expression="results/expression/{dataset}.h5ad",
-        split="results/splits/{dataset}.tsv",
-        script=workflow.source_path("../scripts/compare.py"),
+        learned=f"{ROOM}/cells/{{task}}.learned.h5ad",
+        query=f"{ROOM}/cells/{{task}}.query.h5ad",
+        files=files_of_method,
+        script=workflow.source_path("../scripts/run_benchmark_method.py"),
     output:
-        comparison="results/metrics/{dataset}/comparison.json",
+        answers=f"{ROOM}/answers/{{method}}/{{task}}.tsv",
+        run=f"{ROOM}/runs/{{method}}/{{task}}.json",
     log:
-        "logs/compare/{dataset}.log",
+        "logs/run_benchmark_method/{dataset}/seed{seed}/{method}/{task}.log",
     benchmark:
-        "results/benchmarks/compare/{dataset}.tsv"
+        "results/benchmarks/run_benchmark_method/{dataset}/seed{seed}/{method}/{task}.tsv"
+    conda:
+        environment_of_method
+    threads: threads_of("run_benchmark_method", 1)
+    resources:
+        mem_mb=memory_of("run_benchmark_method", 8000),
+        runtime=int(CONFIG.benchmark.minutes) + 10,
+        gpu=0,
+    params:
+        folder=folder_of_method,
+        options=options_of_method,
+        minutes=CONFIG.benchmark.minutes,
+        python=python_of_method,
+    shell:
+        "{params.python:q} {input.script:q} --folder {params.folder:q} --learned {input.learned:q}"
+        " --query {input.query:q} --answers {output.answers:q} --run {output.run:q}"
+        " --options={params.options:q} --seed {wildcards.seed:q} --threads {threads}"
+        " --minutes {params.minutes:q} > {log:q} 2>&1"
+
+
+rule score_benchmark:
+    input:
+        answers=in_room(answers_of_set),
+        tasks=f"{ROOM}/tasks",
+        script=workflow.source_path("../scripts/score_benchmark.py"),
+    output:
+        scores=f"{ROOM}/scores.tsv",
+        differences=f"{ROOM}/differences.tsv",
+        costs=f"{ROOM}/costs.tsv",
+    log:
+        "logs/score_benchmark/{dataset}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/score_benchmark/{dataset}/seed{seed}.tsv"
     conda:
         "../envs/benchmark.yaml"
     threads: 1
     resources:
-        mem_mb=per_attempt(8000),
-        runtime=240,
+        mem_mb=per_attempt(4000),
+        runtime=60,
     params:
-        settings=settings_for(settings_of.CompareSettings),
-        code=code("steps/compare.py"),
+        folder=subpath(output.scores, parent=True),
+        methods=list(METHODS),
+        settings=CONFIG.evaluate.model_dump_json(),
+        code=code("steps/score_benchmark.py"),
     shell:
-        "python {input.script:q} --expression {input.expression:q} --split {input.split:q}"
-        " --predictions {input.predictions:q} --comparison {output.comparison:q}"
+        "python {input.script:q} --folder {params.folder:q} --dataset {wildcards.dataset:q}"
+        " --seed {wildcards.seed:q} --methods {params.methods:q} --scores {output.scores:q}"
+        " --differences {output.differences:q} --costs {output.costs:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
+
+
+rule benchmark:
+    input:
+        expand(
+            "results/benchmark/{dataset}/seed{seed}/scores.tsv",
+            dataset=BENCHMARK_SETS,
+            seed=CONFIG.benchmark.seeds,
+        ),

@@ -13,7 +13,16 @@ from snakemake.logging import logger
 
 COMPUTING = {  # folders and files of scbert/
     *("download", "cells", "genes", "tokens", "network", "calibration", "experts"),
-    *("evidence", "report", "training", "explain", "steps", "files.py", "tables.py"),
+    *(
+        "evidence",
+        "benchmark",
+        "report",
+        "training",
+        "explain",
+        "steps",
+        "files.py",
+        "tables.py",
+    ),
 }
 
 

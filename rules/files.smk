@@ -7,6 +7,8 @@ wildcard_constraints:
     sample=r"[\w-]+(\.train)?",
     store=r"[\w-]+",
     seed=r"\d+",
+    task=r"[\w.-]+",
+    method=r"[\w-]+",
 
 
 def local_file(source):
@@ -154,3 +156,67 @@ def evidence_of(datasets):
 def meta_of_stores(wildcards, input):
     """The description in each token store: a store itself is a folder."""
     return [f"{store}/meta.json" for store in input.stores]
+
+
+ROOM = "results/benchmark/{dataset}/seed{seed}"
+
+
+def counts_of_set(wildcards):
+    """The counts of a dataset, or of the two of a transfer."""
+    return expand(
+        "results/counts/{source}.h5ad", source=BENCHMARK_SETS[wildcards.dataset]
+    )
+
+
+def answers_of_set(wildcards):
+    """What each method answered to each task of a dataset, and how that went."""
+    tasks = checkpoints.make_benchmark_tasks.get(**wildcards).output.tasks
+    with open(f"{tasks}/tasks.tsv") as table:
+        names = [line.split("\t")[0] for line in table][1:]
+    return expand(
+        ["answers/{method}/{task}.tsv", "runs/{method}/{task}.json"],
+        method=METHODS,
+        task=[name for name in names if name],
+    )
+
+
+def in_room(paths):
+    """An input function: paths in the folder of a dataset and seed."""
+
+    def found(wildcards):
+        room = ROOM.format(**wildcards)
+        return [f"{room}/{path}" for path in paths(wildcards)]
+
+    return found
+
+
+def file_of_task(wildcards, input):
+    """The table of the cells of a task."""
+    return f"{input.tasks}/{wildcards.task}.tsv"
+
+
+def folder_of_method(wildcards):
+    """The folder with predict.py."""
+    return found(METHODS[wildcards.method].folder)
+
+
+def environment_of_method(wildcards):
+    """The conda environment of a method."""
+    return str(Path(folder_of_method(wildcards), "environment.yaml").absolute())
+
+
+def options_of_method(wildcards):
+    """Further words for the command line of predict.py."""
+    return METHODS[wildcards.method].options
+
+
+def python_of_method(wildcards):
+    """The Python of the environment of a method, where conda is not used."""
+    return CONFIG.benchmark.python.get(wildcards.method, "python")
+
+
+def files_of_method(wildcards):
+    """The files of the folder of a method: an edit runs it again."""
+    folder = Path(folder_of_method(wildcards))
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [str(file) for file in files if "__pycache__" not in file.parts]

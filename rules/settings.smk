@@ -1,7 +1,8 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
 from scbert import config as settings_of
-from scbert.config import load_config, load_datasets, load_samples
+from scbert.config import load_config, load_datasets, load_methods, load_samples
 from scbert.config import settings_for as checked_settings
+from scbert.config.benchmark import benchmark_sets, chosen_methods
 from scbert.config.inputs import CELLS as CELL_FILES
 from scbert.config.inputs import TABLES, fetched_suffix, is_fetched
 
@@ -9,6 +10,10 @@ try:
     CONFIG = load_config(config)
     DATASETS = load_datasets(Path(found(CONFIG.datasets)))
     SAMPLES = load_samples(Path(found(CONFIG.corpus.samples)))
+    METHODS = chosen_methods(
+        load_methods(Path(found(CONFIG.benchmark.methods))), CONFIG.benchmark
+    )
+    BENCHMARK_SETS = benchmark_sets(CONFIG.benchmark, DATASETS)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 

@@ -1,6 +1,7 @@
 """The configuration, typed. What the rest of the package and the workflow use of it."""
 
 from scbert.config.base import DeviceName, Precision, Section
+from scbert.config.benchmark import Benchmark, Method, Protocols
 from scbert.config.cells import (
     Binning,
     Counts,
@@ -24,6 +25,7 @@ from scbert.config.load import (
     default_config_file,
     load_config,
     load_datasets,
+    load_methods,
     load_samples,
 )
 from scbert.config.script import run_step
@@ -53,6 +55,7 @@ from scbert.config.training import (
 
 __all__ = [
     "Annotate",
+    "Benchmark",
     "Binning",
     "Checkpoints",
     "Compare",
@@ -71,6 +74,7 @@ __all__ = [
     "Gene2vec",
     "Gene2vecQuality",
     "Head",
+    "Method",
     "Network",
     "Normalization",
     "Optimizer",
@@ -81,6 +85,7 @@ __all__ = [
     "Precision",
     "Pretrain",
     "PretrainSettings",
+    "Protocols",
     "ReadSettings",
     "Restarts",
     "SampleSettings",
@@ -91,6 +96,7 @@ __all__ = [
     "default_config_file",
     "load_config",
     "load_datasets",
+    "load_methods",
     "load_samples",
     "run_step",
     "settings_for",

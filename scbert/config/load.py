@@ -11,6 +11,7 @@ from typing import Self, TypeVar
 from pydantic import BaseModel, ValidationError, model_validator
 
 from scbert.config.base import DeviceName, Section, Sequence
+from scbert.config.benchmark import Benchmark, Method
 from scbert.config.cells import (
     Binning,
     Counts,
@@ -25,8 +26,12 @@ from scbert.config.inputs import Corpus, CorpusSample, Dataset, Download
 from scbert.config.removed import about_key, about_value
 from scbert.config.training import Annotate, Compare, Evaluate, Explain, Finetune, Network, Pretrain
 
-EXAMPLES = {"dataset": "config/datasets.tsv", "sample": "config/corpus.tsv"}
-Line = TypeVar("Line", Dataset, CorpusSample)
+EXAMPLES = {
+    "dataset": "config/datasets.tsv",
+    "sample": "config/corpus.tsv",
+    "method": "config/methods.tsv",
+}
+Line = TypeVar("Line", Dataset, CorpusSample, Method)
 
 
 class Config(Section):
@@ -52,6 +57,7 @@ class Config(Section):
     evaluate: Evaluate
     compare: Compare
     explain: Explain
+    benchmark: Benchmark
 
     @model_validator(mode="after")
     def _vectors_fit(self) -> Self:
@@ -91,6 +97,11 @@ def load_datasets(path: Path) -> dict[str, Dataset]:
 def load_samples(path: Path) -> dict[str, CorpusSample]:
     """Read the table of the corpus (tab-separated), by name and in order."""
     return _load_table(path, CorpusSample, "sample")
+
+
+def load_methods(path: Path) -> dict[str, Method]:
+    """Read the table of methods of the benchmark (tab-separated), by name and in order."""
+    return _load_table(path, Method, "method")
 
 
 def _load_table(path: Path, line_type: type[Line], key: str) -> dict[str, Line]:

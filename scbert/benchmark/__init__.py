@@ -1,0 +1,1 @@
+"""The benchmark across datasets: tasks, the contract with methods, scores, statistics, page."""

@@ -1,0 +1,164 @@
+"""Scores of the methods on the tasks of a dataset, in long form: a line for each number.
+
+The cells of all folds of a protocol, level and seed are scored together, once: of a rare type a
+fold alone has a handful. Cells of a type that was not taught have no right answer, and count for
+novelty only. A method that failed in one fold has no score of that protocol, level and seed; the
+reason stands in its place.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scbert.benchmark.answers import Answers, read_answers
+from scbert.benchmark.run_method import Run
+from scbert.benchmark.task_files import TaskCells, read_task, read_tasks
+from scbert.calibration.confidence import expected_calibration_error, reliability
+from scbert.calibration.novelty_threshold import novelty_auroc
+from scbert.config import Evaluate
+from scbert.evidence import metrics
+from scbert.files import read_json
+
+KEYS = ("dataset", "protocol", "level", "seed", "method")
+COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", "exit", "reason")
+COSTS = (*KEYS, "fold", "learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A task, what a method answered, and how that went; without answers it failed."""
+
+    cells: TaskCells
+    answers: Answers | None
+    exit: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The known cells of all folds together, N of them, and what a method says of them."""
+
+    true: np.ndarray
+    label: np.ndarray
+    confidence: np.ndarray | None
+    novelty_auroc: list[float]
+
+    @property
+    def classes(self) -> list[str]:
+        """All types that occur."""
+        return sorted(set(self.true) | set(self.label))
+
+
+def read_folds(folder: Path, tasks: list[str], method: str) -> list[Fold]:
+    """Read what a method answered to the folds of one protocol, level and seed.
+
+    Parameters
+    ----------
+    folder
+        Of a dataset and seed: tasks/, answers/METHOD/TASK.tsv, runs/METHOD/TASK.json.
+    """
+    return [_read_fold(folder, task, method) for task in tasks]
+
+
+def _read_fold(folder: Path, task: str, method: str) -> Fold:
+    run = Run(**read_json(folder / "runs" / method / f"{task}.json"))
+    cells = read_task(folder / "tasks", task)
+    if run.exit:
+        return Fold(cells, None, run.exit, run.reason)
+    try:
+        answers = read_answers(folder / "answers" / method / f"{task}.tsv", cells)
+    except ValueError as error:
+        return Fold(cells, None, 1, f"answers against the contract: {error}")
+    return Fold(cells, answers, 0, "")
+
+
+def pool(folds: list[Fold], part: str = "") -> Pooled | None:
+    """Put the known cells of all folds together; None if a fold has no answers.
+
+    Parameters
+    ----------
+    part
+        Of the method, whose labels are taken; empty: the method itself.
+    """
+    true, label, confidence, auroc = [], [], [], []
+    for fold in folds:
+        if fold.answers is None:
+            return None
+        known = fold.cells.known
+        true.append(fold.cells.true[known])
+        label.append((fold.answers.parts[part] if part else fold.answers.label)[known])
+        if not part and fold.answers.confidence is not None:
+            confidence.append(fold.answers.confidence[known])
+        if not part and fold.answers.novelty is not None:
+            found = novelty_auroc(fold.answers.novelty, ~known)
+            auroc += [] if found is None else [found]
+    sure = np.concatenate(confidence) if len(confidence) == len(folds) else None
+    return Pooled(np.concatenate(true), np.concatenate(label), sure, auroc)
+
+
+def score_dataset(
+    folder: Path, dataset: str, seed: int, methods: list[str], settings: Evaluate
+) -> Iterator[dict[str, Any]]:
+    """Yield a line for each number, in the order of `COLUMNS`."""
+    for (protocol, level), tasks in grouped(folder):
+        for method in methods:
+            folds = read_folds(folder, tasks, method)
+            failed = next((fold for fold in folds if fold.answers is None), None)
+            for part in ["", *_parts(folds)]:
+                name = f"{method}.{part}" if part else method
+                key = dict(zip(KEYS, (dataset, protocol, level, seed, name), strict=True))
+                if failed:
+                    yield _failure(key, failed)
+                else:
+                    pooled = pool(folds, part)
+                    yield from _scores(key, pooled, settings) if pooled else ()
+
+
+def grouped(folder: Path) -> Iterator[tuple[tuple[str, str], list[str]]]:
+    """Yield each protocol and level with its tasks, one for each fold."""
+    table = read_tasks(folder / "tasks")
+    table = table[table["task"] != ""]
+    for key, lines in table.groupby(["protocol", "level"], sort=False):
+        yield key, lines["task"].tolist()  # type: ignore[misc]  # two columns, two words
+
+
+def read_costs(folder: Path, dataset: str, seed: int, methods: list[str]) -> pd.DataFrame:
+    """Return what each run took, a line for each method and task."""
+    table = read_tasks(folder / "tasks")
+    table = table[table["task"] != ""]
+    lines = []
+    for method in methods:
+        for line in table.to_dict("records"):
+            run = read_json(folder / "runs" / method / f"{line['task']}.json")
+            lines.append({**line, **run, "dataset": dataset, "seed": seed, "method": method})
+    return pd.DataFrame(lines, columns=list(COSTS))
+
+
+def _parts(folds: list[Fold]) -> list[str]:
+    names = [set(fold.answers.parts) if fold.answers else set() for fold in folds]
+    return sorted(set.intersection(*names))
+
+
+def _failure(key: dict[str, Any], fold: Fold) -> dict[str, Any]:
+    return {**key, "metric": "macro_f1", "exit": fold.exit, "reason": fold.reason}
+
+
+def _scores(key: dict[str, Any], pooled: Pooled, settings: Evaluate) -> Iterator[dict[str, Any]]:
+    shared = {**key, "cells": len(pooled.true), "exit": 0, "reason": ""}
+    found = metrics.bootstrap_scores(pooled.true, [pooled.label], pooled.classes, settings)
+    for metric, score in found.items():
+        yield shared | {
+            "metric": metric,
+            "value": score["mean"],
+            "low": score["low"],
+            "high": score["high"],
+        }
+    if pooled.confidence is not None:
+        bins = reliability(pooled.confidence, pooled.label == pooled.true)
+        yield shared | {"metric": "ece", "value": expected_calibration_error(bins)}
+    if pooled.novelty_auroc:
+        yield shared | {"metric": "novelty_auroc", "value": float(np.mean(pooled.novelty_auroc))}

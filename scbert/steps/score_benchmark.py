@@ -1,0 +1,47 @@
+"""Rule score_benchmark: answers of all methods to the tasks of a dataset -> scores and costs."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from scbert.benchmark import differences as paired
+from scbert.benchmark.score import COLUMNS, read_costs, score_dataset
+from scbert.config import Evaluate
+from scbert.tables import write_table
+
+FORMAT = "%.6g"
+
+
+def score_benchmark(
+    folder: Path,
+    dataset: str,
+    seed: int,
+    methods: list[str],
+    scores: Path,
+    differences: Path,
+    costs: Path,
+    settings: Evaluate,
+) -> None:
+    """Score what each method answered, and the first method beside each other.
+
+    Parameters
+    ----------
+    folder
+        Of the dataset and seed, see `read_folds`.
+    scores, differences, costs
+        Tables to write; the first two are the same, byte for byte, when the answers are.
+    """
+    lines = pd.DataFrame(
+        score_dataset(folder, dataset, seed, methods, settings), columns=list(COLUMNS)
+    )
+    write_table(scores, _rounded(lines))
+    found = paired.differences(folder, dataset, seed, methods, settings)
+    write_table(differences, _rounded(pd.DataFrame(found, columns=list(paired.COLUMNS))))
+    write_table(costs, read_costs(folder, dataset, seed, methods))
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    numbers = ["value", "low", "high"]
+    table[numbers] = table[numbers].map(lambda x: "" if pd.isna(x) else FORMAT % x)
+    table["cells"] = table["cells"].map(lambda x: "" if pd.isna(x) else str(int(x)))
+    return table

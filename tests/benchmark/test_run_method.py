@@ -1,0 +1,95 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scbert.benchmark.run_method import Method, run_method
+
+ROOT = Path(__file__).parents[2]
+READS = "import argparse, sys\np = argparse.ArgumentParser()\n" + "".join(
+    f"p.add_argument('--{name}')\n"
+    for name in ("learned", "query", "answers", "seed", "threads", "more")
+)
+
+
+@pytest.fixture
+def method(tmp_path):
+    def make(body, options="", minutes=1.0):
+        folder = tmp_path / "method"
+        folder.mkdir()
+        (folder / "predict.py").write_text(f"{READS}a = p.parse_args()\n{body}\n")
+        (folder / "environment.yaml").write_text("dependencies:\n  - numpy =2\n  - nonesuch =1\n")
+        return Method(folder, options, seed=7, threads=1, minutes=minutes)
+
+    return make
+
+
+def ran(method, folder):
+    answers, run = folder / "answers.tsv", folder / "run.json"
+    run_method(method, folder / "learned.h5ad", folder / "query.h5ad", answers, run)
+    return answers.read_text(), json.loads(run.read_text())
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_answers_and_costs_are_written(method, tmp_path):
+    text = "open(a.answers, 'w').write(f'cell\\tlabel\\nx\\t{a.seed}{a.more}\\n')"
+    answers, run = ran(method(text, "--more 'two words'"), tmp_path)
+    assert answers == "cell\tlabel\nx\t7two words\n"
+    assert (run["exit"], run["reason"]) == (0, "")
+    assert run["seconds"] > 0
+    assert run["peak_mb"] > 0
+    assert run["versions"]["nonesuch"] == "not found"
+    assert run["versions"]["numpy"][0] == "2"
+
+
+def test_a_failure_is_a_result_with_its_reason(method, tmp_path):
+    answers, run = ran(method("raise ValueError('no genes')"), tmp_path)
+    assert answers == "cell\tlabel\n"
+    assert (run["exit"], run["reason"]) == (1, "ValueError: no genes")
+
+
+def test_what_takes_too_long_has_failed(method, tmp_path):
+    _, run = ran(method("import time; time.sleep(60)", minutes=0.005), tmp_path)
+    assert run["exit"] == 124
+    assert "not done after" in run["reason"]
+
+
+def test_what_writes_nothing_has_failed(method, tmp_path):
+    _, run = ran(method("pass"), tmp_path)
+    assert run["exit"] == 1
+    assert "no answers" in run["reason"]
+
+
+def test_what_was_killed_says_the_signal(method, tmp_path):
+    _, run = ran(method("import os; os.kill(os.getpid(), 9)"), tmp_path)
+    assert "signal 9" in run["reason"]
+
+
+def test_what_is_told_to_stop_leaves_nothing(method, tmp_path):
+    made = method("open('started', 'w'); import time; time.sleep(60)")
+    words = {"folder": made.folder, "learned": "l", "query": "q", "answers": "a.tsv"}
+    words |= {"run": "r.json", "seed": 1, "threads": 1, "minutes": 1}
+    command = [sys.executable, str(ROOT / "scripts/run_benchmark_method.py")]
+    command += [word for name, value in words.items() for word in (f"--{name}", str(value))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    for _ in range(200):
+        if (tmp_path / "started").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert not (tmp_path / "a.tsv").exists()
+    assert not (tmp_path / "r.json").exists()
