@@ -172,12 +172,15 @@ def answers_of_set(wildcards):
     """What each method answered to each task of a dataset, and how that went."""
     tasks = checkpoints.make_benchmark_tasks.get(**wildcards).output.tasks
     with open(f"{tasks}/tasks.tsv") as table:
-        names = [line.split("\t")[0] for line in table][1:]
-    return expand(
-        ["answers/{method}/{task}.tsv", "runs/{method}/{task}.json"],
-        method=METHODS,
-        task=[name for name in names if name],
-    )
+        header, *rows = (line.rstrip("\n").split("\t") for line in table)
+    lines = [dict(zip(header, row)) for row in rows]
+    return [
+        path.format(method=name, task=line["task"])
+        for name, method in METHODS.items()
+        for line in lines
+        if line["task"] and method.is_asked(line["protocol"])
+        for path in ("answers/{method}/{task}.tsv", "runs/{method}/{task}.json")
+    ]
 
 
 def in_room(paths):

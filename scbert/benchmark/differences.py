@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scbert.benchmark.score import KEYS, Pooled, grouped, pool, read_folds
+from scbert.benchmark.score import KEYS, Pooled, asked, grouped, pool, read_folds
 from scbert.config import Evaluate
 from scbert.evidence import metrics
 
@@ -25,7 +25,7 @@ def differences(
     first, *others = methods
     for (protocol, level), tasks in grouped(folder):
         ours = pool(read_folds(folder, tasks, first))
-        for method in others:
+        for method in asked(folder, tasks, others):
             theirs = pool(read_folds(folder, tasks, method))
             if ours and theirs:
                 key = dict(zip(KEYS, (dataset, protocol, level, seed, method), strict=True))

@@ -6,13 +6,14 @@ scores can be set beside its.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from scbert.cells.folds import deal_cells, split_batch_folds
 from scbert.config import Protocols
+from scbert.config.benchmark import TRANSFERRED
 
 ALL = "all"  # the level of a protocol that has only one
 FEWEST_TYPES = 2
@@ -72,21 +73,39 @@ Found = Iterator[Task | Skipped]
 
 
 def make_tasks(cells: LabelledSet, settings: Protocols, seed: int) -> list[Task | Skipped]:
-    """Make the tasks of a dataset by all protocols that were asked for."""
+    """Make the tasks of a dataset by all protocols that were asked for.
+
+    Types of too few cells take no part.
+    """
+    rows = frequent(cells, settings)
+    kept = LabelledSet(cells.cells[rows], cells.cell_types[rows], cells.batches[rows])
     found: list[Task | Skipped] = []
     for protocol in settings.used:
-        found += PROTOCOLS[protocol](cells, settings, seed)
-    return [_checked(task, settings) for task in found]
+        found += PROTOCOLS[protocol](kept, settings, seed)
+    checked = [_checked(task, settings) if isinstance(task, Task) else task for task in found]
+    return [_of_all(task, rows) if isinstance(task, Task) else task for task in checked]
 
 
-def transfer(learned: LabelledSet, query: LabelledSet) -> Task:
+def transfer(learned: LabelledSet, query: LabelledSet, settings: Protocols) -> Task:
     """Learn from one dataset, and name the cells of another, whose positions follow.
 
-    Nothing is drawn here; seeds differ in what methods draw.
+    Nothing is drawn here; seeds differ in what methods draw. Types of too few cells are not
+    learned.
     """
-    rows = np.arange(len(learned))
+    rows = frequent(learned, settings)
     asked = len(learned) + np.arange(len(query))
-    return Task("across_datasets", ALL, ALL, rows, learned.cell_types, asked)
+    return Task(TRANSFERRED, ALL, ALL, rows, learned.cell_types[rows], asked)
+
+
+def frequent(cells: LabelledSet, settings: Protocols) -> np.ndarray:
+    """Return the positions of the cells whose type has cells enough."""
+    _, number, sizes = np.unique(cells.cell_types, return_inverse=True, return_counts=True)
+    return np.flatnonzero(sizes[number] >= settings.min_cells_per_type)
+
+
+def _of_all(task: Task, rows: np.ndarray) -> Task:
+    """Return a task on some rows of a dataset by their positions among all."""
+    return replace(task, learned=rows[task.learned], query=rows[task.query])
 
 
 def _within_dataset(cells: LabelledSet, settings: Protocols, seed: int) -> Found:
@@ -205,10 +224,8 @@ def _some_of_each(
     return np.sort(np.concatenate(drawn))
 
 
-def _checked(task: Task | Skipped, settings: Protocols) -> Task | Skipped:
+def _checked(task: Task, settings: Protocols) -> Task | Skipped:
     """Skip a task that would say nothing: a tiny query, or fewer than two types to learn."""
-    if isinstance(task, Skipped):
-        return task
     types = len(set(task.taught))
     if types < FEWEST_TYPES:
         reason = f"fold {task.fold}: {types} type(s) to learn from, and two are needed"

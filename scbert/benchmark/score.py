@@ -53,6 +53,14 @@ class Pooled:
         return sorted(set(self.true) | set(self.label))
 
 
+def asked(folder: Path, tasks: list[str], methods: list[str]) -> list[str]:
+    """Return the methods that were asked about these tasks: some are for one protocol only."""
+    runs = folder / "runs"
+    return [
+        name for name in methods if any((runs / name / f"{task}.json").exists() for task in tasks)
+    ]
+
+
 def read_folds(folder: Path, tasks: list[str], method: str) -> list[Fold]:
     """Read what a method answered to the folds of one protocol, level and seed.
 
@@ -105,7 +113,7 @@ def score_dataset(
 ) -> Iterator[dict[str, Any]]:
     """Yield a line for each number, in the order of `COLUMNS`."""
     for (protocol, level), tasks in grouped(folder):
-        for method in methods:
+        for method in asked(folder, tasks, methods):
             folds = read_folds(folder, tasks, method)
             failed = next((fold for fold in folds if fold.answers is None), None)
             for part in ["", *_parts(folds)]:
@@ -133,6 +141,8 @@ def read_costs(folder: Path, dataset: str, seed: int, methods: list[str]) -> pd.
     lines = []
     for method in methods:
         for line in table.to_dict("records"):
+            if not asked(folder, [line["task"]], [method]):
+                continue
             run = read_json(folder / "runs" / method / f"{line['task']}.json")
             lines.append({**line, **run, "dataset": dataset, "seed": seed, "method": method})
     return pd.DataFrame(lines, columns=list(COSTS))

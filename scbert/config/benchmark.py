@@ -1,9 +1,9 @@
 """The benchmark: which methods meet which datasets, by which protocols."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from scbert.config.base import Count, Fraction, Name, Section, Seed
 
@@ -15,6 +15,7 @@ Protocol = Literal[
     "new_type",
     "label_noise",
 ]
+TRANSFERRED = "across_datasets"  # the protocol of Benchmark.transfers
 Transfer = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+>[A-Za-z0-9_-]+$")]
 
 
@@ -23,6 +24,7 @@ class Protocols(Section):
 
     used: tuple[Protocol, ...]
     folds: int = Field(ge=2)  # of within_dataset; of across_batches at most so many
+    min_cells_per_type: Count  # a type of fewer cells is left out: five folds would share them
     min_query_cells: Count  # a fold of fewer is not asked: its scores would be noise
     cells_per_type: tuple[Count, ...]  # to learn from, of few_labels
     shares_of_cells: tuple[Fraction, ...]  # to learn from, of few_labels
@@ -57,7 +59,25 @@ class Method(Section):
     folder: str = Field(min_length=1)  # with predict.py and environment.yaml
     options: str  # further words for the command line of predict.py
     optional: Literal["yes", "no"]  # yes: run only where the configuration names it
+    protocols: str  # that it is asked by, separated by commas; empty: all
     setting: str  # how it is set, and where that comes from, for the page
+
+    @field_validator("protocols")
+    @classmethod
+    def _are_known(cls, protocols: str) -> str:
+        known = (*get_args(Protocol), TRANSFERRED)
+        for name in _listed(protocols):
+            if name not in known:
+                raise ValueError(f"'{name}' is no protocol. Known are: {', '.join(known)}")
+        return protocols
+
+    def is_asked(self, protocol: str) -> bool:
+        """Whether the method is run on the tasks of a protocol."""
+        return not self.protocols or protocol in _listed(self.protocols)
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def chosen_methods(methods: dict[str, Method], settings: Benchmark) -> dict[str, Method]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scbert.benchmark.protocols import LabelledSet, Skipped, Task, make_tasks, transfer
+from scbert.benchmark.protocols import LabelledSet, Skipped, Task, frequent, make_tasks, transfer
 from scbert.benchmark.task_files import labelled_set, write_tasks
 from scbert.config import Protocols
 
@@ -28,7 +28,7 @@ def make_benchmark_tasks(counts: list[Path], tasks: Path, seed: int, settings: P
     sets = [labelled_set(file) for file in counts]
     first, *others = sets
     found: list[Task | Skipped] = (
-        [transfer(first, *others)] if others else make_tasks(first, settings, seed)
+        [transfer(first, *others, settings)] if others else make_tasks(first, settings, seed)
     )
     skipped = [one for one in found if isinstance(one, Skipped)]
     for one in skipped:
@@ -38,6 +38,13 @@ def make_benchmark_tasks(counts: list[Path], tasks: Path, seed: int, settings: P
             f"{', '.join(map(str, counts))}: no protocol of {', '.join(settings.used)} can be "
             f"used ({skipped[0].reason if skipped else 'none is for one dataset'}). Give other "
             "protocols (benchmark.protocols.used) or take the dataset out of its table."
+        )
+    few = len(first) - len(frequent(first, settings))
+    if few:
+        log.warning(
+            "%d cells are left out: their types have fewer than %d cells "
+            "(benchmark.protocols.min_cells_per_type)",
+            *(few, settings.min_cells_per_type),
         )
     write_tasks(tasks, found, _together(sets))
     log.info("%d tasks of %d cells", len(found) - len(skipped), sum(map(len, sets)))

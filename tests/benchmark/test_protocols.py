@@ -5,6 +5,7 @@ import pytest
 from scbert.benchmark.protocols import LabelledSet, Skipped, Task, make_tasks, transfer
 from scbert.defaults import load_defaults
 
+DEFAULTS = load_defaults(None, {}).benchmark.protocols
 SIZES = {"B": 200, "T": 400, "NK": 100, "DC": 60, "pDC": 30}
 
 
@@ -16,8 +17,7 @@ def cells_of(sizes=SIZES, batches=("d1", "d2", "d3")):
 
 
 def tasks_of(protocol, cells=None, seed=1, **changed):
-    defaults = load_defaults(None, {}).benchmark.protocols
-    settings = defaults.model_copy(update={"used": (protocol,), **changed})
+    settings = DEFAULTS.model_copy(update={"used": (protocol,), **changed})
     return make_tasks(cells or cells_of(), settings, seed)
 
 
@@ -120,6 +120,13 @@ def test_a_tiny_query_is_not_asked():
 
 def test_a_transfer_learns_from_one_dataset_and_asks_about_the_other():
     first, second = cells_of(), cells_of({"B": 10, "T": 20})
-    task = transfer(first, second)
+    task = transfer(first, second, DEFAULTS)
     assert list(task.learned) == list(range(len(first)))
     assert list(task.query) == list(range(len(first), len(first) + len(second)))
+
+
+def test_a_type_of_few_cells_takes_no_part():
+    cells = cells_of(SIZES | {"rare": 9})
+    for task in tasks_of("within_dataset", cells):
+        assert "rare" not in task.taught
+        assert "rare" not in cells.cell_types[task.query]

@@ -1,4 +1,7 @@
-"""scBERT as its users run it: `scbert finetune`, with the encoder of the package, and annotate."""
+"""scBERT as its users run it: `scbert finetune`, with the encoder of the package, and annotate.
+
+With --random-encoder its weights and gene vectors are drawn: what pretraining is compared with.
+"""
 
 import argparse
 import tempfile
@@ -9,6 +12,10 @@ import pandas as pd
 import torch
 
 from scbert import annotate, finetune
+from scbert.config import Network
+from scbert.shipped import ENCODER, model_folder
+from scbert.training.bundle import load_pretrained, save_model
+from scbert.training.new_models import gene_table, new_pretraining_model
 
 
 def main(options: argparse.Namespace) -> None:
@@ -16,10 +23,13 @@ def main(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     batches = ad.read_h5ad(options.learned, backed="r").obs["batch"].nunique()
     with tempfile.TemporaryDirectory(dir=options.answers.parent) as folder:
-        model = Path(folder) / "model"
+        model, encoder = Path(folder) / "model", model_folder(ENCODER)
+        if options.random_encoder:
+            encoder = random_encoder(Path(folder) / "encoder", options.seed)
         finetune(
             options.learned,
             model,
+            pretrained=encoder,
             label_key="cell_type",
             batch_key="batch" if batches > 1 else "",
             config=options.config,
@@ -34,6 +44,22 @@ def main(options: argparse.Namespace) -> None:
             query, model, matrix="X", scale="expected_counts", library_size_key="library_size"
         )
     answers(found).to_csv(options.answers, sep="\t", index=False, float_format="%.6g")
+
+
+def random_encoder(folder: Path, seed: int) -> Path:
+    """Write an encoder like that of the package, with weights and gene vectors that are drawn."""
+    package = load_pretrained(model_folder(ENCODER))
+    vectors = package.network.encoder.gene.weight[: len(package.genes)].detach()
+    drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
+    network = new_pretraining_model(
+        Network.model_validate(package.config["network"]),
+        package.config["n_bins"],
+        gene_table(drawn * vectors.std(), package.config["sequence"]),
+        seed,
+    )
+    config = {name: value for name, value in package.config.items() if name != "format"}
+    save_model(folder, network, config, package.genes, [], {})
+    return folder
 
 
 def answers(found: ad.AnnData) -> pd.DataFrame:
@@ -58,4 +84,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--config", type=Path, help="what differs from the default configuration")
+    parser.add_argument("--random-encoder", action="store_true")
     main(parser.parse_args())
