@@ -26,10 +26,11 @@ def make_benchmark_tasks(counts: list[Path], tasks: Path, seed: int, settings: P
         If no protocol can be used for these cells.
     """
     sets = [labelled_set(file) for file in counts]
-    first, *others = sets
-    found: list[Task | Skipped] = (
-        [transfer(first, *others, settings)] if others else make_tasks(first, settings, seed)
-    )
+    first, found = sets[0], list[Task | Skipped]()
+    if len(sets) > 1:
+        found += [transfer(first, sets[1], settings)]
+    else:
+        found += make_tasks(first, settings, seed)
     skipped = [one for one in found if isinstance(one, Skipped)]
     for one in skipped:
         log.warning("%s, %s is left out: %s", one.protocol, one.level, one.reason)
