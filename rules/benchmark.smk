@@ -77,6 +77,7 @@ rule run_benchmark_method:
         options=options_of_method,
         minutes=CONFIG.benchmark.minutes,
         python=python_of_method,
+        code=code_of_method,
     shell:
         "{params.python:q} {input.script:q} --folder {params.folder:q} --learned {input.learned:q}"
         " --query {input.query:q} --answers {output.answers:q} --run {output.run:q}"

@@ -131,7 +131,19 @@ def code(step, *others):
     """
     package = Path(workflow.basedir, "scbert")
     assert (package / step).is_file(), step
-    texts, waiting = {}, {package / step}
+    return code_of(
+        {package / step}, [(package / other).read_text() for other in others]
+    )
+
+
+def code_of_program(file):
+    """A hash of what a program outside the package imports of it; the program is an input."""
+    return code_of(set(module(Path(file))[1]), [])
+
+
+def code_of(waiting, others):
+    """A hash of modules, of all they import, and of further texts."""
+    texts = {}
     while waiting:
         file = waiting.pop()
         if file in texts or not file.is_file():
@@ -139,8 +151,7 @@ def code(step, *others):
         if {file.parent.name, file.name} & COMPUTING:
             texts[file], imported = module(file)
             waiting |= imported
-    content = [texts[file] for file in sorted(texts)]
-    content += [(package / other).read_text() for other in others]
+    content = [texts[file] for file in sorted(texts)] + others
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
 
 

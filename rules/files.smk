@@ -218,6 +218,11 @@ def python_of_method(wildcards):
     return CONFIG.benchmark.python.get(wildcards.method, "python")
 
 
+def code_of_method(wildcards):
+    """A hash of what predict.py uses of scbert: an edit there runs the method again."""
+    return code_of_program(f"{folder_of_method(wildcards)}/predict.py")
+
+
 def files_of_method(wildcards):
     """The files of the folder of a method: an edit runs it again."""
     folder = Path(folder_of_method(wildcards))

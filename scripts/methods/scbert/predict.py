@@ -11,9 +11,10 @@ import anndata as ad
 import pandas as pd
 import torch
 
-from scbert import annotate, finetune
 from scbert.config import Network
 from scbert.shipped import ENCODER, model_folder
+from scbert.steps.annotate_file import annotate  # scbert.annotate and scbert.finetune, by the
+from scbert.steps.finetune_file import finetune_file  # names that rule run_benchmark_method follows
 from scbert.training.bundle import load_pretrained, save_model
 from scbert.training.new_models import gene_table, new_pretraining_model
 
@@ -26,7 +27,7 @@ def main(options: argparse.Namespace) -> None:
         model, encoder = Path(folder) / "model", model_folder(ENCODER)
         if options.random_encoder:
             encoder = random_encoder(Path(folder) / "encoder", options.seed)
-        finetune(
+        finetune_file(
             options.learned,
             model,
             pretrained=encoder,
