@@ -31,7 +31,7 @@ from scbert.cells.read import (
     write_cells,
 )
 from scbert.cells.tenx import is_10x_h5, open_10x_h5
-from scbert.files import publish
+from scbert.files import publish, refuse_folder
 
 log = logging.getLogger(__name__)
 LARGE_GB = 0.5  # of a file: as a whole in memory, text takes ten times as much
@@ -169,7 +169,13 @@ def write_result(
         Of obs, that `make` needs beside those of `reading`.
     stale
         Columns of obs to leave out, of an earlier result.
+
+    Raises
+    ------
+    ValueError
+        If `out` is a folder, which is not replaced.
     """
+    refuse_folder(out)  # before the computing, which may take hours
     if not (can_be_streamed(query) or is_10x_h5(query)):
         cells = read_whole(query)
         new = make(query_in_memory(cells, reading, str(query), columns))
