@@ -135,6 +135,13 @@ def read_whole(path: Path) -> ad.AnnData:
     return read_cells(path)
 
 
+def in_memory(cells: ad.AnnData | str | Path, name: str) -> tuple[ad.AnnData, str]:
+    """Return cells, read if they are a path, and what to call them in errors."""
+    if isinstance(cells, str | Path):
+        return read_cells(Path(cells)), str(cells)
+    return cells, name
+
+
 def _say_that_it_is_whole(path: Path) -> None:
     files = path.iterdir() if path.is_dir() else [path]
     gb = sum(file.stat().st_size for file in files) / 1e9

@@ -324,6 +324,17 @@ def test_a_folder_is_as_good_as_a_loaded_model(query, expected, toy_run):
     assert_same_calls(annotate(query, str(toy_run.model)), expected, 1e-12)
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_path_of_a_file_is_as_good_as_its_cells(query, expected, toy_run, tmp_path, kind):
+    query.write_h5ad(tmp_path / "query.h5ad")
+    found = annotate(kind(tmp_path / "query.h5ad"), toy_run.model)
+    assert_same_calls(found, expected, 1e-12)
+    vectors = scbert.embed(kind(tmp_path / "query.h5ad"), toy_run.model).obsm["X_scbert"]
+    assert vectors.shape[0] == 45
+    with pytest.raises(FileNotFoundError, match=r"nowhere.h5ad does not exist"):
+        annotate(kind(tmp_path / "nowhere.h5ad"), toy_run.model)
+
+
 def test_scbert_annotate_is_the_same_function():
     assert scbert.annotate is annotate
 
