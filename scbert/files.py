@@ -10,11 +10,12 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,8 @@ OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
+IN_USE, PREVIOUS = "scbert_is_writing.lock", "previous"  # beside an unfinished file
+OWNER_ONLY = 0o600
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what damaged streams raise
 
 
@@ -31,14 +34,25 @@ def publish(path: Path) -> Iterator[Path]:
     """Give a path to write to, beside `path`, that becomes `path` only if the block succeeds.
 
     Works for files and for folders. On an error what was written is removed and whatever stood at
-    `path` before is untouched.
+    `path` before is untouched. What a process that was killed has left is removed by the next one.
+
+    Raises
+    ------
+    ValueError
+        If a file would take the place of a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_behind(path)
     workspace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     unfinished = workspace / path.name
-    try:
+    with ExitStack() as held:
+        held.callback(shutil.rmtree, workspace, ignore_errors=True)
+        mode = held.enter_context(_in_use(workspace))
         yield unfinished
-        previous = workspace / "previous"
+        _give_to_readers(unfinished, mode)
+        if unfinished.is_file():
+            refuse_folder(path)
+        previous = workspace / PREVIOUS
         if path.is_dir():  # a folder cannot be renamed onto a folder that holds files
             path.rename(previous)
         try:
@@ -47,8 +61,58 @@ def publish(path: Path) -> Iterator[Path]:
             if previous.exists() and not path.exists():
                 previous.rename(path)
             raise
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder where a file is to be written.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, but a file is to be written there. Give another name, or remove "
+            "the folder."
+        )
+
+
+@contextmanager
+def _in_use(workspace: Path) -> Iterator[int]:
+    """Mark a folder as one in which a process writes; give the mode that new files have.
+
+    The lock goes with the process. It is there before the name is: whoever finds the name and is
+    given the lock knows that the process is dead.
+    """
+    new = workspace / f"{IN_USE}.new"
+    with new.open("w") as handle:
+        with suppress(OSError):  # without locks nothing is ever taken for left behind
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            new.rename(workspace / IN_USE)
+        yield os.fstat(handle.fileno()).st_mode & 0o777
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what processes that were killed wrote for `path`; a result they moved comes back."""
+    ours = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}")
+    for folder in path.parent.iterdir():
+        if not ours.fullmatch(folder.name) or folder.is_symlink():
+            continue
+        with suppress(OSError), (folder / IN_USE).open("r+") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (folder / PREVIOUS).exists():
+                if path.exists():
+                    continue
+                (folder / PREVIOUS).rename(path)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _give_to_readers(unfinished: Path, mode: int) -> None:
+    """Give files that a library made for their owner alone the mode of other files."""
+    for file in [unfinished, *(unfinished.rglob("*") if unfinished.is_dir() else ())]:
+        if file.is_file() and not file.is_symlink() and file.stat().st_mode & 0o777 == OWNER_ONLY:
+            file.chmod(mode)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import threading
 from types import FrameType, TracebackType
 
 
@@ -35,7 +36,7 @@ def explain_user_errors() -> None:
 
 
 def end_when_told() -> None:
-    """Let SIGTERM end a step as an error does: what it was writing is removed first.
+    """Let SIGTERM end a step or command as an error does: what it was writing is removed first.
 
     The exit code is 143, as shells say it. The training loop listens by itself while it runs. What
     is told again, by Slurm and by torchrun, must not break off the clean-up.
@@ -49,4 +50,5 @@ def end_when_told() -> None:
         )
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        signal.signal(signal.SIGTERM, end)

@@ -16,6 +16,7 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
         If a column is missing.
     """
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table.columns = table.columns.str.strip()  # of Excel or an editor
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ValueError(

@@ -204,3 +204,84 @@ def test_publish_puts_a_folder_back_when_it_is_interrupted_between_two_renames(
     with pytest.raises(KeyboardInterrupt), publish(tmp_path / "result") as unfinished:
         unfinished.mkdir()
     assert [path.name for path in tmp_path.rglob("*")] == ["result", "old"]
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    write_folder(tmp_path / "out.h5ad", mine="kept")
+    with (
+        pytest.raises(ValueError, match=r"out\.h5ad is a folder, but a file is to be written"),
+        publish(tmp_path / "out.h5ad") as unfinished,
+    ):
+        unfinished.write_text("new")
+    assert names(tmp_path) == ["out.h5ad"]
+    assert (tmp_path / "out.h5ad/mine").read_text() == "kept"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from scbert.files import publish
+
+with publish(Path(sys.argv[1])) as unfinished:
+    unfinished.write_text("half")
+    if sys.argv[2] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_writing(path, end):
+    command = [sys.executable, "-c", KILLED, path, end]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, **pipes)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_for_the_same_output(tmp_path):
+    """What another process still writes, or what only looks alike, stays."""
+    out = tmp_path / "out.h5ad"
+    with start_writing(out, "kill") as killed:
+        assert killed.wait(timeout=60) == -9
+    (left,) = tmp_path.iterdir()
+    (tmp_path / ".out.h5ad.mine").mkdir()
+    (tmp_path / ".out.h5ad.abcdefgh").mkdir()
+    with publish(tmp_path / "other.h5ad") as unfinished:
+        unfinished.write_text("x")
+    assert left.exists()
+    with start_writing(out, "wait") as writing:
+        assert writing.stdout.readline() == "ready\n"
+        assert not left.exists()
+        with publish(out) as unfinished:
+            unfinished.write_text("complete")
+        assert len([name for name in names(tmp_path) if name.startswith(".out")]) == 3
+        writing.communicate("", timeout=60)
+    assert writing.returncode == 0
+    assert names(tmp_path) == [".out.h5ad.abcdefgh", ".out.h5ad.mine", "other.h5ad", "out.h5ad"]
+
+
+def test_a_result_that_a_killed_process_had_moved_comes_back(tmp_path):
+    left = tmp_path / ".out.abcdefgh"
+    write_folder(left)
+    write_folder(left / "previous", mine="kept")
+    (left / "scbert_is_writing.lock").touch()
+
+    def fail():
+        with publish(tmp_path / "out"):
+            raise ValueError("again")
+
+    with pytest.raises(ValueError, match="again"):
+        fail()
+    assert names(tmp_path) == ["out"]
+    assert (tmp_path / "out/mine").read_text() == "kept"
+
+
+def test_files_can_be_read_by_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with publish(tmp_path / "model") as unfinished:
+            write_folder(unfinished, a="1", b="2")
+            (unfinished / "a").chmod(0o600)  # as safetensors does
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
+    assert modes == {"a": 0o640, "b": 0o640}

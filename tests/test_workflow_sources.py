@@ -17,7 +17,7 @@ import pytest
 from scbert.files import read_json
 from tests.loopback import Site, wait_for_part
 from tests.panglaodb_mirror import ADDRESSES, MOUSE, RPKM_ONLY, copy_mirror, make_mirror
-from tests.workflow_run import REPOSITORY, write_datasets, write_second
+from tests.workflow_run import REPOSITORY, Run, write_datasets, write_second
 
 pytestmark = pytest.mark.workflow
 
@@ -118,6 +118,19 @@ def test_a_killed_run_downloads_nothing_twice(fresh, monkeypatch):
     assert asked == sorted([(path, False) for path in bodies] + resumed)
     how = changed | {"download": {"attempts": 3}}  # how a file is fetched is no reason to fetch it
     assert "Nothing to be done" in fresh.snakemake(*targets, changed=how).said
+
+
+@pytest.mark.parametrize("file", ["my data/ref.h5ad", 'a(1) it\'s "x" $HOME.h5ad'])
+def test_files_and_a_checkout_may_have_spaces_brackets_and_quotes(file, tmp_path):
+    folder = tmp_path / "a b's (1)"
+    folder.mkdir()
+    run = Run(folder)
+    (run.here / file).parent.mkdir(exist_ok=True)
+    write_second(run.here / file)
+    changed = write_datasets(run, file=file)
+    done = run.snakemake("results/splits/second.tsv", changed=changed)
+    assert done.returncode == 0, done.said
+    assert len(pd.read_csv(run.here / "results/splits/second.tsv", sep="\t")) == 60
 
 
 def is_first(site, asked, path):

@@ -14,6 +14,7 @@ from anndata.io import read_elem, sparse_dataset, write_elem
 
 from scbert.cells.hdf5 import read_ends, refuse_links
 from scbert.cells.matrix import Parts, damaged_matrix, require_two_sides, turn
+from scbert.cells.plain_text import plain_table, plain_values
 from scbert.cells.read import UNIQUE_GENES, choose_matrix, require_unique
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def open_matrix(
         found = choose_matrix(list(places), choice, name)
         what = f"{found} of {name}"
         try:
-            genes = read_elem(file["raw/var" if found == "raw.X" else "var"])
+            genes = plain_table(read_elem(file["raw/var" if found == "raw.X" else "var"]))
             parts = _parts(file[places[found]], what, workspace, opened)
             sides = (len(read_columns(file, [], name)), len(genes))
             if parts.shape != sides:
@@ -95,8 +96,9 @@ def read_columns(file: h5py.File, columns: list[str], name: str) -> pd.DataFrame
     """Return the index of obs and some of its columns."""
     obs = file["obs"]
     try:
-        index = read_elem(obs[obs.attrs["_index"]])
-        return pd.DataFrame({key: read_elem(obs[key]) for key in columns}, index=pd.Index(index))
+        index = pd.Index(plain_values(read_elem(obs[obs.attrs["_index"]])))
+        values = {key: plain_values(read_elem(obs[key])) for key in columns}
+        return pd.DataFrame(values, index=index)
     except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         raise ValueError(
             f"obs of {name} is damaged ({error}). Write or download the file again."
@@ -148,3 +150,45 @@ def add(path: Path, new: ad.AnnData, stale: list[str]) -> None:
                 write_elem(file, place, {})
             for key, values in entries.items():
                 write_elem(file[place], key, values)
+
+
+def unreadable(path: Path) -> str:
+    """Say why anndata could not read a file; empty if it can. Of matrices only the sides are read.
+
+    Parameters
+    ----------
+    path
+        An .h5ad file as anndata writes it since version 0.8.
+    """
+    try:
+        with h5py.File(path) as file:
+            tables = {name: read_elem(file[name]) for name in ("obs", "var", "uns") if name in file}
+            n_cells = len(tables["obs"])
+            arrays = {}
+            for key, place in file.get("obsm", {}).items():
+                table = place.attrs.get("encoding-type") == "dataframe"
+                sides = (
+                    place.attrs["shape"] if "shape" in place.attrs else getattr(place, "shape", ())
+                )
+                arrays[key] = read_elem(place) if table else np.empty((*sides[:1], 0))
+            ad.AnnData(shape=(n_cells, len(tables["var"])), **tables, obsm=arrays)
+    except Exception as error:  # noqa: BLE001  anndata and pandas raise any
+        return str(error).splitlines()[0] or type(error).__name__
+    return ""
+
+
+def require_readable(unfinished: Path, out: Path) -> None:
+    """Refuse a result that anndata could not read, before it is called `out`.
+
+    Raises
+    ------
+    ValueError
+        Saying why.
+    """
+    reason = unreadable(unfinished)
+    if reason:
+        raise ValueError(
+            f"the result cannot be read back ({reason}), so {out} was not written. Report this, "
+            "with the versions of anndata and pandas; until then call scbert.annotate on the "
+            "AnnData in memory."
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import pandas as pd
 
 from scbert.cells.h5ad import (
@@ -16,10 +17,14 @@ from scbert.cells.h5ad import (
     column_names,
     open_matrix,
     read_columns,
+    require_readable,
+    unreadable,
     write_in_parts,
 )
+from scbert.cells.hdf5 import refuse_links
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts
+from scbert.cells.plain_text import make_file_plain, make_plain, plain_table
 from scbert.cells.read import (
     UNIQUE_CELLS,
     UNIQUE_GENES,
@@ -28,10 +33,9 @@ from scbert.cells.read import (
     read_cells,
     require_known,
     require_unique,
-    write_cells,
 )
 from scbert.cells.tenx import is_10x_h5, open_10x_h5
-from scbert.files import publish
+from scbert.files import publish, refuse_folder
 
 log = logging.getLogger(__name__)
 LARGE_GB = 0.5  # of a file: as a whole in memory, text takes ten times as much
@@ -81,7 +85,8 @@ def query_in_memory(
     needed = [*reading.columns, *columns]
     _check(adata.obs_names, list(adata.obs.columns), needed, name)
     parts, genes, found = matrix_parts(adata, reading.matrix, name)
-    return QueryCells(name, reading, found, parts, genes, adata.obs[needed])
+    obs, genes = plain_table(adata.obs[needed]), plain_table(genes)
+    return QueryCells(name, reading, found, parts, genes, obs)
 
 
 @contextmanager
@@ -130,6 +135,13 @@ def read_whole(path: Path) -> ad.AnnData:
     return read_cells(path)
 
 
+def in_memory(cells: ad.AnnData | str | Path, name: str) -> tuple[ad.AnnData, str]:
+    """Return cells, read if they are a path, and what to call them in errors."""
+    if isinstance(cells, str | Path):
+        return read_cells(Path(cells)), str(cells)
+    return cells, name
+
+
 def _say_that_it_is_whole(path: Path) -> None:
     files = path.iterdir() if path.is_dir() else [path]
     gb = sum(file.stat().st_size for file in files) / 1e9
@@ -169,24 +181,40 @@ def write_result(
         Of obs, that `make` needs beside those of `reading`.
     stale
         Columns of obs to leave out, of an earlier result.
+
+    Raises
+    ------
+    ValueError
+        If `out` is a folder, which is not replaced.
     """
+    refuse_folder(out)  # before the computing, which may take hours
     if not (can_be_streamed(query) or is_10x_h5(query)):
         cells = read_whole(query)
         new = make(query_in_memory(cells, reading, str(query), columns))
-        write_cells(out, joined(cells, new, stale))
+        with publish(out) as copy:
+            joined(cells, new, stale).write_h5ad(copy)
+            require_readable(copy, out)
         return new
     with publish(out) as copy:
         # first: what is annotated is what stands in the result
         _copy(query, copy, reading, columns)
+        unread = unreadable(copy)
+        if unread:
+            log.warning("anndata cannot read all of %s: %s", query, unread)
         with open_query(copy, reading, copy.parent, str(query), columns) as opened:
             new = make(opened)
         add(copy, new, list(stale))
+        if not unread:
+            require_readable(copy, out)
     return new
 
 
 def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -> None:
     if not is_10x_h5(query):
         shutil.copyfile(query, copy)
+        with h5py.File(copy, "r+") as file:
+            refuse_links(file, str(query))  # what is written must not go through one
+            make_file_plain(file, str(query))
         return
     with open_query(query, reading, copy.parent, str(query), columns) as opened:
         write_in_parts(copy, opened.parts, opened.obs, opened.genes)
@@ -195,6 +223,7 @@ def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -
 def joined(adata: ad.AnnData, found: ad.AnnData, stale: Sequence[str]) -> ad.AnnData:
     """Return a copy with what was found, without the stale columns of an earlier result."""
     result = adata.copy()
+    make_plain(result)
     result.obs = result.obs.drop(columns=list(stale), errors="ignore")
     for column, values in found.obs.items():
         result.obs[column] = values.array

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.matrix import Parts, parts_in_memory
+from scbert.cells.plain_text import make_plain
 from scbert.cells.tenx import read_10x_folder, read_10x_h5
 from scbert.files import publish
 
@@ -44,7 +45,9 @@ def read_cells(path: Path) -> ad.AnnData:
             f"{path} ends in '{path.suffix}', but cells are read from .h5ad, .h5 (10x), .csv or a "
             "folder with matrix.mtx (10x). Convert it."
         )
-    return READERS[path.suffix](path)
+    cells = READERS[path.suffix](path)
+    make_plain(cells)
+    return cells
 
 
 def _read_h5ad(path: Path) -> ad.AnnData:

@@ -10,7 +10,8 @@ import typer
 
 from scbert import __version__
 from scbert.config import DeviceName
-from scbert.logs import start_logging
+from scbert.files import refuse_folder
+from scbert.logs import end_when_told, start_logging
 
 app = typer.Typer(
     help="scBERT end to end: annotate the cell types of human single-cell RNA-seq data.",
@@ -62,6 +63,7 @@ def main(
 ) -> None:
     """Name the types of single cells with a fine-tuned Performer."""
     start_logging()
+    end_when_told()
 
 
 @contextmanager
@@ -76,7 +78,8 @@ def plain_errors() -> Iterator[None]:
 
 
 def require_h5ad(out: Path) -> None:
-    """Refuse a name of a result that says another format."""
+    """Refuse a name of a result that says another format, and a folder that would be replaced."""
+    refuse_folder(out)
     if out.suffix != ".h5ad":
         raise ValueError(
             f"--out is {out}, but results are written as .h5ad. Give a name that ends in .h5ad."

@@ -12,6 +12,7 @@ WEB = ("http://", "https://")
 CELLS = (".h5ad", ".h5", ".csv")
 TABLES = (".csv", ".gmt", ".gz", ".parquet", ".tsv", ".txt")  # of genes, gene sets, pairs
 ARCHIVES = (".tar.gz", ".tgz")
+NOT_IN_PATHS = ("{", "}", ";", "\n")
 Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$")]
 Addresses = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -47,12 +48,24 @@ def fetched_suffix(file: str, suffixes: tuple[str, ...] = CELLS) -> str:
     )
 
 
-def _known_source(file: str) -> str:
-    if is_fetched(file):
-        fetched_suffix(file)
+def _plain_path(file: str) -> str:
+    found = next((letter for letter in NOT_IN_PATHS if letter in file), None)
+    if found:
+        raise ValueError(
+            f"the name holds '{found}', which means something else to Snakemake or the shell. "
+            "Rename the file or folder, or give a link to it with another name"
+        )
     return file
 
 
+def _known_source(file: str) -> str:
+    if not is_fetched(file):
+        return _plain_path(file)
+    fetched_suffix(file)
+    return file
+
+
+PathOfTable = Annotated[str, AfterValidator(_plain_path)]
 Source = Annotated[str, AfterValidator(_known_source)]
 
 
@@ -141,7 +154,7 @@ class Dataset(Section):
     batch_key: str  # column of obs: donor, laboratory, ...; empty: split cells, not batches
     library_size_key: str  # column of obs: all counts of the cell; empty: the sum over the matrix
     in_corpus: Literal["yes", "no"]  # do the training cells, without labels, join the corpus?
-    ontology: str  # table cell_type -> Cell Ontology id; empty: none
+    ontology: PathOfTable  # table cell_type -> Cell Ontology id; empty: none
 
     @property
     def joins_corpus(self) -> bool:

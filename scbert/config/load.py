@@ -5,6 +5,8 @@ What is wrong with a file is said in plain words.
 
 import csv
 import difflib
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -107,12 +109,10 @@ def load_methods(path: Path) -> dict[str, Method]:
 def _load_table(path: Path, line_type: type[Line], key: str) -> dict[str, Line]:
     if not path.is_file():
         raise ValueError(f"{key}s: {path} does not exist. Give a table like {EXAMPLES[key]}.")
-    with path.open(newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t", restval=""))
     lines: dict[str, Line] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in _read_rows(path):
         try:
-            line = line_type.model_validate({str(name): value for name, value in row.items()})
+            line = line_type.model_validate(row)
         except ValidationError as error:
             raise ValueError(f"{path}, line {number}: " + describe(error, line_type)) from None
         name = getattr(line, key)
@@ -122,6 +122,21 @@ def _load_table(path: Path, line_type: type[Line], key: str) -> dict[str, Line]:
     if not lines:
         raise ValueError(f"{path} lists no {key}. Add at least one line.")
     return lines
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the lines of a table, as editors and Excel write it, with their numbers.
+
+    It may begin with a byte-order mark, and spaces, tabs and empty lines may follow what counts.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        table = csv.reader(handle, delimiter="\t")
+        names = [name.strip() for name in next(table, [])]
+        for row in table:
+            values = [value.strip() for value in row]
+            if any(values):
+                pairs = zip_longest(names, values, fillvalue="")
+                yield table.line_num, {name: value for name, value in pairs if name or value}
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:

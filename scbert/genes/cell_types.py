@@ -47,7 +47,7 @@ def describe_types(cell_types: Sequence[str], tables: Sequence[Path]) -> list[di
     if not tables:
         return [{"name": name, "ontology_term_id": UNKNOWN_TERM} for name in cell_types]
     path = tables[0]
-    table = read_table(path, *COLUMNS)
+    table = read_table(path, *COLUMNS).map(str.strip)
     twice = table.cell_type[table.cell_type.duplicated()]
     if len(twice):
         raise ValueError(
@@ -124,7 +124,7 @@ def read_marker_types(path: Path, marker_types: Iterable[str]) -> dict[str, str]
     ValueError
         If a label is there twice, or the list of markers does not have the type.
     """
-    table = read_table(path, "cell_type", "marker_cell_type")
+    table = read_table(path, "cell_type", "marker_cell_type").map(str.strip)
     twice = table.cell_type[table.cell_type.duplicated()]
     if len(twice):
         raise ValueError(f"{path} names '{twice.iloc[0]}' twice. Keep one line for each label.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import anndata as ad
 
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
-from scbert.cells.query import QueryCells, joined, query_in_memory, write_result
+from scbert.cells.query import QueryCells, in_memory, joined, query_in_memory, write_result
 from scbert.config import DeviceName
 from scbert.shipped import BLOOD
 from scbert.training.calls import STALE, call, finetuned
@@ -13,7 +13,7 @@ from scbert.training.saved_model import FinetunedModel
 
 
 def annotate(
-    adata: ad.AnnData,
+    adata: ad.AnnData | str | Path,
     model: str | Path | FinetunedModel = BLOOD,
     *,
     matrix: str = "auto",
@@ -30,7 +30,8 @@ def annotate(
     ----------
     adata
         Counts or log-normalised expression, cells x genes; var_names are human symbols or Ensembl
-        ids. It is not changed.
+        ids. It is not changed. Or the path of a file, which is read as a whole; for large ones
+        `annotate_file` reads a part at a time.
     model
         The folder of a fine-tuned model, one that `load_finetuned` has read, or "blood", the model
         of the package.
@@ -68,9 +69,10 @@ def annotate(
     """
     loaded = finetuned(model)
     reading = HowToRead(matrix, scale, library_size_key)
-    query = query_in_memory(adata, reading, name, _columns(cluster_key))
+    cells, name = in_memory(adata, name)
+    query = query_in_memory(cells, reading, name, _columns(cluster_key))
     found = call(query, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
-    return joined(adata, found, STALE)
+    return joined(cells, found, STALE)
 
 
 def annotate_file(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
-from scbert.cells.query import QueryCells, joined, query_in_memory, write_result
+from scbert.cells.query import QueryCells, in_memory, joined, query_in_memory, write_result
 from scbert.config import DeviceName
 from scbert.network.model import CellTypeModel
 from scbert.shipped import model_folder
@@ -25,7 +25,7 @@ MEAN = "mean over the tokens of a cell of the pretrained encoder's output"
 
 
 def embed(
-    adata: ad.AnnData,
+    adata: ad.AnnData | str | Path,
     model: str | Path | SavedModel,
     *,
     matrix: str = "auto",
@@ -54,8 +54,9 @@ def embed(
     ValueError
         If the cells cannot be used or share too few genes with the model.
     """
-    query = query_in_memory(adata, HowToRead(matrix, scale, library_size_key), name)
-    return joined(adata, _vectors(query, _loaded(model), device), [])
+    cells, name = in_memory(adata, name)
+    query = query_in_memory(cells, HowToRead(matrix, scale, library_size_key), name)
+    return joined(cells, _vectors(query, _loaded(model), device), [])
 
 
 def embed_file(

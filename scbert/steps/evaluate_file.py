@@ -34,7 +34,7 @@ from scbert.files import sha256_of
 from scbert.genes.matching import match_genes, require_match
 from scbert.shipped import model_folder
 from scbert.steps.annotate_file import annotate
-from scbert.tokens.store import TokenStore, store_in_memory
+from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import expression_of_counts, tokenize
 from scbert.training.bundle import load_finetuned
 from scbert.training.devices import choose_device
@@ -74,7 +74,7 @@ def evaluate_file(
         Folder of a fine-tuned model.
     test
         Cells x genes with known types: .h5ad, .h5 or folder of 10x, or .csv. Cells that the model
-        was trained on are left out, whatever they are called.
+        was trained on are left out, whatever they are called and whichever genes were left out.
     label_key, batch_key
         Columns of obs: cell type, spelled as in the model; donor, laboratory or study, to score
         each apart. Cells without a type or without counts are left out.
@@ -100,8 +100,10 @@ def evaluate_file(
     reading = HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
     cells, left_out = read_labelled(file, dataset, settings)
-    store = tokens_of(cells, loaded, str(file))
-    rows = unseen_cells(store, loaded)
+    expression, measured = expression_of(cells, loaded, str(file))
+    names, n_bins = cells.obs_names.astype(str).tolist(), loaded.config["n_bins"]
+    store = store_in_memory(tokenize(str(file), names, expression, measured, n_bins))
+    rows = unseen_cells(store, expression, loaded)
     left_out["of the training"] = len(store) - len(rows)
     named = predict_types(cells[rows].copy(), loaded, device)
     found = FileEvaluation(
@@ -147,15 +149,16 @@ def predict_types(
     return named
 
 
-def tokens_of(cells: ad.AnnData, model: SavedModel, name: str) -> TokenStore:
-    """Tokenize counts as those of the training cells were."""
+def expression_of(
+    cells: ad.AnnData, model: SavedModel, name: str
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Return the expression of the model's genes, and which it has, as the training cells'."""
     genes = match_genes(cells.var[["symbol", "gene_id"]].astype(str), model.genes)
     require_match(genes, model.genes, name)
     normalization = Normalization.model_validate(model.config["normalization"])
     counts, library_size = sparse.csr_matrix(cells.X), cells.obs.library_size.to_numpy()
     expression = expression_of_counts(counts, library_size, genes, normalization)
-    names, n_bins = cells.obs_names.astype(str).tolist(), model.config["n_bins"]
-    return store_in_memory(tokenize(name, names, expression, genes.measured, n_bins))
+    return expression, genes.measured
 
 
 def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from scbert.training.finetuning import (
 from scbert.training.hardware import hardware
 from scbert.training.left_out_batches import SCORE, novelty_left_out
 from scbert.training.saved_model import PretrainedModel
-from scbert.training.seen_cells import fingerprints
+from scbert.training.seen_cells import seen_cells
 
 
 def finetune_training_cells(
@@ -104,7 +104,7 @@ def finetune_training_cells(
         "calibration": calibration | learned.summary(),
         EXPERTS: learned.committee.experts,
         COMPONENTS: components,
-        SEEN: fingerprints(store, np.flatnonzero(labelled.label >= 0)),
+        SEEN: seen_cells(store, np.flatnonzero(labelled.label >= 0)),
     }
     if not learned.committee.experts:
         del extra[EXPERTS]

@@ -80,9 +80,17 @@ def _keep(obs: pd.DataFrame, settings: ReadSettings) -> tuple[np.ndarray, dict[s
     }
     keep = ~few_genes & ~unlabelled
     if not keep.any():
+        key = settings.dataset.label_key if settings.dataset else ""
+        advice = "Lower counts.min_genes or give other cells."
+        if unlabelled.all():
+            advice = (
+                f"No cell has a type in obs['{key}']: name the column of the types (label_key)."
+            )
+        elif unlabelled.any():
+            advice = f"Lower counts.min_genes, fill in obs['{key}'], or give other cells."
         raise UnusableSample(
             f"none of the {len(obs)} cells is left ({reasons}; median {obs.n_genes.median():.0f} "
-            "expressed genes). Lower counts.min_genes or give other cells."
+            f"expressed genes). {advice}"
         )
     if settings.dataset:
         _check_types(obs.cell_type[keep], settings.counts.min_cells_per_type, settings.dataset)

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 import torch
 from pydantic import ValidationError
@@ -30,7 +29,7 @@ from scbert.training.bundle_files import MANIFEST, require_size, verify_files, w
 from scbert.training.components import Components, load_components, save_components
 from scbert.training.new_models import empty_model
 from scbert.training.saved_model import FinetunedModel, PretrainedModel, require_finetuned
-from scbert.training.seen_cells import load_seen, save_seen
+from scbert.training.seen_cells import SeenCells, load_seen, save_seen
 
 # Experts and components read bins up to 5, expression in 6; other models are the same since 4
 FORMAT = 6
@@ -52,7 +51,7 @@ def save_model(
     """Write a bundle.
 
     `extra` are further files by name: labels, calibration and validation as JSON, the experts, the
-    components and fingerprints of cells as safetensors.
+    components and what is kept of the cells as safetensors.
     """
     with publish(folder) as unfinished:
         unfinished.mkdir()
@@ -68,7 +67,7 @@ def save_model(
                     save_experts(unfinished / f"{name}.safetensors", content)
                 case Components():
                     save_components(unfinished / f"{name}.safetensors", content)
-                case np.ndarray():
+                case SeenCells():
                     save_seen(unfinished / f"{name}.safetensors", content)
                 case _:
                     write_json(unfinished / f"{name}.json", content)
@@ -136,6 +135,7 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
         n_types, n_genes = len(labels), len(genes)
         of_types = partial(load_experts, n_types=n_types, n_genes=n_genes)
         of_genes = partial(load_components, n_genes=n_genes)
+        of_cells = partial(load_seen, n_genes=n_genes)
         return FinetunedModel(
             network=network,
             config=config,
@@ -145,7 +145,7 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
             calibration=_read_calibration(folder, verified),
             experts=_load_if_there(folder, verified, EXPERTS, of_types) or {},
             components=_load_if_there(folder, verified, COMPONENTS, of_genes),
-            seen=_load_if_there(folder, verified, SEEN, load_seen),
+            seen=_load_if_there(folder, verified, SEEN, of_cells),
         )
     except (RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(

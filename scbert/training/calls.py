@@ -1,6 +1,7 @@
 """Cells to be annotated + a fine-tuned model -> the calls: types with confidence and novelty."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,20 @@ def _write_calls(result: ad.AnnData, found: Outputs, model: FinetunedModel) -> N
     for column, values in calls.items():
         result.obs[column] = values
     result.obsm["X_scbert"] = found.vectors
-    # .h5ad files cannot hold a slash in names
-    columns = [name.replace("/", "|") for name in model.types]
     result.obsm["scbert_probabilities"] = pd.DataFrame(
-        probabilities, index=result.obs_names, columns=columns
+        probabilities, index=result.obs_names, columns=_column_names(model.types)
     )
+
+
+def _column_names(types: Sequence[str]) -> list[str]:
+    """Return a name for the column of each type; .h5ad files cannot hold a slash in names."""
+    columns: list[str] = []
+    for name in types:
+        column = name.replace("/", "|")
+        while column != name and column in {*types, *columns}:  # A/B beside A|B
+            column += "|"
+        columns.append(column)
+    return columns
 
 
 def _names(logits: np.ndarray, model: FinetunedModel) -> pd.Categorical:

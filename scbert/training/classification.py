@@ -49,7 +49,8 @@ class LabelledRows:
         table = read_table(split, "cell", "cell_type", "part").set_index("cell")
         if set(table.index) != set(cells):
             raise ValueError(
-                f"{split} and the tokens hold different cells. Split the dataset again."
+                f"{split} and the tokens hold different cells: they were made from different "
+                "counts. Remove both, and start again, to have them made anew."
             )
         table = table.loc[cells]
         self._part = table.part.to_numpy()
@@ -63,9 +64,16 @@ class LabelledRows:
             if not len(self.rows(part)):
                 raise ValueError(
                     f"{split} has no cell of part '{part}' with a type that training cells have, "
-                    "but the model needs some to train on and some to choose the epoch by. "
-                    "Split the dataset again."
+                    f"but the model needs some to train on and some to choose by. {self._advice()}"
                 )
+
+    def _advice(self) -> str:
+        if self.batch is None:
+            return "Give more cells of each type, or divide them so that each part has every type."
+        return (
+            "Each part holds whole batches, and these have different types. Give another column of "
+            "batches, in which types occur in several (batch_key), or none, to divide the cells."
+        )
 
     def rows(self, part: str) -> np.ndarray:
         """Return the rows of a part that have one of the types, ascending."""

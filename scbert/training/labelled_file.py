@@ -7,14 +7,16 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+from scipy import sparse
 
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.samples import read_sample
 from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_for
 from scbert.defaults import load_defaults
 from scbert.tokens.store import TokenStore
+from scbert.training.recognition import Recognized, recognize
 from scbert.training.saved_model import FinetunedModel, SavedModel
-from scbert.training.seen_cells import fingerprints
+from scbert.training.seen_cells import SeenCells, fingerprints
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +95,15 @@ def read_labelled(
     return cells[keep].copy(), left_out
 
 
-def unseen_cells(store: TokenStore, model: FinetunedModel) -> np.ndarray:
+def unseen_cells(
+    store: TokenStore, expression: sparse.csr_matrix, model: FinetunedModel
+) -> np.ndarray:
     """Return the rows of the cells that the model was not trained on, ascending.
+
+    Parameters
+    ----------
+    store, expression
+        The cells, tokenized, and before, shape (cells, vocabulary).
 
     Raises
     ------
@@ -103,8 +112,13 @@ def unseen_cells(store: TokenStore, model: FinetunedModel) -> np.ndarray:
     """
     rows = np.arange(len(store))
     if model.seen is None:  # of a model that another program or version trained
+        log.warning(
+            "whether the model was trained on some of the cells is not known: it keeps none"
+        )
         return rows
-    seen = np.isin(fingerprints(store, rows), model.seen)
+    found = recognize(model.seen, expression)
+    seen = np.isin(fingerprints(store, rows), model.seen.fingerprint) | found.seen
+    _warn_of_unknown_cells(seen, found, model.seen)
     if seen.all():
         raise ValueError(
             f"the model was trained on all {len(seen):,} cells, or chosen by them, so they say "
@@ -117,3 +131,24 @@ def unseen_cells(store: TokenStore, model: FinetunedModel) -> np.ndarray:
             *(f"{seen.sum():,}", f"{len(seen):,}"),
         )
     return rows[~seen]
+
+
+def _warn_of_unknown_cells(seen: np.ndarray, found: Recognized, kept: SeenCells) -> None:
+    """Say how many cells cannot be told from training cells."""
+    unknown = int((~seen & ~found.compared).sum())
+    if not unknown:
+        return
+    why = (
+        "the file has too few counts of the genes by which these are known. Give all genes that "
+        "were measured."
+    )
+    if kept.genes is None:
+        why = (
+            "an older version trained the model, which knows these only in a file with the same "
+            "genes and counts. Fine-tune again, or make sure that none of them is in the file."
+        )
+    log.warning(
+        "%s of the %s cells could not be compared with the training cells: %s If the model was "
+        "trained on some of them, the scores are too high.",
+        *(f"{unknown:,}", f"{len(seen):,}", why),
+    )

@@ -11,6 +11,7 @@ from scbert.experts.linear import LinearExpert
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.training.committee import ENCODER, Committee
 from scbert.training.components import Components
+from scbert.training.seen_cells import SeenCells
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,16 @@ class FinetunedModel(SavedModel):
     """A model that names cell types.
 
     `labels` are the names of the types with their Cell Ontology ids; `experts` those that read the
-    tokens. `components` are the principal components of the training cells, and `seen` are the
-    fingerprints of these and of the validation cells: None of a model that another program or an
-    older version trained, of whose cells nothing is known.
+    tokens. `components` are the principal components of the training cells, and `seen` is what is
+    kept of these and of the validation cells: None of a model that another program or an older
+    version trained, of whose cells nothing is known.
     """
 
     labels: list[dict[str, str]]
     calibration: dict[str, Any]
     experts: dict[str, LinearExpert]
     components: Components | None
-    seen: np.ndarray | None
+    seen: SeenCells | None
 
     @property
     def types(self) -> list[str]:

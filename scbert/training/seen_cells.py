@@ -1,18 +1,54 @@
 """Which cells a model has learned from, so that a test on them is noticed by any name.
 
-A cell is known by eight bytes of the BLAKE2 digest of its tokens, genes and bins. It holds no
-expression, but who has a cell can tell whether the model was trained on it.
+A cell is known by two things. Eight bytes of the BLAKE2 digest of its tokens, genes and bins, which
+tell it only in a file with the same genes. And which of the model's `genes` it expresses, a bit
+each, which tell it as well after genes were left out or values were taken to another scale; see
+`recognize`. The bits hold no levels of expression, but they are data of each cell.
 """
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from scipy import sparse
 
 from scbert.tokens.store import TokenStore
+from scbert.tokens.tokenize import LEVELS
 
 FEWEST_TOKENS = 20  # cells with fewer may be alike by chance
+COMMON, VARIABLE = 512, 1024  # genes whose expression is kept: 192 bytes a cell
+HIGHLY_VARIABLE = 2000  # as many as are usually selected
+BINS_OF_MEAN = 20
+CELLS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class SeenCells:
+    """The cells of the training and the validation.
+
+    `fingerprint` uint64 (cells with tokens enough,). `genes` int32 (G,) are numbers of the
+    vocabulary, and `expressed` uint8 (cells, ceil(G / 8)) holds a bit for each: None of a model
+    that an older version trained.
+    """
+
+    fingerprint: np.ndarray
+    genes: np.ndarray | None = None
+    expressed: np.ndarray | None = None
+
+
+def seen_cells(store: TokenStore, rows: np.ndarray) -> SeenCells:
+    """Return what is kept of these cells, in an order that says nothing."""
+    found = fingerprints(store, rows)
+    genes = _telling_genes(store, rows)
+    bits = [
+        np.packbits(_levels(store, part)[:, genes].toarray() > 0, axis=1) for part in _parts(rows)
+    ]
+    width = -(-len(genes) // 8)
+    expressed = np.unique(np.concatenate([np.zeros((0, width), np.uint8), *bits]), axis=0)
+    return SeenCells(np.unique(found[found > 0]), genes.astype(np.int32), expressed)
 
 
 def fingerprints(store: TokenStore, rows: np.ndarray) -> np.ndarray:
@@ -27,23 +63,100 @@ def _fingerprint(genes: np.ndarray, bins: np.ndarray) -> int:
     return int.from_bytes(hashlib.blake2b(tokens, digest_size=8).digest(), "little")
 
 
-def save_seen(path: Path, seen: np.ndarray) -> None:
-    """Write the fingerprints of the cells as safetensors, in an order that says nothing."""
-    save_file({"fingerprint": np.unique(seen[seen > 0])}, path)
+def _telling_genes(store: TokenStore, rows: np.ndarray) -> np.ndarray:
+    """Return the genes by which cells can be told apart, ascending.
+
+    Those that nearest to half of the cells express tell most. Where highly variable genes were
+    selected few of them are left, so that the most telling of these are taken as well.
+    """
+    n_genes = store.measured.shape[1]
+    cells, total, squares = np.zeros((3, n_genes))
+    for part in _parts(rows):
+        levels = _levels(store, part)
+        linear = levels.astype(np.float64)
+        linear.data = np.exp2(linear.data / LEVELS) - 1
+        cells += levels.getnnz(axis=0)
+        total += np.asarray(linear.sum(axis=0)).ravel()
+        squares += np.asarray(linear.multiply(linear).sum(axis=0)).ravel()
+    n = max(len(rows), 1)
+    order = np.argsort(np.abs(cells / n - 0.5), kind="stable")
+    order = order[cells[order] > 0]
+    variable = _highly_variable(total / n, squares / n)[order]
+    rest = order[COMMON:][variable[COMMON:]]
+    return np.sort(np.concatenate([order[:COMMON], rest[:VARIABLE]]))
 
 
-def load_seen(path: Path) -> np.ndarray:
-    """Read fingerprints, uint64.
+def _highly_variable(mean: np.ndarray, mean_square: np.ndarray) -> np.ndarray:
+    """Return which genes vary most for their mean, bool (genes,), as Seurat's first method does."""
+    found = np.zeros(len(mean), dtype=bool)
+    expressed = np.flatnonzero(mean > 0)
+    dispersion = np.log((mean_square[expressed] - mean[expressed] ** 2) / mean[expressed] + 1e-12)
+    level = np.log1p(mean[expressed])
+    edges = np.linspace(0, level.max(initial=1), BINS_OF_MEAN + 1)
+    group = np.clip(np.digitize(level, edges) - 1, 0, BINS_OF_MEAN - 1)
+    for one in range(BINS_OF_MEAN):
+        values = dispersion[group == one]
+        if len(values):
+            dispersion[group == one] = (values - values.mean()) / (values.std() or 1)
+    found[expressed[np.argsort(-dispersion, kind="stable")[:HIGHLY_VARIABLE]]] = True
+    return found
+
+
+def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), CELLS_AT_ONCE):
+        yield rows[start : start + CELLS_AT_ONCE]
+
+
+def _levels(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
+    """Return the tokens of cells, shape (cells, vocabulary): the levels of expressed genes."""
+    spans = [slice(store.indptr[row], store.indptr[row + 1]) for row in rows]
+    ends = np.cumsum([0, *(span.stop - span.start for span in spans)])
+    gene = np.concatenate([np.zeros(0, np.int32), *(store.gene[span] for span in spans)])
+    level = np.concatenate([np.zeros(0, np.uint8), *(store.level[span] for span in spans)])
+    shape = (len(rows), store.measured.shape[1])
+    return sparse.csr_matrix((level, gene.astype(np.int32), ends), shape)
+
+
+def save_seen(path: Path, seen: SeenCells) -> None:
+    """Write what is kept of the cells as safetensors."""
+    arrays = {"fingerprint": seen.fingerprint}
+    if seen.genes is not None and seen.expressed is not None:
+        arrays |= {"genes": seen.genes, "expressed": seen.expressed}
+    save_file(arrays, path)
+
+
+def load_seen(path: Path, n_genes: int) -> SeenCells:
+    """Read what is kept of the cells.
+
+    Parameters
+    ----------
+    n_genes
+        Of the vocabulary.
 
     Raises
     ------
     KeyError, ValueError
-        If the array is missing or of another type.
+        If an array is missing, of another type or shape, or does not fit the vocabulary.
     """
-    found = load_file(path)["fingerprint"]
-    if found.dtype != np.uint64 or found.ndim != 1:
+    arrays = load_file(path)
+    found = SeenCells(arrays["fingerprint"], arrays.get("genes"), arrays.get("expressed"))
+    if found.fingerprint.dtype != np.uint64 or found.fingerprint.ndim != 1:
         raise ValueError(
-            f"{path} holds {found.dtype} of shape {found.shape}, but whole numbers of 64 bits, one "
-            "per cell, are needed. Copy the folder again from where it was made."
+            f"{path} holds {found.fingerprint.dtype} of shape {found.fingerprint.shape}, but whole "
+            "numbers of 64 bits, one per cell, are needed. Copy the folder again from where it was "
+            "made."
+        )
+    if found.genes is not None and not _fit(found, n_genes):
+        raise ValueError(
+            f"{path} holds genes and bits that do not belong together or not to the {n_genes:,} "
+            "genes of the model. Copy the folder again from where it was made."
         )
     return found
+
+
+def _fit(seen: SeenCells, n_genes: int) -> bool:
+    genes, bits = seen.genes, seen.expressed
+    if genes is None or bits is None or genes.dtype != np.int32 or genes.ndim != 1:
+        return False
+    ascending = np.all(np.diff(genes) > 0) and np.all((genes >= 0) & (genes < n_genes))
+    return bool(ascending) and bits.dtype == np.uint8 and bits.shape[1:] == (-(-len(genes) // 8),)

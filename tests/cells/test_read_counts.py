@@ -418,6 +418,13 @@ def test_cells_with_too_few_genes_are_refused(run):
     )
 
 
+def test_cells_without_any_type_are_refused_by_the_name_of_the_column(run):
+    cells = draw_cells()
+    cells.obs["cell_type"] = np.nan
+    cells.write_h5ad(run.cells)
+    run.refuses(r"none of the 30 cells is left .*No cell has a type in obs\['cell_type'\]: name")
+
+
 def test_a_library_that_is_no_number_is_refused(run):
     cells = draw_cells()
     cells.obs["n_counts"] = ["many", *map(str, range(29))]

@@ -194,3 +194,71 @@ def test_a_wrong_column_ends_with_a_plain_error(invoke, query, toy_run, tmp_path
     result = invoke(command, *places[command], "--label-key", "typo")
     assert result.exit_code == 1
     assert "no column obs['typo']" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["annotate", "embed"])
+def test_a_folder_is_refused_before_anything_is_computed(
+    command, invoke, query, toy_run, tmp_path, monkeypatch
+):
+    out = tmp_path / "out.h5ad"
+    out.mkdir()
+    (out / "mine").write_text("kept")
+    monkeypatch.setattr("scbert.training.bundle.load_model", None)
+    result = invoke(command, query, "--model", toy_run.model, "--out", out)
+    assert result.exit_code == 1
+    assert "out.h5ad is a folder, but a file is to be written there" in result.stderr
+    assert (out / "mine").read_text() == "kept"
+
+
+STOPPED = """
+import sys, time
+import {module} as module
+from scbert.cli import app
+
+def wait(*_, **__):
+    print("ready", flush=True)
+    time.sleep(60)
+
+module.{function} = wait
+app(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function"),
+    [
+        ("annotate", "scbert.cells.query", "add"),
+        ("embed", "scbert.cells.query", "add"),
+        ("explain", "scbert.explain.explanation", "write_page"),
+        ("finetune", "scbert.steps.finetune_file", "normalize_counts"),
+    ],
+)
+def test_a_command_that_is_told_to_stop_leaves_nothing(
+    command, module, function, query, toy_run, tmp_path
+):
+    out = tmp_path / "results" / ("out" if command in {"explain", "finetune"} else "out.h5ad")
+    words = {
+        "annotate": [query, "--model", toy_run.model],
+        "embed": [query, "--model", toy_run.model],
+        "explain": [toy_run.model, query, "--label-key", "cell_type"],
+        "finetune": [query, "--label-key", "cell_type", "--pretrained", toy_run.pretrained],
+    }[command]
+    if command == "explain":
+        pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
+        words += ["--cells-per-type", "4", "--steps", "4", "--random-draws", "1"]
+    if command == "finetune":
+        settings = tmp_path / "few.yaml"
+        settings.write_text("counts: {min_genes: 5}")
+        words += ["--config", settings]
+    script = STOPPED.format(module=module, function=function)
+    start = [sys.executable, "-c", script, command, *words, "--out", out]
+    with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
+        assert one.stdout.readline() == "ready\n", one.stderr.read()
+        one.terminate()
+        said = one.communicate(timeout=60)[1]
+    assert one.returncode == 143, said
+    assert "Traceback" not in said
+    left = sorted(path.name for path in out.parent.iterdir())
+    assert left == ([".out.work"] if command == "finetune" else [])
+    if command == "finetune":
+        assert list((out.parent / ".out.work").iterdir()) == []

@@ -237,6 +237,29 @@ def test_load_datasets_names_line_and_value(tmp_path, lines, message):
         load_datasets(table(tmp_path, *lines))
 
 
+def test_load_datasets_reads_what_an_editor_writes(tmp_path):
+    """A byte-order mark, ends of lines of Windows, spaces and tabs at the ends, empty lines."""
+    path = table(tmp_path, LINE, LINE | {"dataset": "b"})
+    head, first, *rest = path.read_text().splitlines()
+    lines = [head + " \t", first + "  ", "", " \t ", *rest, "\t\t"]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert list(load_datasets(path)) == ["toy", "b"]
+    path.write_text("\n".join([head, first, "", " \t ", first]))
+    with pytest.raises(ValueError, match=r"datasets.tsv, line 5: dataset 'toy' appears twice"):
+        load_datasets(path)
+
+
+@pytest.mark.parametrize("name", ["a;b.h5ad", "{sample}.h5ad", "a}.h5ad"])
+@pytest.mark.parametrize("key", ["file", "ontology"])
+def test_load_datasets_refuses_names_that_snakemake_would_take_apart(tmp_path, name, key):
+    with pytest.raises(ValueError, match=rf"line 2: key '{key}' is .*the name holds '[;{{}}]'"):
+        load_datasets(table(tmp_path, LINE | {key: name}))
+    plain = 'my data (1)/it\'s "x" $1.h5ad'
+    assert getattr(load_datasets(table(tmp_path, LINE | {key: plain}))["toy"], key) == plain
+    address = "https://site.org/get;id={1}?x=1#cells.h5ad"
+    assert load_datasets(table(tmp_path, LINE | {"file": address}))["toy"].file == address
+
+
 def test_load_datasets_refuses_other_columns(tmp_path):
     columns = [column for column in COLUMNS if column != "label_key"]
     with pytest.raises(ValueError, match="line 2: key 'label_key' is missing"):

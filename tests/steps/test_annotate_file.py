@@ -309,9 +309,30 @@ def test_names_of_types_with_a_slash_can_be_written(query, model, tmp_path):
     assert ad.read_h5ad(tmp_path / "found.h5ad").uns["scbert"]["labels"][0] == "B cell/x"
 
 
+def test_types_that_differ_by_the_slash_alone_get_columns_of_their_own(query, model, tmp_path):
+    names = ["A/B", "A|B", "A|B|"]
+    labels = [label | {"name": name} for label, name in zip(model.labels, names, strict=True)]
+    found = annotate(query, replace(model, labels=labels))
+    found.write_h5ad(tmp_path / "found.h5ad")
+    found = ad.read_h5ad(tmp_path / "found.h5ad")
+    assert list(found.obsm["scbert_probabilities"].columns) == ["A|B||", "A|B", "A|B|"]
+    assert list(found.uns["scbert"]["labels"]) == names
+
+
 def test_a_folder_is_as_good_as_a_loaded_model(query, expected, toy_run):
     assert_same_calls(annotate(query, toy_run.model), expected, 1e-12)
     assert_same_calls(annotate(query, str(toy_run.model)), expected, 1e-12)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_path_of_a_file_is_as_good_as_its_cells(query, expected, toy_run, tmp_path, kind):
+    query.write_h5ad(tmp_path / "query.h5ad")
+    found = annotate(kind(tmp_path / "query.h5ad"), toy_run.model)
+    assert_same_calls(found, expected, 1e-12)
+    vectors = scbert.embed(kind(tmp_path / "query.h5ad"), toy_run.model).obsm["X_scbert"]
+    assert vectors.shape[0] == 45
+    with pytest.raises(FileNotFoundError, match=r"nowhere.h5ad does not exist"):
+        annotate(kind(tmp_path / "nowhere.h5ad"), toy_run.model)
 
 
 def test_scbert_annotate_is_the_same_function():

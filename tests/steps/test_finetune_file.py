@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
 import pytest
 import yaml
+from scipy import sparse
 
 import scbert
 from scbert.config import default_config_file, load_config
@@ -16,6 +18,7 @@ from scbert.steps.finetune_file import finetune_file
 from scbert.tables import read_table
 from scbert.training.bundle import load_finetuned, load_model, load_pretrained
 from scbert.training.labelled_file import settings_of
+from scbert.training.seen_cells import SeenCells
 
 EXPERTS = ("logistic_regression", "support_vectors", "discriminant")
 SMALL = {
@@ -352,6 +355,40 @@ def test_evaluate_leaves_out_cells_that_the_model_has_learned_from(
     training.write_h5ad(tmp_path / "training.h5ad")
     with pytest.raises(ValueError, match=r"trained on all 72 cells, .* scores of its own test"):
         evaluate_file(toy_run.model, tmp_path / "training.h5ad", label_key="cell_type")
+
+
+def test_evaluate_recognizes_training_cells_after_gene_filters(toy_run, tmp_path, caplog):
+    cells = ad.read_h5ad(toy_run.cells)
+    split = read_table(toy_run.split, "cell", "part").set_index("cell").part[cells.obs_names]
+    cells.obs_names = [f"other{n}" for n in range(cells.n_obs)]
+    cells = cells[:, 8:].copy()
+    library = np.asarray(cells.X.sum(axis=1))
+    cells.X = sparse.csr_matrix(cells.X.multiply(1e4 / library)).log1p()
+    cells.write_h5ad(tmp_path / "filtered.h5ad")
+    with caplog.at_level("WARNING"):
+        found = evaluate_file(toy_run.model, tmp_path / "filtered.h5ad", label_key="cell_type")
+    assert found["left_out"]["of the training"] == (split != "test").sum()
+    assert "could not be compared" not in caplog.text
+
+
+def test_evaluate_counts_the_cells_that_it_cannot_compare(toy_run, tmp_path, caplog):
+    cells = ad.read_h5ad(toy_run.cells)[:, :40].copy()
+    cells.write_h5ad(tmp_path / "few_genes.h5ad")
+    evaluate_file(toy_run.model, tmp_path / "few_genes.h5ad", label_key="cell_type")
+    assert "90 of the 90 cells could not be compared with the training cells" in caplog.text
+    assert "too few counts of the genes" in caplog.text
+
+
+def test_evaluate_says_what_a_model_of_an_older_version_cannot_tell(
+    toy_run, tmp_path, caplog, monkeypatch
+):
+    bundle = load_finetuned(toy_run.model)
+    bundle = replace(bundle, seen=SeenCells(bundle.seen.fingerprint))
+    monkeypatch.setattr("scbert.steps.evaluate_file.load_finetuned", lambda folder: bundle)
+    found = evaluate_file(toy_run.model, toy_run.cells, label_key="cell_type")
+    assert found["left_out"]["of the training"] == 72
+    assert "18 of the 90 cells could not be compared" in caplog.text
+    assert "an older version trained the model" in caplog.text
 
 
 def test_evaluate_scores_the_cells_that_a_model_was_tested_on(toy_run, tmp_path):

@@ -243,7 +243,7 @@ def test_a_split_without_a_part_is_refused(toy_run, train, tmp_path, part):
     split = read_split(toy_run.split)
     split.loc[split.part == part, "part"] = "test"
     given = write_split(tmp_path / "odd.tsv", split)
-    with pytest.raises(ValueError, match=r"odd\.tsv has no cell of part.*Split the dataset again"):
+    with pytest.raises(ValueError, match=r"odd\.tsv has no cell of part.*Give more cells"):
         train("odd", split=given)
 
 

@@ -52,6 +52,15 @@ def test_labelled_rows_know_no_type_of_a_test_cell(write):
     assert moved.sha256() != labelled.sha256()
 
 
+def test_a_batch_that_is_the_type_is_what_the_error_is_about(write):
+    text = "cell\tcell_type\tbatch\tpart\n"
+    for cell in CELLS:
+        kind = "ab"[int(cell[1]) % 2]
+        text += f"{cell}\t{kind}\t{kind}\t{'train' if kind == 'a' else 'validation'}\n"
+    with pytest.raises(ValueError, match=r"no cell of part 'validation' .*another column of batch"):
+        LabelledRows(write(text), CELLS)
+
+
 def test_labelled_rows_refuse_other_cells(write):
     with pytest.raises(ValueError, match="hold different cells"):
         LabelledRows(write(SPLIT), CELLS[:-1])
