@@ -1,4 +1,4 @@
-"""Files of AnnData (.h5ad) read in parts, and added to, without ever being in memory as a whole."""
+"""AnnData on disk read in parts, and .h5ad added to, without ever being in memory as a whole."""
 
 import logging
 from collections.abc import Iterator
@@ -12,36 +12,49 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem, sparse_dataset, write_elem
 
-from scbert.cells.hdf5 import read_ends, refuse_links
+from scbert.cells.hdf5 import read_ends
 from scbert.cells.matrix import Parts, damaged_matrix, require_two_sides, turn
 from scbert.cells.plain_text import plain_table, plain_values
 from scbert.cells.read import UNIQUE_GENES, choose_matrix, require_unique
+from scbert.cells.stores import HDF5, anndata_of, open_anndata
+from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
+from scbert.files import DAMAGE
 
 log = logging.getLogger(__name__)
 
 
 def can_be_streamed(path: Path) -> bool:
-    """Whether it is an .h5ad file as anndata writes it since version 0.8.
+    """Whether it is an AnnData as anndata writes it since version 0.8: HDF5 or a folder of zarr.
 
     Others, also files that are not AnnData at all, are left to `read_cells`.
+
+    Raises
+    ------
+    ValueError
+        If it has modalities, but no rna; or is zarr that is refused, see `open_zarr`.
     """
-    if path.suffix != ".h5ad" or not path.is_file():
+    if is_zarr(path):
+        return _is_new(anndata_of(open_zarr(path, str(path)), str(path)))
+    if path.suffix not in HDF5 or not path.is_file():
         return False
     try:
         with h5py.File(path) as file:
-            frames = [file.get(name) for name in ("obs", "var")]
-            return file.attrs.get("encoding-type") == "anndata" and all(
-                frame is not None and frame.attrs.get("encoding-version") == "0.2.0"
-                for frame in frames
-            )
+            return _is_new(anndata_of(file, str(path)))
     except (OSError, RuntimeError, KeyError):
         return False
+
+
+def _is_new(store: Any) -> bool:
+    frames = [store.get(name) for name in ("obs", "var")]
+    return store.attrs.get("encoding-type") == "anndata" and all(
+        frame is not None and frame.attrs.get("encoding-version") == "0.2.0" for frame in frames
+    )
 
 
 @contextmanager
 def open_matrix(
     path: Path, choice: str, name: str, workspace: Path
-) -> Iterator[tuple[h5py.File, Parts, pd.DataFrame, str]]:
+) -> Iterator[tuple[Any, Parts, pd.DataFrame, str]]:
     """Open a file and one of its matrices, see `open_query`; its table of genes is read.
 
     Raises
@@ -50,8 +63,7 @@ def open_matrix(
         If the matrix does not exist, is damaged, or its genes repeat, or the file takes something
         from another file.
     """
-    with h5py.File(path) as file, ExitStack() as opened:
-        refuse_links(file, name)
+    with open_anndata(path, name) as file, ExitStack() as opened:
         places = {f"layers/{key}": f"layers/{key}" for key in file.get("layers", {})}
         places |= {key: place for key, place in (("raw.X", "raw/X"), ("X", "X")) if place in file}
         found = choose_matrix(list(places), choice, name)
@@ -62,7 +74,7 @@ def open_matrix(
             sides = (len(read_columns(file, [], name)), len(genes))
             if parts.shape != sides:
                 raise ValueError(f"its shape is {parts.shape}, but obs and var have {sides}")
-        except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+        except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
             raise damaged_matrix(what, error) from error
         require_unique("gene names", genes.index, UNIQUE_GENES, what)
         yield file, parts, genes, found
@@ -70,36 +82,38 @@ def open_matrix(
 
 def _parts(element: Any, name: str, workspace: Path, opened: ExitStack) -> Parts:
     """Look at a matrix in a file; one stored gene by gene is written cell by cell first."""
-    if isinstance(element, h5py.Dataset):
+    if hasattr(element, "dtype"):
         return Parts(name, require_two_sides(element.shape), element)
     shape = require_two_sides(tuple(element.attrs["shape"]))
     data, indices, indptr = (element[key] for key in ("data", "indices", "indptr"))
     kind = element.attrs["encoding-type"]
     if kind not in ("csr_matrix", "csc_matrix"):
         raise ValueError(f"its encoding is '{kind}', but csr_matrix, csc_matrix or array is needed")
+    if not isinstance(data, h5py.Dataset):
+        require_all_chunks(data)
     by_cell = kind == "csr_matrix"
-    ends = read_ends(indptr, shape[0 if by_cell else 1], len(data), len(indices))
+    ends = read_ends(indptr, shape[0 if by_cell else 1], data.size, indices.size)
     if by_cell:
         return Parts(name, shape, data, indices, ends)
-    gb = len(data) * (8 + data.dtype.itemsize) / 1e9
+    gb = data.size * (8 + data.dtype.itemsize) / 1e9
     log.info("%s is stored gene by gene: %.2f GB are written to %s to turn it", name, gb, workspace)
     to = opened.enter_context(h5py.File(workspace / "turned.h5", "w"))
     return Parts(name, shape, *turn(data, indices, ends, shape[0], to))
 
 
-def column_names(file: h5py.File) -> list[str]:
+def column_names(file: Any) -> list[str]:
     """Return the names of the columns of obs."""
     return [str(column) for column in file["obs"].attrs["column-order"]]
 
 
-def read_columns(file: h5py.File, columns: list[str], name: str) -> pd.DataFrame:
+def read_columns(file: Any, columns: list[str], name: str) -> pd.DataFrame:
     """Return the index of obs and some of its columns."""
     obs = file["obs"]
     try:
         index = pd.Index(plain_values(read_elem(obs[obs.attrs["_index"]])))
         values = {key: plain_values(read_elem(obs[key])) for key in columns}
         return pd.DataFrame(values, index=index)
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
         raise ValueError(
             f"obs of {name} is damaged ({error}). Write or download the file again."
         ) from error
@@ -115,7 +129,7 @@ def write_in_parts(path: Path, parts: Parts, obs: pd.DataFrame, var: pd.DataFram
     """
     ad.AnnData(obs=obs, var=var).write_h5ad(path)
     most = np.iinfo(np.int32).max
-    ends = {"indptr_dtype": np.int32 if len(parts.data) < most else np.int64}
+    ends = {"indptr_dtype": np.int32 if parts.data.size < most else np.int64}
     with h5py.File(path, "r+") as file:
         for start, part in parts.each():
             if start == 0:

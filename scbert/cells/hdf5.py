@@ -1,5 +1,7 @@
 """HDF5 files from outside: what is refused before memory is taken for what they declare."""
 
+import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,17 @@ import h5py
 import numpy as np
 
 MOST_PACKED = 1032  # deflate, HDF5's own compression, makes at most so many bytes of one
+FIRST_PLUGIN = 256  # numbers below are of filters that HDF5 itself has, or may be built with
+FILTERS = {  # as The HDF Group registers them
+    **{307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle"},
+    **{32013: "ZFP", 32015: "Zstandard", 32017: "SZ", 32026: "Blosc2"},
+}
 LONGEST_NAME = 1024  # bytes; an Ensembl id has 15, Cell Ranger's barcodes have 18
 BYTES_AT_ONCE = 2**28  # of names
+
+
+class MissingFilter(ValueError):
+    """The compression of a file cannot be undone here."""
 
 
 def refuse_links(file: h5py.File, name: str) -> None:
@@ -39,6 +50,44 @@ def refuse_links(file: h5py.File, name: str) -> None:
             f"'{outside[0]}' of {name} is a link into another file. Files are read alone, so that "
             "none can reach others: write it again as a whole."
         )
+
+
+def require_filters(file: h5py.File, name: str) -> None:
+    """Refuse a file whose compression this machine cannot undo; hdf5plugin is used if it is there.
+
+    Raises
+    ------
+    MissingFilter
+        Naming what is compressed, the filter, and what to install.
+    """
+    missing = _missing_filter(file)
+    if missing and importlib.util.find_spec("hdf5plugin"):
+        importlib.import_module("hdf5plugin")  # registers its filters
+        missing = _missing_filter(file)
+    if missing:
+        place, code, label = missing
+        filter_name = FILTERS.get(code) or label or "unknown"
+        remedy = "Do: pip install hdf5plugin, or write" if code >= FIRST_PLUGIN else "Write"
+        raise MissingFilter(
+            f"'{place}' of {name} is compressed with the HDF5 filter {filter_name} ({code}), which "
+            f"is not installed. {remedy} the file again with compression='gzip'."
+        )
+
+
+def _missing_filter(file: h5py.File) -> tuple[str, int, str] | None:
+    """Return the first dataset with a filter that is not here, its number and its name."""
+
+    def look(place: str, found: Any) -> tuple[str, int, str] | None:
+        if not isinstance(found, h5py.Dataset):
+            return None
+        made = found.id.get_create_plist()
+        for number in range(made.get_nfilters()):
+            code, _, _, label = made.get_filter(number)
+            if not h5py.h5z.filter_avail(code):
+                return place, code, label.decode(errors="replace")
+        return None
+
+    return file.visititems(look)
 
 
 def list_in(group: h5py.Group, name: str, kinds: str) -> h5py.Dataset:
@@ -97,7 +146,7 @@ def read_ends(indptr: h5py.Dataset, n: int, *n_values: int) -> np.ndarray:
     ValueError
         If it does not ascend from 0 to the number of values, which must be the same for all given.
     """
-    ends = indptr[:].astype(np.int64) if len(indptr) == n + 1 else np.zeros(0, dtype=np.int64)
+    ends = indptr[:].astype(np.int64) if indptr.size == n + 1 else np.zeros(0, dtype=np.int64)
     if not len(ends) or ends[0] != 0 or (np.diff(ends) < 0).any():
         raise ValueError(f"indptr must ascend from 0 and have {n + 1} numbers")
     if set(n_values) != {int(ends[-1])}:

@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 from scipy import sparse
 
+from scbert.files import DAMAGE
+
 VALUES_AT_ONCE = 2**24  # of a part, silent genes included: a sparse file may have none
 CELLS_AT_ONCE = 8192
 VALUES_TO_TURN = 2**23
@@ -60,7 +62,7 @@ class Parts:
             require_intact(part)
             if self.kept is not None:
                 part = part[:, self.kept]
-        except (ValueError, TypeError, OSError, RuntimeError) as error:
+        except (ValueError, TypeError, RuntimeError, *DAMAGE) as error:
             raise damaged_matrix(self.name, error) from error
         part.sum_duplicates()
         part.eliminate_zeros()
@@ -68,11 +70,11 @@ class Parts:
 
     def _read(self, start: int, stop: int) -> sparse.csr_matrix:
         if self.indptr is None:
-            return sparse.csr_matrix(np.asarray(self.data[start:stop]), copy=True)
+            return sparse.csr_matrix(as_numbers(np.asarray(self.data[start:stop])), copy=True)
         ends = self.indptr[start : stop + 1]
         span = slice(int(ends[0]), int(ends[-1]))
         shape = (stop - start, self.shape[1] if self.kept is None else len(self.kept))
-        values, genes = np.array(self.data[span]), np.array(self.indices[span])
+        values, genes = as_numbers(np.array(self.data[span])), np.array(self.indices[span])
         return sparse.csr_matrix((values, genes, ends - ends[0]), shape)
 
     def each(self) -> Iterator[tuple[int, sparse.csr_matrix]]:
@@ -100,6 +102,27 @@ def parts_in_memory(values: Any, name: str) -> Parts:
     except (ValueError, TypeError) as error:
         raise damaged_matrix(name, error) from error
     return Parts(name, rows.shape, rows.data, rows.indices, rows.indptr)
+
+
+def as_numbers(values: np.ndarray) -> np.ndarray:
+    """Return the values in a type that scipy computes with; booleans are 0 and 1.
+
+    Small integers become int32: entries that are stored twice are added up.
+
+    Raises
+    ------
+    ValueError
+        If they are not real numbers.
+    """
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind not in "biuf":
+        raise ValueError(f"its values are of type {values.dtype}, but numbers are needed")
+    if kind == "f":
+        known = np.float32 if size < 8 else np.float64
+        return values.astype(known, copy=False)
+    if kind == "b" or size < 4:
+        return values.astype(np.int32)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def some_rows(rows: np.ndarray) -> np.ndarray:
@@ -158,7 +181,7 @@ def turn(
 
 def _values_per_cell(indices: Any, n_cells: int) -> np.ndarray:
     per_cell = np.zeros(n_cells, dtype=np.int64)
-    for start in range(0, len(indices), VALUES_TO_TURN):
+    for start in range(0, indices.size, VALUES_TO_TURN):
         cells = indices[start : start + VALUES_TO_TURN]
         if cells.min() < 0 or cells.max() >= n_cells:
             raise ValueError(f"it names cell {cells.min()} or {cells.max()} of {n_cells}")
@@ -183,7 +206,7 @@ def _spread(
 ) -> None:
     """Put each value into the place of its range of cells."""
     free = ends[edges[:-1]].copy()
-    for start in range(0, len(indices), VALUES_TO_TURN):
+    for start in range(0, indices.size, VALUES_TO_TURN):
         cells = indices[start : start + VALUES_TO_TURN].astype(np.int64)
         numbers = np.arange(start, start + len(cells))
         genes = np.searchsorted(ends_of_genes, numbers, side="right") - 1

@@ -34,6 +34,7 @@ from scbert.cells.read import (
     require_known,
     require_unique,
 )
+from scbert.cells.stores import copy_anndata
 from scbert.cells.tenx import is_10x_h5, open_10x_h5
 from scbert.files import publish, refuse_folder
 
@@ -82,7 +83,7 @@ def query_in_memory(
             "returned in memory. Give that file to `scbert annotate`, which reads it a part at a "
             "time, or adata.to_memory()."
         )
-    needed = [*reading.columns, *columns]
+    needed = list(dict.fromkeys([*reading.columns, *columns]))
     _check(adata.obs_names, list(adata.obs.columns), needed, name)
     parts, genes, found = matrix_parts(adata, reading.matrix, name)
     obs, genes = plain_table(adata.obs[needed]), plain_table(genes)
@@ -93,7 +94,7 @@ def query_in_memory(
 def open_query(
     path: Path, reading: HowToRead, workspace: Path, name: str, columns: Sequence[str] = ()
 ) -> Iterator[QueryCells]:
-    """Open a file of cells; of .h5ad and 10x .h5 only the asked part is ever in memory.
+    """Open a file of cells; of an AnnData and a 10x .h5 only the asked part is ever in memory.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def open_query(
     FileNotFoundError, ValueError
         As `read_cells` and `query_in_memory`.
     """
-    needed = [*reading.columns, *columns]
+    needed = list(dict.fromkeys([*reading.columns, *columns]))
     if is_10x_h5(path):
         with open_10x_h5(path) as (parts, obs, genes):
             found = choose_matrix(["X"], reading.matrix, name)
@@ -146,7 +147,9 @@ def _say_that_it_is_whole(path: Path) -> None:
     files = path.iterdir() if path.is_dir() else [path]
     gb = sum(file.stat().st_size for file in files) / 1e9
     log.info(
-        "%s (%.2f GB) is not an .h5ad of anndata 0.8 or newer, nor a 10x .h5: read whole", path, gb
+        "%s (%.2f GB) is not an AnnData of version 0.8 or newer, nor a 10x .h5: read whole",
+        path,
+        gb,
     )
     if gb > LARGE_GB:
         log.warning(
@@ -210,6 +213,9 @@ def write_result(
 
 
 def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -> None:
+    if query.is_dir() or query.suffix == ".h5mu":
+        copy_anndata(query, copy, str(query))
+        return
     if not is_10x_h5(query):
         shutil.copyfile(query, copy)
         with h5py.File(copy, "r+") as file:

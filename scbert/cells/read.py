@@ -1,19 +1,25 @@
 """From a file of cells to a matrix of counts, and what can be wrong on the way."""
 
-import csv
 import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
+from anndata.io import read_elem
 from scipy import sparse
 
+from scbert.cells.count_table import read_count_table
+from scbert.cells.hdf5 import MissingFilter, require_filters
 from scbert.cells.matrix import Parts, parts_in_memory
+from scbert.cells.other_formats import other_format
 from scbert.cells.plain_text import make_plain
-from scbert.cells.tenx import read_10x_folder, read_10x_h5
+from scbert.cells.stores import open_anndata
+from scbert.cells.tenx import is_10x_h5, read_10x_folder, read_10x_h5
+from scbert.cells.zarr_folder import is_zarr
 from scbert.files import publish
 
 MATRIX_ORDER = ("layers/counts", "raw.X", "X")
@@ -25,9 +31,7 @@ ENSEMBL_ID = re.compile(r"^(ENS[A-Z]*G\d{11})(\.\d+)?(_PAR_Y)?$")
 
 
 def read_cells(path: Path) -> ad.AnnData:
-    """Read cells from .h5ad, 10x .h5, a 10x folder around matrix.mtx, or a .csv of counts.
-
-    In a .csv: cells x genes, the first column is the cell.
+    """Read all of a file of cells: .h5ad, .h5mu, 10x .h5, .csv, .tsv, or a folder of zarr or 10x.
 
     Raises
     ------
@@ -39,12 +43,13 @@ def read_cells(path: Path) -> ad.AnnData:
             f"{path} does not exist. Check the path, or run the step that makes it."
         )
     if path.is_dir():
-        return read_10x_folder(path)
+        if not is_zarr(path):
+            return read_10x_folder(path)
+        cells = _read_store(path)
+        make_plain(cells)
+        return cells
     if path.suffix not in READERS:
-        raise ValueError(
-            f"{path} ends in '{path.suffix}', but cells are read from .h5ad, .h5 (10x), .csv or a "
-            "folder with matrix.mtx (10x). Convert it."
-        )
+        raise other_format(path)
     cells = READERS[path.suffix](path)
     make_plain(cells)
     return cells
@@ -52,10 +57,14 @@ def read_cells(path: Path) -> ad.AnnData:
 
 def _read_h5ad(path: Path) -> ad.AnnData:
     try:
+        with h5py.File(path) as file:
+            require_filters(file, str(path))
         with warnings.catch_warnings():  # files of older versions are read all the same
             warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
             warnings.filterwarnings("ignore", message="Moving element from")
             return ad.read_h5ad(path)
+    except MissingFilter:
+        raise
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as an AnnData file ({error}). Cells are needed as a complete "
@@ -69,31 +78,34 @@ def write_cells(path: Path, adata: ad.AnnData) -> None:
         adata.write_h5ad(unfinished)
 
 
-def _read_csv(path: Path) -> ad.AnnData:
-    """Read a table of counts; what is 1e-11 off an integer, as floats written as text, is that."""
-    try:
-        table = pd.read_csv(path, index_col=0, converters={0: str}, low_memory=False)
-        if table.empty:
-            raise ValueError(f"{table.shape[0]} cells and {table.shape[1]} genes")
-        with path.open(newline="") as handle:
-            genes = next(csv.reader(handle))[-table.shape[1] :]  # pandas renames repeated ones
-        values = table.to_numpy(dtype=np.float64)
-    except ValueError as error:
+def _read_h5(path: Path) -> ad.AnnData:
+    return read_10x_h5(path) if is_10x_h5(path) else _read_h5ad(path)
+
+
+def _read_store(path: Path) -> ad.AnnData:
+    """Read the AnnData of a folder of zarr, or the modality rna of a MuData."""
+    with open_anndata(path, str(path)) as store:
+        try:
+            found = read_elem(store)
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be read as AnnData ({error}). Write or download it again."
+            ) from error
+    if not isinstance(found, ad.AnnData):
         raise ValueError(
-            f"{path} is not a table of counts ({error}). Give cells x genes, separated by commas, "
-            "with the cell in the first column and the genes in the first line."
-        ) from error
-    nearest = np.round(values)
-    if (np.abs(values - nearest) < 1e-6).all():
-        values = nearest
-    return ad.AnnData(
-        sparse.csr_matrix(values, dtype=np.float32),
-        obs=pd.DataFrame(index=table.index.astype(str)),
-        var=pd.DataFrame(index=genes),
-    )
+            f"{path} holds no AnnData as anndata writes it since version 0.8. Read it with the "
+            "program that made it, and write it with a newer anndata."
+        )
+    return found
 
 
-READERS = {".csv": _read_csv, ".h5": read_10x_h5, ".h5ad": _read_h5ad}
+READERS = {
+    ".csv": read_count_table,
+    ".h5": _read_h5,
+    ".h5ad": _read_h5ad,
+    ".h5mu": _read_store,
+    ".tsv": read_count_table,
+}
 
 
 def check_names(adata: ad.AnnData, name: str) -> None:

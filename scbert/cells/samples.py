@@ -3,6 +3,7 @@
 PanglaoDB's clusters and their cell types (Franzen et al. 2019) are for information, never a label.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.quality import cell_sums
-from scbert.cells.read import (
-    check_names,
-    gene_names,
-    library_sizes,
-    read_cells,
-    require_column,
-    select_matrix,
-)
+from scbert.cells.query import open_query
+from scbert.cells.read import gene_names, library_sizes, require_column
 from scbert.cells.recover import recover_counts
 from scbert.cells.scale import guess_scale
 from scbert.config import Dataset, ReadSettings
@@ -150,24 +146,30 @@ def read_sample(path: Path, settings: ReadSettings) -> Reading:
         If it holds neither, or lacks a column that the table of datasets names.
     """
     name, dataset = str(path), settings.dataset
-    adata = read_cells(path)
-    check_names(adata, name)
-    matrix, genes, found = select_matrix(adata, settings.matrix, name)
+    library_size_key = dataset.library_size_key if dataset else ""
+    columns = [key for key in (dataset.label_key, dataset.batch_key) if key] if dataset else []
+    how = HowToRead(settings.matrix, settings.scale, library_size_key)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_query(path, how, Path(folder), name, columns) as query,
+    ):
+        matrix = query.parts.read(0, len(query))
+        genes, obs, found = query.genes, query.obs, query.found
     scale = guess_scale(matrix, f"{found} of {name}", settings.scale)
-    library = library_sizes(adata.obs, dataset.library_size_key if dataset else "", name)
+    library = library_sizes(obs, library_size_key, name)
     known = scale.kind != "log1p" or bool(scale.target_sum) or library is not None
     notes = [] if known else [UNKNOWN_SUM.format(settings.normalization.target_sum)]
     if scale.kind == "log1p":
         matrix, library = recover_counts(matrix, scale, library, settings.normalization.target_sum)
     elif library is None:
         library = cell_sums(matrix)
-    obs = pd.DataFrame(
-        {"library_size": library, "n_genes": matrix.getnnz(axis=1)}, index=adata.obs_names
+    found_of_cells = pd.DataFrame(
+        {"library_size": library, "n_genes": matrix.getnnz(axis=1)}, index=obs.index
     )
     if dataset:
-        obs = obs.join(_labels(adata.obs, dataset, name))
+        found_of_cells = found_of_cells.join(_labels(obs, dataset, name))
     var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
-    cells = ad.AnnData(matrix.astype(np.float32), obs=obs, var=var)
+    cells = ad.AnnData(matrix.astype(np.float32), obs=found_of_cells, var=var)
     taken_back = ", taken back to counts" if scale.kind == "log1p" else ""
     return Reading(cells, found, f"{scale}{taken_back}", notes)
 

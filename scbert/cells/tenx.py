@@ -17,7 +17,14 @@ import pandas as pd
 from scipy import sparse
 from scipy.io import mminfo, mmread
 
-from scbert.cells.hdf5 import list_in, read_ends, read_names, refuse_links
+from scbert.cells.hdf5 import (
+    MissingFilter,
+    list_in,
+    read_ends,
+    read_names,
+    refuse_links,
+    require_filters,
+)
 from scbert.cells.matrix import Parts
 
 log = logging.getLogger(__name__)
@@ -118,8 +125,14 @@ def which_are_genes(kinds: np.ndarray, path: Path) -> np.ndarray:
 
 
 def is_10x_h5(path: Path) -> bool:
-    """Whether it is a file that is read as one of Cell Ranger."""
-    return path.suffix == ".h5" and path.is_file()
+    """Whether it is a file that is read as one of Cell Ranger: an .h5 that holds no AnnData."""
+    if path.suffix != ".h5" or not path.is_file():
+        return False
+    try:
+        with h5py.File(path) as file:
+            return not {"obs", "var"} <= set(file)
+    except (OSError, RuntimeError):
+        return True  # its error says what is wrong
 
 
 def read_10x_h5(path: Path) -> ad.AnnData:
@@ -156,10 +169,13 @@ def open_10x_h5(path: Path) -> Iterator[tuple[Parts, pd.DataFrame, pd.DataFrame]
         try:
             file = opened.enter_context(h5py.File(path))
             refuse_links(file, str(path))
+            require_filters(file, str(path))
             group = file["matrix"] if "matrix" in file else _only_genome(file)
             cells = pd.DataFrame(index=read_names(list_in(group, "barcodes", "SO")))
             features, kinds = _features(group)
             ends = _ends(group, len(cells), len(features))
+        except MissingFilter:
+            raise
         except Exception as error:  # libhdf5 raises all kinds of errors
             raise ValueError(
                 f"{path} cannot be read as an .h5 file of Cell Ranger ({error!r}). Give "
@@ -175,7 +191,14 @@ def open_10x_h5(path: Path) -> Iterator[tuple[Parts, pd.DataFrame, pd.DataFrame]
 
 
 def _only_genome(file: h5py.File) -> h5py.Group:
-    genomes = list(file)
+    """Return the matrix of a file without 'matrix'; CellBender writes other groups beside it."""
+    there = [key for key in file if isinstance(file[key], h5py.Group)]
+    genomes = [key for key in there if "barcodes" in file[key]] or there
+    if not genomes:
+        raise ValueError(
+            f"none of what it holds ({', '.join(list(file)[:5]) or 'nothing'}) is a matrix with "
+            "barcodes"
+        )
     if len(genomes) != 1:
         raise ValueError(
             f"it has no 'matrix', and {len(genomes)} genomes ({', '.join(genomes[:3])}), but cells "

@@ -19,13 +19,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+FORMATS = "Cells x genes: .h5ad, .zarr, .h5mu (rna), .h5 or folder of 10x, .csv or .tsv of counts."
 QueryFile = Annotated[
     Path,
-    typer.Argument(help="Cells x genes: .h5ad, .h5 or folder of 10x, or .csv of counts."),
+    typer.Argument(help=FORMATS),
 ]
 LabelledFile = Annotated[
     Path,
-    typer.Argument(help="Cells x genes with known types: .h5ad, .h5 or folder of 10x, .csv."),
+    typer.Argument(help=f"{FORMATS} With known types."),
 ]
 Matrix = Annotated[
     str,

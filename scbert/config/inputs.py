@@ -9,7 +9,7 @@ from scbert.config.base import Count, Name, Section
 
 PACKAGE = "package:"
 WEB = ("http://", "https://")
-CELLS = (".h5ad", ".h5", ".csv")
+CELLS = (".h5ad", ".h5", ".csv")  # that are fetched; others are paths
 TABLES = (".csv", ".gmt", ".gz", ".parquet", ".tsv", ".txt")  # of genes, gene sets, pairs
 ARCHIVES = (".tar.gz", ".tgz")
 NOT_IN_PATHS = ("{", "}", ";", "\n")
@@ -147,7 +147,7 @@ class Dataset(Section):
     """A line of the table of datasets."""
 
     dataset: Name
-    file: Source  # .h5ad, .h5 or folder of 10x, .csv, .RData; as path, package:NAME/FILE or http(s)://
+    file: Source  # cells (docs/running.md), .RData; as path, package:NAME/FILE or http(s)://
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
     label_key: str  # column of obs: the cell type

@@ -87,9 +87,9 @@ def annotate_file(
 ) -> ad.AnnData:
     """Annotate a file and write the result as .h5ad; see `annotate`.
 
-    Of an .h5ad file (anndata 0.8 or newer) and of a 10x .h5 a part is in memory at a time; the
-    result is a copy of the file to which the calls are added, or a new .h5ad. Other files are read
-    whole.
+    Of an AnnData (.h5ad, .zarr or the modality rna of .h5mu, of anndata 0.8 or newer) and of a 10x
+    .h5 a part is in memory at a time; the result is a copy of the file to which the calls are
+    added, or a new .h5ad. Other files are read whole.
 
     Returns
     -------

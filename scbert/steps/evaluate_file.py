@@ -73,8 +73,9 @@ def evaluate_file(
     model
         Folder of a fine-tuned model.
     test
-        Cells x genes with known types: .h5ad, .h5 or folder of 10x, or .csv. Cells that the model
-        was trained on are left out, whatever they are called and whichever genes were left out.
+        Cells x genes with known types: .h5ad, .zarr, .h5mu, .h5 or folder of 10x. Cells that the
+        model was trained on are left out, whatever they are called and whichever genes were left
+        out.
     label_key, batch_key
         Columns of obs: cell type, spelled as in the model; donor, laboratory or study, to score
         each apart. Cells without a type or without counts are left out.

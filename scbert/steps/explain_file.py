@@ -1,13 +1,13 @@
 """scbert explain: cells + a fine-tuned model -> an explanation."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.query import query_in_memory
-from scbert.cells.read import read_cells, require_column
+from scbert.cells.query import open_query
 from scbert.config import DeviceName, Explain
 from scbert.explain.chosen_cells import choose_cells
 from scbert.explain.enrichment import read_known_genes
@@ -59,11 +59,13 @@ def explain_file(
         )
     here = choose_device(device)  # before the reading, which may take long
     loaded = finetuned(model)
-    adata = read_cells(query)
-    given = None
-    if label_key:
-        given = require_column(adata.obs, label_key, str(query)).astype(str).to_numpy()
-    store = tokens_for(query_in_memory(adata, reading, str(query)), loaded).store()
+    columns = [label_key] if label_key else []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_query(query, reading, Path(folder), str(query), columns) as opened,
+    ):
+        given = opened.obs[label_key].astype(str).to_numpy() if label_key else None
+        store = tokens_for(opened, loaded).store()
     rows = np.arange(len(store))
     chosen_cells = choose_cells(query.stem, loaded, store, rows, given, settings, here)
     known = read_known_genes(

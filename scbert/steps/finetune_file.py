@@ -64,8 +64,8 @@ def finetune_file(
     Parameters
     ----------
     reference
-        Cells x genes with known types: .h5ad, .h5 or folder of 10x, or .csv. Cells without a type
-        are left out.
+        Cells x genes with known types: .h5ad, .zarr, .h5mu, .h5 or folder of 10x. Cells without a
+        type are left out.
     pretrained
         Folder of a pretrained model; "encoder" is the one that comes with the package.
     out
