@@ -12,7 +12,7 @@ WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: help demo test test-fast test-slurm check bench bench-corpus bench-annotate bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
@@ -72,6 +72,10 @@ bench-gpu: $(VENV)/.dev  ## correctness, speed and a pretraining on one GPU: doc
 bench-annotation: $(VENV)/.dev  ## accuracy beside simple methods, eight tasks: two hours; docs/results/annotation.md
 	$(BIN)/python benchmarks/annotation.py $(DATA) --out results/annotation --jobs 2
 	$(BIN)/python benchmarks/annotation_page.py results/annotation
+
+# CELLS: an .h5ad of counts of blood; without it, the cells that celltypist ships.
+bench-inputs: $(VENV)/.dev  ## what happens with the same cells in 200 kinds of files: docs/results/inputs.md
+	$(BIN)/python benchmarks/inputs.py $(CELLS)
 
 blood: $(VENV)/.dev  ## the blood model of the package, from DATA: results/blood/blood
 	$(BIN)/python benchmarks/blood.py $(DATA) --out results/blood

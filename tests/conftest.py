@@ -307,5 +307,10 @@ def fresh(tmp_path):
 
 def pytest_collection_modifyitems(items):
     """Let the longest files begin first: a worker that met one at the end would be waited for."""
-    longest = {"test_workflow": 0, "test_workflow_sources": 1, "test_gpu_bench": 2}
+    longest = {
+        "test_workflow": 0,
+        "test_workflow_sources": 1,
+        "test_gpu_bench": 2,
+        "test_inputs": 3,
+    }
     items.sort(key=lambda item: longest.get(item.path.stem, len(longest)))

@@ -100,8 +100,8 @@ def _require_ids(path: Path, table: pd.DataFrame, header: list[str]) -> None:
         copy, separator = path.with_name(f"{path.stem}_ids{path.suffix}"), SEPARATORS[path.suffix]
         raise ValueError(
             f"the first column of {path}, '{header[0]}', holds numbers "
-            f"({', '.join(map(str, table.index[:3]))}), so it looks like a gene, and the cells have no ids. "
-            f'Do: python -c "import pandas as pd; t = pd.read_csv({str(path)!r}, '
+            f"({', '.join(map(str, table.index[:3]))}), so it looks like a gene, and the cells "
+            f'have no ids. Do: python -c "import pandas as pd; t = pd.read_csv({str(path)!r}, '
             f"sep={separator!r}); t.index = 'cell' + t.index.astype(str); "
             f't.to_csv({str(copy)!r}, sep={separator!r})"'
         )

@@ -15,6 +15,7 @@ from scbert.files import read_json, sha256_of
 from scbert.steps.read_counts import read_counts
 from scbert.steps.select_training_cells import select_training_cells
 from scbert.steps.split_cells import split_cells
+from tests.cells.test_stores import write
 
 ROOT = Path(__file__).parents[2]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
@@ -204,6 +205,19 @@ def test_read_counts_reads_a_table_as_text(run, tmp_path):
     assert found.var_names.tolist() == cells.var_names.tolist()
     assert found.obs_names.tolist() == cells.obs_names.tolist()
     assert list(found.obs) == ["library_size", "n_genes"]
+
+
+@pytest.mark.parametrize("form", ["zarr 2", "h5mu"])
+def test_read_counts_reads_other_stores_as_h5ad(run, tmp_path, form):
+    cells = draw_cells()
+    expected, said = run(cells)
+    run.cells = write(cells, tmp_path, form)
+    read_counts(run.cells, run.counts, run.quality, settings())
+    found = ad.read_h5ad(run.counts)
+    pd.testing.assert_frame_equal(found.obs, expected.obs)
+    pd.testing.assert_frame_equal(found.var, expected.var)
+    assert (found.X != expected.X).nnz == 0
+    assert read_json(run.quality)["sha256"] != said.pop("sha256")
 
 
 def test_read_counts_drops_cells_without_type_and_with_few_genes(run):
