@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results/inputs.md"
-LONGEST = 160  # characters of a message
+LONGEST = 200  # characters of a message
 
 
 def of_tests(name: str) -> Any:
@@ -99,9 +99,12 @@ def share(value: float) -> str:
 
 
 def short(text: str) -> str:
-    """Return the beginning of a message, on one line."""
+    """Return the beginning and the end of a message, where the advice is, on one line."""
     text = re.sub(r"\s+", " ", text)
-    return text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0] + " ..."
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2
+    return text[:half].rsplit(" ", 1)[0] + " ... " + text[-half:].split(" ", 1)[-1]
 
 
 if __name__ == "__main__":
