@@ -21,7 +21,7 @@ from scbert.cells.h5ad import (
     unreadable,
     write_in_parts,
 )
-from scbert.cells.hdf5 import refuse_links
+from scbert.cells.hdf5 import refuse_links, require_filters
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts
 from scbert.cells.plain_text import make_file_plain, make_plain, plain_table
@@ -213,17 +213,18 @@ def write_result(
 
 
 def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -> None:
+    if is_10x_h5(query):
+        with open_query(query, reading, copy.parent, str(query), columns) as opened:
+            write_in_parts(copy, opened.parts, opened.obs, opened.genes)
+        return
     if query.is_dir() or query.suffix == ".h5mu":
         copy_anndata(query, copy, str(query))
-        return
-    if not is_10x_h5(query):
+    else:
         shutil.copyfile(query, copy)
-        with h5py.File(copy, "r+") as file:
-            refuse_links(file, str(query))  # what is written must not go through one
-            make_file_plain(file, str(query))
-        return
-    with open_query(query, reading, copy.parent, str(query), columns) as opened:
-        write_in_parts(copy, opened.parts, opened.obs, opened.genes)
+    with h5py.File(copy, "r+") as file:
+        refuse_links(file, str(query))  # what is written must not go through one
+        require_filters(file, str(query))
+        make_file_plain(file, str(query))
 
 
 def joined(adata: ad.AnnData, found: ad.AnnData, stale: Sequence[str]) -> ad.AnnData:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import h5py
 import numpy as np
 from anndata.io import read_elem, write_elem
@@ -99,7 +100,8 @@ def _copy_group(source: Any, to: h5py.Group) -> None:
         elif found.attrs.get("encoding-type") in OF_MATRICES:
             _copy_group(found, to.create_group(key))
         else:
-            write_elem(to, key, read_elem(found))
+            with ad.settings.override(allow_write_nullable_strings=True):  # made plain afterwards
+                write_elem(to, key, read_elem(found))
 
 
 def _copy_array(source: Any, to: h5py.Group, key: str) -> None:
