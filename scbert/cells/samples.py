@@ -187,9 +187,12 @@ def _counts(
     matrix: sparse.csr_matrix, amounts: Amounts, usual: float
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Return whole counts, or expected ones, and all counts of each cell."""
-    scale = amounts.scale
+    scale, library = amounts.scale, amounts.library
     if scale.kind != "log1p":
-        return amounts.of(matrix, slice(None))
+        if scale.kind == "counts" and matrix.dtype.kind == "f":
+            np.round(matrix.data, out=matrix.data)  # without a copy in float64
+            matrix.eliminate_zeros()
+        return matrix, cell_sums(matrix) if library is None else library
     if amounts.by_step:
         require_whole(in_steps(scale.linear(matrix)), scale)
         return amounts.of(matrix, slice(None))

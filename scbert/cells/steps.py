@@ -7,10 +7,10 @@ FEW_COUNTS = 20  # larger multiples cannot be told from their neighbours in floa
 NEAR = 0.02
 SMALLEST_COUNTS = (1, 2, 3, 4)  # that the smallest value of a cell may be
 MOST_COUNTS = 300_000  # of a cell, of which the sum is looked for
-USUAL_SUMS = (1e4, 1e6, 1e5, 1e3)
+USUAL_SUMS = (1e4, 1e6)
 LOOKED_AT = 20  # cells, by which most sums are refused
 PRIMES = np.array([n for n in range(2, 1000) if all(n % d for d in range(2, int(n**0.5) + 1))])
-FEWEST_FOR_USUAL, FEWEST_FOR_ANY = 3, 12  # cells; that they agree by chance is next to impossible
+FEWEST_FOR_USUAL, FEWEST_FOR_ANY = 5, 30  # cells; that they agree by chance is next to impossible
 
 
 def steps_of(linear: sparse.csr_matrix) -> np.ndarray:
@@ -96,6 +96,8 @@ def _of_several(steps: np.ndarray, total: float) -> bool:
     """
     counts = np.round(total / steps)
     shares = (counts[:, None] % PRIMES == 0).mean(axis=0)
+    if len(steps) < FEWEST_FOR_ANY:  # some share a factor by chance
+        return bool((shares > 0.9).any())
     by_chance = 1 / PRIMES
     spread = np.sqrt(by_chance * (1 - by_chance) / len(steps))
     return bool((shares > by_chance + np.maximum(0.15, 4 * spread)).any())

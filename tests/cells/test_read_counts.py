@@ -242,6 +242,28 @@ def test_read_counts_drops_cells_without_type_and_with_few_genes(run):
     assert quality["cell_types"] == {"B cell": 12, "T cell": 14}
 
 
+def test_read_counts_warns_of_labels_and_takes_words_for_none_as_none(run):
+    cells = draw_cells()
+    cells.obs["cell_type"] = [" B cell", "nan", "b cell ", "NA"] + ["B cell", "T cell"] * 13
+    cells.obs["donor"] = ["a", " a"] * 15
+    found, quality = run(cells, settings(batch_key="donor"))
+    assert found.obs.cell_type.value_counts().to_dict() == {"B cell": 14, "T cell": 13, "b cell": 1}
+    assert found.obs.batch.unique().tolist() == ["a"]
+    assert quality["dropped"] == {"no cell type": 2}
+    assert list(quality["warnings"]) == ["missing_labels", "trimmed_labels", "alike_labels"]
+    assert "'nan' (1), 'NA' (1)" in quality["warnings"]["missing_labels"]
+
+
+def test_read_counts_leaves_out_what_is_no_gene(run):
+    cells = draw_cells()
+    cells.var_names = [*cells.var_names[:-2], "ERCC-00002", "CD3"]
+    cells.var["feature_types"] = ["Gene Expression"] * 39 + ["Antibody Capture"]
+    found, quality = run(cells)
+    assert found.shape == (30, 38)
+    assert found.obs.library_size.tolist() == sums(cells[:, :38]).tolist()
+    assert quality["notes"] == ["Left out: 1 of type spike-in, 1 of type Antibody Capture."]
+
+
 def test_read_counts_gives_the_same_bytes_again(run):
     run(draw_cells())
     first = run.quality.read_bytes(), ad.read_h5ad(run.counts).X.toarray().tobytes()
