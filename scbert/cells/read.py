@@ -4,6 +4,7 @@ import csv
 import re
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -11,12 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.matrix import Parts, parts_in_memory
+from scbert.cells.choose import Candidate, Chosen, choose_matrix
+from scbert.cells.how_to_read import HowToRead
+from scbert.cells.matrix import parts_in_memory
 from scbert.cells.plain_text import make_plain
+from scbert.cells.scale import whole_numbers
 from scbert.cells.tenx import read_10x_folder, read_10x_h5
 from scbert.files import publish
 
-MATRIX_ORDER = ("layers/counts", "raw.X", "X")
 UNIQUE_CELLS = "adata.obs_names_make_unique()"
 UNIQUE_GENES = "use Ensembl ids as var_names, or sum those columns"
 ID_COLUMNS = ("gene_id", "gene_ids", "ensembl_id", "feature_id")
@@ -70,7 +73,7 @@ def write_cells(path: Path, adata: ad.AnnData) -> None:
 
 
 def _read_csv(path: Path) -> ad.AnnData:
-    """Read a table of counts; what is 1e-11 off an integer, as floats written as text, is that."""
+    """Read a table of counts; floats written as text may be 1e-11 off an integer."""
     try:
         table = pd.read_csv(path, index_col=0, converters={0: str}, low_memory=False)
         if table.empty:
@@ -83,9 +86,8 @@ def _read_csv(path: Path) -> ad.AnnData:
             f"{path} is not a table of counts ({error}). Give cells x genes, separated by commas, "
             "with the cell in the first column and the genes in the first line."
         ) from error
-    nearest = np.round(values)
-    if (np.abs(values - nearest) < 1e-6).all():
-        values = nearest
+    if whole_numbers(values):
+        values = np.round(values)
     return ad.AnnData(
         sparse.csr_matrix(values, dtype=np.float32),
         obs=pd.DataFrame(index=table.index.astype(str)),
@@ -94,18 +96,6 @@ def _read_csv(path: Path) -> ad.AnnData:
 
 
 READERS = {".csv": _read_csv, ".h5": read_10x_h5, ".h5ad": _read_h5ad}
-
-
-def check_names(adata: ad.AnnData, name: str) -> None:
-    """Refuse repeated cell ids and gene names: a result could not be told apart.
-
-    Raises
-    ------
-    ValueError
-        Naming the first few that repeat.
-    """
-    require_unique("cell ids", adata.obs_names, UNIQUE_CELLS, name)
-    require_unique("gene names", adata.var_names, UNIQUE_GENES, name)
 
 
 def require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
@@ -129,44 +119,31 @@ def select_matrix(
     Parameters
     ----------
     choice
-        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+        See `HowToRead`.
 
     Raises
     ------
     ValueError
         If it does not exist, is damaged, or its genes repeat.
     """
-    parts, genes, found = matrix_parts(adata, choice, name)
-    return parts.read(0, adata.n_obs), genes, found
+    chosen = matrix_of(adata, HowToRead(choice), name)
+    return chosen.parts.read(0, adata.n_obs), chosen.genes, chosen.found
 
 
-def matrix_parts(adata: ad.AnnData, choice: str, name: str) -> tuple[Parts, pd.DataFrame, str]:
-    """Return a matrix of the AnnData as `select_matrix` does, not copied: to be read in parts."""
-    present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
+def matrix_of(adata: ad.AnnData, reading: HowToRead, name: str) -> Chosen:
+    """Choose a matrix of the AnnData, as `select_matrix` does; it is not copied."""
+    present = {f"layers/{key}": (adata.layers[key], adata.var) for key in adata.layers}
     if adata.raw is not None:
-        present["raw.X"] = adata.raw.X
+        present["raw.X"] = (adata.raw.X, adata.raw.var)
     if adata.X is not None:
-        present["X"] = adata.X
-    found = choose_matrix(list(present), choice, name)
-    genes = adata.raw.var if found == "raw.X" else adata.var
-    require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-    return parts_in_memory(present[found], f"{found} of {name}"), genes, found
-
-
-def choose_matrix(present: list[str], choice: str, name: str) -> str:
-    """Return which of these matrices is meant.
-
-    Raises
-    ------
-    ValueError
-        If it does not exist, with those that do.
-    """
-    found = (
-        next((key for key in MATRIX_ORDER if key in present), "X") if choice == "auto" else choice
-    )
-    if found not in present:
-        raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
-    return found
+        present["X"] = (adata.X, adata.var)
+    candidates = [
+        Candidate(key, genes, partial(parts_in_memory, values, f"{key} of {name}"))
+        for key, (values, genes) in present.items()
+    ]
+    chosen = choose_matrix(candidates, reading, name)
+    require_unique("gene names", chosen.genes.index, UNIQUE_GENES, f"{chosen.found} of {name}")
+    return chosen
 
 
 def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:

@@ -1,11 +1,15 @@
 """scbert explain: cells + a fine-tuned model -> an explanation."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
+from scbert.cells.labels import labels_for
 from scbert.cells.query import query_in_memory
 from scbert.cells.read import read_cells, require_column
 from scbert.config import DeviceName, Explain
@@ -15,7 +19,9 @@ from scbert.explain.explain_cells import explain_cells
 from scbert.explain.explanation import write_explanation
 from scbert.training.calls import finetuned
 from scbert.training.devices import choose_device
-from scbert.training.query_tokens import tokens_for
+from scbert.training.query_tokens import reading_for, tokens_for
+
+log = logging.getLogger(__name__)
 
 
 def explain_file(
@@ -60,12 +66,20 @@ def explain_file(
     here = choose_device(device)  # before the reading, which may take long
     loaded = finetuned(model)
     adata = read_cells(query)
-    given = None
+    given: np.ndarray | None = None
+    of_labels: list[Caution] = []
     if label_key:
-        given = require_column(adata.obs, label_key, str(query)).astype(str).to_numpy()
-    store = tokens_for(query_in_memory(adata, reading, str(query)), loaded).store()
+        column = require_column(adata.obs, label_key, str(query))
+        labels, of_labels = labels_for(column, label_key, loaded.types)
+        say(of_labels, str(query), log)
+        given = labels.to_numpy(dtype=str)
+    cells = query_in_memory(adata, reading_for(reading, loaded), str(query))
+    store, of_cells = tokens_for(cells, loaded).store()
     rows = np.arange(len(store))
-    chosen_cells = choose_cells(query.stem, loaded, store, rows, given, settings, here)
+    chosen_cells = replace(
+        choose_cells(query.stem, loaded, store, rows, given, settings, here),
+        warnings=by_code([*of_cells, *of_labels]),
+    )
     known = read_known_genes(
         loaded,
         [Path(file) for file in [settings.markers] if file],
