@@ -139,7 +139,7 @@ def answers(cells: ad.AnnData, bundle: FinetunedModel, scale: str) -> Outputs:
     bare = ad.AnnData(cells.X, obs=cells.obs[[]], var=cells.var)
     query = query_in_memory(bare, HowToRead("X", scale), "the test")
     tokens = tokens_for(query, bundle)
-    return run(bundle, tokens, choose_device("auto"), all_experts=True)
+    return run(bundle, tokens, choose_device("auto"), all_experts=True)[0]
 
 
 def named(test: ad.AnnData, bundle: FinetunedModel, scale: str) -> pd.DataFrame:

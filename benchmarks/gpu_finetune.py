@@ -130,7 +130,7 @@ def annotate_parts(job: Job) -> dict[str, Any]:
     parts.end("model")
     query = query_in_memory(read_cells(job.data / QUERY), HowToRead(), "query")
     parts.end("reading")
-    store = tokens_for(query, bundle).store()
+    store = tokens_for(query, bundle).store()[0]
     parts.end("tokens")
     rows = np.arange(len(store))
     for name in ("network_first", "network"):
@@ -144,7 +144,7 @@ def against_cpu(job: Job) -> dict[str, Any]:
     """Compare labels and probabilities of some cells on the device and on the CPU."""
     bundle = load_finetuned(job.work / "F_model")
     query = query_in_memory(read_cells(job.data / QUERY), HowToRead(), "query")
-    store = tokens_for(query, bundle).store()
+    store = tokens_for(query, bundle).store()[0]
     rows, parts, found = np.arange(SMALL_COMPARED if job.small else COMPARED), Parts(), []
     for name, device in (("device", job.device), ("cpu", torch.device("cpu"))):
         logits = outputs_on(bundle, store, rows, device).logits

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scbert.cells.scale import whole_numbers
 from scbert.shipped import ENCODER, shipped_models
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,8 @@ def read_count_table(path: Path) -> ad.AnnData:
     else:
         _require_ids(path, table, header)
     _require_unique(path, cells)
-    nearest = np.round(values)
-    if (np.abs(values - nearest) < 1e-6).all():
-        values = nearest
+    if whole_numbers(values):
+        values = np.round(values)
     return ad.AnnData(
         sparse.csr_matrix(values, dtype=np.float32),
         obs=pd.DataFrame(index=pd.Index(cells, dtype=object)),

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem, sparse_dataset, write_elem
 
+from scbert.cells.choose import Candidate, Chosen, choose_matrix
 from scbert.cells.hdf5 import read_ends
+from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts, damaged_matrix, require_two_sides, turn
 from scbert.cells.plain_text import plain_table, plain_values
-from scbert.cells.read import UNIQUE_GENES, choose_matrix, require_unique
+from scbert.cells.read import UNIQUE_GENES, require_unique
 from scbert.cells.stores import HDF5, anndata_of, open_anndata
 from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
 from scbert.files import DAMAGE
@@ -53,8 +56,8 @@ def _is_new(store: Any) -> bool:
 
 @contextmanager
 def open_matrix(
-    path: Path, choice: str, name: str, workspace: Path
-) -> Iterator[tuple[Any, Parts, pd.DataFrame, str]]:
+    path: Path, reading: HowToRead, name: str, workspace: Path
+) -> Iterator[tuple[Any, Chosen]]:
     """Open a file and one of its matrices, see `open_query`; its table of genes is read.
 
     Raises
@@ -66,18 +69,34 @@ def open_matrix(
     with open_anndata(path, name) as file, ExitStack() as opened:
         places = {f"layers/{key}": f"layers/{key}" for key in file.get("layers", {})}
         places |= {key: place for key, place in (("raw.X", "raw/X"), ("X", "X")) if place in file}
-        found = choose_matrix(list(places), choice, name)
-        what = f"{found} of {name}"
-        try:
-            genes = plain_table(read_elem(file["raw/var" if found == "raw.X" else "var"]))
-            parts = _parts(file[places[found]], what, workspace, opened)
-            sides = (len(read_columns(file, [], name)), len(genes))
-            if parts.shape != sides:
-                raise ValueError(f"its shape is {parts.shape}, but obs and var have {sides}")
-        except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
-            raise damaged_matrix(what, error) from error
-        require_unique("gene names", genes.index, UNIQUE_GENES, what)
-        yield file, parts, genes, found
+        n_cells = len(read_columns(file, [], name))
+
+        def candidate(key: str, place: str) -> Candidate:
+            what = f"{key} of {name}"
+            try:
+                genes = plain_table(read_elem(file["raw/var" if key == "raw.X" else "var"]))
+            except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
+                raise damaged_matrix(what, error) from error
+
+            @cache  # it may be looked at before it is chosen
+            def opened_parts() -> Parts:
+                try:
+                    parts = _parts(file[place], what, workspace, opened)
+                    sides = (n_cells, len(genes))
+                    if parts.shape != sides:
+                        raise ValueError(
+                            f"its shape is {parts.shape}, but obs and var have {sides}"
+                        )
+                except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
+                    raise damaged_matrix(what, error) from error
+                return parts
+
+            return Candidate(key, genes, opened_parts)
+
+        chosen = choose_matrix([candidate(*item) for item in places.items()], reading, name)
+        what = chosen.parts.name
+        require_unique("gene names", chosen.genes.index, UNIQUE_GENES, what)
+        yield file, chosen
 
 
 def _parts(element: Any, name: str, workspace: Path, opened: ExitStack) -> Parts:
@@ -97,8 +116,13 @@ def _parts(element: Any, name: str, workspace: Path, opened: ExitStack) -> Parts
         return Parts(name, shape, data, indices, ends)
     gb = data.size * (8 + data.dtype.itemsize) / 1e9
     log.info("%s is stored gene by gene: %.2f GB are written to %s to turn it", name, gb, workspace)
-    to = opened.enter_context(h5py.File(workspace / "turned.h5", "w"))
+    to = opened.enter_context(h5py.File(workspace / _turned(name), "w"))
     return Parts(name, shape, *turn(data, indices, ends, shape[0], to))
+
+
+def _turned(name: str) -> str:
+    """Name the file of a matrix that is turned; two may be looked at."""
+    return f"turned_{name.split(' of ', maxsplit=1)[0].replace('/', '_')}.h5"
 
 
 def column_names(file: Any) -> list[str]:

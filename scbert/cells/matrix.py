@@ -39,7 +39,8 @@ class Parts:
 
     `data`, `indices` and `indptr` are those of a CSR matrix, arrays or HDF5 datasets; of a dense
     matrix there is only `data`. `kept` says of each stored column whether it is one of the genes;
-    None: all are. `name` is what to call it in errors, such as "X of query.h5ad".
+    None: all are. `name` is what to call it in errors, such as "X of query.h5ad". `others` are the
+    matrices that its file has besides.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Parts:
     indices: Any = None
     indptr: np.ndarray | None = None
     kept: np.ndarray | None = None
+    others: tuple[str, ...] = ()
 
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return a copy of these cells without stored zeros: what is stored is expressed.

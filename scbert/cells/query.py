@@ -2,15 +2,17 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anndata as ad
 import h5py
 import pandas as pd
 
+from scbert.cells.amounts import TOTAL_COLUMNS
+from scbert.cells.choose import Candidate, Chosen, choose_matrix
 from scbert.cells.h5ad import (
     add,
     can_be_streamed,
@@ -28,8 +30,7 @@ from scbert.cells.plain_text import make_file_plain, make_plain, plain_table
 from scbert.cells.read import (
     UNIQUE_CELLS,
     UNIQUE_GENES,
-    choose_matrix,
-    matrix_parts,
+    matrix_of,
     read_cells,
     require_known,
     require_unique,
@@ -46,16 +47,29 @@ LARGE_GB = 0.5  # of a file: as a whole in memory, text takes ten times as much
 class QueryCells:
     """The cells of a file or an AnnData, as annotation takes them.
 
-    `found` is which matrix of it was chosen, as `reading` says, and `genes` the table of its genes.
-    `obs` has the columns that were asked for, its index the ids of the cells.
+    `chosen` is the matrix, as `reading` says. `obs` has the columns that were asked for and those
+    that may hold the counts of whole cells; its index the ids of the cells.
     """
 
     name: str
     reading: HowToRead
-    found: str
-    parts: Parts
-    genes: pd.DataFrame
+    chosen: Chosen
     obs: pd.DataFrame
+
+    @property
+    def found(self) -> str:
+        """The name of the matrix."""
+        return self.chosen.found
+
+    @property
+    def parts(self) -> Parts:
+        """The matrix, genes alone."""
+        return self.chosen.parts
+
+    @property
+    def genes(self) -> pd.DataFrame:
+        """The table of its genes."""
+        return self.chosen.genes
 
     def __len__(self) -> int:
         return self.parts.shape[0]
@@ -85,9 +99,9 @@ def query_in_memory(
         )
     needed = list(dict.fromkeys([*reading.columns, *columns]))
     _check(adata.obs_names, list(adata.obs.columns), needed, name)
-    parts, genes, found = matrix_parts(adata, reading.matrix, name)
-    obs, genes = plain_table(adata.obs[needed]), plain_table(genes)
-    return QueryCells(name, reading, found, parts, genes, obs)
+    chosen = matrix_of(adata, reading, name)
+    obs = plain_table(adata.obs[_with_totals(needed, adata.obs.columns)])
+    return QueryCells(name, reading, replace(chosen, genes=plain_table(chosen.genes)), obs)
 
 
 @contextmanager
@@ -114,19 +128,24 @@ def open_query(
     needed = list(dict.fromkeys([*reading.columns, *columns]))
     if is_10x_h5(path):
         with open_10x_h5(path) as (parts, obs, genes):
-            found = choose_matrix(["X"], reading.matrix, name)
+            chosen = choose_matrix([Candidate("X", genes, lambda: parts)], reading, name)
             _check(obs.index, [], needed, name)
-            require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-            yield QueryCells(name, reading, found, parts, genes, obs)
+            require_unique("gene names", chosen.genes.index, UNIQUE_GENES, f"X of {name}")
+            yield QueryCells(name, reading, chosen, obs)
         return
     if not can_be_streamed(path):
         yield query_in_memory(read_whole(path), reading, name, columns)
         return
-    with open_matrix(path, reading.matrix, name, workspace) as (file, parts, genes, found):
+    with open_matrix(path, reading, name, workspace) as (file, chosen):
         obs = read_columns(file, [], name)
         _check(obs.index, column_names(file), needed, name)
-        obs = read_columns(file, needed, name)
-        yield QueryCells(name, reading, found, parts, genes, obs)
+        obs = read_columns(file, _with_totals(needed, column_names(file)), name)
+        yield QueryCells(name, reading, chosen, obs)
+
+
+def _with_totals(needed: list[str], columns: Iterable[str]) -> list[str]:
+    """Add the columns that may hold all counts of each cell."""
+    return [*needed, *(key for key in TOTAL_COLUMNS if key in columns and key not in needed)]
 
 
 def read_whole(path: Path) -> ad.AnnData:

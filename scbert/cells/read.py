@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -12,9 +13,11 @@ import pandas as pd
 from anndata.io import read_elem
 from scipy import sparse
 
+from scbert.cells.choose import Candidate, Chosen, choose_matrix
 from scbert.cells.count_table import read_count_table
 from scbert.cells.hdf5 import MissingFilter, require_filters
-from scbert.cells.matrix import Parts, parts_in_memory
+from scbert.cells.how_to_read import HowToRead
+from scbert.cells.matrix import parts_in_memory
 from scbert.cells.other_formats import other_format
 from scbert.cells.plain_text import make_plain
 from scbert.cells.stores import open_anndata
@@ -22,7 +25,6 @@ from scbert.cells.tenx import is_10x_h5, read_10x_folder, read_10x_h5
 from scbert.cells.zarr_folder import is_zarr
 from scbert.files import publish
 
-MATRIX_ORDER = ("layers/counts", "raw.X", "X")
 UNIQUE_CELLS = "adata.obs_names_make_unique()"
 UNIQUE_GENES = "use Ensembl ids as var_names, or sum those columns"
 ID_COLUMNS = ("gene_id", "gene_ids", "ensembl_id", "feature_id")
@@ -108,18 +110,6 @@ READERS = {
 }
 
 
-def check_names(adata: ad.AnnData, name: str) -> None:
-    """Refuse repeated cell ids and gene names: a result could not be told apart.
-
-    Raises
-    ------
-    ValueError
-        Naming the first few that repeat.
-    """
-    require_unique("cell ids", adata.obs_names, UNIQUE_CELLS, name)
-    require_unique("gene names", adata.var_names, UNIQUE_GENES, name)
-
-
 def require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
     """Refuse names that occur more than once."""
     repeated = index[index.duplicated()].unique()
@@ -141,44 +131,31 @@ def select_matrix(
     Parameters
     ----------
     choice
-        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+        See `HowToRead`.
 
     Raises
     ------
     ValueError
         If it does not exist, is damaged, or its genes repeat.
     """
-    parts, genes, found = matrix_parts(adata, choice, name)
-    return parts.read(0, adata.n_obs), genes, found
+    chosen = matrix_of(adata, HowToRead(choice), name)
+    return chosen.parts.read(0, adata.n_obs), chosen.genes, chosen.found
 
 
-def matrix_parts(adata: ad.AnnData, choice: str, name: str) -> tuple[Parts, pd.DataFrame, str]:
-    """Return a matrix of the AnnData as `select_matrix` does, not copied: to be read in parts."""
-    present = {f"layers/{key}": adata.layers[key] for key in adata.layers}
+def matrix_of(adata: ad.AnnData, reading: HowToRead, name: str) -> Chosen:
+    """Choose a matrix of the AnnData, as `select_matrix` does; it is not copied."""
+    present = {f"layers/{key}": (adata.layers[key], adata.var) for key in adata.layers}
     if adata.raw is not None:
-        present["raw.X"] = adata.raw.X
+        present["raw.X"] = (adata.raw.X, adata.raw.var)
     if adata.X is not None:
-        present["X"] = adata.X
-    found = choose_matrix(list(present), choice, name)
-    genes = adata.raw.var if found == "raw.X" else adata.var
-    require_unique("gene names", genes.index, UNIQUE_GENES, f"{found} of {name}")
-    return parts_in_memory(present[found], f"{found} of {name}"), genes, found
-
-
-def choose_matrix(present: list[str], choice: str, name: str) -> str:
-    """Return which of these matrices is meant.
-
-    Raises
-    ------
-    ValueError
-        If it does not exist, with those that do.
-    """
-    found = (
-        next((key for key in MATRIX_ORDER if key in present), "X") if choice == "auto" else choice
-    )
-    if found not in present:
-        raise ValueError(f"{name} has no matrix '{found}'; it has {', '.join(present) or 'none'}.")
-    return found
+        present["X"] = (adata.X, adata.var)
+    candidates = [
+        Candidate(key, genes, partial(parts_in_memory, values, f"{key} of {name}"))
+        for key, (values, genes) in present.items()
+    ]
+    chosen = choose_matrix(candidates, reading, name)
+    require_unique("gene names", chosen.genes.index, UNIQUE_GENES, f"{chosen.found} of {name}")
+    return chosen
 
 
 def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:

@@ -31,7 +31,7 @@ def recover_counts(
         be what was normalised to.
     """
     total = scale.target_sum or target_sum
-    linear = scale.taken_back(matrix)
+    linear = scale.linear(matrix)
     linear.eliminate_zeros()
     highest = linear.sum(axis=1).max()
     if highest > 1.01 * total:
@@ -43,7 +43,7 @@ def recover_counts(
     if library_size is None:
         library_size = np.divide(total, smallest, out=np.zeros_like(smallest), where=smallest > 0)
     counts = sparse.csr_matrix(sparse.diags_array(library_size / total) @ linear)
-    _require_whole(counts, scale)
+    require_whole(counts, scale)
     counts.data = np.round(counts.data).astype(np.float32)
     counts.eliminate_zeros()
     return counts.astype(np.float32), library_size
@@ -58,7 +58,7 @@ def _smallest(matrix: sparse.csr_matrix) -> np.ndarray:
     return smallest
 
 
-def _require_whole(counts: sparse.csr_matrix, scale: Scale) -> None:
+def require_whole(counts: sparse.csr_matrix, scale: Scale) -> None:
     """Refuse counts that are not whole; large ones and those of one are no evidence."""
     rounded = np.round(counts.data)
     off = np.abs(counts.data - rounded) > 0.05 * np.maximum(rounded, 1)

@@ -3,9 +3,10 @@
 PanglaoDB's clusters and their cell types (Franzen et al. 2019) are for information, never a label.
 """
 
+import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anndata as ad
@@ -13,19 +14,18 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.cells.how_to_read import HowToRead
+from scbert.cells.amounts import Amounts, amounts_of, in_steps
+from scbert.cells.cautions import Caution, say
+from scbert.cells.how_to_read import ALL_GENES, HowToRead, Wanted
+from scbert.cells.labels import clean_labels
 from scbert.cells.quality import cell_sums
 from scbert.cells.query import open_query
-from scbert.cells.read import gene_names, library_sizes, require_column
-from scbert.cells.recover import recover_counts
-from scbert.cells.scale import guess_scale
+from scbert.cells.read import gene_names, require_column
+from scbert.cells.recover import recover_counts, require_whole
 from scbert.config import Dataset, ReadSettings
 from scbert.download.panglaodb import read_cell_types
 
-UNKNOWN_SUM = (
-    "The file does not say to how many counts per cell it was normalised; assumed: {:,.0f}. "
-    "Name the column of all counts (library_size_key) if there is one."
-)
+log = logging.getLogger(__name__)
 
 
 def join_clusters(
@@ -101,6 +101,7 @@ class Reading:
     matrix: str
     scale: str
     notes: list[str]
+    cautions: list[Caution] = field(default_factory=list)
 
 
 def nothing_read() -> Reading:
@@ -137,8 +138,13 @@ def add_clusters(
         reading.notes += notes
 
 
-def read_sample(path: Path, settings: ReadSettings) -> Reading:
+def read_sample(path: Path, settings: ReadSettings, wanted: Wanted = ALL_GENES) -> Reading:
     """Read counts from a file of cells, or take log-normalised expression back to them.
+
+    Parameters
+    ----------
+    wanted
+        The genes that the matrix is to have, see `HowToRead`.
 
     Raises
     ------
@@ -146,43 +152,63 @@ def read_sample(path: Path, settings: ReadSettings) -> Reading:
         If it holds neither, or lacks a column that the table of datasets names.
     """
     name, dataset = str(path), settings.dataset
-    library_size_key = dataset.library_size_key if dataset else ""
+    key = dataset.library_size_key if dataset else ""
     columns = [key for key in (dataset.label_key, dataset.batch_key) if key] if dataset else []
-    how = HowToRead(settings.matrix, settings.scale, library_size_key)
+    reading = HowToRead(settings.matrix, settings.scale, key, wanted)
+    usual = settings.normalization.target_sum
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_query(path, how, Path(folder), name, columns) as query,
+        open_query(path, reading, Path(folder), name, columns) as query,
     ):
-        matrix = query.parts.read(0, len(query))
-        genes, obs, found = query.genes, query.obs, query.found
-    scale = guess_scale(matrix, f"{found} of {name}", settings.scale)
-    library = library_sizes(obs, library_size_key, name)
-    known = scale.kind != "log1p" or bool(scale.target_sum) or library is not None
-    notes = [] if known else [UNKNOWN_SUM.format(settings.normalization.target_sum)]
-    if scale.kind == "log1p":
-        matrix, library = recover_counts(matrix, scale, library, settings.normalization.target_sum)
-    elif library is None:
-        library = cell_sums(matrix)
-    found_of_cells = pd.DataFrame(
-        {"library_size": library, "n_genes": matrix.getnnz(axis=1)}, index=obs.index
+        chosen, given = query.chosen, query.obs
+        amounts = amounts_of(chosen.parts, given, reading, name, usual)
+        matrix, library = _counts(chosen.parts.read(0, len(query)), amounts, usual)
+    obs = pd.DataFrame(
+        {"library_size": library, "n_genes": matrix.getnnz(axis=1)}, index=given.index
     )
+    cautions = list(amounts.cautions)
     if dataset:
-        found_of_cells = found_of_cells.join(_labels(obs, dataset, name))
+        labels, of_labels = _labels(given, dataset, name)
+        obs, cautions = obs.join(labels), [*cautions, *of_labels]
+    genes = chosen.genes
     var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
-    cells = ad.AnnData(matrix.astype(np.float32), obs=found_of_cells, var=var)
-    taken_back = ", taken back to counts" if scale.kind == "log1p" else ""
-    return Reading(cells, found, f"{scale}{taken_back}", notes)
+    cells = ad.AnnData(matrix.astype(np.float32), obs=obs, var=var)
+    taken_back = ", taken back to counts" if amounts.scale.kind == "log1p" else ""
+    notes = [f"Left out: {chosen.left_out}."] if chosen.left_out else []
+    notes += [f"Matrices: {chosen.why}."] if chosen.why else []
+    say(cautions, name, log)
+    scale = f"{amounts.scale}{taken_back}"
+    return Reading(cells, chosen.found, scale, notes, cautions)
 
 
-def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> pd.DataFrame:
-    labels = require_column(obs, dataset.label_key, name)
-    columns = {"cell_type": labels.astype(object).where(labels.notna(), "").astype(str)}
+def _counts(
+    matrix: sparse.csr_matrix, amounts: Amounts, usual: float
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Return whole counts, or expected ones, and all counts of each cell."""
+    scale, library = amounts.scale, amounts.library
+    if scale.kind != "log1p":
+        if scale.kind == "counts" and matrix.dtype.kind == "f":
+            np.round(matrix.data, out=matrix.data)  # without a copy in float64
+            matrix.eliminate_zeros()
+        return matrix, cell_sums(matrix) if library is None else library
+    if amounts.by_step:
+        require_whole(in_steps(scale.linear(matrix)), scale)
+        return amounts.of(matrix, slice(None))
+    return recover_counts(matrix, scale, amounts.library, usual)
+
+
+def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> tuple[pd.DataFrame, list[Caution]]:
+    column = require_column(obs, dataset.label_key, name)
+    labels, cautions = clean_labels(column, dataset.label_key)
+    columns = {"cell_type": labels}
     if dataset.batch_key:
         batch = require_column(obs, dataset.batch_key, name)
-        if batch.isna().any():
+        batch, _ = clean_labels(batch, dataset.batch_key)
+        if (batch == "").any():
             raise ValueError(
-                f"obs['{dataset.batch_key}'] of {name} is empty in {batch.isna().sum()} cells, but "
-                "a batch must not be in two parts. Fill it in, or leave batch_key empty."
+                f"obs['{dataset.batch_key}'] of {name} is empty, or text such as 'nan', in "
+                f"{(batch == '').sum()} cells, but a batch must not be in two parts. Fill it in, "
+                "or leave batch_key empty."
             )
-        columns["batch"] = batch.astype(str)
-    return pd.DataFrame(columns)
+        columns["batch"] = batch
+    return pd.DataFrame(columns), cautions

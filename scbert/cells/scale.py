@@ -21,6 +21,7 @@ NOT_LOGGED = 0.0  # stands for a base where the values themselves are looked at
 LARGEST_LOG = 25.0  # no log1p of counts per million comes near
 STEPS_TO_LOOK_AT = 20  # larger multiples cannot be told from their neighbours in float32
 CLOSE, SHARE_OF_INTEGERS = 0.02, 0.5  # logged values are so near to an integer in 4 of 100
+WHOLE = 8e-7  # of a count: float32 loses so much when up to 10^5 are logged and taken back
 EXPECTED_COUNTS: Final = "expected_counts"
 SAID = ("auto", "counts", EXPECTED_COUNTS, "log1p")
 
@@ -46,15 +47,35 @@ class Scale:
         total = f"{self.target_sum:,.0f}" if self.target_sum else "an unknown number of"
         return f"log1p to base {name} of {total} counts per cell"
 
-    def taken_back(self, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-        """Return b^x - 1 of log-normalised expression, float64: counts per `target_sum`."""
+    def linear(self, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return counts, whole ones rounded; of log1p b^x - 1, counts per `target_sum`; float64."""
         linear = matrix.astype(np.float64)
-        linear.data = self.base**linear.data - 1
+        if self.kind == "log1p":
+            linear.data = self.base**linear.data - 1
+        elif self.kind == "counts":
+            linear.data = np.round(linear.data)
+            linear.eliminate_zeros()
         return linear
 
 
-def check_values(matrix: sparse.csr_matrix, name: str) -> None:
+def whole_numbers(values: np.ndarray) -> bool:
+    """Whether all values are integers, but for what float arithmetic leaves of them.
+
+    Counts that were logged and taken back are a little off, in float32 by some 1e-7 of their value.
+    """
+    if values.dtype.kind in "iub":
+        return True
+    nearest = np.round(values)
+    return bool((np.abs(values - nearest) <= WHOLE * np.maximum(1, nearest)).all())
+
+
+def check_values(matrix: sparse.csr_matrix, name: str, others: tuple[str, ...] = ()) -> None:
     """Refuse what can be neither counts nor log-normalised expression.
+
+    Parameters
+    ----------
+    others
+        The other matrices of its file.
 
     Raises
     ------
@@ -65,15 +86,22 @@ def check_values(matrix: sparse.csr_matrix, name: str) -> None:
     if not np.isfinite(values).all():
         raise ValueError(
             f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are NaN or "
-            "infinite, but counts are finite numbers. Remove those cells or genes, or give the "
-            "matrix that holds raw counts."
+            "infinite, but counts are finite numbers. Remove those cells or genes. "
+            + another_matrix(others)
         )
     if values.size and values.min() < 0:
         raise ValueError(
             f"{name} holds negative values (lowest {values.min():.3g}), as scaled or "
-            "batch-corrected data do, but scBERT needs counts or log-normalised expression. Give "
-            "the matrix with raw counts, such as layers['counts'] or raw.X."
+            "batch-corrected data do, but scBERT needs counts or log-normalised expression. "
+            + another_matrix(others)
         )
+
+
+def another_matrix(others: tuple[str, ...]) -> str:
+    """Say where else raw counts may be, of what the file has."""
+    if not others:
+        return "The file has no other matrix: give one with raw counts."
+    return f"If {' or '.join(others)} of the file holds raw counts, name it (--matrix)."
 
 
 def guess_scale(matrix: sparse.csr_matrix, name: str, said: str = "auto") -> Scale:
@@ -104,7 +132,7 @@ def scale_of_parts(parts: Parts, said: str) -> Scale:
     if said not in ("auto", scale.kind) and (said, scale.kind) != (EXPECTED_COUNTS, "counts"):
         raise ValueError(
             f"{parts.name} is said to hold {said}, but it holds {scale}. Correct 'scale' "
-            f"(to {scale.kind}), or give the matrix that holds {said}."
+            f"(to {scale.kind}). {another_matrix(parts.others)}"
         )
     return scale
 
@@ -112,19 +140,19 @@ def scale_of_parts(parts: Parts, said: str) -> Scale:
 def _scale_of_parts(parts: Parts, said: str) -> Scale:
     integers, highest, filled = True, 0.0, [np.zeros(0, dtype=np.int64)]
     for start, part in parts.each():
-        check_values(part, parts.name)
-        integers = integers and np.array_equal(part.data, np.round(part.data))
+        check_values(part, parts.name, parts.others)
+        integers = integers and whole_numbers(part.data)
         highest = max(highest, float(part.data.max(initial=0)))
         filled.append(start + np.flatnonzero(np.diff(part.indptr)))
     cells = _some_cells(parts, np.concatenate(filled))
     if not cells:
-        raise ValueError(f"{parts.name} holds only zeros. Give the matrix that holds the counts.")
+        raise ValueError(f"{parts.name} holds only zeros. {another_matrix(parts.others)}")
     if integers:
         return Scale("counts", np.e, None)
     if said == EXPECTED_COUNTS:
         _check_expected_counts(cells, highest, parts.name)
         return Scale(EXPECTED_COUNTS, np.e, None)
-    return _scale_of_log(cells, highest, parts.name)
+    return _scale_of_log(cells, highest, parts)
 
 
 def _check_expected_counts(cells: list[np.ndarray], highest: float, name: str) -> None:
@@ -145,19 +173,19 @@ def _check_expected_counts(cells: list[np.ndarray], highest: float, name: str) -
         )
 
 
-def _scale_of_log(cells: list[np.ndarray], highest: float, name: str) -> Scale:
+def _scale_of_log(cells: list[np.ndarray], highest: float, parts: Parts) -> Scale:
     linear = _taken_back(cells) if highest <= LARGEST_LOG else {NOT_LOGGED: cells}
-    steps = [base for base, values in linear.items() if _is_stepwise(values, base)]
+    steps = [base for base, values in linear.items() if is_stepwise(values, base)]
     sums = _common_sums(linear)
     both = [base for base in steps if base in sums]
     fitting = both or (steps if not sums else [] if steps else list(sums))
     if len(fitting) != 1 or NOT_LOGGED in fitting:
-        raise ValueError(_why_refused(highest, name, fitting or [*steps, *sums]))
+        raise ValueError(_why_refused(highest, parts, fitting or [*steps, *sums]))
     if fitting[0] not in sums and _is_one_count_one(linear[fitting[0]]):
         raise ValueError(
-            f"{name} holds the logarithm of raw counts that were not divided by the counts of "
-            "their cell, but scBERT needs counts, or log1p of counts per 10,000. "
-            "Take the logarithm back, or give the matrix that holds raw counts."
+            f"{parts.name} holds the logarithm of raw counts that were not divided by the counts "
+            "of their cell, but scBERT needs counts, or log1p of counts per 10,000. "
+            f"Take the logarithm back. {another_matrix(parts.others)}"
         )
     return Scale("log1p", fitting[0], sums.get(fitting[0]))
 
@@ -175,7 +203,7 @@ def _taken_back(cells: list[np.ndarray]) -> dict[float, list[np.ndarray]]:
     return {NOT_LOGGED: cells, **logged}
 
 
-def _is_stepwise(cells: list[np.ndarray], base: float) -> bool:
+def is_stepwise(cells: list[np.ndarray], base: float) -> bool:
     """Whether nearly all values are integer multiples of the smallest value of their cell.
 
     For the values themselves half of them suffice: counts with some fractions among them would
@@ -213,7 +241,7 @@ def _is_one_count_one(cells: list[np.ndarray]) -> bool:
     return bool(np.mean(np.abs(smallest - 1) < 1e-3) > 0.9)
 
 
-def _why_refused(highest: float, name: str, fitting: list[float]) -> str:
+def _why_refused(highest: float, parts: Parts, fitting: list[float]) -> str:
     names = {NOT_LOGGED: "not logged", **{base: f"base {key}" for key, base in BASES.items()}}
     if fitting == [NOT_LOGGED]:
         why = (
@@ -231,8 +259,8 @@ def _why_refused(highest: float, name: str, fitting: list[float]) -> str:
             "are not multiples of one count in each cell, nor do they add up to the same number)"
         )
     return (
-        f"{name} holds values up to {highest:.4g} that are {why}. scBERT needs to know "
+        f"{parts.name} holds values up to {highest:.4g} that are {why}. scBERT needs to know "
         "what one count is. Give raw counts, or log1p of counts per 10,000; if these are estimates "
         "of counts (RSEM, Salmon, corrected molecules, ambient RNA removed), say that the scale is "
-        "expected_counts."
+        f"expected_counts. {another_matrix(parts.others)}"
     )

@@ -18,6 +18,7 @@ from scbert.cli.app import (
     app,
     plain_errors,
     require_h5ad,
+    show_warnings,
 )
 from scbert.shipped import BLOOD
 
@@ -71,3 +72,4 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
             f"{cells.scbert_is_unknown.sum()}",
         )
     Console().print(table)
+    show_warnings(result.uns["scbert"]["warnings"])

@@ -1,12 +1,15 @@
 """The typer application, its commands' shared options, and how they end when something is wrong."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from scbert import __version__
 from scbert.config import DeviceName
@@ -30,7 +33,10 @@ LabelledFile = Annotated[
 ]
 Matrix = Annotated[
     str,
-    typer.Option(help="X, raw.X or layers/NAME; auto: layers/counts, else raw.X, else X."),
+    typer.Option(
+        help="X, raw.X or layers/NAME; auto: of layers/counts, raw.X and X the one with counts, or "
+        "log1p of them, of most of the model's genes."
+    ),
 ]
 ScaleOption = Annotated[
     str,
@@ -76,6 +82,15 @@ def plain_errors() -> Iterator[None]:
         logging.getLogger("scbert").debug("traceback", exc_info=error)
         typer.echo(f"ERROR: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def show_warnings(warnings: Mapping[str, str]) -> None:
+    """Show the warnings about a result, if there are any."""
+    if warnings:
+        table = Table("warning", "what it means, and what to do", style="yellow")
+        for code, text in warnings.items():
+            table.add_row(code, escape(text))
+        Console().print(table)
 
 
 def require_h5ad(out: Path) -> None:

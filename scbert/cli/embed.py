@@ -15,6 +15,7 @@ from scbert.cli.app import (
     app,
     plain_errors,
     require_h5ad,
+    show_warnings,
 )
 
 
@@ -46,3 +47,4 @@ def embed(  # noqa: PLR0913, PLR0917  one for each option
         )
     n_cells, width = found.obsm["X_scbert"].shape
     typer.echo(f"{out}: {n_cells} cells x {width}, {found.uns['scbert_embedding']['vector']}")
+    show_warnings(found.uns["scbert_embedding"]["warnings"])

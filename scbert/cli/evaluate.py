@@ -15,6 +15,7 @@ from scbert.cli.app import (
     ScaleOption,
     app,
     plain_errors,
+    show_warnings,
 )
 from scbert.evidence.file_evaluation import FileEvaluation
 from scbert.report.text import score_with_interval
@@ -61,6 +62,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
             Console().print(table)
     for line in _notes(found):
         typer.echo(line)
+    show_warnings(found.warnings)
 
 
 def _scores(found: FileEvaluation) -> Table:

@@ -8,7 +8,15 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cells.how_to_read import HowToRead
-from scbert.cli.app import Device, LibrarySizeKey, Matrix, ScaleOption, app, plain_errors
+from scbert.cli.app import (
+    Device,
+    LibrarySizeKey,
+    Matrix,
+    ScaleOption,
+    app,
+    plain_errors,
+    show_warnings,
+)
 
 OTHERWISE = "otherwise the configuration's."
 
@@ -101,3 +109,4 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             found["verdict"],
         )
     Console().print(table)
+    show_warnings(about["warnings"])

@@ -7,7 +7,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scbert.cli.app import LabelledFile, LibrarySizeKey, Matrix, ScaleOption, app, plain_errors
+from scbert.cli.app import (
+    LabelledFile,
+    LibrarySizeKey,
+    Matrix,
+    ScaleOption,
+    app,
+    plain_errors,
+    show_warnings,
+)
 from scbert.config import DeviceName
 from scbert.evidence.comparison import Comparison, OutOfFoldComparison
 from scbert.report.text import score_with_interval
@@ -90,6 +98,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
         _show_without_test(out, label_key, OutOfFoldComparison.of(scores))
     else:
         _show(out, Comparison.of(scores))
+    show_warnings(scores["warnings"])
 
 
 def _show(out: Path, found: Comparison) -> None:

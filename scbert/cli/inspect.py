@@ -8,8 +8,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scbert.cells.cautions import by_code
 from scbert.cells.how_to_read import HowToRead
-from scbert.cli.app import LibrarySizeKey, Matrix, QueryFile, ScaleOption, app, plain_errors
+from scbert.cli.app import (
+    LibrarySizeKey,
+    Matrix,
+    QueryFile,
+    ScaleOption,
+    app,
+    plain_errors,
+    show_warnings,
+)
 
 
 @app.command()
@@ -34,6 +43,7 @@ def inspect(
         for what, value in found.rows:
             table.add_row(what, escape(value))
         Console().print(table)
+        show_warnings(by_code(found.cautions))
         if found.refusal:
             raise ValueError(f"annotate would refuse this: {found.refusal}")
     typer.echo("annotate would accept this." if model else "No model was given to compare with.")

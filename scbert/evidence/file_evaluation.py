@@ -1,6 +1,6 @@
 """The evaluation of a model by a labelled file of one's own, as `scbert evaluate` writes it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scbert.evidence.comparison import Interval
@@ -67,6 +67,7 @@ class FileEvaluation(Record):
     differences: list[FileDifference]
     batches: list[BatchScores]
     novel: NovelCells | None
+    warnings: dict[str, str] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
         """Return what stands in the file."""

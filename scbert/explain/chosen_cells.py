@@ -34,6 +34,7 @@ class ChosenCells:
     labels: np.ndarray
     device: torch.device
     notes: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
 
     def batches(self, store: TokenStore, tokens_per_batch: int) -> CellBatches:
         """Return the cells of a store as the network takes them."""

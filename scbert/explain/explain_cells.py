@@ -84,6 +84,7 @@ def explain_cells(
         known=known,
         settings=settings,
         notes=chosen_cells.notes,
+        warnings=chosen_cells.warnings,
     )
 
 

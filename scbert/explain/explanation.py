@@ -55,6 +55,7 @@ class Explanation:
     known: MarkersAndSets
     settings: Explain
     notes: list[str]
+    warnings: dict[str, str]
 
 
 def write_explanation(out: Path, found: Explanation) -> dict[str, Any]:
@@ -126,7 +127,8 @@ def _about(found: Explanation, markers_found: list[dict[Hashable, Any]]) -> dict
         "markers_found": markers_found,
         "marker_types": found.known.marker_types,
         "gene_sets": len(found.known.gene_sets),
-        "notes": [*found.notes, *notes],
+        "notes": [*found.warnings.values(), *found.notes, *notes],
+        "warnings": found.warnings,
         "settings": settings.model_dump(mode="json"),
         "provenance": provenance(),
     }

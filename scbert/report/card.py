@@ -79,8 +79,13 @@ def _data(about: CardEvidence) -> str:
         f"Trained on {cells['train']:,} cells of {quality['source']} "
         f"(sha256 {quality['sha256']}); {left_out:,} of its {quality['cells_read']:,} cells were "
         f"left out before the split. Median of a cell: {quality['median_genes']:,.0f} genes, "
-        f"{quality['median_counts']:,.0f} counts ({quality['scale']})."
+        f"{quality['median_counts']:,.0f} counts ({quality['scale']}).{_warned(quality)}"
     )
+
+
+def _warned(quality: Json) -> str:
+    """Return the warnings about the file, if there were any."""
+    return "".join(f"\n\nWarning: {text}" for text in quality.get("warnings", {}).values())
 
 
 def _split(parts: Mapping[str, Part]) -> str:
@@ -192,7 +197,7 @@ def card_without_test(
         f"```\nscbert evaluate {name} TEST.h5ad --label-key KEY\n```",
         "## Data",
         f"Learned from {cells['train'] + cells['validation']:,} cells of {quality['source']} "
-        f"(sha256 {quality['sha256']}).",
+        f"(sha256 {quality['sha256']}).{_warned(quality)}",
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.",
         f"Commit {config['provenance']['commit'] or 'not recorded'}.",

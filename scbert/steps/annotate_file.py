@@ -9,6 +9,7 @@ from scbert.cells.query import QueryCells, in_memory, joined, query_in_memory, w
 from scbert.config import DeviceName
 from scbert.shipped import BLOOD
 from scbert.training.calls import STALE, call, finetuned
+from scbert.training.query_tokens import reading_for
 from scbert.training.saved_model import FinetunedModel
 
 
@@ -36,7 +37,8 @@ def annotate(
         The folder of a fine-tuned model, one that `load_finetuned` has read, or "blood", the model
         of the package.
     matrix
-        X, raw.X, layers/NAME, or auto: the first that exists of layers/counts, raw.X and X.
+        X, raw.X, layers/NAME, or auto: of layers/counts, raw.X and X the one that can be turned
+        into counts and has most of the model's genes; of equals the one with raw counts.
     scale
         What it holds: counts, log1p, expected_counts (estimates that need not be integers), or
         auto: the first two are recognised automatically.
@@ -60,7 +62,8 @@ def annotate(
     gives the label (scbert_agreement), and, with `cluster_key`, scbert_majority_voting; in obsm
     X_scbert (the encoder's cell vector, or where it was not asked the position among the principal
     components of the training cells; uns says which) and scbert_probabilities (one column per type,
-    in the order of uns['scbert']['labels']); in uns scbert.
+    in the order of uns['scbert']['labels']); in uns scbert, with warnings: what makes the result
+    less sure than it looks, by code.
 
     Raises
     ------
@@ -68,7 +71,7 @@ def annotate(
         If the cells cannot be used or share too few genes with the model.
     """
     loaded = finetuned(model)
-    reading = HowToRead(matrix, scale, library_size_key)
+    reading = reading_for(HowToRead(matrix, scale, library_size_key), loaded)
     cells, name = in_memory(adata, name)
     query = query_in_memory(cells, reading, name, _columns(cluster_key))
     found = call(query, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
@@ -100,6 +103,7 @@ def annotate_file(
     def make(opened: QueryCells) -> ad.AnnData:
         return call(opened, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
 
+    reading = reading_for(reading, loaded)
     return write_result(query, out, reading, make, _columns(cluster_key), STALE)
 
 

@@ -17,7 +17,7 @@ from scbert.training.calls import batches_of, made_by, precision_of
 from scbert.training.committee import network_of
 from scbert.training.devices import choose_device
 from scbert.training.predict import outputs
-from scbert.training.query_tokens import tokens_for
+from scbert.training.query_tokens import CountsSeen, reading_for, tokens_for
 from scbert.training.saved_model import SavedModel
 
 HEAD = "cell vector of the fine-tuned head"
@@ -47,7 +47,7 @@ def embed(
     -------
     A copy with obsm['X_scbert'] (cells, width), float32: of a model whose network was trained with
     a head the vector from which that names the type, else the mean over a cell's tokens of the
-    encoder's output; uns['scbert_embedding'] says which.
+    encoder's output; uns['scbert_embedding'] says which, and has warnings.
 
     Raises
     ------
@@ -55,8 +55,10 @@ def embed(
         If the cells cannot be used or share too few genes with the model.
     """
     cells, name = in_memory(adata, name)
-    query = query_in_memory(cells, HowToRead(matrix, scale, library_size_key), name)
-    return joined(cells, _vectors(query, _loaded(model), device), [])
+    loaded = _loaded(model)
+    reading = reading_for(HowToRead(matrix, scale, library_size_key), loaded)
+    query = query_in_memory(cells, reading, name)
+    return joined(cells, _vectors(query, loaded, device), [])
 
 
 def embed_file(
@@ -73,7 +75,7 @@ def embed_file(
     def make(opened: QueryCells) -> ad.AnnData:
         return _vectors(opened, loaded, device)
 
-    return write_result(query, out, reading, make)
+    return write_result(query, out, reading_for(reading, loaded), make)
 
 
 def _loaded(model: str | Path | SavedModel) -> SavedModel:
@@ -84,19 +86,21 @@ def _vectors(query: QueryCells, model: SavedModel, device: DeviceName) -> ad.Ann
     here = choose_device(device)
     tokens = tokens_for(query, model)
     network = network_of(model.network).to(here)
-    vectors = [
-        outputs(
+    vectors, seen = [], CountsSeen()
+    for part in tokens.each():
+        found = outputs(
             model=network,
             cells=batches_of(model, store_in_memory(part.sample)),
             rows=np.arange(len(part.sample.cells)),
             device=here,
             precision=precision_of(model.config),
-        ).vectors
-        for part in tokens.each()
-    ]
+        )
+        vectors.append(found.vectors)
+        seen.add(part)
+    cautions = [*tokens.cautions, *seen.cautions(tokens.match, query.name)]
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     result.obsm["X_scbert"] = np.concatenate(vectors)
-    result.uns["scbert_embedding"] = made_by(tokens) | {
+    result.uns["scbert_embedding"] = made_by(tokens, cautions) | {
         "vector": HEAD if isinstance(model.network, CellTypeModel) else MEAN
     }
     return result

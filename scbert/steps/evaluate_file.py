@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from scbert import __version__
+from scbert.cells.cautions import by_code
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName, Evaluate, Normalization
@@ -100,7 +101,7 @@ def evaluate_file(
     settings = settings_of(loaded, None, None)
     reading = HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
-    cells, left_out = read_labelled(file, dataset, settings)
+    cells, left_out, cautions = read_labelled(file, dataset, settings, loaded)
     expression, measured = expression_of(cells, loaded, str(file))
     names, n_bins = cells.obs_names.astype(str).tolist(), loaded.config["n_bins"]
     store = store_in_memory(tokenize(str(file), names, expression, measured, n_bins))
@@ -114,6 +115,7 @@ def evaluate_file(
         test=file.name,
         test_sha256=sha256_of(file),
         left_out=left_out,
+        warnings=by_code(cautions) | named.uns["scbert"]["warnings"],
         **score_cells(named, loaded, settings.evaluate),
     )
     if out is not None:

@@ -1,12 +1,16 @@
 """scbert explain: cells + a fine-tuned model -> an explanation."""
 
+import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
+from scbert.cells.labels import labels_for
 from scbert.cells.query import open_query
 from scbert.config import DeviceName, Explain
 from scbert.explain.chosen_cells import choose_cells
@@ -15,7 +19,9 @@ from scbert.explain.explain_cells import explain_cells
 from scbert.explain.explanation import write_explanation
 from scbert.training.calls import finetuned
 from scbert.training.devices import choose_device
-from scbert.training.query_tokens import tokens_for
+from scbert.training.query_tokens import reading_for, tokens_for
+
+log = logging.getLogger(__name__)
 
 
 def explain_file(
@@ -59,15 +65,23 @@ def explain_file(
         )
     here = choose_device(device)  # before the reading, which may take long
     loaded = finetuned(model)
-    columns = [label_key] if label_key else []
+    given: np.ndarray | None = None
+    of_labels: list[Caution] = []
+    columns, wanted = [label_key] if label_key else [], reading_for(reading, loaded)
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_query(query, reading, Path(folder), str(query), columns) as opened,
+        open_query(query, wanted, Path(folder), str(query), columns) as opened,
     ):
-        given = opened.obs[label_key].astype(str).to_numpy() if label_key else None
-        store = tokens_for(opened, loaded).store()
+        if label_key:
+            labels, of_labels = labels_for(opened.obs[label_key], label_key, loaded.types)
+            say(of_labels, str(query), log)
+            given = labels.to_numpy(dtype=str)
+        store, of_cells = tokens_for(opened, loaded).store()
     rows = np.arange(len(store))
-    chosen_cells = choose_cells(query.stem, loaded, store, rows, given, settings, here)
+    chosen_cells = replace(
+        choose_cells(query.stem, loaded, store, rows, given, settings, here),
+        warnings=by_code([*of_cells, *of_labels]),
+    )
     known = read_known_genes(
         loaded,
         [Path(file) for file in [settings.markers] if file],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scbert import __version__
+from scbert.cells.cautions import by_code, say
 from scbert.cells.how_to_read import HowToRead
 from scbert.config import (
     CompareSettings,
@@ -34,7 +35,7 @@ from scbert.steps.write_model_card import write_card_without_test, write_model_c
 from scbert.training.bundle import load_pretrained
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import dataset_of, reading_of, settings_of
-from scbert.training.new_genes import extend_vocabulary, warn_of_unknown_genes
+from scbert.training.new_genes import cautions_of_genes, extend_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ def finetune_file(
     Returns
     -------
     The scores on the test cells, the baselines' beside the model's, as in comparison.json. Without
-    a test: those of cells that the experts had not learned from, under names of their own.
+    a test: those of cells that the experts had not learned from, under names of their own. Beside
+    them `warnings`: what makes the model less sure than it looks, by code.
 
     Raises
     ------
@@ -125,6 +127,7 @@ def finetune_file(
         _prepare(work, reference, pretrained, dataset, chosen, run)
         _train(work, work.encoder if add_genes else pretrained, terms, chosen)
         scores = _judge(work, chosen) if test else _judge_without_test(work)
+        scores["warnings"] = _warnings(work)
         work.model.rename(out)
         shutil.rmtree(work.folder)
     log.info("%s is complete; its card is README.md", out)
@@ -203,7 +206,7 @@ def _prepare(
             pretrained = data / work.encoder.name
         genes = pretrained / "genes.tsv"  # checked with the encoder
         normalize_counts(counts, genes, expression, overlap, config.normalization)
-        warn_of_unknown_genes(read_json(overlap), dataset.file)
+        say(cautions_of_genes(read_json(overlap)), dataset.file, log)
         bin_expression([expression], genes, data / "tokens" / dataset.dataset, config.binning)
 
 
@@ -245,6 +248,12 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
     quality, card = work.data / "quality.json", work.model / "README.md"
     write_model_card(work.model, evaluation, work.comparison, quality, card)
     return read_json(work.comparison)
+
+
+def _warnings(work: Work) -> dict[str, str]:
+    """Return what was warned of, by code: of the file and of its genes."""
+    of_genes = cautions_of_genes(read_json(work.data / "overlap.json"))
+    return read_json(work.data / "quality.json").get("warnings", {}) | by_code(of_genes)
 
 
 def _judge_without_test(work: Work) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """scbert inspect: what annotation would do with a file of cells; the network computes nothing."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,22 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
+from scbert.cells.amounts import USUAL_SUM, Amounts, amounts_of
+from scbert.cells.cautions import Caution, not_calibrated, say
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, open_query
 from scbert.cells.read import gene_names
-from scbert.cells.scale import scale_of_parts
 from scbert.genes.matching import GeneMatch
 from scbert.shipped import model_folder
 from scbert.training.bundle import load_model
 from scbert.training.query_tokens import (
+    CountsSeen,
     QueryTokens,
     least_overlap,
     match_query,
     overlap,
+    reading_for,
     tokens_for,
 )
-from scbert.training.saved_model import PretrainedModel, SavedModel
+from scbert.training.saved_model import FinetunedModel, PretrainedModel, SavedModel
 
+log = logging.getLogger(__name__)
 Row = tuple[str, str]
 
 
@@ -31,15 +36,21 @@ Row = tuple[str, str]
 class Inspection:
     """What was found, as lines of a table, and why annotation would refuse it; empty: it would not.
 
-    The lines that come after the reason for a refusal are missing.
+    The lines that come after the reason for a refusal are missing. `cautions` are the warnings.
     """
 
     rows: list[Row] = field(default_factory=list)
+    cautions: list[Caution] = field(default_factory=list)
     refusal: str = ""
 
     def add(self, what: str, value: str) -> None:
         """Add a line."""
         self.rows.append((what, value))
+
+    def look_at(self, amounts: Amounts) -> None:
+        """Add what the matrix holds, and the warnings about that."""
+        self.add("scale", str(amounts.scale))
+        self.cautions = list(amounts.cautions)
 
 
 def inspect_file(query: Path, model: Path | None, *, reading: HowToRead = AUTOMATIC) -> Inspection:
@@ -60,6 +71,7 @@ def inspect_file(query: Path, model: Path | None, *, reading: HowToRead = AUTOMA
     if not query.exists():
         raise FileNotFoundError(f"{query} does not exist. Check the path.")
     loaded = load_model(model_folder(model)) if model else None
+    reading = reading_for(reading, loaded) if loaded else reading
     found = Inspection()
     try:
         with _opened(query, reading) as opened:
@@ -81,16 +93,25 @@ def _opened(query: Path, reading: HowToRead) -> Iterator[QueryCells]:
 def _inspect(query: QueryCells, model: SavedModel | None, found: Inspection) -> None:
     found.add("cells", f"{len(query):,}")
     found.add("matrix", f"{query.found}, {query.parts.shape[1]:,} genes")
+    if query.chosen.why:
+        found.add("chosen among", query.chosen.why)
+    if query.chosen.left_out:
+        found.add("features that are no genes", f"left out: {query.chosen.left_out}")
     names = gene_names(query.genes)
     ids = int((names.gene_id != "").sum())
     found.add("genes with an Ensembl id", f"{ids:,} of {len(names):,}")
     if model is None:
-        found.add("scale", str(scale_of_parts(query.parts, query.reading.scale)))
+        amounts = amounts_of(query.parts, query.obs, query.reading, query.name, USUAL_SUM)
+        say(amounts.cautions, query.name, log)
+        found.look_at(amounts)
         return
     _add_genes(match_query(query, model), model, found)
     tokens = tokens_for(query, model)
-    found.add("scale", str(tokens.scale))
+    found.look_at(tokens.amounts)
+    found.cautions = list(tokens.cautions)
     _add_tokens(tokens, found)
+    if isinstance(model, FinetunedModel) and not model.calibrated:
+        found.cautions.append(not_calibrated())
     if isinstance(model, PretrainedModel):
         raise ValueError("the model is pretrained only: it can embed these cells, not name them.")
 
@@ -119,14 +140,15 @@ def _with_examples(names: list[str]) -> str:
 
 def _add_tokens(tokens: QueryTokens, found: Inspection) -> None:
     """Add what is lost on the way to tokens: unknown genes, bin 0, cells without a token."""
-    known = counts = 0.0
+    seen = CountsSeen()
     below_one, lengths = 0, [np.zeros(0, dtype=np.int64)]
     for part in tokens.each():
-        known, counts = known + part.known_counts, counts + part.counts
+        seen.add(part)
         below_one += part.sample.below_one
         lengths.append(np.diff(part.sample.levels.indptr))
     n_tokens = np.concatenate(lengths)
-    found.add("share of the counts on known genes", f"{known / counts:.1%}")
+    found.cautions += seen.cautions(tokens.match, tokens.query.name)
+    found.add("share of the counts on known genes", f"{seen.share:.1%}")
     expressed = int(n_tokens.sum()) + below_one
     share = below_one / expressed if expressed else 0
     found.add("expressed, but below bin 1", f"{share:.1%} of the values of known genes")

@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from scbert.cells.cautions import by_code
 from scbert.cells.quality import UnusableSample, describe_quality, require_usable
 from scbert.cells.read import write_cells
 from scbert.cells.samples import Reading, add_clusters, nothing_read, read_panglaodb, read_sample
@@ -31,7 +32,7 @@ def read_counts(
     Written: `counts`, an AnnData with X (cells, genes) raw counts, CSR float32; obs library_size
     (all counts of the cell), n_genes, for a dataset cell_type and batch, for a sample of PanglaoDB
     its cluster and cell_type, which are not labels; var symbol, gene_id and n_cells (cells kept
-    that express the gene). `quality`: the decision and its numbers.
+    that express the gene). `quality`: the decision, its numbers and the warnings.
 
     Parameters
     ----------
@@ -108,6 +109,7 @@ def _numbers(reading: Reading, kept: ad.AnnData, settings: ReadSettings) -> dict
         **describe_quality(shown.X, shown.var, settings.counts),
         "cell_types": _count(kept.obs.cell_type) if settings.dataset else {},
         "notes": reading.notes,
+        "warnings": by_code(reading.cautions),
     }
 
 

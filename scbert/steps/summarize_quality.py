@@ -15,13 +15,14 @@ log = logging.getLogger(__name__)
 def summarize_quality(qualities: Sequence[Path], table: Path) -> None:
     """Write one line for each sample and dataset: used or left out, why, and its numbers.
 
-    Columns: those of the JSON files beside the counts, but for cell_types; dropped and notes as
-    text.
+    Columns: those of the JSON files beside the counts, but for cell_types; dropped, notes and
+    warnings as text.
     """
     rows = []
     for row in map(read_json, qualities):
         dropped = "; ".join(f"{n}: {reason}" for reason, n in row["dropped"].items() if n)
         row |= {"dropped": dropped, "notes": " ".join(row["notes"])}
+        row["warnings"] = " ".join(row.get("warnings", {}).values())
         rows.append({name: value for name, value in row.items() if name != "cell_types"})
     found = pd.DataFrame(rows)
     write_table(table, found)

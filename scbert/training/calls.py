@@ -15,6 +15,7 @@ from scbert import __version__
 from scbert.calibration.confidence import softmax
 from scbert.calibration.novelty import CellOutputs, novelty
 from scbert.calibration.parents import level_calls
+from scbert.cells.cautions import Caution, by_code, many_unknown, not_calibrated, say
 from scbert.cells.query import QueryCells
 from scbert.config import DeviceName, Precision
 from scbert.experts.combiner import agreement
@@ -27,10 +28,13 @@ from scbert.training.bundle import load_model
 from scbert.training.committee import ask, network_of
 from scbert.training.devices import choose_device
 from scbert.training.predict import Outputs, joined_outputs
-from scbert.training.query_tokens import QueryTokens, tokens_for
+from scbert.training.query_tokens import CountsSeen, QueryTokens, tokens_for
 from scbert.training.saved_model import FinetunedModel, SavedModel, require_finetuned
 
 log = logging.getLogger(__name__)
+MANY_TIMES = (
+    2  # what calibration expects; below it, other protocols and chance explain unknown cells
+)
 VOTE = "scbert_majority_voting"
 STALE = [  # columns of an earlier result that this one may not have
     VOTE,
@@ -49,10 +53,7 @@ def finetuned(model: str | Path | SavedModel) -> FinetunedModel:
     else:
         found = require_finetuned(load_model(model_folder(model)), str(model))
     if not found.calibrated:
-        log.warning(
-            "the model is not calibrated: confidence is its plain softmax, and no cell is called "
-            "unknown"
-        )
+        log.warning("%s", not_calibrated())
     return found
 
 
@@ -67,7 +68,7 @@ def call(
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
     here = choose_device(device)  # before the reading, which may take long
     tokens = tokens_for(query, model)
-    found = run(model, tokens, here, all_experts=all_experts)
+    found, of_counts = run(model, tokens, here, all_experts=all_experts)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     _write_calls(result, found, model)
     if len(found.experts) > 1:
@@ -76,7 +77,11 @@ def call(
         result.obs["scbert_agreement"] = agreement(found.experts, found.logits.argmax(axis=1))
     if cluster_key:
         result.obs[VOTE] = _vote(result.obs.scbert_label, query.obs[cluster_key])
-    result.uns["scbert"] = made_by(tokens) | _called_by(model, tokens.match)
+    of_calls = _cautions_of_calls(result.obs.scbert_is_unknown, model)
+    say(of_calls, query.name, log)
+    cautions = [*tokens.cautions, *of_counts, *of_calls]
+    cautions += [] if model.calibrated else [not_calibrated()]
+    result.uns["scbert"] = made_by(tokens, cautions) | _called_by(model, tokens.match)
     asked = model.committee.runs_network(all_experts=all_experts)
     result.uns["scbert"]["vectors"] = "encoder" if asked else "principal components"
     return result
@@ -93,11 +98,14 @@ def precision_of(config: dict[str, Any]) -> Precision:
 
 def run(
     model: FinetunedModel, tokens: QueryTokens, device: torch.device, *, all_experts: bool = False
-) -> Outputs:
-    """Return what the experts of a fine-tuned model say of all cells, in their order."""
+) -> tuple[Outputs, list[Caution]]:
+    """Return what the experts of a fine-tuned model say of all cells, in their order, and warnings.
+
+    The warnings are those that only the counts of all cells give.
+    """
     network, committee = network_of(model.network).to(device), model.committee
     found: list[Outputs] = []
-    known = counts = 0.0
+    seen = CountsSeen()
     with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
         for part in tokens.each():
             answers = ask(
@@ -112,12 +120,8 @@ def run(
                 all_experts=all_experts,
             )
             found.append(answers)
-            known, counts = known + part.known_counts, counts + part.counts
-    log.info(
-        "%s: %.1f%% of the counts are of genes that the model knows",
-        *(tokens.query.name, 100 * known / counts),
-    )
-    return joined_outputs(found)
+            seen.add(part)
+    return joined_outputs(found), seen.cautions(tokens.match, tokens.query.name)
 
 
 def batches_of(model: SavedModel, store: TokenStore) -> CellBatches:
@@ -179,14 +183,27 @@ def _vote(labels: pd.Series, clusters: pd.Series) -> pd.Series:
     return clusters.map(winner).astype("category")
 
 
-def made_by(tokens: QueryTokens) -> dict[str, Any]:
-    """Say which program and model made a result, and of what."""
+def _cautions_of_calls(is_unknown: pd.Series, model: FinetunedModel) -> list[Caution]:
+    """Warn if more cells are unknown than the calibration expects of known types."""
+    share, n_cells = float(is_unknown.mean()), len(is_unknown)
+    expected = model.calibration["false_unknown_rate"]
+    chance = 3 * float(np.sqrt(expected * (1 - expected) / n_cells))
+    if share <= max(MANY_TIMES * expected, expected + chance):
+        return []
+    return [many_unknown(share, expected, n_cells)]
+
+
+def made_by(tokens: QueryTokens, cautions: Sequence[Caution]) -> dict[str, Any]:
+    """Say which program and model made a result, of what, and what makes it less sure."""
     return {
         "version": __version__,
         "model_sha256": tokens.model.sha256,
         "vocabulary_sha256": vocabulary_sha256(tokens.model.genes),
         "matrix": tokens.query.found,
+        "matrix_chosen": tokens.query.chosen.why,
+        "features_left_out": tokens.query.chosen.left_out,
         "scale": str(tokens.scale),
+        "warnings": by_code(cautions),
     }
 
 

@@ -9,11 +9,14 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.how_to_read import HowToRead
+from scbert.cells.cautions import Caution, say
+from scbert.cells.how_to_read import AUTOMATIC, HowToRead
+from scbert.cells.labels import compare_with_model
 from scbert.cells.samples import read_sample
 from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_for
 from scbert.defaults import load_defaults
 from scbert.tokens.store import TokenStore
+from scbert.training.query_tokens import reading_for
 from scbert.training.recognition import Recognized, recognize
 from scbert.training.saved_model import FinetunedModel, SavedModel
 from scbert.training.seen_cells import SeenCells, fingerprints
@@ -74,16 +77,25 @@ def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
 
 
 def read_labelled(
-    file: Path, dataset: Dataset, config: Config
-) -> tuple[ad.AnnData, dict[str, int]]:
-    """Read the counts of cells with a known type, and count those that are left out.
+    file: Path, dataset: Dataset, config: Config, model: FinetunedModel
+) -> tuple[ad.AnnData, dict[str, int], list[Caution]]:
+    """Read the counts of cells with a known type; count those left out, and say what to know.
+
+    Parameters
+    ----------
+    model
+        Whose types the labels are to be, and by whose genes the matrix is chosen.
 
     Raises
     ------
     ValueError
         If the file cannot be used, or no cell is left.
     """
-    cells = read_sample(file, reading_of(dataset, config)).cells
+    wanted = reading_for(AUTOMATIC, model).wanted
+    found = read_sample(file, reading_of(dataset, config), wanted)
+    cells = found.cells
+    of_labels = compare_with_model(cells.obs.cell_type, model.types, dataset.label_key)
+    say(of_labels, str(file), log)
     empty, untyped = (cells.obs.n_genes == 0), (cells.obs.cell_type == "")
     left_out = {"without type": int(untyped.sum()), "without counts": int((empty & ~untyped).sum())}
     keep = (~empty & ~untyped).to_numpy()
@@ -92,7 +104,7 @@ def read_labelled(
             f"none of the {len(keep)} cells of {file} has a type in obs['{dataset.label_key}'] and "
             "a count. Name the column with the cell types, or give other cells."
         )
-    return cells[keep].copy(), left_out
+    return cells[keep].copy(), left_out, [*found.cautions, *of_labels]
 
 
 def unseen_cells(

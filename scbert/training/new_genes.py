@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from scbert.cells.cautions import Caution, few_genes_to_learn, few_known_counts
 from scbert.cells.read import gene_names
 from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tables import read_table
@@ -20,7 +21,6 @@ from scbert.training.bundle import load_pretrained, save_model
 from scbert.training.new_models import empty_model
 
 log = logging.getLogger(__name__)
-ENOUGH = 0.8  # of the counts on known genes; below it one should be told
 GENES = "encoder.gene.weight"
 
 
@@ -97,18 +97,15 @@ def vectors_like(vectors_VD: Tensor, n_new: int, seed: int) -> Tensor:
     return vectors_VD.mean(dim=0) + vectors_VD.std(dim=0) * drawn
 
 
-def warn_of_unknown_genes(found: dict, name: str) -> None:
-    """Say so where much of what was counted will not be seen.
+def cautions_of_genes(found: dict) -> list[Caution]:
+    """Warn where much of what was counted will not be seen, or few of the encoder's genes are used.
 
     Parameters
     ----------
     found
         What `normalize_counts` writes of the genes.
     """
-    share = found["share_of_counts"]
-    if share is not None and share < ENOUGH:
-        log.warning(
-            "only %.0f%% of the counts of %s are of genes that the encoder knows (not %s, ...): "
-            "the others are ignored. Add them (--add-genes), or take another encoder.",
-            *(100 * share, name, ", ".join(found["unmatched_examples"][:3])),
-        )
+    return [
+        *few_known_counts(found["share_of_counts"], found["unmatched_examples"]),
+        *few_genes_to_learn(found["share_of_vocabulary"]),
+    ]

@@ -3,14 +3,17 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
-import numpy as np
+import pandas as pd
 from scipy import sparse
 
-from scbert.cells.quality import cell_sums
+from scbert.cells.amounts import Amounts, amounts_of
+from scbert.cells.cautions import Caution, few_genes, few_known_counts, say
+from scbert.cells.how_to_read import HowToRead, Wanted
 from scbert.cells.query import QueryCells
-from scbert.cells.read import gene_names, library_sizes
-from scbert.cells.scale import Scale, scale_of_parts
+from scbert.cells.read import gene_names
+from scbert.cells.scale import Scale
 from scbert.config import Normalization
 from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tokens.store import TokenStore, store_in_memory
@@ -18,7 +21,6 @@ from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
 from scbert.training.saved_model import SavedModel
 
 log = logging.getLogger(__name__)
-FEW_GENES = 0.5  # share of the model's genes, below which the user is warned
 LEAST_OVERLAP = 0.05  # as annotate.min_gene_overlap in config/config.yaml, where a model names none
 
 
@@ -39,16 +41,18 @@ class TokenPart:
 
 @dataclass(frozen=True)
 class QueryTokens:
-    """Cells that a model can take.
-
-    `library` are all counts of each cell, (cells,), where a column of obs gives them.
-    """
+    """Cells that a model can take, and what is to be known of them."""
 
     query: QueryCells
     model: SavedModel
     match: GeneMatch
-    scale: Scale
-    library: np.ndarray | None
+    amounts: Amounts
+    cautions: tuple[Caution, ...]
+
+    @property
+    def scale(self) -> Scale:
+        """What the matrix holds."""
+        return self.amounts.scale
 
     def each(self) -> Iterator[TokenPart]:
         """Yield the parts in order; only one of them is in memory.
@@ -67,26 +71,25 @@ class QueryTokens:
                     f"cells {start} to {last} of {self.query.name}: {error}"
                 ) from error
 
-    def store(self) -> TokenStore:
-        """Return the tokens of all cells, in memory."""
-        samples = [part.sample for part in self.each()]
+    def store(self) -> tuple[TokenStore, list[Caution]]:
+        """Return the tokens of all cells, in memory, and the warnings about them."""
+        seen, samples = CountsSeen(), []
+        for part in self.each():
+            seen.add(part)
+            samples.append(part.sample)
         whole = replace(
             samples[0],
             cells=[cell for sample in samples for cell in sample.cells],
             levels=sparse.vstack([sample.levels for sample in samples], format="csr"),
             below_one=sum(sample.below_one for sample in samples),
         )
-        return store_in_memory(whole)
+        found = seen.cautions(self.match, self.query.name)
+        return store_in_memory(whole), [*self.cautions, *found]
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
         rows = slice(start, start + part.shape[0])
-        normalization = Normalization.model_validate(self.model.config["normalization"])
-        if self.scale.kind == "log1p":
-            linear = self.scale.taken_back(part)
-            library = np.full(part.shape[0], self.scale.target_sum or normalization.target_sum)
-        else:
-            linear = part.astype(np.float64)
-            library = cell_sums(linear) if self.library is None else self.library[rows]
+        normalization = normalization_of(self.model)
+        linear, library = self.amounts.of(part, rows)
         expression = expression_of_counts(linear, library, self.match, normalization)
         sample = tokenize(
             self.query.name,
@@ -110,20 +113,57 @@ def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
         If the cells cannot be used or share too few genes with the model.
     """
     match = match_query(query, model)
-    require_overlap(match, model, query.name)
-    _warn_of_few_genes(match, model, query.name)
-    library_size_key = query.reading.library_size_key
-    library = library_sizes(query.obs, library_size_key, query.name)
-    found = scale_of_parts(query.parts, query.reading.scale)
-    if found.kind == "log1p" and library_size_key:
-        log.warning("%s holds %s: obs['%s'] is not used", query.name, found, library_size_key)
+    require_overlap(match, model, query)
+    usual = normalization_of(model).target_sum
+    amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual)
+    cautions = (*few_genes(*overlap(match, model)), *amounts.cautions)
+    say(cautions, query.name, log)
     log.info(
         "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
         "%d by an older name or alias)",
-        *(query.name, query.found, found, match.matched, len(match.index)),
+        *(query.name, query.found, amounts.scale, match.matched, len(match.index)),
         *(match.by_id, match.by_symbol, match.by_alias),
     )
-    return QueryTokens(query, model, match, found, library)
+    return QueryTokens(query, model, match, amounts, cautions)
+
+
+def normalization_of(model: SavedModel) -> Normalization:
+    """Return how a model's cells are normalised."""
+    return Normalization.model_validate(model.config["normalization"])
+
+
+def reading_for(reading: HowToRead, model: SavedModel) -> HowToRead:
+    """Let the matrix be chosen by the genes that a model uses."""
+    return replace(reading, wanted=Wanted(partial(_covered, model), "of the model's genes"))
+
+
+def _covered(model: SavedModel, genes: pd.DataFrame) -> int:
+    return overlap(match_genes(gene_names(genes), model.genes), model)[0]
+
+
+class CountsSeen:
+    """The counts of known genes and of all, added up part by part."""
+
+    def __init__(self) -> None:
+        self.known = self.counts = 0.0
+
+    def add(self, part: TokenPart) -> None:
+        """Add those of a part."""
+        self.known, self.counts = self.known + part.known_counts, self.counts + part.counts
+
+    @property
+    def share(self) -> float:
+        """The share of the counts that is of known genes."""
+        return self.known / self.counts
+
+    def cautions(self, match: GeneMatch, name: str) -> list[Caution]:
+        """Say in the log what the share is, and warn if it is small."""
+        log.info(
+            "%s: %.1f%% of the counts are of genes that the model knows", name, 100 * self.share
+        )
+        found = few_known_counts(self.share, match.unmatched)
+        say(found, name, log)
+        return found
 
 
 def match_query(query: QueryCells, model: SavedModel) -> GeneMatch:
@@ -142,20 +182,7 @@ def least_overlap(model: SavedModel) -> float:
     return model.config.get("annotate", {}).get("min_gene_overlap", LEAST_OVERLAP)
 
 
-def _warn_of_few_genes(match: GeneMatch, model: SavedModel, name: str) -> None:
-    """Say so where many of the model's genes were not measured: it treats them as not expressed."""
-    found, n_used = overlap(match, model)
-    if found < FEW_GENES * n_used:
-        log.warning(
-            "%s has only %s of the %s genes that the model uses (%.0f %%); it treats the others "
-            "as not expressed, so its labels are less accurate than its card says, and more cells "
-            "are called unknown. Give all genes that were measured, or fine-tune a model on "
-            "cells with this panel of genes.",
-            *(name, f"{found:,}", f"{n_used:,}", 100 * found / n_used),
-        )
-
-
-def require_overlap(match: GeneMatch, model: SavedModel, name: str) -> None:
+def require_overlap(match: GeneMatch, model: SavedModel, query: QueryCells) -> None:
     """Refuse cells of which too few of the model's genes were measured.
 
     Raises
@@ -168,9 +195,14 @@ def require_overlap(match: GeneMatch, model: SavedModel, name: str) -> None:
     if found < needed * n_used or found == 0:
         unknown = ", ".join(match.unmatched[:3])
         raise ValueError(
-            f"{name} has only {found} of the {n_used} genes that the model uses "
+            f"{query.parts.name} has only {found} of the {n_used} genes that the model uses "
             f"({found / n_used:.1%}), {needed:.0%} are needed; of its own {len(match.index)} genes "
             f"the model knows {match.matched}" + (f", not {unknown}, ..." if unknown else "") + ". "
             "Use human gene symbols or Ensembl ids as var_names, and give all genes that were "
-            "measured; or take a model for this panel of genes."
+            "measured; or take a model for this panel of genes." + _other_matrices(query)
         )
+
+
+def _other_matrices(query: QueryCells) -> str:
+    others = query.parts.others
+    return f" The file also has {', '.join(others)}: name one of them (--matrix)." if others else ""

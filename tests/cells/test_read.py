@@ -1,4 +1,4 @@
-"""read_cells, check_names, select_matrix, ...; the bad files themselves are in test_read.py."""
+"""read_cells, require_unique, select_matrix, ...; the bad files themselves are in test_read.py."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scbert.cells.read import check_names, library_sizes, read_cells, require_column, select_matrix
+from scbert.cells.read import (
+    UNIQUE_CELLS,
+    library_sizes,
+    read_cells,
+    require_column,
+    require_unique,
+    select_matrix,
+)
 
 PACKAGES = Path(importlib.util.find_spec("scanpy").origin).parents[1]
 CELLTYPIST = PACKAGES / "celltypist/data/samples/sample_cell_by_gene.csv"
@@ -62,12 +69,12 @@ def test_read_cells_says_nothing_about_the_age_of_a_file():
     assert found.raw.shape == (700, 765)
 
 
-def test_check_names_accepts_what_is_unique_and_names_what_is_not():
-    check_names(cells(), "q.h5ad")
+def test_require_unique_accepts_what_is_unique_and_names_what_is_not():
+    require_unique("cell ids", cells().obs_names, UNIQUE_CELLS, "q.h5ad")
     with pytest.warns(UserWarning, match="not unique"):
         twice = ad.AnnData(np.ones((3, 2)), obs=pd.DataFrame(index=["a", "b", "a"]))
     with pytest.raises(ValueError, match=r"q.h5ad has 1 cell ids .* \(a\).*obs_names_make_unique"):
-        check_names(twice, "q.h5ad")
+        require_unique("cell ids", twice.obs_names, UNIQUE_CELLS, "q.h5ad")
 
 
 def test_select_matrix_auto_prefers_counts_and_gives_a_copy():
@@ -77,8 +84,10 @@ def test_select_matrix_auto_prefers_counts_and_gives_a_copy():
     matrix.data[:] = 9
     assert adata.X.toarray().tolist() == [[1, 0], [2, 3]]
     adata.raw = adata[:, :1].copy()
-    assert select_matrix(adata, "auto", "q")[2] == "raw.X"
+    assert select_matrix(adata, "auto", "q")[2] == "X"
     assert select_matrix(adata, "raw.X", "q")[1].index.tolist() == ["CD3D"]
+    adata.raw = adata.copy()
+    assert select_matrix(adata, "auto", "q")[2] == "raw.X"
     adata.layers["counts"] = adata.X * 2
     assert select_matrix(adata, "auto", "q")[0].toarray().tolist() == [[2, 0], [4, 6]]
     assert select_matrix(adata, "X", "q")[0].toarray().tolist() == [[1, 0], [2, 3]]

@@ -67,6 +67,13 @@ def sums(adata):
     return np.asarray(adata.X.sum(axis=1)).ravel()
 
 
+def divided_and_logged(adata, size_factors):
+    """Return log1p of counts that were divided by a number of their cell."""
+    logged = adata.copy()
+    logged.X = sparse.csr_matrix(np.log1p(adata.X.toarray() / size_factors[:, None]))
+    return logged
+
+
 def log_normalise(adata, total=1e4):
     logged = adata.copy()
     cp10k = adata.X.toarray() / sums(adata)[:, None] * total
@@ -141,6 +148,7 @@ def test_read_counts_writes_counts_and_what_was_done(run):
         "median_counts": np.median(sums(cells)),
         "cell_types": {"B cell": 15, "T cell": 15},
         "notes": [],
+        "warnings": {},
     }
 
 
@@ -153,13 +161,29 @@ def test_read_counts_takes_log1p_back_to_the_same_counts(run):
     assert quality["notes"] == []
 
 
-def test_read_counts_notes_a_sum_that_it_had_to_assume(run):
+def test_read_counts_warns_of_a_sum_that_it_had_to_assume(run):
+    cells = draw_cells(n_genes=100)
+    size_factors = sums(cells) / 200 * np.random.default_rng(1).uniform(0.8, 1.2, 30)
+    subset = divided_and_logged(cells, size_factors)[:, :60].copy()
+    subset.obs["depth"] = sums(cells)
+    found, quality = run(subset)
+    assert (found.X != cells[:, :60].X).nnz == 0
+    assert "10,000 was taken" in quality["warnings"]["unknown_sum"]
+    with_library, quality = run(subset, settings(library_size_key="depth"))
+    assert (with_library.X != found.X).nnz == 0
+    assert with_library.obs.library_size.tolist() == sums(cells).tolist()
+    assert quality["warnings"] == {}
+
+
+def test_read_counts_finds_the_sum_of_a_subset_of_the_genes(run):
     cells = draw_cells(n_genes=100)
     subset = log_normalise(cells)[:, :60].copy()
     subset.obs["n_counts"] = sums(cells)
     found, quality = run(subset)
     assert (found.X != cells[:, :60].X).nnz == 0
-    assert "assumed: 10,000. Name the column of all counts" in quality["notes"][0]
+    assert "of 10,000 counts per cell" in quality["scale"]
+    assert found.obs.library_size.tolist() == pytest.approx(sums(cells).tolist(), rel=1e-4)
+    assert quality["warnings"] == {}
     with_library, quality = run(subset, settings(library_size_key="n_counts"))
     assert (with_library.X != found.X).nnz == 0
     assert with_library.obs.library_size.tolist() == subset.obs.n_counts.tolist()
@@ -232,6 +256,28 @@ def test_read_counts_drops_cells_without_type_and_with_few_genes(run):
     assert quality["cell_types"] == {"B cell": 12, "T cell": 14}
 
 
+def test_read_counts_warns_of_labels_and_takes_words_for_none_as_none(run):
+    cells = draw_cells()
+    cells.obs["cell_type"] = [" B cell", "nan", "b cell ", "NA"] + ["B cell", "T cell"] * 13
+    cells.obs["donor"] = ["a", " a"] * 15
+    found, quality = run(cells, settings(batch_key="donor"))
+    assert found.obs.cell_type.value_counts().to_dict() == {"B cell": 14, "T cell": 13, "b cell": 1}
+    assert found.obs.batch.unique().tolist() == ["a"]
+    assert quality["dropped"] == {"no cell type": 2}
+    assert list(quality["warnings"]) == ["missing_labels", "trimmed_labels", "alike_labels"]
+    assert "'nan' (1), 'NA' (1)" in quality["warnings"]["missing_labels"]
+
+
+def test_read_counts_leaves_out_what_is_no_gene(run):
+    cells = draw_cells()
+    cells.var_names = [*cells.var_names[:-2], "ERCC-00002", "CD3"]
+    cells.var["feature_types"] = ["Gene Expression"] * 39 + ["Antibody Capture"]
+    found, quality = run(cells)
+    assert found.shape == (30, 38)
+    assert found.obs.library_size.tolist() == sums(cells[:, :38]).tolist()
+    assert quality["notes"] == ["Left out: 1 of type spike-in, 1 of type Antibody Capture."]
+
+
 def test_read_counts_gives_the_same_bytes_again(run):
     run(draw_cells())
     first = run.quality.read_bytes(), ad.read_h5ad(run.counts).X.toarray().tobytes()
@@ -291,7 +337,9 @@ def test_a_missing_batch_column_and_an_empty_batch_are_refused(run):
     cells.obs["donor"] = [None] + ["a", "b"] * 14 + ["a"]
     cells.write_h5ad(run.cells)
     run.refuses(r"no column obs\['batch'\]; it has cell_type, donor", settings(batch_key="batch"))
-    run.refuses(r"obs\['donor'\] .* is empty in 1 cells.*Fill it in", settings(batch_key="donor"))
+    run.refuses(
+        r"obs\['donor'\] .* is empty, .* in 1 cells.*Fill it in", settings(batch_key="donor")
+    )
 
 
 def test_a_missing_matrix_is_refused(run):
@@ -304,14 +352,14 @@ def test_scaled_values_are_refused(run):
     x = cells.X.toarray()
     cells.X = (x - x.mean(axis=0)) / x.std(axis=0)
     cells.write_h5ad(run.cells)
-    run.refuses(r"X of .*toy.h5ad holds negative values \(lowest -\d.*Give the matrix with raw")
+    run.refuses(r"X of .*toy.h5ad holds negative values \(lowest -\d.*give one with raw counts")
 
 
 def test_a_negative_value_is_refused(run):
     cells = draw_cells()
     cells.X.data[7] = -3
     cells.write_h5ad(run.cells)
-    run.refuses(r"negative values \(lowest -3\).*Give the matrix with raw counts")
+    run.refuses(r"negative values \(lowest -3\).*give one with raw counts")
 
 
 def test_nan_is_refused(run):
@@ -325,7 +373,7 @@ def test_only_zeros_are_refused(run):
     cells = draw_cells()
     cells.X = sparse.csr_matrix(cells.shape, dtype=np.float32)
     cells.write_h5ad(run.cells)
-    run.refuses("holds only zeros. Give the matrix that holds the counts")
+    run.refuses("holds only zeros. .* give one with raw counts")
 
 
 def test_counts_that_are_said_to_be_log_are_refused(run):
@@ -454,7 +502,7 @@ def test_a_library_that_was_not_divided_by_is_refused(run):
     logged.obs["n_genes"] = logged.X.getnnz(axis=1) * 1.0
     logged.write_h5ad(run.cells)
     run.refuses(
-        "do not come back as whole counts.*column of obs that holds the library size",
+        r"n_genes'\] of .* that has .* counts, as its values show.*column of obs that holds",
         settings(library_size_key="n_genes"),
     )
 

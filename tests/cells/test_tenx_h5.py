@@ -150,6 +150,19 @@ def test_no_command_reads_more_than_a_part(cells, toy_run, tmp_path):
     assert path.read_bytes() == before
 
 
+def test_spike_ins_of_10x_are_left_out_as_those_of_h5ad(cells, toy_run, tmp_path):
+    cells.var["gene_ids"] = [*cells.var.gene_ids[:-1], "ERCC-00002"]
+    write_10x(tmp_path / "q.h5", cells)
+    annotate_file(tmp_path / "q.h5", toy_run.model, tmp_path / "out.h5ad")
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert found.n_vars == cells.n_vars - 1
+    assert found.uns["scbert"]["features_left_out"] == ""  # they are not in the result either
+    adata = ad.AnnData(cells.X, obs=cells.obs, var=pd.DataFrame(index=cells.var.gene_ids))
+    expected = annotate(adata, toy_run.model)
+    assert expected.uns["scbert"]["features_left_out"] == "1 of type spike-in"
+    assert (found.obsm["X_scbert"] == expected.obsm["X_scbert"]).all()
+
+
 def test_embed_file_of_10x_is_embed(cells, toy_run, tmp_path, monkeypatch):
     path = write_10x(tmp_path / "q.h5", cells)
     expected = embed(read_cells(path), toy_run.model)

@@ -174,6 +174,22 @@ def test_the_command_explains_the_labels_of_a_column(query, toy_run, tmp_path):
     assert about["cells"] == {"B cell": 4, "NK cell": 4, "T cell": 4}
     assert about["labels_from"] == "labels of the file"
     assert "integrated gradients" in result.stdout
+    assert about["warnings"] == {}
+
+
+def test_the_command_warns_of_few_genes_and_of_labels(toy, toy_run, tmp_path):
+    cells = toy.draw_cells(18, seed=5)[:, :35].copy()
+    cells.obs["cell_type"] = cells.obs.cell_type.replace({"B cell": "b cell"})
+    cells.write_h5ad(tmp_path / "panel.h5ad")
+    out = tmp_path / "out"
+    few = ["--cells-per-type", "4", "--steps", "4", "--random-draws", "1"]
+    words = ["explain", toy_run.model, tmp_path / "panel.h5ad", "--out", out, *few]
+    result = CliRunner().invoke(app, [str(word) for word in (*words, "--label-key", "cell_type")])
+    assert result.exit_code == 0, result.output
+    about = json.loads((out / "explanation.json").read_text())
+    assert set(about["warnings"]) == {"few_genes", "spelled_otherwise"}
+    assert "few_genes" in result.stdout
+    assert "- only 35 of the 80 genes that the model uses" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

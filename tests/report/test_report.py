@@ -92,6 +92,7 @@ def make_quality(sample: str, **other: object) -> dict:
         "median_counts": 1_204.5,
         "cell_types": PBMC,
         "notes": ["The file holds 765 of the genes of the study."],
+        "warnings": {"few_genes_to_learn": "Few genes were measured."},
     } | other
 
 

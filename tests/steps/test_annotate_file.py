@@ -11,6 +11,7 @@ from scipy.io import mmwrite
 
 import scbert
 from scbert.cells import query as query_module
+from scbert.cells.quality import cell_sums
 from scbert.steps import annotate_file as step
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.steps.annotate_test_cells import annotate_test_cells
@@ -222,12 +223,14 @@ def test_a_library_size_replaces_the_sum_over_the_matrix(query, expected, model)
     assert np.abs(given.obsm["X_scbert"] - summed.obsm["X_scbert"]).max() > 1e-3
 
 
-def test_a_library_size_that_is_not_used_is_told(query, expected, model, caplog):
+def test_a_library_size_that_the_logged_values_contradict_is_refused(query, expected, model):
     logged = ad.AnnData(log1p(query.X, 1e4, np.e), obs=query.obs, var=query.var)
-    logged.obs["n_counts"] = 1.0
+    logged.obs["n_counts"] = cell_sums(query.X)
     found = annotate(logged, model, library_size_key="n_counts")
     assert_same_calls(found, expected)
-    assert "obs['n_counts'] is not used" in caplog.text
+    logged.obs["n_counts"] = 1.0
+    with pytest.raises(ValueError, match=r"is 1 in a cell that has .* counts, as its values show"):
+        annotate(logged, model, library_size_key="n_counts")
 
 
 def test_the_order_and_company_of_cells_do_not_matter(query, expected, model):

@@ -11,10 +11,10 @@ from scbert.genes.matching import match_genes
 from scbert.tables import write_table
 from scbert.training.bundle import load_model, load_pretrained, save_model
 from scbert.training.new_genes import (
+    cautions_of_genes,
     extend_vocabulary,
     new_genes,
     vectors_like,
-    warn_of_unknown_genes,
 )
 
 
@@ -102,10 +102,17 @@ def test_extend_vocabulary_refuses_the_originals_sequence(cells, toy_run, tmp_pa
 
 
 @pytest.mark.parametrize(("share", "warned"), [(0.43, True), (0.97, False), (None, False)])
-def test_warn_of_unknown_genes_says_how_much_is_not_seen(share, warned, caplog):
+def test_cautions_of_genes_say_how_much_is_not_seen(share, warned):
     found = {"share_of_counts": share, "unmatched_examples": ["INS", "GCG"]}
-    warn_of_unknown_genes(found, "pancreas.h5ad")
-    assert bool(caplog.records) == warned
+    cautions = cautions_of_genes(found | {"share_of_vocabulary": 0.9})
+    assert bool(cautions) == warned
     if warned:
-        assert "only 43% of the counts of pancreas.h5ad" in caplog.text
-        assert "not INS, GCG, ..." in caplog.text
+        assert "only 43.0% of the counts" in str(cautions[0])
+        assert "not INS, GCG, ..." in str(cautions[0])
+
+
+def test_cautions_of_genes_say_that_the_reference_is_a_panel():
+    found = {"share_of_counts": 1.0, "unmatched_examples": [], "share_of_vocabulary": 0.12}
+    (caution,) = cautions_of_genes(found)
+    assert caution.code == "few_genes_to_learn"
+    assert "only 12.0% of the encoder's genes" in caution.found

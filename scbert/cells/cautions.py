@@ -1,0 +1,209 @@
+"""Warnings: what makes a result less sure than it looks, with its number and what to do.
+
+Each command and function says them in the log, and gives them back with its result.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A warning.
+
+    Parameters
+    ----------
+    code
+        By which programs know it, such as few_genes.
+    found
+        What was found, with its number, and what it means.
+    advice
+        What to do.
+    """
+
+    code: str
+    found: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.found} {self.advice}"
+
+
+def say(cautions: Iterable[Caution], name: str, log: logging.Logger) -> None:
+    """Log the warnings about the cells called `name`."""
+    for caution in cautions:
+        log.warning("%s: %s", name, caution)
+
+
+def by_code(cautions: Iterable[Caution]) -> dict[str, str]:
+    """Return the warnings as uns and JSON files hold them: text by code."""
+    return {caution.code: str(caution) for caution in cautions}
+
+
+FEW_GENES = 0.5  # share of the model's genes
+ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
+GIVE_COUNTS = (
+    "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
+    "(--library-size-key)."
+)
+
+
+def few_genes(found: int, used: int) -> list[Caution]:
+    """Many of the model's genes were not measured; empty: enough were."""
+    if found >= FEW_GENES * used:
+        return []
+    return [
+        Caution(
+            "few_genes",
+            f"only {found:,} of the {used:,} genes that the model uses ({found / used:.1%}) are "
+            "there; it treats the others as not expressed, so its labels are less accurate than "
+            "its card says, and more cells are called unknown.",
+            "Give all genes that were measured, or fine-tune a model on cells with this panel of "
+            "genes.",
+        )
+    ]
+
+
+def few_known_counts(share: float | None, unknown: list[str]) -> list[Caution]:
+    """Much of what was counted is of genes that the model has not got; empty: enough is known."""
+    if share is None or share >= ENOUGH_COUNTS:
+        return []
+    examples = f" (not {', '.join(unknown[:3])}, ...)" if unknown else ""
+    found = f"only {share:.1%} of the counts are of genes that the model knows{examples}; it does "
+    advice = (
+        "Use human gene symbols or Ensembl ids as gene names; for another tissue fine-tune a model "
+        "with its genes (--add-genes), or take another encoder."
+    )
+    return [Caution("few_known_counts", f"{found}not see the others.", advice)]
+
+
+def few_genes_to_learn(share: float) -> list[Caution]:
+    """Of fine-tuning: the reference has few of the encoder's genes; empty: it has enough."""
+    if share >= FEW_GENES:
+        return []
+    return [
+        Caution(
+            "few_genes_to_learn",
+            f"the reference has only {share:.1%} of the encoder's genes: the model learns from "
+            "these alone, and cells are named by them alone.",
+            "Give all genes that were measured, unless this panel of genes is what the cells to "
+            "be named have, too.",
+        )
+    ]
+
+
+def unknown_sum(how: str, spread: str) -> Caution:
+    """Of log1p: to how many counts per cell it was normalised cannot be told."""
+    return Caution(
+        "unknown_sum",
+        f"the values were logged, but their cells do not add up to one number ({spread}): to how "
+        f"many counts each cell was normalised is not known. {how}",
+        GIVE_COUNTS,
+    )
+
+
+def mixed_sums(shares: str, how: str) -> Caution:
+    """Of log1p: groups of cells were normalised to different sums."""
+    return Caution(
+        "mixed_sums",
+        f"the cells were normalised to different sums: {shares}. {how}",
+        f"Normalise all cells in the same way. {GIVE_COUNTS}",
+    )
+
+
+def unused_column(key: str, scale: str) -> Caution:
+    """All counts of each cell are given, but the matrix says them by itself."""
+    return Caution(
+        "unused_column",
+        f"the matrix holds {scale}, so the counts of each cell are known: obs['{key}'] is not "
+        "used.",
+        "Leave it out, or give the matrix that holds counts.",
+    )
+
+
+def integer_logs(highest: float, n_genes: float) -> Caution:
+    """Integers that end so low that they may be rounded logarithms."""
+    return Caution(
+        "integer_logs",
+        f"the values are integers and taken for counts, but none is above {highest:.0f}, though "
+        f"cells express {n_genes:,.0f} genes (median): logarithms that were rounded look so.",
+        "Give the matrix that holds raw counts.",
+    )
+
+
+def only_ones(n_genes: float) -> Caution:
+    """Which genes were detected, but not with how many counts."""
+    return Caution(
+        "only_ones",
+        f"all values are 1, in {n_genes:,.0f} genes of a cell (median): they say which genes were "
+        "detected, not how many counts they have, so labels are less accurate and more cells are "
+        "called unknown.",
+        "Give the matrix that holds raw counts.",
+    )
+
+
+def many_unknown(share: float, expected: float, n_cells: int) -> Caution:
+    """More cells are unknown than among cells of known types."""
+    return Caution(
+        "many_unknown",
+        f"{share:.1%} of the {n_cells:,} cells are called unknown; of cells of the model's types "
+        f"{expected:.0%} are expected. They are of other types, of another protocol or tissue, or "
+        "were not read as what they are.",
+        "Check with `scbert inspect` what was read; look at scbert_novelty_score and at markers "
+        "before you use their labels.",
+    )
+
+
+def not_calibrated() -> Caution:
+    """Say that the model has no calibration."""
+    return Caution(
+        "not_calibrated",
+        "the model is not calibrated: confidence is its plain softmax, and no cell is called "
+        "unknown.",
+        "Use a model that was fine-tuned with scbert if you need them.",
+    )
+
+
+def missing_labels(counts: dict[str, int], key: str) -> Caution:
+    """Text that stands for a missing label."""
+    listed = ", ".join(f"'{text}' ({n:,})" for text, n in counts.items())
+    return Caution(
+        "missing_labels",
+        f"obs['{key}'] holds {listed}: these cells are taken as cells without a label and left "
+        "out.",
+        "Write another name if it is a cell type.",
+    )
+
+
+def trimmed_labels(names: list[str], key: str) -> Caution:
+    """Labels with spaces around them."""
+    listed = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
+    return Caution(
+        "trimmed_labels",
+        f"obs['{key}'] holds {len(names)} labels with spaces around them ({listed}): they are "
+        "taken without.",
+        "Nothing needs to be done if that is right.",
+    )
+
+
+def alike_labels(pairs: list[tuple[str, ...]], key: str) -> Caution:
+    """Labels that differ in nothing but their case."""
+    listed = "; ".join(" and ".join(f"'{name}'" for name in pair) for pair in pairs[:5])
+    return Caution(
+        "alike_labels",
+        f"obs['{key}'] holds labels that differ only in capitals or spaces within ({listed}): they "
+        "are taken as different cell types.",
+        "Spell them alike if they are the same type.",
+    )
+
+
+def spelled_otherwise(pairs: list[tuple[str, ...]], key: str) -> Caution:
+    """Labels that are those of the model but for their case."""
+    listed = "; ".join(f"'{here}' ('{there}' in the model)" for here, there in pairs[:5])
+    return Caution(
+        "spelled_otherwise",
+        f"obs['{key}'] holds labels that differ from the model's only in capitals or spaces "
+        f"within ({listed}): their cells count as types that the model does not know.",
+        "Spell them as the model does.",
+    )
