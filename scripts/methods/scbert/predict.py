@@ -33,7 +33,7 @@ def main(options: argparse.Namespace) -> None:
             pretrained=encoder,
             label_key="cell_type",
             batch_key="batch" if batches > 1 else "",
-            config=options.config,
+            config=options.config and Path(__file__).parent / options.config,
             seed=options.seed,
             matrix="X",
             scale="expected_counts",  # integers are counts all the same
@@ -84,6 +84,6 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--config", type=Path, help="what differs from the default configuration")
+    parser.add_argument("--config", help="file beside this one: what differs from the default")
     parser.add_argument("--random-encoder", action="store_true")
     main(parser.parse_args())
