@@ -42,6 +42,7 @@ def by_code(cautions: Iterable[Caution]) -> dict[str, str]:
 
 
 FEW_GENES = 0.5  # share of the model's genes
+MISSING = 0.05  # share of the expression of the training cells
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
@@ -61,6 +62,29 @@ def few_genes(found: int, used: int) -> list[Caution]:
             "its card says, and more cells are called unknown.",
             "Give all genes that were measured, or fine-tune a model on cells with this panel of "
             "genes.",
+        )
+    ]
+
+
+def missing_expression(share: float) -> list[Caution]:
+    """Warn of missing genes that make up much of a cell, such as mitochondrial ones.
+
+    Parameters
+    ----------
+    share
+        Of the mean expression of the training cells, in counts, that is of the missing genes.
+    """
+    if share <= MISSING:
+        return []
+    return [
+        Caution(
+            "missing_expression",
+            f"genes that hold {share:.1%} of the expression of the training cells are not there; "
+            "the model treats them as not expressed, and each other gene seems a larger part of "
+            "its cell, so some labels change.",
+            "Give all genes that were measured, also mitochondrial and ribosomal ones, or the "
+            "column of obs with all counts of each cell (--library-size-key), or fine-tune a model "
+            "on cells without these genes.",
         )
     ]
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of
-from scbert.cells.cautions import Caution, few_genes, few_known_counts, say
+from scbert.cells.cautions import Caution, few_genes, few_known_counts, missing_expression, say
 from scbert.cells.how_to_read import HowToRead, Wanted
 from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names
@@ -18,7 +19,7 @@ from scbert.config import Normalization
 from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
-from scbert.training.saved_model import SavedModel
+from scbert.training.saved_model import FinetunedModel, SavedModel
 
 log = logging.getLogger(__name__)
 LEAST_OVERLAP = 0.05  # as annotate.min_gene_overlap in config/config.yaml, where a model names none
@@ -116,7 +117,8 @@ def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
     require_overlap(match, model, query)
     usual = normalization_of(model).target_sum
     amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual)
-    cautions = (*few_genes(*overlap(match, model)), *amounts.cautions)
+    of_genes = few_genes(*overlap(match, model)) or missing_expression(_missing(match, model))
+    cautions = (*of_genes, *amounts.cautions)
     say(cautions, query.name, log)
     log.info(
         "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
@@ -125,6 +127,16 @@ def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
         *(match.by_id, match.by_symbol, match.by_alias),
     )
     return QueryTokens(query, model, match, amounts, cautions)
+
+
+def _missing(match: GeneMatch, model: SavedModel) -> float:
+    """Return the share of the training cells' mean expression, in counts, of genes not measured."""
+    if not isinstance(model, FinetunedModel) or model.components is None:
+        return 0.0
+    counts = np.exp2(model.components.mean_V.astype(np.float64)) - 1
+    missing = np.ones(len(counts), dtype=bool)
+    missing[match.measured] = False
+    return float(counts[missing].sum() / max(counts.sum(), 1e-9))
 
 
 def normalization_of(model: SavedModel) -> Normalization:
