@@ -228,3 +228,20 @@ def files_of_method(wildcards):
     folder = Path(folder_of_method(wildcards))
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return [str(file) for file in files if "__pycache__" not in file.parts]
+
+
+def qualities_of_benchmark(wildcards):
+    """What read_counts wrote of each file of cells of the benchmark."""
+    sources = dict.fromkeys(name for pair in BENCHMARK_SETS.values() for name in pair)
+    return expand("results/counts/{source}.json", source=sources)
+
+
+def benchmark_command(wildcards):
+    """What runs the benchmark again: for the page, hence no reason to write it again."""
+    given = [str(file) for file in workflow.configfiles]
+    own = [file for file in given if not file.endswith("config/config.yaml")]
+    return Untracked(" ".join(["snakemake", "benchmark", *_with_option(own)]))
+
+
+def _with_option(files):
+    return ["--configfile", *files] if files else []
