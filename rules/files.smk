@@ -238,10 +238,10 @@ def qualities_of_benchmark(wildcards):
 
 def benchmark_command(wildcards):
     """What runs the benchmark again: for the page, hence no reason to write it again."""
-    given = [str(file) for file in workflow.configfiles]
-    own = [file for file in given if not file.endswith("config/config.yaml")]
-    return Untracked(" ".join(["snakemake", "benchmark", *_with_option(own)]))
-
-
-def _with_option(files):
-    return ["--configfile", *files] if files else []
+    words = ["snakemake", "benchmark"]
+    for file in map(Path, workflow.configfiles):
+        here = file.is_relative_to(workflow.basedir)
+        name = str(file.relative_to(workflow.basedir) if here else file)
+        if name != "config/config.yaml":  # which is always read
+            words += ["--configfile" if len(words) == 2 else "", name]
+    return Untracked(shlex.join(filter(None, words)))

@@ -138,9 +138,6 @@ def _novelty_difference(results: Results) -> Difference | None:
 
 def claims_table(verdicts: list[Verdict]) -> Table:
     """Return the claims as a table."""
-    rows = []
-    for one in verdicts:
-        claim, _, rest = one.sentence.partition(": ")
-        rows.append([words(claim), words(one.outcome), words(rest.partition(". ")[2])])
-    header = heads(["Claim of the paper", "Outcome", "Why"], texts=3)
+    rows = [[words(one.sentence.partition(": ")[0]), words(one.outcome)] for one in verdicts]
+    header = heads(["Claim of the paper", "Outcome"], texts=2)
     return Table(name="claims", caption="Claims of the paper", heads=header, rows=rows)

@@ -29,7 +29,8 @@ def heat_map(results: Results) -> Table:
     columns = _columns(results)
     lines = {name: [_score(column.scores, name) for column in columns] for name in results.methods}
     extra = [_calibration(results), _novelty(results), *_costs(results)]
-    order = sorted(lines, key=lambda name: _place(lines[name][0]), reverse=True)
+    whole = {name: _is_whole(columns[0].scores, name) for name in lines}
+    order = sorted(lines, key=lambda name: (whole[name], _height(lines[name][0])), reverse=True)
     rows = [
         [
             words(results.title(name)),
@@ -48,8 +49,15 @@ def heat_map(results: Results) -> Table:
     )
 
 
-def _place(cell: Cell) -> tuple[bool, float]:
-    return not cell.note, LAST if cell.value is None else cell.value
+def _is_whole(scores: pd.DataFrame, method: str) -> bool:
+    """Whether a method has a score wherever any has: else its mean is of other tasks."""
+    keys = ["dataset", "protocol", "level"]
+    found = scores[(scores["method"] == method) & scores["score"].notna()]
+    return len(found[keys].drop_duplicates()) == len(scores[keys].drop_duplicates())
+
+
+def _height(cell: Cell) -> float:
+    return LAST if cell.value is None else cell.value
 
 
 def _columns(results: Results) -> list[Column]:

@@ -66,6 +66,7 @@ class Page:
     figures: Mapping[str, str]  # name -> SVG
     ranks: Sequence[RankedProtocol]
     conditions: Sequence[Verdict]
+    claims: Sequence[Verdict]
     pretraining: Verdict
     disputed: str
     about: About
@@ -111,6 +112,7 @@ def benchmark_page(
         figures=draw_all(results, ranks),
         ranks=ranks,
         conditions=[compare_protocol(results, name) for name in conditions],
+        claims=claims,
         pretraining=pretraining,
         disputed=judge_disputed(disputed),
         about=about,

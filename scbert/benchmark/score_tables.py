@@ -119,12 +119,16 @@ def levels_table(results: Results) -> Table | None:
         return None
     table = pd.concat(tables)
     names = [
-        f"{PROTOCOLS[protocol]}: {level.replace('_', ' ').replace('percent', '%')}"
+        f"{PROTOCOLS[protocol]}: {_level(level)}"
         for protocol, level in zip(table["protocol"], table["level"], strict=True)
     ]
     table["condition"] = names
     columns = list(dict.fromkeys(names))
     return _grid(results, table, columns, "levels", "Macro F1 under each condition", "condition")
+
+
+def _level(name: str) -> str:
+    return name.replace("_", " ").replace("percent", "%")
 
 
 def novelty_table(results: Results) -> Table:
@@ -240,7 +244,7 @@ def failures_table(results: Results) -> Table | None:
         ["method", "protocol", "reason"], sort=False
     ):
         where = lines.groupby("dataset", sort=False)["level"].agg(", ".join)
-        places = [f"{name} ({levels.replace('_', ' ')})" for name, levels in where.items()]
+        places = [f"{name} ({_level(levels)})" for name, levels in where.items()]
         rows.append(
             [
                 words(results.title(str(method))),

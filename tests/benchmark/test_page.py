@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from scbert.benchmark import page as pages
+from scbert.benchmark.checks import check_benchmark
+from scbert.benchmark.claims import judge_claims
 from scbert.benchmark.heat_map import heat_map
 from scbert.benchmark.page_tables import contrast, shaded
 from scbert.benchmark.results import Results
@@ -125,8 +127,7 @@ def test_a_disputed_cell_is_listed(text):
 
 
 def test_a_failure_is_hatched_and_says_why(made):
-    rooms = read_rooms([made / f"toy/seed{seed}" for seed in SEEDS])
-    table = heat_map(Results(rooms, methods(*NAMES), 0.95))
+    table = heat_map(results_of(*(made / f"toy/seed{seed}" for seed in SEEDS)))
     heads = [head.text for head in table.heads]
     rows = {row[0].text: dict(zip(heads, row, strict=True)) for row in table.rows}
     assert rows["Perceptron"]["Label noise"].look == "failed"
@@ -136,6 +137,42 @@ def test_a_failure_is_hatched_and_says_why(made):
     assert rows["Encoder"]["Overall"].text == "\N{EN DASH}"
     assert rows["Random"]["Within a dataset"].value == 0
     assert next(iter(rows)) == "Scbert"
+
+
+def results_of(*folders):
+    return Results(read_rooms(folders), methods(*NAMES), 0.95)
+
+
+def test_the_checks_find_nothing_wrong_but_what_failed(made):
+    folders = [made / f"toy/seed{seed}" for seed in SEEDS]
+    found = {one.name: one for one in check_benchmark(folders, results_of(*folders))}
+    assert max(one.severity for one in found.values()) < 3
+    assert found["Order of the controls by accuracy"].severity == 0
+    assert found["Runs that failed"].severity == 1
+
+
+def test_the_checks_find_a_cell_that_was_learned_from_and_asked_about(made, tmp_path):
+    folder = tmp_path / "toy/seed1"
+    shutil.copytree(made / "toy/seed1", folder)
+    file = folder / "tasks/within_dataset-all-0.tsv"
+    lines = file.read_text().splitlines()
+    learned = next(line for line in lines if "\tlearned\t" in line)
+    file.write_text("\n".join([*lines, learned.replace("learned", "query")]) + "\n")
+    wrong = [one for one in check_benchmark([folder], results_of(folder)) if one.severity == 3]
+    assert [one.name for one in wrong] == [
+        "Cells asked about, by checksum",
+        "No cell both learned from and asked about",
+    ]
+    assert all("toy/seed1/within_dataset-all-0" in one.found for one in wrong)
+
+
+def test_claims_are_judged_by_the_whole_interval(made):
+    found = {one.claim: one for one in judge_claims(results_of(made / "toy/seed1"))}
+    assert found["Interpretable"].outcome == "not testable here"
+    assert "Logistic regression" in found["Learns from few labels"].sentence
+    assert {one.outcome for one in found.values()} <= {
+        *("holds", "does not hold", "not shown", "not testable here"),
+    }
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 0.4, 0.5, 0.55, 0.6, 0.8, 1])
