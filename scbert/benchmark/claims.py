@@ -78,7 +78,8 @@ def compare_protocol(results: Results, protocol: str) -> Verdict:
 def _judged(results: Results, claim: str, protocol: str) -> Verdict:
     by_novelty = protocol == "new_type"
     one = _novelty_difference(results) if by_novelty else _difference(results, protocol)
-    where = claim if claim == PROTOCOLS[protocol] else f"{claim} ({PROTOCOLS[protocol].lower()})"
+    name = PROTOCOLS[protocol].lower()
+    where = claim if name in claim.lower() else f"{claim} ({name})"
     if one is None:
         return Verdict(claim, UNTESTED, f"{where}: {UNTESTED}. {_why_not(results)}")
     outcome, failed = {"ahead": HOLDS, "behind": FAILS}.get(one.side, OPEN), ""
@@ -89,10 +90,14 @@ def _judged(results: Results, claim: str, protocol: str) -> Verdict:
     return Verdict(
         claim,
         outcome,
-        f"{where}: {outcome}. {ours} is {SIDES[one.side]} the best other method, "
+        f"{where}: {outcome}. {ours} {_beside(one)} the best other method, "
         f"{results.title(one.method)}: {signed(one.value)} {metric}"
         f"{with_ends(one, results.confidence_level)}.{failed}",
     )
+
+
+def _beside(one: Difference) -> str:
+    return "beside" if one.interval == NO_INTERVAL else f"is {SIDES[one.side]}"
 
 
 def _failures(results: Results, protocol: str) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from scbert.benchmark.cards import datasets_cards, methods_cards, metrics_cards
 from scbert.benchmark.checks import check_benchmark, checks_table
-from scbert.benchmark.claims import Verdict, claims_table, compare_protocol, judge_claims
+from scbert.benchmark.claims import UNTESTED, Verdict, claims_table, compare_protocol, judge_claims
 from scbert.benchmark.disputed import disputed_cells, disputed_table, judge_disputed
 from scbert.benchmark.heat_map import heat_map
 from scbert.benchmark.page_figures import draw_all
@@ -96,7 +96,7 @@ def benchmark_page(
         "cost": cost_table(results, results.protocols[0]),
         "levels": levels_table(results),
         "novelty": novelty_table(results) if "new_type" in conditions else None,
-        "pretraining": pretraining_table(results),
+        "pretraining": pretraining_table(results) if pretraining.outcome != UNTESTED else None,
         "claims": claims_table(claims),
         "datasets": datasets_cards(results, qualities),
         "methods": methods_cards(folders, results),
