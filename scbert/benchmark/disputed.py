@@ -42,17 +42,15 @@ def disputed_cells(folders: Sequence[Path], results: Results) -> pd.DataFrame:
 
 def _of_folder(folder: Path, results: Results) -> pd.DataFrame | None:
     """Return the disputed cells of a dataset and seed; None if too few methods answered."""
-    lines = results.rooms.scores
-    lines = lines[(lines["dataset"] == folder.parent.name) & (lines["protocol"] == PROTOCOL)]
-    lines = lines[(lines["seed"] == int(folder.name.removeprefix("seed"))) & (lines["exit"] == 0)]
-    answered = set(lines["method"])
+    seed = folder.name.removeprefix("seed")
+    lines = _of_set(results.rooms.scores, folder)
+    answered = set(lines["method"][(lines["seed"] == int(seed)) & (lines["exit"] == 0)])
     methods = [name for name in results.methods if name in answered]
     methods = [name for name in methods if results.kind(name) != "control"]
     if len(methods) < FEWEST_METHODS:
         return None
-    tasks = results.rooms.tasks
-    tasks = tasks[(tasks["dataset"] == folder.parent.name) & (tasks["protocol"] == PROTOCOL)]
-    names = list(dict.fromkeys(name for name in tasks["task"] if name))
+    tasks = _of_set(results.rooms.tasks, folder)
+    names = [name for name in tasks["task"][tasks["seed"] == seed] if name]
     labels, confidences, own = [], [], pd.Series(dtype=str)
     for method in methods:
         said, sure, own = _answers(folder, names, method)
@@ -63,6 +61,10 @@ def _of_folder(folder: Path, results: Results) -> pd.DataFrame | None:
     table["confidence"] = np.mean(confidences, axis=0) if confidences else np.nan
     table["methods"], table["asked"] = len(methods), len(table)
     return table[same & (table["said"] != table["own"])].rename_axis("cell").reset_index()
+
+
+def _of_set(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    return table[(table["dataset"] == folder.parent.name) & (table["protocol"] == PROTOCOL)]
 
 
 def _answers(
