@@ -116,10 +116,52 @@ rule score_benchmark:
         " --settings {params.settings:q} > {log:q} 2>&1"
 
 
+rule write_benchmark:
+    input:
+        scores=expand(
+            f"{ROOM}/scores.tsv", dataset=BENCHMARK_SETS, seed=CONFIG.benchmark.seeds
+        ),
+        qualities=qualities_of_benchmark,
+        methods=found(CONFIG.benchmark.methods),
+        config="results/config.json",
+        script=workflow.source_path("../scripts/write_benchmark.py"),
+    output:
+        table="results/benchmark.tsv",
+        data="results/benchmark.json",
+        page=report(
+            "results/benchmark.html",
+            caption="../report/benchmark.rst",
+            category="Report",
+            labels={"page": "benchmark"},
+        ),
+    log:
+        "logs/write_benchmark.log",
+    benchmark:
+        "results/benchmarks/write_benchmark.tsv"
+    conda:
+        "../envs/benchmark_page.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=30,
+    params:
+        chosen=list(METHODS),
+        command=benchmark_command,
+        settings=CONFIG.evaluate.model_dump_json(),
+        code=code(
+            "steps/write_benchmark.py",
+            "benchmark/page.html.jinja",
+            "benchmark/page.css",
+            "benchmark/page.js",
+            "report/page.css",
+        ),
+    shell:
+        "python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
+        " --methods {input.methods:q} --chosen {params.chosen:q} --config {input.config:q}"
+        " --command {params.command:q} --table {output.table:q} --data {output.data:q}"
+        " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"
+
+
 rule benchmark:
     input:
-        expand(
-            "results/benchmark/{dataset}/seed{seed}/scores.tsv",
-            dataset=BENCHMARK_SETS,
-            seed=CONFIG.benchmark.seeds,
-        ),
+        "results/benchmark.html",

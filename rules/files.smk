@@ -228,3 +228,20 @@ def files_of_method(wildcards):
     folder = Path(folder_of_method(wildcards))
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return [str(file) for file in files if "__pycache__" not in file.parts]
+
+
+def qualities_of_benchmark(wildcards):
+    """What read_counts wrote of each file of cells of the benchmark."""
+    sources = dict.fromkeys(name for pair in BENCHMARK_SETS.values() for name in pair)
+    return expand("results/counts/{source}.json", source=sources)
+
+
+def benchmark_command(wildcards):
+    """What runs the benchmark again: for the page, hence no reason to write it again."""
+    words = ["snakemake", "benchmark"]
+    for file in map(Path, workflow.configfiles):
+        here = file.is_relative_to(workflow.basedir)
+        name = str(file.relative_to(workflow.basedir) if here else file)
+        if name != "config/config.yaml":  # which is always read
+            words += ["--configfile" if len(words) == 2 else "", name]
+    return Untracked(shlex.join(filter(None, words)))

@@ -40,7 +40,9 @@ rule write_report:
     params:
         stores=meta_of_stores,
         benchmarks="results/benchmarks",
-        code=code("steps/write_report.py", "report/report.html.jinja"),
+        code=code(
+            "steps/write_report.py", "report/report.html.jinja", "report/page.css"
+        ),
     shell:
         "python {input.script:q} --evaluations {input.evaluations:q}"
         " --comparisons {input.comparisons:q} --explanations {input.explanations:q}"

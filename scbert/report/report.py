@@ -108,8 +108,10 @@ def render_report(evidence: Evidence) -> str:
         "TRANSCRIPTOME_GENES": TRANSCRIPTOME_GENES,
     }
     template = files("scbert.report").joinpath("report.html.jinja").read_text()
+    style = files("scbert.report").joinpath("page.css").read_text()
     page = environment.from_string(template).render(
         evidence=evidence,
+        style=Markup(style),  # ours, hence not escaped
         overlaps={overlap["sample"]: overlap for overlap in evidence.overlaps},
         settings=yaml.safe_dump(evidence.config, sort_keys=False, allow_unicode=True),
         pretraining=judge_pretraining(evidence.validation),

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 Arguments = ParamSpec("Arguments")
 INK, MUTED, FAINT = "#1f2a35", "#75818d", "#dde3e8"
@@ -54,6 +54,7 @@ __all__ = [
     "epoch_axis",
     "label_ends",
     "label_squares",
+    "log_axis",
     "short_count",
     "short_name",
     "svg_figure",
@@ -99,6 +100,15 @@ def epoch_axis(axes: Axes, epochs: Sequence[int]) -> None:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+
+
+def log_axis(axes: Axes, label: str) -> None:
+    """Give the horizontal axis a logarithmic scale with plain numbers."""
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def label_squares(axes: Axes, columns: Sequence[str], rows: Sequence[str], **look: Any) -> None:

@@ -66,7 +66,7 @@ def score(value: float | None) -> str:
 
 def signed(value: float) -> str:
     """Write a difference with its sign."""
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def percent(share: float | None) -> str:

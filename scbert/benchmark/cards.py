@@ -1,0 +1,143 @@
+"""Cards of the benchmark's page: its datasets, methods and metrics."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scbert.benchmark.page_tables import Cell, Table, heads, number, words
+from scbert.benchmark.results import Results
+from scbert.files import read_json
+from scbert.report.text import NOTHING, percent
+
+Json = dict[str, Any]
+METRIC_CARDS = (
+    (
+        "Macro F1",
+        "The mean of the types' F1, so that a rare type counts as much as a common one. The main "
+        "score. All folds of a dataset and seed are scored together.",
+        "0 to 1; higher is better",
+    ),
+    (
+        "Control-scaled score",
+        "(Macro F1 - that of random types) / (1 - that of random types).",
+        "0: as random types; 1: perfect",
+    ),
+    ("Accuracy", "The share of cells with the right label.", "0 to 1; higher is better"),
+    ("Balanced accuracy", "The mean of the types' recall.", "0 to 1; higher is better"),
+    (
+        "ECE",
+        "Expected calibration error: how far confidence is from accuracy, over bins of cells.",
+        "0 to 1; lower is better",
+    ),
+    (
+        "AUROC of novelty",
+        "The chance that a cell of a type that was left out of training gets a higher novelty than "
+        "another cell.",
+        "0.5: chance; 1: perfect",
+    ),
+    (
+        "Time per 1,000 cells",
+        "Wall time of learning and naming, divided by the cells of both.",
+        "lower is better",
+    ),
+    ("Largest memory", "Peak resident memory of a run, all its processes.", "lower is better"),
+)
+
+
+def datasets_cards(results: Results, qualities: Sequence[Json]) -> Table:
+    """Return a line for each file of cells.
+
+    Parameters
+    ----------
+    qualities
+        What rule read_counts wrote of each: results/counts/NAME.json.
+    """
+    rows = []
+    for quality in qualities:
+        types: dict[str, int] = quality["cell_types"]
+        rows.append(
+            [
+                words(quality["sample"]),
+                number(quality["cells_kept"], "{:,.0f}"),
+                number(len(types), "{:.0f}"),
+                _rarest(types),
+                number(quality["genes"], "{:,.0f}"),
+                _batches(results, quality["sample"]),
+                words(quality["source"]),
+                words(quality["sha256"][:16] + "…"),
+            ]
+        )
+    names = ["Dataset", "Cells", "Types", "Cells of the rarest type", "Genes", "Folds of batches"]
+    header = [*heads(names), *heads(["Source", "SHA-256 of the source"], texts=2)]
+    return Table(
+        name="datasets",
+        caption="Datasets",
+        heads=header,
+        rows=rows,
+        note="SHA-256: the first 16 digits; the whole is in results/counts/NAME.json.",
+    )
+
+
+def _rarest(types: dict[str, int]) -> Cell:
+    if not types:
+        return Cell(NOTHING)
+    name = min(types, key=lambda name: types[name])
+    return Cell(f"{types[name]:,}", types[name], small=name)
+
+
+def _batches(results: Results, dataset: str) -> Cell:
+    tasks = results.rooms.tasks
+    tasks = tasks[(tasks["dataset"] == dataset) & (tasks["protocol"] == "across_batches")]
+    folds = set(tasks["fold"][tasks["task"] != ""])
+    return number(len(folds), "{:.0f}") if folds else Cell(NOTHING)
+
+
+def methods_cards(folders: Sequence[Path], results: Results) -> Table:
+    """Return how each method is set, and the versions that it ran with."""
+    rows = []
+    for name, method in results.methods.items():
+        parts = [f"{package} {found}" for package, found in _versions(folders, name).items()]
+        rows.append(
+            [
+                words(method.title),
+                words(name),
+                words(method.kind),
+                words(method.setting),
+                words(method.options or NOTHING),
+                words(", ".join(parts) or NOTHING),
+            ]
+        )
+    header = heads(["Method", "Name", "Kind", "Setting", "Options", "Versions"], texts=6)
+    return Table(
+        name="methods",
+        caption="Methods",
+        heads=header,
+        rows=rows,
+        looks=[method.kind for method in results.methods.values()],
+        kind="long",
+    )
+
+
+def _versions(folders: Sequence[Path], method: str) -> dict[str, str]:
+    """Return the versions of packages, of one run in each folder; several if they differ."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        run = next(iter(sorted((folder / "runs" / method).glob("*.json"))), None)
+        for package, version in (read_json(run)["versions"] if run else {}).items():
+            seen = found.setdefault(package, [])
+            if version not in seen and version != "not found":
+                seen.append(version)
+    return {package: " and ".join(seen) for package, seen in found.items() if seen}
+
+
+def metrics_cards(level: float) -> Table:
+    """Return what each score means."""
+    return Table(
+        name="metrics",
+        caption="Scores",
+        heads=heads(["Score", "Meaning", "Range"], texts=3),
+        rows=[[words(part) for part in card] for card in METRIC_CARDS],
+        note=f"Intervals are at {percent(level)}: of t over datasets for a difference on two or "
+        "more; of t over seeds where there are two or more; else of the bootstrap over cells, "
+        "which scores of probabilities lack.",
+    )

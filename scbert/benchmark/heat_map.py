@@ -1,0 +1,157 @@
+"""The heat map: methods x (overall, each protocol, each dataset, calibration, novelty, costs)."""
+
+from dataclasses import dataclass
+from textwrap import shorten
+
+import numpy as np
+import pandas as pd
+
+from scbert.benchmark.page_tables import HATCHED, MARKED, Cell, Head, Table, words
+from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
+from scbert.report.text import NOTHING, duration, memory
+
+MOST_ECE = 0.5  # shown as white
+LAST = -1.0  # where methods without an overall score are sorted to
+ABSENT = "not run"
+NEW_GROUP = "group"  # class of the first column of a group
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its head, and which scores are averaged in it."""
+
+    head: Head
+    scores: pd.DataFrame
+
+
+def heat_map(results: Results) -> Table:
+    """Return the heat map, the best method on top; those that failed somewhere come after."""
+    columns = _columns(results)
+    lines = {name: [_score(column.scores, name) for column in columns] for name in results.methods}
+    extra = [_calibration(results), _novelty(results), *_costs(results)]
+    whole = {name: _is_whole(columns[0].scores, name) for name in lines}
+    order = sorted(lines, key=lambda name: (whole[name], _height(lines[name][0])), reverse=True)
+    rows = [
+        [
+            words(results.title(name)),
+            *lines[name],
+            *(cells.get(name, Cell(NOTHING)) for _, cells in extra),
+        ]
+        for name in order
+    ]
+    return Table(
+        name="heat-map",
+        caption="Methods and what they reach",
+        heads=[Head("Method", number=False), *(c.head for c in columns), *(h for h, _ in extra)],
+        rows=rows,
+        looks=[results.kind(name) for name in order],
+        kind="heat",
+    )
+
+
+def _is_whole(scores: pd.DataFrame, method: str) -> bool:
+    """Whether a method has a score wherever any has: else its mean is of other tasks."""
+    keys = ["dataset", "protocol", "level"]
+    found = scores[(scores["method"] == method) & scores["score"].notna()]
+    return len(found[keys].drop_duplicates()) == len(scores[keys].drop_duplicates())
+
+
+def _height(cell: Cell) -> float:
+    return LAST if cell.value is None else cell.value
+
+
+def _columns(results: Results) -> list[Column]:
+    table = results.scores()
+    overall = Head("Overall", meaning="The mean of the protocols, each the mean of its datasets")
+    found = [Column(overall, table)]
+    meaning = "The mean of the datasets, each the mean of its levels"
+    for place, name in enumerate(results.protocols):
+        head = Head(PROTOCOLS[name], meaning=meaning, look="" if place else NEW_GROUP)
+        found.append(Column(head, table[table["protocol"] == name]))
+    known = set(table["dataset"])
+    meaning = "The mean of the protocols on this dataset"
+    for place, name in enumerate(name for name in results.datasets if name in known):
+        head = Head(name, meaning=meaning, look="" if place else NEW_GROUP)
+        found.append(Column(head, table[table["dataset"] == name]))
+    return found
+
+
+def _score(scores: pd.DataFrame, method: str) -> Cell:
+    """Return a square: hatched if all tasks failed, marked if some did or were not run."""
+    table = scores[scores["method"] == method]
+    good = table[table["score"].notna()]
+    if set(table["protocol"]) != set(scores["protocol"]):
+        return Cell(NOTHING)  # it is not for all of them: a mean of some would be another mean
+    note = _what_lacks(scores, table)
+    if good.empty:
+        return Cell("failed", look=HATCHED, note=note)
+    value = float(mean_by(good, "method").iloc[0])
+    text = f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
+    return Cell(text, value, shade=value, look=MARKED if note else "", note=note)
+
+
+def _what_lacks(scores: pd.DataFrame, table: pd.DataFrame) -> str:
+    keys = ["dataset", "protocol", "level"]
+    asked = len(scores[keys].drop_duplicates())
+    failed = table[table["score"].isna()]
+    some = table[table["score"].notna() & (table["failed_seeds"] > 0)]
+    notes = []
+    if len(failed):
+        where = ", ".join(sorted(set(failed["dataset"])))
+        notes.append(f"failed in {len(failed)} of {asked} ({where}): {_short(failed)}")
+    if len(some):
+        notes.append(f"a seed failed in {len(some)} of {asked}: {_short(some)}")
+    if len(table) < asked:
+        notes.append(f"{ABSENT} in {asked - len(table)} of {asked}")
+    return "; ".join(notes)
+
+
+def _short(failed: pd.DataFrame) -> str:
+    return shorten(failed["reason"].iloc[0], 120, placeholder=" …")
+
+
+def _calibration(results: Results) -> tuple[Head, dict[str, Cell]]:
+    meaning = "Expected calibration error within datasets: 0 is best"
+    found = mean_by(results.scores("ece", "within_dataset"), "method")
+    cells = {
+        str(name): Cell(f"{value:.2f}", value, shade=1 - value / MOST_ECE)
+        for name, value in found.dropna().items()
+    }
+    return Head("ECE", meaning=meaning, look=NEW_GROUP), cells
+
+
+def _novelty(results: Results) -> tuple[Head, dict[str, Cell]]:
+    meaning = "AUROC of novelty, a type left out in turn: 1 is best, 0.5 is chance"
+    found = mean_by(results.scores("novelty_auroc", "new_type"), "method")
+    cells = {
+        str(name): Cell(f"{value:.2f}", value, shade=2 * value - 1)
+        for name, value in found.dropna().items()
+    }
+    return Head("Novelty", meaning=meaning), cells
+
+
+def _costs(results: Results) -> list[tuple[Head, dict[str, Cell]]]:
+    """Time and memory: dark is little, on a logarithmic scale."""
+    costs = cost_of(results, results.protocols[0])
+    time = Head("Time", meaning="Seconds per 1,000 cells, learned from and named: less is better")
+    peak = Head("Memory", meaning="Largest memory of a run: less is better")
+    found = []
+    for head, name, form in ((time, "seconds_per_1000", duration), (peak, "peak_mb", memory)):
+        values = costs[name].dropna()
+        shades = _little_is_dark(values)
+        found.append(
+            (
+                head,
+                {
+                    str(method): Cell(form(value), value, shade=shade)
+                    for method, value, shade in zip(values.index, values, shades, strict=True)
+                },
+            )
+        )
+    return found
+
+
+def _little_is_dark(values: pd.Series) -> pd.Series:
+    logs = np.log(values.clip(lower=1e-3))
+    span = logs.max() - logs.min()
+    return (logs.max() - logs) / span if span > 0 else logs * 0 + 1

@@ -1,0 +1,150 @@
+"""The page of the benchmark: one HTML file with every number that it is made from in its tables."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from scbert.benchmark.cards import datasets_cards, methods_cards, metrics_cards
+from scbert.benchmark.checks import check_benchmark, checks_table
+from scbert.benchmark.claims import UNTESTED, Verdict, claims_table, compare_protocol, judge_claims
+from scbert.benchmark.disputed import disputed_cells, disputed_table, judge_disputed
+from scbert.benchmark.heat_map import heat_map
+from scbert.benchmark.page_figures import draw_all
+from scbert.benchmark.page_tables import Table
+from scbert.benchmark.pretraining import judge_pretraining, pretraining_table
+from scbert.benchmark.ranked import RankedProtocol, ranked_protocols
+from scbert.benchmark.results import Results
+from scbert.benchmark.score_tables import (
+    cost_table,
+    failures_table,
+    levels_table,
+    novelty_table,
+    parts_table,
+)
+from scbert.report.report import inline_figure
+
+Json = dict[str, Any]
+SECTIONS = {
+    "overview": "All methods at a glance",
+    "ranks": "Ranks and differences",
+    "cost": "Score against cost",
+    "conditions": "Few labels, imbalance, new types, label noise",
+    "pretraining": "Does pretraining help?",
+    "claims": "The claims of the paper",
+    "cards": "Datasets, methods, scores",
+    "quality": "Can the benchmark be believed?",
+    "disputed": "Cells that all methods contradict",
+    "again": "Run it again",
+}
+CONDITIONS = ("few_labels", "class_imbalance", "new_type", "label_noise")
+
+
+@dataclass(frozen=True)
+class About:
+    """How the benchmark was run: the command, its configuration as YAML, and what ran."""
+
+    command: str
+    config: str
+    provenance: Json
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows, in the order of `SECTIONS`."""
+
+    lead: str
+    scaled: bool
+    headlines: Sequence[Verdict]
+    tables: Mapping[str, Table | None]
+    figures: Mapping[str, str]  # name -> SVG
+    ranks: Sequence[RankedProtocol]
+    conditions: Sequence[Verdict]
+    claims: Sequence[Verdict]
+    pretraining: Verdict
+    disputed: str
+    about: About
+
+
+def benchmark_page(
+    results: Results, folders: Sequence[Path], qualities: Sequence[Json], about: About
+) -> str:
+    """Return the page as HTML that needs nothing beside itself.
+
+    Parameters
+    ----------
+    folders
+        Those of the datasets and seeds, DATASET/seedS.
+    qualities
+        What rule read_counts wrote of each file of cells.
+    """
+    ranks = ranked_protocols(results)
+    claims = judge_claims(results)
+    pretraining = judge_pretraining(results)
+    disputed = disputed_cells(folders, results)
+    conditions = [name for name in CONDITIONS if name in results.protocols]
+    tables = {
+        "heat": heat_map(results),
+        "failures": failures_table(results),
+        "parts": parts_table(results),
+        "cost": cost_table(results, results.protocols[0]),
+        "levels": levels_table(results),
+        "novelty": novelty_table(results) if "new_type" in conditions else None,
+        "pretraining": pretraining_table(results) if pretraining.outcome != UNTESTED else None,
+        "claims": claims_table(claims),
+        "datasets": datasets_cards(results, qualities),
+        "methods": methods_cards(folders, results),
+        "metrics": metrics_cards(results.confidence_level),
+        "checks": checks_table(check_benchmark(folders, results)),
+        "disputed": disputed_table(disputed) if len(disputed) else None,
+    }
+    page = Page(
+        lead=_lead(results),
+        scaled=results.has_control,
+        headlines=[compare_protocol(results, results.protocols[0]), pretraining],
+        tables=tables,
+        figures=draw_all(results, ranks),
+        ranks=ranks,
+        conditions=[compare_protocol(results, name) for name in conditions],
+        claims=claims,
+        pretraining=pretraining,
+        disputed=judge_disputed(disputed),
+        about=about,
+    )
+    return _render(page)
+
+
+def _lead(results: Results) -> str:
+    counted = {
+        "method": len(results.methods),
+        "dataset": len(results.datasets),
+        "protocol": len(results.protocols),
+        "seed": len(results.seeds),
+    }
+    parts = [f"{n} {name}{'s' * (n != 1)}" for name, n in counted.items()]
+    return f"{', '.join(parts)}. Every method got the same cells, and every failure is shown."
+
+
+def _render(page: Page) -> str:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["figure"] = inline_figure
+    own = files("scbert.benchmark")
+    script = own.joinpath("page.js").read_text()
+    style = files("scbert.report").joinpath("page.css").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = environment.from_string(own.joinpath("page.html.jinja").read_text()).render(
+        page=page,
+        sections=SECTIONS,
+        style=Markup(style + own.joinpath("page.css").read_text()),  # ours, hence not escaped
+        script=Markup(script),
+        script_hash=Markup(f"sha256-{digest}"),
+    )
+    return text.lstrip()

@@ -1,0 +1,140 @@
+"""What the page of the benchmark shows, read and averaged once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from scbert.benchmark.statistics import MAIN, control_scaled, is_part
+from scbert.benchmark.summary import Rooms, long_table, means_over_seeds
+from scbert.config import Method
+
+PROTOCOLS = {
+    "within_dataset": "Within a dataset",
+    "across_batches": "Across batches",
+    "across_datasets": "Across datasets",
+    "few_labels": "Few labels",
+    "class_imbalance": "Class imbalance",
+    "new_type": "A new type",
+    "label_noise": "Label noise",
+}
+RIVALS = ("peer", "baseline")  # kinds of methods that the first is held against
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tables over all datasets and seeds, and the methods in the order they were asked for."""
+
+    rooms: Rooms
+    methods: dict[str, Method]
+    confidence_level: float
+
+    @cached_property
+    def long(self) -> pd.DataFrame:
+        """A line for each score, see `long_table`."""
+        return long_table(self.rooms)
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """Means over seeds, with the column `scaled`."""
+        return control_scaled(means_over_seeds(self.long, self.confidence_level))
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """Means over seeds of the first method minus each other."""
+        return means_over_seeds(self.rooms.differences, self.confidence_level)
+
+    @property
+    def first(self) -> str:
+        """The method that is compared with the others."""
+        return next(iter(self.methods))
+
+    @property
+    def datasets(self) -> list[str]:
+        """All datasets and pairs of them, in order."""
+        return list(dict.fromkeys(self.rooms.tasks["dataset"]))
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds, in order."""
+        return sorted(map(int, set(self.rooms.tasks["seed"])))
+
+    @property
+    def protocols(self) -> list[str]:
+        """The protocols of which there are scores, in the order of the page."""
+        found = set(self.rooms.scores["protocol"])
+        return [name for name in PROTOCOLS if name in found]
+
+    @property
+    def has_control(self) -> bool:
+        """Whether scores can be scaled by those of random types."""
+        return bool(self.means["scaled"].notna().any())
+
+    def title(self, method: str) -> str:
+        """Return the title of a method, or of a part of one."""
+        if is_part(method):
+            owner, _, part = method.partition(".")
+            return f"{self.title(owner)}: {part.replace('_', ' ')}"
+        return self.methods[method].title if method in self.methods else method
+
+    def kind(self, method: str) -> str:
+        """Return the kind of a method, or of that which it is a part of."""
+        owner = method.partition(".")[0]
+        return self.methods[owner].kind if owner in self.methods else ""
+
+    def of_kind(self, *kinds: str) -> list[str]:
+        """Return the methods of these kinds, in order."""
+        return [name for name, method in self.methods.items() if method.kind in kinds]
+
+    def scores(self, metric: str = MAIN, protocol: str = "") -> pd.DataFrame:
+        """Return the means of a metric, of whole methods; `score` is what is compared.
+
+        That is the control-scaled score, or the score itself where no control was run.
+        """
+        table = self.means[(self.means["metric"] == metric) & ~self.means["method"].map(is_part)]
+        table = table[table["protocol"] == protocol] if protocol else table
+        scaled = self.has_control and metric == MAIN
+        return table.assign(score=table["scaled"] if scaled else table["value"])
+
+    def best_rival(self, protocol: str, among: Sequence[str] = RIVALS) -> str | None:
+        """Return the peer or baseline with the best mean in a protocol: known by hindsight only.
+
+        A method that failed on one of its tasks is not taken: its mean is of other tasks.
+        """
+        table = self.scores(protocol=protocol)
+        table = table[table["method"].isin(self.of_kind(*among))]
+        counts = table.groupby("method")["score"].agg(["count", "size"])
+        keep = counts.index[counts["count"] == counts["size"].max()]
+        if not len(keep):
+            return None
+        return str(mean_by(table[table["method"].isin(keep)], "method").idxmax())
+
+
+def mean_by(table: pd.DataFrame, *keys: str, column: str = "score") -> pd.Series:
+    """Average a column over levels, then datasets, then protocols, down to the keys.
+
+    So that a protocol with many levels, or a dataset with many protocols, counts once.
+    """
+    steps = ["level", "dataset", "protocol"]
+    left = list(dict.fromkeys([*keys, "method", *steps]))
+    found: pd.DataFrame = table[[*left, column]]
+    for step in steps:
+        if step not in keys:
+            left.remove(step)
+            found = found.groupby(left, sort=False)[column].mean().reset_index()
+    return found.groupby(list(keys), sort=False)[column].mean()
+
+
+def cost_of(results: Results, protocol: str) -> pd.DataFrame:
+    """Return what each method took in a protocol, failed runs left out.
+
+    Columns, by method: seconds per 1,000 cells, learned from and named, and the largest memory.
+    """
+    costs = results.rooms.costs
+    costs = costs[(costs["protocol"] == protocol) & ~costs["failed"]]
+    costs = costs.assign(cells=costs["learned_cells"] + costs["query_cells"])
+    sums = costs.groupby("method").agg({"seconds": "sum", "cells": "sum", "peak_mb": "max"})
+    sums["seconds_per_1000"] = 1000 * sums["seconds"] / sums["cells"].replace(0, np.nan)
+    return sums

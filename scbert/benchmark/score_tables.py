@@ -1,0 +1,261 @@
+"""Tables of the benchmark's page that show scores, differences, ranks, costs and failures."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from scbert.benchmark.page_tables import (
+    HATCHED,
+    Cell,
+    Head,
+    Table,
+    chance,
+    difference,
+    heads,
+    interval,
+    number,
+    words,
+)
+from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
+from scbert.benchmark.statistics import (
+    MAIN,
+    Difference,
+    Ranking,
+    chances,
+    is_part,
+    over_what,
+    paired_differences,
+    scores_to_rank,
+)
+from scbert.report.text import METRICS, NOTHING, duration, memory
+
+LEVELS = ("few_labels", "class_imbalance", "label_noise")  # protocols with several levels
+
+
+def differences_table(results: Results, protocol: str) -> Table:
+    """Return the differences of the first method and each other, with the chances if known."""
+    found = paired_differences(results.differences, protocol, results.confidence_level)
+    methods = [results.first, *(one.method for one in found)]
+    shares = chances(scores_to_rank(results.means, protocol, methods), results.first) or {}
+    ours = results.title(results.first)
+    names = [f"{ours} minus …", "Macro F1", "Interval", "Datasets"]
+    header = heads(names) + [
+        Head(name, meaning="On a further dataset; equal: within 0.01")
+        for name in ("Better", "Equal", "Worse")
+        if shares
+    ]
+    return Table(
+        name=f"differences-{protocol}",
+        caption=f"{ours} beside each other method: {PROTOCOLS[protocol].lower()}",
+        heads=[Head(one.text, one.text not in {names[0], "Interval"}) for one in header],
+        rows=[_difference_row(results, one, shares) for one in found],
+        looks=[results.kind(one.method) for one in found],
+    )
+
+
+def _difference_row(
+    results: Results, one: Difference, shares: dict[str, tuple[float, float, float]]
+) -> list[Cell]:
+    row = [words(results.title(one.method)), difference(one.value, one.low, one.high)]
+    row += [words(over_what(one.interval)), number(one.datasets, "{:.0f}")]
+    if shares:
+        row += [number(share, "{:.2f}") for share in shares.get(one.method, [None] * 3)]
+    return row
+
+
+def ranks_table(results: Results, protocol: str, ranking: Ranking) -> Table:
+    """Return the mean ranks, and which methods do not differ from the best."""
+    best = str(ranking.ranks.index[0])
+    p_of = ranking.different[best]
+    rows = [
+        [
+            words(results.title(str(name))),
+            number(float(rank), "{:.2f}"),
+            chance(None if name == best else float(p_of[str(name)])),
+        ]
+        for name, rank in ranking.ranks.items()
+    ]
+    return Table(
+        name=f"ranks-{protocol}",
+        caption=f"Mean ranks over {len(ranking.datasets)} datasets: {PROTOCOLS[protocol].lower()}",
+        heads=heads(["Method", "Mean rank", f"p against {results.title(best)}"]),
+        rows=rows,
+        looks=[results.kind(str(name)) for name in ranking.ranks.index],
+    )
+
+
+def cost_table(results: Results, protocol: str) -> Table:
+    """Return score, time and memory of each method in a protocol."""
+    costs = cost_of(results, protocol).to_dict("index")
+    score = mean_by(results.scores(protocol=protocol), "method")
+    order = [name for name in results.methods if name in costs]
+    return Table(
+        name="cost",
+        caption=f"Score and cost: {PROTOCOLS[protocol].lower()}",
+        heads=heads(["Method", "Score", "Time per 1,000 cells", "Largest memory"]),
+        rows=[
+            [
+                words(results.title(name)),
+                number(score.get(name)),
+                _cell(costs[name]["seconds_per_1000"], duration),
+                _cell(costs[name]["peak_mb"], memory),
+            ]
+            for name in order
+        ],
+        looks=[results.kind(name) for name in order],
+        note="Time is of learning and naming together, divided by the cells of both; memory is "
+        "resident memory of the largest run. Failed runs are left out.",
+    )
+
+
+def _cell(value: float, form: Callable[[float], str]) -> Cell:
+    return Cell(NOTHING) if pd.isna(value) else Cell(form(value), float(value))
+
+
+def levels_table(results: Results) -> Table | None:
+    """Return macro F1 at each level of few labels, imbalance and noise; None if none was run."""
+    tables = [results.scores(protocol=name) for name in LEVELS if name in results.protocols]
+    if not tables:
+        return None
+    table = pd.concat(tables)
+    names = [
+        f"{PROTOCOLS[protocol]}: {_level(level)}"
+        for protocol, level in zip(table["protocol"], table["level"], strict=True)
+    ]
+    table["condition"] = names
+    columns = list(dict.fromkeys(names))
+    return _grid(results, table, columns, "levels", "Macro F1 under each condition", "condition")
+
+
+def _level(name: str) -> str:
+    return name.replace("_", " ").replace("percent", "%")
+
+
+def novelty_table(results: Results) -> Table:
+    """Return how well each method notices a type that it was not taught."""
+    columns = {
+        "AUROC of novelty": ("novelty_auroc", results.scores("novelty_auroc", "new_type")),
+        "Macro F1 of the types it knows": (MAIN, results.scores(MAIN, "new_type")),
+    }
+    found = {name: mean_by(table, "method", column="value") for name, (_, table) in columns.items()}
+    methods = [
+        name for name in results.methods if any(name in each.index for each in found.values())
+    ]
+    return Table(
+        name="novelty",
+        caption="A new type, left out in turn",
+        heads=heads(["Method", *found]),
+        rows=[
+            [words(results.title(name)), *(number(each.get(name)) for each in found.values())]
+            for name in methods
+        ],
+        looks=[results.kind(name) for name in methods],
+        note="0.5 is chance. A method without probabilities has no novelty.",
+    )
+
+
+def datasets_table(results: Results, protocol: str) -> Table:
+    """Return macro F1 of each method on each dataset, as it is and not scaled."""
+    table = results.scores(protocol=protocol)
+    datasets = list(dict.fromkeys(table["dataset"]))
+    caption = f"{PROTOCOLS[protocol]}: macro F1 on each dataset"
+    return _grid(results, table, datasets, f"scores-{protocol}", caption, "dataset")
+
+
+def _grid(
+    results: Results,
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    name: str,
+    caption: str,
+    key: str,
+) -> Table:
+    methods = [one for one in results.methods if one in set(table["method"])]
+    return Table(
+        name=name,
+        caption=caption,
+        heads=heads(["Method", *columns]),
+        rows=[
+            [
+                words(results.title(method)),
+                *(
+                    _averaged(table[(table["method"] == method) & (table[key] == column)])
+                    for column in columns
+                ),
+            ]
+            for method in methods
+        ],
+        looks=[results.kind(method) for method in methods],
+    )
+
+
+def _averaged(lines: pd.DataFrame) -> Cell:
+    """Return a score with its interval if it is one line, else the mean of the lines."""
+    good = lines[lines["value"].notna()]
+    if good.empty:
+        reason = lines["reason"].iloc[0] if len(lines) else ""
+        return Cell("failed", look=HATCHED, note=reason) if reason else Cell(NOTHING)
+    if len(lines) == 1:
+        return interval(*(float(good[name].iloc[0]) for name in ("value", "low", "high")))
+    left_out = len(lines) - len(good)
+    note = f"{left_out} of {len(lines)} failed" if left_out else ""
+    value = float(good["value"].mean())
+    return Cell(f"{value:.3f}", value, note=note, look="partly" if note else "")
+
+
+def parts_table(results: Results) -> Table | None:
+    """Return the scores of the parts of methods, which are in no rank; None without parts."""
+    table = results.means[results.means["method"].map(is_part)]
+    if table.empty:
+        return None
+    found = {metric: table[table["metric"] == metric] for metric in METRICS}
+    protocols = [name for name in results.protocols if name in set(table["protocol"])]
+    rows = []
+    for method in dict.fromkeys(table["method"]):
+        for protocol in protocols:
+            row = [words(results.title(method)), words(PROTOCOLS[protocol])]
+            for lines in found.values():
+                mine = lines[(lines["method"] == method) & (lines["protocol"] == protocol)]
+                row.append(number(_mean(mine)))
+            rows.append(row)
+    return Table(
+        name="parts",
+        caption="Parts of methods, each alone",
+        heads=heads(["Part", "Protocol", *METRICS.values()], texts=2),
+        rows=rows,
+    )
+
+
+def _mean(lines: pd.DataFrame) -> float | None:
+    if lines.empty:
+        return None
+    return float(mean_by(lines, "method", column="value").iloc[0])
+
+
+def failures_table(results: Results) -> Table | None:
+    """Return where methods failed and why; None if none did."""
+    means = results.means
+    failed = means[(means["failed_seeds"] > 0) & (means["metric"] == MAIN)]
+    failed = failed[~failed["method"].map(is_part)]
+    if failed.empty:
+        return None
+    rows = []
+    for (method, protocol, reason), lines in failed.groupby(
+        ["method", "protocol", "reason"], sort=False
+    ):
+        where = lines.groupby("dataset", sort=False)["level"].agg(", ".join)
+        places = [f"{name} ({_level(levels)})" for name, levels in where.items()]
+        rows.append(
+            [
+                words(results.title(str(method))),
+                words(PROTOCOLS.get(str(protocol), protocol)),
+                words(", ".join(places)),
+                number(lines["failed_seeds"].sum(), "{:.0f}"),
+                words(reason),
+            ]
+        )
+    header = heads(["Method", "Protocol", "Dataset (levels)", "Missing scores"], texts=3)
+    header.append(Head("Reason", number=False))
+    return Table(
+        name="failures", caption="What failed, and why", heads=header, rows=rows, kind="long"
+    )

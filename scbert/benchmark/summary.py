@@ -1,0 +1,174 @@
+"""All scores of the benchmark in one long table, and their means over seeds.
+
+A method that failed has no value there, and is in no mean: its exit code and reason stand instead.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from scbert.benchmark.score import COLUMNS as SCORES
+from scbert.benchmark.score import COSTS, KEYS
+from scbert.tables import read_table
+
+SPENT = ("seconds", "peak_mb")
+COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", *SPENT, "exit", "reason")
+WHERE = ("dataset", "protocol", "level", "method")
+MEANS = (
+    *(*WHERE, "metric", "value", "low", "high", "interval"),
+    *("cells", "seeds", "failed_seeds", "reason"),
+)
+WHOLE = ("seed", "cells", "peak_mb", "exit")
+OVER_SEEDS, OVER_CELLS, NO_INTERVAL = "seeds", "cells", ""
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What the folders of all datasets and seeds hold, each a long table with numbers as such.
+
+    `differences` are of the first method and each other; `costs` has a line for each task, and
+    whether the method failed there or elsewhere in the same protocol and level; `tasks` those of
+    every dataset and seed.
+    """
+
+    scores: pd.DataFrame
+    differences: pd.DataFrame
+    costs: pd.DataFrame
+    tasks: pd.DataFrame
+
+
+def read_rooms(folders: Sequence[Path]) -> Rooms:
+    """Read the tables in the folders DATASET/seedS, in the order given."""
+    scores = _joined(folders, "scores.tsv", SCORES, ("seed", "value", "low", "high"))
+    for name in ("cells", "exit"):
+        scores[name] = pd.to_numeric(scores[name], errors="coerce")
+    numbers = ("seed", "value", "low", "high", "cells")
+    differences = _joined(folders, "differences.tsv", (*KEYS, "metric"), numbers)
+    costs = _joined(folders, "costs.tsv", COSTS, ("seed", *COSTS[-5:]))
+    failed = scores.loc[scores["exit"] != 0, list(KEYS)].drop_duplicates().assign(failed=True)
+    costs = costs.merge(failed, on=list(KEYS), how="left")
+    costs["failed"] = costs["failed"].notna()
+    tasks = _joined(folders, "tasks/tasks.tsv", ("task", "query_sha256", "skipped"), ())
+    return Rooms(scores, differences, costs, tasks)
+
+
+def _joined(
+    folders: Sequence[Path], name: str, columns: Iterable[str], numbers: Iterable[str]
+) -> pd.DataFrame:
+    tables = []
+    for folder in folders:
+        table = read_table(folder / name, *columns)
+        if "dataset" not in table:
+            table.insert(0, "dataset", folder.parent.name)
+            table.insert(1, "seed", folder.name.removeprefix("seed"))
+        tables.append(table)
+    joined = pd.concat(tables, ignore_index=True)
+    for column in numbers:
+        joined[column] = pd.to_numeric(joined[column], errors="coerce")
+    return joined
+
+
+def long_table(rooms: Rooms) -> pd.DataFrame:
+    """Return a line for each score, in the order of `COLUMNS`.
+
+    `seconds` is the sum and `peak_mb` the largest of the runs whose answers are scored together. A
+    part of a method has none of its own.
+    """
+    spent = rooms.costs.groupby(list(KEYS), sort=False).agg({"seconds": "sum", "peak_mb": "max"})
+    table = rooms.scores.merge(spent.reset_index(), on=list(KEYS), how="left")
+    table["seconds"] = table["seconds"].round(2)
+    return table[list(COLUMNS)]
+
+
+def t_interval(values: Sequence[float], level: float) -> tuple[float, float, float]:
+    """Return the mean and the ends of its t interval, which are NaN for fewer than two values."""
+    found = np.asarray(values, dtype=np.float64)
+    mean = float(found.mean()) if len(found) else np.nan
+    if len(found) < 2:
+        return mean, np.nan, np.nan
+    half = stats.t.ppf((1 + level) / 2, len(found) - 1) * stats.sem(found)
+    return mean, mean - float(half), mean + float(half)
+
+
+def means_over_seeds(table: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return the mean of each score over the seeds, in the order of `MEANS`.
+
+    Parameters
+    ----------
+    table
+        As `long_table` makes it, or the table of differences.
+    level
+        Of the intervals: of t over the seeds where there are two at least, else those of the
+        bootstrap over the cells, which one seed has. Column `interval` says which.
+    """
+    lines: list[Json] = []
+    for key, of_method in table.groupby(list(WHERE), sort=False):
+        failed = of_method[of_method["exit"] != 0] if "exit" in of_method else of_method.iloc[:0]
+        known = dict(zip(WHERE, key, strict=True))
+        known |= {"failed_seeds": failed["seed"].nunique()}
+        known |= {"reason": failed["reason"].iloc[0] if len(failed) else ""}
+        lines += [
+            known | {"metric": metric} | _mean(group, level)
+            for metric, group in of_method.groupby("metric", sort=False)
+        ]
+    return pd.DataFrame(lines, columns=list(MEANS))
+
+
+def _mean(group: pd.DataFrame, level: float) -> Json:
+    good = group[group["value"].notna()]
+    mean, low, high = t_interval(good["value"].tolist(), level)
+    if "exit" in group:  # scores, and not differences: none is outside 0 to 1
+        low, high = np.clip((low, high), 0, 1)
+    interval = OVER_SEEDS if len(good) > 1 else NO_INTERVAL
+    if len(good) == 1 and good["low"].notna().all():
+        low, high, interval = good["low"].iloc[0], good["high"].iloc[0], OVER_CELLS
+    return {
+        "value": mean,
+        "low": low,
+        "high": high,
+        "interval": interval,
+        "cells": good["cells"].max(),
+        "seeds": len(good),
+    }
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the long table as it is written: six digits, whole numbers as such, gaps empty."""
+    table = table.copy()
+    for name in table.columns:
+        if name in WHOLE or pd.api.types.is_numeric_dtype(table[name]):
+            form = "{:.0f}" if name in WHOLE else "{:.6g}"
+            table[name] = ["" if pd.isna(x) else form.format(x) for x in table[name]]
+    return table
+
+
+def as_json(table: pd.DataFrame, means: pd.DataFrame, level: float) -> Json:
+    """Return both tables as config/benchmark.schema.json describes it."""
+    return {
+        "format": 1,
+        "confidence_level": level,
+        "scores": _records(table),
+        "means": _records(means),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[Json]:
+    return [
+        {str(name): _plain(str(name), value) for name, value in line.items()}
+        for line in table.to_dict("records")
+    ]
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return None
+    whole = name in {*WHOLE, "seeds", "failed_seeds"}
+    return int(value) if whole else float(f"{value:.6g}")

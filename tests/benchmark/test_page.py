@@ -1,0 +1,238 @@
+"""The page, from a made-up result: whole, safe, and working in a browser where there is one."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scbert.benchmark import page as pages
+from scbert.benchmark.checks import check_benchmark
+from scbert.benchmark.claims import judge_claims
+from scbert.benchmark.heat_map import heat_map
+from scbert.benchmark.page_tables import contrast, shaded
+from scbert.benchmark.results import Results
+from scbert.benchmark.summary import COLUMNS, read_rooms
+from scbert.steps.write_benchmark import write_benchmark
+from tests.benchmark.made_up import DEFAULTS, QUICK, SKILL, make_room, methods, quality_of
+
+ROOT = Path(__file__).parents[2]
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+SEEDS = (1, 2)
+NAMES = [*SKILL, "encoder", "random_encoder"]
+BROKEN = [("perceptron", "label_noise"), ("linear_svm", "across_batches")]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a made-up result with one dataset, and what the rule makes of it."""
+    root = tmp_path_factory.mktemp("benchmark")
+    skills = SKILL | {"encoder": 0.7, "random_encoder": 0.5}
+    rooms = [make_room(root, "toy", seed, skills, BROKEN) for seed in SEEDS]
+    (root / "toy.json").write_text(json.dumps(quality_of("toy")))
+    (root / "config.json").write_text(DEFAULTS.model_dump_json())
+    table = pd.DataFrame([line.model_dump() for line in methods(*NAMES).values()])
+    table.to_csv(root / "methods.tsv", sep="\t", index=False)
+    write_benchmark(
+        [room / "scores.tsv" for room in rooms],
+        [root / "toy.json"],
+        methods=root / "methods.tsv",
+        chosen=NAMES,
+        config=root / "config.json",
+        command="snakemake benchmark",
+        table=root / "benchmark.tsv",
+        data=root / "benchmark.json",
+        page=root / "benchmark.html",
+        settings=QUICK,
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def text(made):
+    return (made / "benchmark.html").read_text()
+
+
+class Found(HTMLParser):
+    """Ids, links and addresses of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.addresses, self.tags = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            self.ids += [value] if name == "id" else []
+            self.links += [value] if name == "href" and tag == "a" else []
+            self.addresses += [value] if name in {"src", "action", "poster", "srcset"} else []
+
+
+def test_the_long_table_has_every_score(made):
+    table = pd.read_csv(made / "benchmark.tsv", sep="\t", keep_default_na=False, dtype=str)
+    assert tuple(table) == COLUMNS
+    assert set(table.seed) == {"1", "2"}
+    assert set(table.method) == {*NAMES, "scbert.discriminant"}
+    failed = table[table.exit != "0"]
+    assert set(failed.value) == {""}
+    assert set(failed.reason) == {"MemoryError: <none> left"}
+
+
+def test_the_json_follows_its_schema(made):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((ROOT / "config/benchmark.schema.json").read_text())
+    content = json.loads((made / "benchmark.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(content)
+    assert {line["interval"] for line in content["means"]} >= {"seeds", ""}
+
+
+def test_the_page_has_every_section_and_needs_nothing_beside_itself(text):
+    found = Found(text)
+    assert len(found.ids) == len(set(found.ids))
+    assert set(pages.SECTIONS) <= set(found.ids)
+    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert not found.addresses
+    assert "://" not in text
+    assert not {"link", "iframe", "img", "object"} & set(found.tags)
+    assert len(text) < 5e6
+    for words in (
+        "Too few datasets to rank",
+        "Does pretraining help?",
+        "Robust to batch effects",
+        "not testable here",
+        "Runs that failed",
+        "snakemake benchmark",
+        "Scbert: discriminant",
+    ):
+        assert words in text
+
+
+def test_names_from_outside_are_text_only(text):
+    """A type is called <T> cell, and a reason holds <none>."""
+    assert "<T>" not in text
+    assert "<none>" not in text
+    assert "&lt;T&gt; cell" in text
+
+
+def test_a_disputed_cell_is_listed(text):
+    table = text.partition('id="disputed"')[2].partition("</section>")[0]
+    assert "toy-0" in table
+
+
+def test_a_failure_is_hatched_and_says_why(made):
+    table = heat_map(results_of(*(made / f"toy/seed{seed}" for seed in SEEDS)))
+    heads = [head.text for head in table.heads]
+    rows = {row[0].text: dict(zip(heads, row, strict=True)) for row in table.rows}
+    assert rows["Perceptron"]["Label noise"].look == "failed"
+    assert "MemoryError" in rows["Perceptron"]["Label noise"].note
+    assert rows["Perceptron"]["Overall"].look == "partly"
+    assert rows["Perceptron"]["Overall"].value > 0.4  # a failure is no 0 in the mean
+    assert rows["Encoder"]["Overall"].text == "\N{EN DASH}"
+    assert rows["Random"]["Within a dataset"].value == 0
+    assert next(iter(rows)) == "Scbert"
+
+
+def results_of(*folders):
+    return Results(read_rooms(folders), methods(*NAMES), 0.95)
+
+
+def test_the_checks_find_nothing_wrong_but_what_failed(made):
+    folders = [made / f"toy/seed{seed}" for seed in SEEDS]
+    found = {one.name: one for one in check_benchmark(folders, results_of(*folders))}
+    assert max(one.severity for one in found.values()) < 3
+    assert found["Order of the controls by accuracy"].severity == 0
+    assert found["Runs that failed"].severity == 1
+
+
+def test_the_checks_find_a_cell_that_was_learned_from_and_asked_about(made, tmp_path):
+    folder = tmp_path / "toy/seed1"
+    shutil.copytree(made / "toy/seed1", folder)
+    file = folder / "tasks/within_dataset-all-0.tsv"
+    lines = file.read_text().splitlines()
+    learned = next(line for line in lines if "\tlearned\t" in line)
+    file.write_text("\n".join([*lines, learned.replace("learned", "query")]) + "\n")
+    wrong = [one for one in check_benchmark([folder], results_of(folder)) if one.severity == 3]
+    assert [one.name for one in wrong] == [
+        "Cells asked about, by checksum",
+        "No cell both learned from and asked about",
+    ]
+    assert all("toy/seed1/within_dataset-all-0" in one.found for one in wrong)
+
+
+def test_claims_are_judged_by_the_whole_interval(made):
+    found = {one.claim: one for one in judge_claims(results_of(made / "toy/seed1"))}
+    assert found["Interpretable"].outcome == "not testable here"
+    assert "Logistic regression" in found["Learns from few labels"].sentence
+    assert {one.outcome for one in found.values()} <= {
+        *("holds", "does not hold", "not shown", "not testable here"),
+    }
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.4, 0.5, 0.55, 0.6, 0.8, 1])
+def test_text_can_be_read_on_every_shade(share):
+    """The contrast that WCAG asks for is 4.5."""
+    paper, ink = re.findall(r"#(\w{6})", shaded(share))
+    rgb = [[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in (paper, ink)]
+    assert contrast(*rgb) >= 4.5
+
+
+PROBE = """
+window.addEventListener("load", () => {
+  const found = { width: innerWidth, needed: document.documentElement.scrollWidth, tables: 0 };
+  const table = document.getElementById("table-heat-map");
+  const head = table.tHead.rows[0].cells[1], button = head.querySelector("button");
+  const column = () => Array.from(table.tBodies[0].rows, (row) => row.cells[1].dataset.value);
+  button.focus();
+  found.focused = document.activeElement === button;
+  button.click();
+  found.down = [head.getAttribute("aria-sort"), column()];
+  button.click();
+  found.up = [head.getAttribute("aria-sort"), column()];
+  found.sorted = table.querySelectorAll("[aria-sort]").length;
+  URL.createObjectURL = (blob) => {
+    found.tables += 1;
+    blob.text().then((csv) => {
+      if (csv.startsWith("Method,Overall")) found.csv = csv;
+      document.body.dataset.found = JSON.stringify(found);
+    });
+    return "#";
+  };
+  for (const one of document.querySelectorAll("button.download")) one.click();
+  found.downloads = document.querySelectorAll("button.download").length;
+});
+"""
+
+
+def browse(file, *options):
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,844"]
+    command += ["--virtual-time-budget=5000", "--enable-logging=stderr", *options, file.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium to open the page with")
+def test_the_page_works_in_a_browser(made, text, tmp_path):
+    said = browse(made / "benchmark.html", "--dump-dom")
+    assert "CONSOLE" not in said.stderr  # no error, and nothing that the page's policy forbids
+    assert 'class="sort"' in said.stdout  # the script ran under that policy
+    probed = re.sub(r"<meta http-equiv=[^>]*>", "", text)
+    file = tmp_path / "probed.html"
+    file.write_text(probed.replace("</body>", f"<script>{PROBE}</script></body>"))
+    (attribute,) = re.findall(r'data-found="([^"]*)"', browse(file, "--dump-dom").stdout)
+    found = json.loads(attribute.replace("&quot;", '"').replace("&lt;", "<").replace("&amp;", "&"))
+    assert found["needed"] <= found["width"]  # nothing is wider than the phone
+    assert found["focused"]
+    down, up = ([float(x) for x in found[way][1] if x] for way in ("down", "up"))
+    assert (found["down"][0], found["up"][0]) == ("descending", "ascending")
+    assert down == sorted(down, reverse=True)
+    assert up == sorted(up)
+    assert found["up"][1][-1] == ""  # what has no number comes last either way
+    assert found["sorted"] == 1
+    assert found["downloads"] == found["tables"] > 10
+    assert len(found["csv"].splitlines()) == 1 + len(NAMES)
