@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tests.inputs.formats import DOUBT, with_ids
-from tests.inputs.genes import LOST
+from tests.inputs.formats import with_ids
 from tests.inputs.variant import changed
 
 CELLS, BESIDE, LABELS = "cells", "what else the file holds", "labels of a reference"
@@ -120,7 +119,7 @@ VARIANTS = [
     changed(CELLS, "ids with / and spaces", ids(lambda n, name: f"donor 1/{name} #{n}")),
     changed(CELLS, "ids beyond ASCII", ids(lambda n, name: f"Zelle_ä_细胞_{n}")),
     changed(CELLS, "ids of 500 letters", ids(lambda n, name: f"{name}{'x' * 500}{n}")),
-    changed(CELLS, "ids are nullable strings", nullable_ids, waits=LOST),
+    changed(CELLS, "ids are nullable strings", nullable_ids),
     changed(BESIDE, "what scanpy leaves", much_beside),
     changed(BESIDE, "the result of an earlier run", earlier_result),
     changed(
@@ -144,16 +143,15 @@ VARIANTS = [
         BESIDE,
         "raw beside X with other genes",
         lambda c: setattr(c, "raw", with_ids(c)[:, ::2].copy()),
-        waits=DOUBT,
     ),
     reference("categories", lambda types: types.astype("category")),
     reference("text", lambda types: types.astype(object)),
     reference("with / | and accents", lambda types: types),
     reference("10 of NaN", missing_in_ten(None)),
-    reference("10 of 'nan' as text", missing_in_ten("nan"), waits=DOUBT),
+    reference("10 of 'nan' as text", missing_in_ten("nan")),
     reference("10 of ''", missing_in_ten("")),
-    reference("a third with a space before", trimmed_twice, waits=DOUBT),
-    reference("nullable strings", lambda types: pd.array(types, dtype="string"), waits=LOST),
+    reference("a third with a space before", trimmed_twice),
+    reference("nullable strings", lambda types: pd.array(types, dtype="string")),
     reference("none at all", none, refused="none of the 140 cells"),
     changed(
         LABELS,

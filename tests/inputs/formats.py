@@ -21,7 +21,6 @@ from tests.cells.test_tenx_h5 import write_10x
 from tests.inputs.variant import Variant, changed
 
 FORMAT, PLACE, NUMBERS = "format", "where the counts are", "types of numbers"
-DOUBT = "the choice of a matrix, and warnings of doubt, are being written"
 
 
 def with_ids(cells):
@@ -287,11 +286,10 @@ PLACES = [
         layered("raw_counts"),
         refused="negative",
         fix={"matrix": "layers/raw_counts"},
-        waits=DOUBT,
     ),
     changed(PLACE, "raw.X, X scaled HVG", in_raw(scaled)),
     changed(PLACE, "raw.X logged, X scaled HVG", in_raw(scaled, logged)),
-    changed(PLACE, "counts of 2,000 HVG, raw.X of all genes", hvg_counts_and_raw, waits=DOUBT),
+    changed(PLACE, "counts of 2,000 HVG, raw.X of all genes", hvg_counts_and_raw),
     changed(PLACE, "the same, --matrix raw.X", hvg_counts_and_raw, options={"matrix": "raw.X"}),
     changed(
         PLACE,
@@ -306,7 +304,6 @@ PLACES = [
         numbered_raw,
         refused="genes",
         fix={"matrix": "X"},
-        waits=DOUBT,
     ),
     changed(
         PLACE,
@@ -389,6 +386,6 @@ TYPES = [
         for form, kinds in KINDS.items()
         for kind in kinds
     ),
-    Variant(NUMBERS, "csr of booleans", of_type("?", "csr"), waits=DOUBT),
+    Variant(NUMBERS, "csr of booleans", of_type("?", "csr")),
 ]
 VARIANTS = [*FORMATS, *PLACES, *TYPES]

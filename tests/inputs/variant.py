@@ -25,7 +25,8 @@ from scbert.cells.read import read_cells
 from scbert.defaults import load_defaults
 from scbert.shipped import BLOOD, model_folder
 from scbert.steps.annotate_file import annotate_file
-from scbert.training.labelled_file import dataset_of, read_labelled
+from scbert.steps.read_counts import read_counts
+from scbert.training.labelled_file import dataset_of, reading_of
 
 SAMPLE = "data/samples/sample_cell_by_gene.csv"  # of celltypist
 CELLS = "SCBERT_INPUTS"  # an environment variable
@@ -51,8 +52,6 @@ class Variant:
         error that gives the path of a file. None: a person must give other data.
     labelled
         It is read as a reference is, with types in obs['cell_type'], and these are compared.
-    waits
-        Why it may fail yet; empty: it may not.
     """
 
     group: str
@@ -62,7 +61,6 @@ class Variant:
     refused: str = ""
     fix: Mapping[str, str] | Callable[[Path, str], Path] | None = None
     labelled: bool = False
-    waits: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,9 @@ def _calls(path: Path, reading: HowToRead) -> tuple[pd.Series, float]:
 
 def _types(path: Path, reading: HowToRead) -> tuple[pd.Series, float]:
     dataset = dataset_of(path, reading, label_key="cell_type")
-    cells, _ = read_labelled(path, dataset, load_defaults(None, {}))
-    return cells.obs.cell_type, float("nan")
+    counts, quality = (path.with_name(f"read.{suffix}") for suffix in ("h5ad", "json"))
+    read_counts(path, counts, quality, reading_of(dataset, load_defaults(None, {})))
+    return ad.read_h5ad(counts).obs.cell_type.astype(str), float("nan")
 
 
 def _agreement(found: pd.Series, labels: pd.Series) -> float:
