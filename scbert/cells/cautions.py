@@ -42,7 +42,7 @@ def by_code(cautions: Iterable[Caution]) -> dict[str, str]:
 
 
 FEW_GENES = 0.5  # share of the model's genes
-MISSING = 0.05  # share of the expression of the training cells
+MISSING = 0.03  # share of the expression of the training cells
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
