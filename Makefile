@@ -12,7 +12,7 @@ WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: help demo test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo benchmark test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,10 @@ help:  ## this list
 demo: $(VENV)/.workflow  ## the demo, from raw counts to results/report.html
 	$(WITH_VENV) snakemake
 	@echo "The report is in $(CURDIR)/results/report.html"
+
+benchmark: $(VENV)/.workflow  ## scBERT beside other methods on data that the dependencies ship, minutes: docs/benchmark.md
+	$(WITH_VENV) snakemake --configfile config/benchmark-small.yaml -- benchmark
+	@echo "The page is $(CURDIR)/results/benchmark.html"
 
 test: $(VENV)/.dev  ## the test suite
 	$(PYTEST)
