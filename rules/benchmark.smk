@@ -162,6 +162,45 @@ rule write_benchmark:
         " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
+rule pack_benchmark_crate:
+    input:
+        results=[
+            "results/benchmark.html",
+            "results/benchmark.tsv",
+            "results/benchmark.json",
+        ],
+        scores=expand(
+            f"{ROOM}/scores.tsv", dataset=BENCHMARK_SETS, seed=CONFIG.benchmark.seeds
+        ),
+        qualities=qualities_of_benchmark,
+        config="results/config.json",
+        script=workflow.source_path("../scripts/pack_benchmark_crate.py"),
+    output:
+        crate=directory("results/benchmark_crate"),
+    log:
+        "logs/pack_benchmark_crate.log",
+    benchmark:
+        "results/benchmarks/pack_benchmark_crate.tsv"
+    conda:
+        "../envs/benchmark_page.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=30,
+    params:
+        methods=list(METHODS),
+        workflow=workflow.basedir,
+        workflow_files=files_of_workflow(),
+        snakemake=SNAKEMAKE,
+        code=code("steps/pack_benchmark_crate.py"),
+    shell:
+        "python {input.script:q} --results {input.results:q} --scores {input.scores:q}"
+        " --qualities {input.qualities:q} --methods {params.methods:q} --config {input.config:q}"
+        " --workflow {params.workflow:q} --workflow-files {params.workflow_files:q}"
+        " --snakemake {params.snakemake:q} --crate {output.crate:q} > {log:q} 2>&1"
+
+
 rule benchmark:
     input:
         "results/benchmark.html",
+        "results/benchmark_crate",

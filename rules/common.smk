@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from snakemake import __version__ as SNAKEMAKE
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 

@@ -245,3 +245,17 @@ def benchmark_command(wildcards):
         if name != "config/config.yaml":  # which is always read
             words += ["--configfile" if len(words) == 2 else "", name]
     return Untracked(shlex.join(filter(None, words)))
+
+
+def files_of_workflow():
+    """The files of the workflow, for the record of a run: rules, scripts, tables, environments."""
+    folders = ("rules", "scripts", "config", "envs")
+    files = [
+        file for name in folders for file in Path(workflow.basedir, name).rglob("*")
+    ]
+    kinds = {".smk", ".py", ".yaml", ".tsv", ".json"}
+    return sorted(
+        str(file)
+        for file in files
+        if file.suffix in kinds and "__pycache__" not in file.parts
+    )

@@ -3,19 +3,27 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from scbert.benchmark.crate import BenchmarkRun, Source, write_crate
+from scbert.benchmark.labels import COLUMNS, labels_of
 from scbert.files import publish, read_json
 from scbert.provenance import provenance
 
 DESCRIPTION = "Methods that name cell types, by several protocols on several datasets."
+LABELS = "labels.tsv.gz"  # of each method for each cell
 
 
 def pack_benchmark_crate(
     results: list[Path],
-    quality: list[Path],
+    scores: list[Path],
+    qualities: list[Path],
+    *,
+    methods: list[str],
     config: Path,
     workflow: Path,
     workflow_files: list[Path],
+    snakemake: str,
     crate: Path,
 ) -> None:
     """Copy results and workflow into a Workflow Run RO-Crate; see `write_crate`.
@@ -24,32 +32,51 @@ def pack_benchmark_crate(
     ----------
     results
         Pages and tables.
-    quality
+    scores
+        Files DATASET/seedS/scores.tsv: the answers beside them become one table of labels.
+    qualities
         What rule read_counts says of each dataset.
+    methods
+        Those that were run.
     config
         The resolved configuration.
     workflow, workflow_files
         The folder of the repository, and files of it beside the Snakefile.
+    snakemake
+        Its version.
     """
-    ran = provenance()
-    described = [(file.stem, read_json(file)) for file in quality]
+    ran, described = provenance(), [(file.stem, read_json(file)) for file in qualities]
     ended = max(file.stat().st_mtime for file in results)
-    packages = {name: version for name, version in ran["packages"].items() if name != "snakemake"}
     run = BenchmarkRun(
         title="A benchmark of cell-type annotation",
         description=DESCRIPTION,
         ended=datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds"),
         commit=ran["commit"] or "",
-        snakemake=ran["packages"].get("snakemake", "not known"),
-        packages=packages,
+        snakemake=snakemake,
+        packages=ran["packages"],
         config=config,
         sources=[Source(name, one["source"], one["sha256"]) for name, one in described],
     )
     with publish(crate) as unfinished:
+        labels = unfinished.with_name(LABELS)
+        _labels([file.parent for file in scores], methods).to_csv(
+            labels, sep="\t", index=False, compression={"method": "gzip", "mtime": 0}
+        )
         write_crate(
             unfinished,
             run,
             workflow=workflow,
             workflow_files=workflow_files,
-            results={file.name: file for file in results},
+            results={file.name: file for file in [*results, labels]},
         )
+
+
+def _labels(folders: list[Path], methods: list[str]) -> pd.DataFrame:
+    tables = [
+        table
+        for folder in folders
+        for table in labels_of(
+            folder, folder.parent.name, int(folder.name.removeprefix("seed")), methods
+        )
+    ]
+    return pd.concat(tables)[list(COLUMNS)] if tables else pd.DataFrame(columns=list(COLUMNS))

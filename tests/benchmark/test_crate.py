@@ -19,10 +19,13 @@ def crate(tmp_path, monkeypatch):
     write_json(tmp_path / "config.json", {})
     pack_benchmark_crate(
         results=[page],
-        quality=[tmp_path / "toy.json"],
+        scores=[],
+        qualities=[tmp_path / "toy.json"],
+        methods=["oracle"],
         config=tmp_path / "config.json",
         workflow=workflow,
         workflow_files=[workflow / "rules/some.smk"],
+        snakemake="9.27.0",
         crate=tmp_path / "crate",
     )
     return tmp_path / "crate"
@@ -40,8 +43,8 @@ def test_a_crate_says_what_ran_on_what_and_what_came_out(crate):
     assert action["instrument"] == {"@id": "workflow/Snakefile"}
     used = {entity["@id"] for entity in action["object"]}
     assert used == {"config.json", f"urn:sha256:{'a' * 64}#toy"}
-    (made,) = action["result"]
-    assert made == {"@id": "benchmark.html"}
+    made = {entity["@id"] for entity in action["result"]}
+    assert made == {"benchmark.html", "labels.tsv.gz"}
     assert found["workflow/Snakefile"]["version"] == "abc123"
     assert any(one.startswith("https://pypi.org/project/numpy/") for one in found)
 
