@@ -26,6 +26,7 @@ from scbert.steps.annotate_file import annotate_file
 from scbert.steps.evaluate_file import evaluate_file
 from scbert.steps.finetune_file import finetune_file
 from scbert.training.bundle import load_pretrained
+from scbert.training.bundle_files import WEIGHTS
 
 CONFIG = Path(__file__).parent.parent / "config"
 COLUMN = {"pbmc3k_labelled": "cell_type", "pbmc8k_labelled": "cell_subtype"}
@@ -152,6 +153,7 @@ def main(options: argparse.Namespace) -> None:
         lines="\n".join(lines), lung=len(obs), unknown=obs.scbert_is_unknown.mean()
     )
     (model / "README.md").write_text(card.replace("## Nothing was held out", about, 1))
+    (model / WEIGHTS).unlink()  # those of the encoder beside it, which was not trained
 
 
 def _line(name: str, n_genes: int, found: dict[str, Any]) -> str:

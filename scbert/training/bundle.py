@@ -25,7 +25,13 @@ from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.tables import write_table
-from scbert.training.bundle_files import MANIFEST, require_size, verify_files, write_manifest
+from scbert.training.bundle_files import (
+    MANIFEST,
+    WEIGHTS,
+    require_size,
+    verify_files,
+    write_manifest,
+)
 from scbert.training.components import Components, load_components, save_components
 from scbert.training.new_models import empty_model
 from scbert.training.saved_model import FinetunedModel, PretrainedModel, require_finetuned
@@ -56,7 +62,7 @@ def save_model(
     with publish(folder) as unfinished:
         unfinished.mkdir()
         weights = {key: _stored(value) for key, value in model.state_dict().items()}
-        save_file(weights, unfinished / "weights.safetensors")
+        save_file(weights, unfinished / WEIGHTS)
         write_json(unfinished / "config.json", {"format": FORMAT, **config})
         write_table(unfinished / "genes.tsv", genes)
         lines = [json.dumps(record) + "\n" for record in history]
@@ -124,16 +130,17 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
     _require_readable_experts(folder, config, verified)
     genes = read_vocabulary(folder / "genes.tsv")
     labels = read_json(folder / "labels.json") if "labels.json" in verified else None
-    network = _empty_network(folder, config, len(genes), None if labels is None else len(labels))
+    n_types = None if labels is None else len(labels)
+    network = _empty_network(verified[WEIGHTS], config, len(genes), n_types)
     sha256 = sha256_of(folder / MANIFEST)
     try:
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
+        network.load_state_dict(load_file(verified[WEIGHTS]))
         network.eval()
         if labels is None:
             assert isinstance(network, MaskedExpressionModel)  # one without types has no head
             return PretrainedModel(network, config, genes, sha256)
-        n_types, n_genes = len(labels), len(genes)
-        of_types = partial(load_experts, n_types=n_types, n_genes=n_genes)
+        n_genes = len(genes)
+        of_types = partial(load_experts, n_types=len(labels), n_genes=n_genes)
         of_genes = partial(load_components, n_genes=n_genes)
         of_cells = partial(load_seen, n_genes=n_genes)
         return FinetunedModel(
@@ -154,10 +161,12 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
         ) from error
 
 
-def _require_readable_experts(folder: Path, config: dict[str, Any], verified: set[str]) -> None:
+def _require_readable_experts(
+    folder: Path, config: dict[str, Any], verified: dict[str, Path]
+) -> None:
     """Refuse classifiers that read bins, as those of older formats do."""
     classifiers = {f"{EXPERTS}.safetensors", f"{COMPONENTS}.safetensors"}
-    if config["format"] < FORMAT and classifiers & verified:
+    if config["format"] < FORMAT and classifiers & verified.keys():
         raise ValueError(
             f"{folder} has bundle format {config['format']}, whose classifiers were learned from "
             "binned expression; this version gives them expression. Train the model again, or use "
@@ -166,19 +175,19 @@ def _require_readable_experts(folder: Path, config: dict[str, Any], verified: se
 
 
 def _empty_network(
-    folder: Path, config: dict[str, Any], n_genes: int, n_types: int | None
+    weights: Path, config: dict[str, Any], n_genes: int, n_types: int | None
 ) -> MaskedExpressionModel | CellTypeModel:
     try:
-        require_size(folder, config, n_genes)
+        require_size(weights, config, n_genes)
         return empty_model(config, n_genes, n_types)
     except (KeyError, TypeError, ValidationError) as error:
         raise ValueError(
-            f"{folder}/config.json does not describe a model that this version knows ({error}). "
-            "Use the version of scbert that it names, or train the model again."
+            f"config.json beside {weights} does not describe a model that this version knows "
+            f"({error}). Use the version of scbert that it names, or train the model again."
         ) from error
 
 
-def _read_calibration(folder: Path, verified: set[str]) -> dict[str, Any]:
+def _read_calibration(folder: Path, verified: dict[str, Path]) -> dict[str, Any]:
     if "calibration.json" in verified:
         return read_json(folder / "calibration.json")
     raise ValueError(
@@ -209,7 +218,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _load_if_there(
-    folder: Path, verified: set[str], name: str, load: Callable[[Path], Content]
+    folder: Path, verified: dict[str, Path], name: str, load: Callable[[Path], Content]
 ) -> Content | None:
     file = f"{name}.safetensors"
     return load(folder / file) if file in verified else None

@@ -5,8 +5,9 @@ from typing import Any
 
 from scbert.config import Network
 from scbert.files import checksum_line, sha256_of
+from scbert.shipped import ENCODER, shipped_models
 
-MANIFEST = "MANIFEST.sha256"
+MANIFEST, WEIGHTS = "MANIFEST.sha256", "weights.safetensors"
 MOST_BYTES = {".json": 2**24, ".tsv": 2**28, ".sha256": 2**20}  # of a file that is read as a whole
 
 
@@ -16,8 +17,11 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(b"".join(sums))
 
 
-def verify_files(folder: Path) -> set[str]:
-    """Return the names of the files of a bundle, each as it was when the bundle was written.
+def verify_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a bundle by name, each as it was when the bundle was written.
+
+    Weights that are not there may be those of the package's encoder, which a model with a frozen
+    encoder has unchanged: the models of the package hold them once.
 
     Raises
     ------
@@ -31,23 +35,25 @@ def verify_files(folder: Path) -> set[str]:
             f"{folder} is not a model: it has no {MANIFEST}. Give the folder of a model, such as "
             "results/models/DATASET/seed2021."
         )
-    names = set()
+    files: dict[str, Path] = {}
     for line in manifest.read_text().splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
+        if name == WEIGHTS and not path.exists() and ENCODER in shipped_models():
+            path = shipped_models()[ENCODER] / WEIGHTS
         _require_plain(path)
         if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
             raise ValueError(
                 f"{folder}: '{name}' is missing or is not what was saved with the model (its "
                 "SHA-256 differs). Copy the folder again from where it was made."
             )
-        names.add(name)
-    missing = {"weights.safetensors", "config.json", "genes.tsv"} - names
+        files[name] = path
+    missing = {WEIGHTS, "config.json", "genes.tsv"} - files.keys()
     if missing:
         raise ValueError(
             f"{manifest} does not list {', '.join(sorted(missing))}: the model is not complete."
         )
-    return names
+    return files
 
 
 def _require_plain(path: Path) -> None:
@@ -65,7 +71,7 @@ def _require_plain(path: Path) -> None:
         )
 
 
-def require_size(folder: Path, config: dict[str, Any], n_genes: int) -> None:
+def require_size(weights: Path, config: dict[str, Any], n_genes: int) -> None:
     """Refuse a network whose largest layers are larger than the file that holds all weights.
 
     Else a few lines of config.json could ask for all memory.
@@ -88,11 +94,12 @@ def require_size(folder: Path, config: dict[str, Any], n_genes: int) -> None:
         "n_bins": config["n_bins"] * network.dim,
         "hidden": 0 if finetune.get("head") == "mean" else hidden * network.dim,
     }
-    size = (folder / "weights.safetensors").stat().st_size
+    size = weights.stat().st_size
     for name, numbers in layers.items():
         if numbers > size:
             raise ValueError(
-                f"{folder}/config.json describes a network whose {name} needs {numbers:,} numbers, "
-                f"but all its weights are {size:,} bytes: it is not the network of these weights. "
+                f"config.json beside {weights} describes a network whose {name} needs "
+                f"{numbers:,} numbers, but all its weights are {size:,} bytes: it is not the "
+                "network of these weights. "
                 "Copy the folder again from where it was made."
             )
