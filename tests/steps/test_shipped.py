@@ -12,7 +12,7 @@ from scbert.steps.list_models import list_models
 from scbert.training.bundle import load_model
 
 ZHENG = Path(importlib.util.find_spec("scanpy").origin).parent / "datasets/10x_pbmc68k_reduced.h5ad"
-LARGEST = {ENCODER: 12e6, BLOOD: 12e6}  # bytes
+LARGEST = {ENCODER: 12e6, BLOOD: 8e6}  # bytes
 LINEAGE = {
     "CD14+ Monocyte": "monocyte",
     "CD19+ B": "B",
