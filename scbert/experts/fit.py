@@ -79,13 +79,18 @@ def fit_experts(
     Raises
     ------
     ValueError
-        If there are fewer than two types, or no gene differs between cells.
+        If there are fewer than two types, one cell of each, or no gene that differs between cells.
     """
     n_types = int(label.max()) + 1
     if n_types < 2:
         raise ValueError(
             f"the {len(label)} training cells have {n_types} cell type(s), but a classifier needs "
             "at least two to tell apart. Check the labels of the dataset."
+        )
+    if len(label) <= n_types:
+        raise ValueError(
+            f"the {len(label)} training cells have {n_types} cell types, one cell each: nothing "
+            "says how much cells of one type differ. Label at least three cells of each type."
         )
     used = np.flatnonzero(choose_genes(expression_NV, label, N_GENES))
     if not len(used):

@@ -225,3 +225,9 @@ def test_experts_that_are_not_finite_are_refused(tmp_path, part):
     save_experts(tmp_path / "experts.safetensors", experts)
     with pytest.raises(ValueError, match="not finite"):
         load_experts(tmp_path / "experts.safetensors", 3, 20)
+
+
+def test_one_cell_of_each_type_is_too_few():
+    cells = sparse.csr_matrix(np.eye(3, 5))
+    with pytest.raises(ValueError, match="3 cell types, one cell each"):
+        fit_experts(["discriminant"], cells, np.arange(3), np.zeros((3, 0)), seed=0)
