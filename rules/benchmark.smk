@@ -32,8 +32,9 @@ rule select_benchmark_cells:
         tasks=f"{ROOM}/tasks",
         script=workflow.source_path("../scripts/select_benchmark_cells.py"),
     output:
-        learned=temp(f"{ROOM}/cells/{{task}}.learned.h5ad"),
-        query=temp(f"{ROOM}/cells/{{task}}.query.h5ad"),
+        # kept: made again for a new method, they would make all others run again
+        learned=f"{ROOM}/cells/{{task}}.learned.h5ad",
+        query=f"{ROOM}/cells/{{task}}.query.h5ad",
     log:
         "logs/select_benchmark_cells/{dataset}/seed{seed}/{task}.log",
     benchmark:

@@ -2,7 +2,7 @@
 from scbert import config as settings_of
 from scbert.config import load_config, load_datasets, load_methods, load_samples
 from scbert.config import settings_for as checked_settings
-from scbert.config.benchmark import benchmark_sets, chosen_methods
+from scbert.config.benchmark import benchmark_sets, chosen_methods, require_programs
 from scbert.config.inputs import CELLS as CELL_FILES
 from scbert.config.inputs import TABLES, fetched_suffix, is_fetched
 
@@ -14,6 +14,7 @@ try:
         load_methods(Path(found(CONFIG.benchmark.methods))), CONFIG.benchmark
     )
     BENCHMARK_SETS = benchmark_sets(CONFIG.benchmark, DATASETS)
+    require_programs({name: found(one.folder) for name, one in METHODS.items()})
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 

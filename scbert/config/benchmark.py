@@ -1,6 +1,7 @@
 """The benchmark: which methods meet which datasets, by which protocols."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints, field_validator
@@ -96,6 +97,23 @@ def chosen_methods(methods: dict[str, Method], settings: Benchmark) -> dict[str,
                 f"{', '.join(methods)}."
             )
     return {name: methods[name] for name in chosen}
+
+
+def require_programs(folders: Mapping[str, str]) -> None:
+    """Refuse a method, given with its folder, that lacks its program or its environment.
+
+    Raises
+    ------
+    ValueError
+        Naming the method and the file.
+    """
+    for method, folder in folders.items():
+        for name in ("predict.py", "environment.yaml"):
+            if not Path(folder, name).is_file():
+                raise ValueError(
+                    f"method '{method}' has the folder {folder}, but {name} is not in it. Correct "
+                    "the column folder of the table of methods, or copy scripts/methods/template."
+                )
 
 
 def benchmark_sets(settings: Benchmark, datasets: Iterable[str]) -> dict[str, list[str]]:

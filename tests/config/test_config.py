@@ -17,6 +17,7 @@ from scbert.config import (
     load_datasets,
     settings_for,
 )
+from scbert.config.benchmark import require_programs
 from scbert.config.removed import KEYS, VALUES, WITH_THEM
 from scbert.schema import schema_text
 
@@ -327,3 +328,9 @@ def test_every_setting_stands_in_the_file_with_the_values():
 def test_the_schema_for_editors_is_in_step_with_the_code():
     """If it is not: make schema."""
     assert (ROOT / "config/config.schema.yaml").read_text() == schema_text()
+
+
+def test_a_method_without_its_program_is_named(tmp_path):
+    (tmp_path / "environment.yaml").touch()
+    with pytest.raises(ValueError, match=r"method 'mine' .* predict.py is not in it"):
+        require_programs({"mine": str(tmp_path)})
