@@ -222,6 +222,17 @@ def alike_labels(pairs: list[tuple[str, ...]], key: str) -> Caution:
     )
 
 
+def repeated_cells(copies: int, n_cells: int) -> Caution:
+    """Labelled cells are there more than once, under other names."""
+    return Caution(
+        "repeated_cells",
+        f"{copies:,} of {n_cells:,} cells have the very counts of another cell: where copies are "
+        "in training and test, scores are too high.",
+        "Keep one of each, adata[~pd.DataFrame(adata.X.toarray()).duplicated().to_numpy()], and "
+        "look for files that were joined twice.",
+    )
+
+
 def spelled_otherwise(pairs: list[tuple[str, ...]], key: str) -> Caution:
     """Labels that are those of the model but for their case."""
     listed = "; ".join(f"'{here}' ('{there}' in the model)" for here, there in pairs[:5])

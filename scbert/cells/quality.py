@@ -4,6 +4,7 @@ A corpus of hundreds of samples does not stop at one that holds something else t
 the sample is left out, and the reason is in the table of quality.
 """
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,29 @@ NUMBERS = (
     *("cells_read", "cells_kept", "genes", "ensembl_ids"),
     *("species_share", "fractional", "median_genes", "median_counts"),
 )
+FEWEST_GENES = 20  # expressed, of a cell that can be known by its counts
 
 
 def cell_sums(counts: sparse.csr_matrix) -> np.ndarray:
     """Return the counts of each cell, shape (cells,)."""
     return counts @ np.ones(counts.shape[1])  # in float64, also of float32 counts
+
+
+def count_copies(counts: sparse.csr_matrix) -> int:
+    """Return how many cells have the very counts of a cell before them.
+
+    Cells of fewer than 20 expressed genes are not looked at: two may be alike by chance.
+    """
+    counts = counts.sorted_indices() if not counts.has_sorted_indices else counts
+    seen, copies = set[bytes](), 0
+    for start, stop in zip(counts.indptr[:-1], counts.indptr[1:], strict=True):
+        if stop - start < FEWEST_GENES:
+            continue
+        genes, values = counts.indices[start:stop], counts.data[start:stop]
+        digest = hashlib.blake2b(genes.tobytes() + values.tobytes(), digest_size=16).digest()
+        copies += digest in seen
+        seen.add(digest)
+    return copies
 
 
 class UnusableSample(ValueError):

@@ -15,10 +15,10 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of, in_steps
-from scbert.cells.cautions import Caution, say
+from scbert.cells.cautions import Caution, repeated_cells, say
 from scbert.cells.how_to_read import ALL_GENES, HowToRead, Wanted
 from scbert.cells.labels import clean_labels
-from scbert.cells.quality import cell_sums
+from scbert.cells.quality import cell_sums, count_copies
 from scbert.cells.query import open_query
 from scbert.cells.read import gene_names, require_column
 from scbert.cells.recover import recover_counts, require_whole
@@ -170,6 +170,8 @@ def read_sample(path: Path, settings: ReadSettings, wanted: Wanted = ALL_GENES) 
     if dataset:
         labels, of_labels = _labels(given, dataset, name)
         obs, cautions = obs.join(labels), [*cautions, *of_labels]
+        if copies := count_copies(matrix):
+            cautions.append(repeated_cells(copies, len(obs)))
     genes = chosen.genes
     var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
     cells = ad.AnnData(matrix.astype(np.float32), obs=obs, var=var)

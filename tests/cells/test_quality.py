@@ -13,6 +13,7 @@ from scipy import sparse
 
 from scbert.cells.quality import (
     UnusableSample,
+    count_copies,
     fractional_levels,
     fractional_share,
     read_quality,
@@ -259,3 +260,11 @@ def test_real_samples_have_at_most_two_fractions_per_cell():
             assert np.count_nonzero(levels != np.rint(levels)) <= 2
         assert fractional_levels(x) < 0.2
         assert fractional_share(x) > 0.3
+
+
+def test_cells_with_the_very_counts_of_another_are_counted():
+    drawn = np.random.default_rng(0).poisson(1, (5, 60)).astype(np.float32)
+    few = np.zeros((2, 60), dtype=np.float32)
+    few[:, :3] = 1  # alike by chance
+    cells = sparse.csr_matrix(np.concatenate([drawn, drawn[:2], few]))
+    assert count_copies(cells) == 2
