@@ -111,7 +111,7 @@ class KnownGenes:
         self.ids = rows.set_axis(vocabulary.gene_id)
         self.ids = self.ids[(self.ids.index != "") & ~self.ids.index.duplicated()]
         self.symbols = rows.set_axis(vocabulary.symbol)
-        self.aliases = _other_names(vocabulary, "aliases")
+        self.aliases = _with_names_of_r(self.symbols, _other_names(vocabulary, "aliases"))
         self.ambiguous = _other_names(vocabulary, "ambiguous").index
 
     def match(self, names: pd.DataFrame) -> GeneMatch:
@@ -146,12 +146,21 @@ def _other_names(vocabulary: pd.DataFrame, column: str) -> pd.Series:
     return pd.Series(gene_of, dtype=float)
 
 
+def _with_names_of_r(symbols: pd.Series, aliases: pd.Series) -> pd.Series:
+    """Add symbols as R's make.names writes them: HLA.DRA for HLA-DRA."""
+    dotted = symbols[symbols.index.str.contains("-", regex=False)]
+    dotted = dotted.set_axis(dotted.index.str.replace("-", ".", regex=False))
+    taken = dotted.index.isin(symbols.index) | dotted.index.isin(aliases.index)
+    return pd.concat([aliases, dotted[~taken & ~dotted.index.duplicated()]])
+
+
 def match_genes(names: pd.DataFrame, vocabulary: pd.DataFrame) -> GeneMatch:
     """Recognise the genes of a file.
 
     An Ensembl id goes first. A symbol is taken where the id is none of the vocabulary's (ids
-    change), unless the id is of another species. A previous symbol or alias is taken only where the
-    file gives no id and does not have the gene under its own name: else it means another gene.
+    change), unless the id is of another species. A previous symbol or alias, or a symbol as R
+    writes it (HLA.DRA), is taken only where the file gives no id and does not have the gene under
+    its own name: else it means another gene.
 
     Parameters
     ----------

@@ -159,3 +159,11 @@ def test_align_loses_no_count_of_a_known_gene(seed, n_cells, n_genes, n_vocabula
     again = align(sparse.csr_matrix(counts[:, order]), permuted)
     assert (again.toarray() == aligned.toarray()).all()
     assert again.has_sorted_indices
+
+
+def test_symbols_as_r_writes_them_are_known():
+    vocabulary = pd.DataFrame({"symbol": ["HLA-DRA", "MT-CO1", "A-B", "A.B"], "gene_id": [""] * 4})
+    match = match_genes(names(("HLA.DRA", ""), ("MT.CO1", ""), ("A.B", "")), vocabulary)
+    assert match.index.tolist() == [0, 1, 3]
+    there = match_genes(names(("HLA.DRA", ""), ("HLA-DRA", "")), vocabulary)
+    assert there.index.tolist() == [-1, 0]
