@@ -165,9 +165,11 @@ def library_sizes(obs: pd.DataFrame, key: str, name: str) -> np.ndarray | None:
     sizes = pd.to_numeric(require_column(obs, key, name), errors="coerce").to_numpy(
         dtype=np.float64
     )
-    if not (sizes > 0).all():
+    usable = (sizes > 0) & np.isfinite(sizes)
+    if not usable.all():
         raise ValueError(
-            f"obs['{key}'] of {name} is not a positive number in {np.sum(~(sizes > 0))} cells."
+            f"obs['{key}'] of {name} is not a positive number in {np.sum(~usable)} cells, but it "
+            "must hold all counts of each cell. Correct the column, or give another one."
         )
     return sizes
 

@@ -122,7 +122,7 @@ def test_library_sizes_of_no_key_are_unknown():
     assert library_sizes(pd.DataFrame({"n_counts": [1]}), "", "q") is None
 
 
-@pytest.mark.parametrize("bad", [0, -1, None, "many"])
+@pytest.mark.parametrize("bad", [0, -1, None, "many", float("inf")])
 def test_library_sizes_refuse_what_is_no_positive_number(bad):
     with pytest.raises(ValueError, match=r"obs\['n'\] of q is not a positive number in 1 cells"):
         library_sizes(pd.DataFrame({"n": [5, bad]}), "n", "q")
