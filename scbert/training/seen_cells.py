@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from scipy import sparse
 
+from scbert.experts.linear import expression_of
 from scbert.tokens.store import TokenStore
-from scbert.tokens.tokenize import LEVELS
 
 FEWEST_TOKENS = 20  # cells with fewer may be alike by chance
 COMMON, VARIABLE = 512, 1024  # genes whose expression is kept: 192 bytes a cell
@@ -44,7 +43,8 @@ def seen_cells(store: TokenStore, rows: np.ndarray) -> SeenCells:
     found = fingerprints(store, rows)
     genes = _telling_genes(store, rows)
     bits = [
-        np.packbits(_levels(store, part)[:, genes].toarray() > 0, axis=1) for part in _parts(rows)
+        np.packbits(expression_of(store, part)[:, genes].toarray() > 0, axis=1)
+        for part in _parts(rows)
     ]
     width = -(-len(genes) // 8)
     expressed = np.unique(np.concatenate([np.zeros((0, width), np.uint8), *bits]), axis=0)
@@ -72,10 +72,9 @@ def _telling_genes(store: TokenStore, rows: np.ndarray) -> np.ndarray:
     n_genes = store.measured.shape[1]
     cells, total, squares = np.zeros((3, n_genes))
     for part in _parts(rows):
-        levels = _levels(store, part)
-        linear = levels.astype(np.float64)
-        linear.data = np.exp2(linear.data / LEVELS) - 1
-        cells += levels.getnnz(axis=0)
+        linear = expression_of(store, part).astype(np.float64)
+        linear.data = np.exp2(linear.data) - 1
+        cells += linear.getnnz(axis=0)
         total += np.asarray(linear.sum(axis=0)).ravel()
         squares += np.asarray(linear.multiply(linear).sum(axis=0)).ravel()
     n = max(len(rows), 1)
@@ -105,16 +104,6 @@ def _highly_variable(mean: np.ndarray, mean_square: np.ndarray) -> np.ndarray:
 def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), CELLS_AT_ONCE):
         yield rows[start : start + CELLS_AT_ONCE]
-
-
-def _levels(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
-    """Return the tokens of cells, shape (cells, vocabulary): the levels of expressed genes."""
-    spans = [slice(store.indptr[row], store.indptr[row + 1]) for row in rows]
-    ends = np.cumsum([0, *(span.stop - span.start for span in spans)])
-    gene = np.concatenate([np.zeros(0, np.int32), *(store.gene[span] for span in spans)])
-    level = np.concatenate([np.zeros(0, np.uint8), *(store.level[span] for span in spans)])
-    shape = (len(rows), store.measured.shape[1])
-    return sparse.csr_matrix((level, gene.astype(np.int32), ends), shape)
 
 
 def save_seen(path: Path, seen: SeenCells) -> None:
