@@ -22,7 +22,7 @@ from scbert.cells.cautions import (
     unused_column,
 )
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.matrix import Parts, some_rows
+from scbert.cells.matrix import Parts
 from scbert.cells.quality import cell_sums
 from scbert.cells.read import library_sizes
 from scbert.cells.scale import EXPECTED_COUNTS, Scale, is_stepwise, scale_of_parts
@@ -119,9 +119,11 @@ def amounts_of(
     if not some.stepwise:  # only the sum is known
         unused = unused_column(key, str(scale))
         return Amounts(scale, None, by_step=False, assumed=usual, cautions=(unused,))
-    totals = library[some.rows] * some.steps  # what they were normalised to, if it is right
+    given = library[some.rows]
+    totals = given * some.steps  # what they were normalised to, if it is right
     if not scale.target_sum or np.abs(totals / scale.target_sum - 1).max() > SAME:
-        _require_library(some, library, f"obs['{key}'] of {name}")
+        if totals.std() > SAME * totals.mean():
+            _require_library(some, given, f"obs['{key}'] of {name}")
         return Amounts(replace(scale, target_sum=None), library, by_step=True, assumed=usual)
     return Amounts(scale, library, by_step=False, assumed=usual)
 
@@ -148,18 +150,19 @@ class _Steps:
         return self.sums / self.steps
 
 
-def _require_library(some: _Steps, library: np.ndarray, name: str) -> None:
+def _require_library(some: _Steps, given: np.ndarray, name: str) -> None:
     """Refuse a column that is not what the cells were divided by, where this can be told.
+
+    Parameters
+    ----------
+    given
+        What the column holds of these cells.
 
     Raises
     ------
     ValueError
         If a cell has more counts, or was divided by another number.
     """
-    given = library[some.rows]
-    totals = given * some.steps  # what they were normalised to, if the column is right
-    if totals.std() <= SAME * totals.mean():
-        return
     total = find_sum(some.steps, some.sums)
     too_few = given < 0.99 * some.counts
     if not (total or too_few.any()):
@@ -175,8 +178,7 @@ def _require_library(some: _Steps, library: np.ndarray, name: str) -> None:
 
 def _some(parts: Parts) -> tuple[np.ndarray, sparse.csr_matrix]:
     """Return the numbers of some cells, and these cells, without those that express nothing."""
-    rows = some_rows(np.arange(parts.shape[0]))
-    some = sparse.vstack([parts.read(row, row + 1) for row in rows.tolist()], format="csr")
+    rows, some = parts.some()
     filled = np.diff(some.indptr) > 0
     return rows[filled], some[filled]
 

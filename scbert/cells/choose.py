@@ -8,13 +8,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from scbert.cells.features import only_genes
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.matrix import Parts, some_rows
+from scbert.cells.matrix import Parts
 from scbert.cells.scale import guess_scale
 
 log = logging.getLogger(__name__)
@@ -106,8 +104,8 @@ def _best(possible: list[Candidate], reading: HowToRead) -> tuple[Candidate, dic
 def _kind(candidate: Candidate, said: str) -> str:
     """Return what some cells of a matrix hold: one of USABLE, or that it cannot be used."""
     parts, _, _ = only_genes(candidate.open(), candidate.genes)
-    some = [parts.read(row, row + 1) for row in some_rows(np.arange(parts.shape[0])).tolist()]
+    _, some = parts.some()
     try:
-        return guess_scale(sparse.vstack(some, format="csr"), parts.name, said).kind
+        return guess_scale(some, parts.name, said).kind
     except ValueError:
         return "what cannot be turned into counts"

@@ -79,6 +79,17 @@ class Parts:
         values, genes = as_numbers(np.array(self.data[span])), np.array(self.indices[span])
         return sparse.csr_matrix((values, genes, ends - ends[0]), shape)
 
+    def some(self, among: np.ndarray | None = None) -> tuple[np.ndarray, sparse.csr_matrix]:
+        """Read up to ROWS_TO_LOOK_AT of the cells, evenly spread; return their numbers and them.
+
+        Parameters
+        ----------
+        among
+            Numbers of the cells that may be taken, at least one; None: all.
+        """
+        rows = some_rows(np.arange(self.shape[0]) if among is None else among)
+        return rows, sparse.vstack([self.read(row, row + 1) for row in rows.tolist()], format="csr")
+
     def each(self) -> Iterator[tuple[int, sparse.csr_matrix]]:
         """Yield the number of the first cell of each part, and the part."""
         at_once = int(np.clip(VALUES_AT_ONCE // max(1, self.shape[1]), 1, CELLS_AT_ONCE))

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.matrix import Parts, parts_in_memory, some_rows
+from scbert.cells.matrix import Parts, parts_in_memory
 
 BASES = {"e": float(np.e), "2": 2.0, "10": 10.0}
 NOT_LOGGED = 0.0  # stands for a base where the values themselves are looked at
@@ -194,7 +194,8 @@ def _some_cells(parts: Parts, filled: np.ndarray) -> list[np.ndarray]:
     """Return the expressed values of up to 200 of the cells that express a gene, evenly spread."""
     if not filled.size:
         return []
-    return [parts.read(row, row + 1).data.astype(np.float64) for row in some_rows(filled).tolist()]
+    _, some = parts.some(filled)
+    return np.split(some.data.astype(np.float64), some.indptr[1:-1])
 
 
 def _taken_back(cells: list[np.ndarray]) -> dict[float, list[np.ndarray]]:

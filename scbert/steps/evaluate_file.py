@@ -17,7 +17,7 @@ from scbert import __version__
 from scbert.cells.cautions import by_code
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.scale import EXPECTED_COUNTS
-from scbert.config import DeviceName, Evaluate, Normalization
+from scbert.config import DeviceName, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.comparison import Interval
 from scbert.evidence.evaluation import SeedScores
@@ -40,6 +40,7 @@ from scbert.tokens.tokenize import expression_of_counts, tokenize
 from scbert.training.bundle import load_finetuned
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import dataset_of, read_labelled, settings_of, unseen_cells
+from scbert.training.query_tokens import normalization_of
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
 COLUMNS = {  # of obs, by method
@@ -158,9 +159,8 @@ def expression_of(
     """Return the expression of the model's genes, and which it has, as the training cells'."""
     genes = match_genes(cells.var[["symbol", "gene_id"]].astype(str), model.genes)
     require_match(genes, model.genes, name)
-    normalization = Normalization.model_validate(model.config["normalization"])
     counts, library_size = sparse.csr_matrix(cells.X), cells.obs.library_size.to_numpy()
-    expression = expression_of_counts(counts, library_size, genes, normalization)
+    expression = expression_of_counts(counts, library_size, genes, normalization_of(model))
     return expression, genes.measured
 
 

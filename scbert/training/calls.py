@@ -32,9 +32,7 @@ from scbert.training.query_tokens import CountsSeen, QueryTokens, tokens_for
 from scbert.training.saved_model import FinetunedModel, SavedModel, require_finetuned
 
 log = logging.getLogger(__name__)
-MANY_TIMES = (
-    2  # what calibration expects; below it, other protocols and chance explain unknown cells
-)
+MANY_TIMES = 2  # what calibration expects; below it, protocols and chance explain unknown cells
 VOTE = "scbert_majority_voting"
 STALE = [  # columns of an earlier result that this one may not have
     VOTE,
