@@ -3,7 +3,6 @@
 0: as it should be; 1: to keep in mind; 2: doubtful; 3: wrong, do not use the numbers.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from scbert.benchmark.page_tables import Cell, Table, heads, words
 from scbert.benchmark.results import Results
 from scbert.benchmark.statistics import FEWEST_DATASETS, RANDOM
+from scbert.benchmark.task_files import read_tasks, sha256_of_cells
 from scbert.tables import read_table
 
 MEANINGS = ("as it should be", "keep in mind", "doubtful", "wrong")
@@ -126,15 +126,12 @@ def _tasks(folders: Sequence[Path]) -> list[Check]:
     """Compare the files of the tasks with their table: which cells were asked about."""
     changed, shared, n = [], [], 0
     for folder in folders:
-        for line in read_table(folder / "tasks/tasks.tsv", "task").to_dict("records"):
-            if not line["task"]:
-                continue
+        for line in read_tasks(folder / "tasks").to_dict("records"):
             n += 1
             table = read_table(folder / "tasks" / f"{line['task']}.tsv", "row", "cell", "part")
             query = table[table["part"] == "query"]
-            digest = hashlib.sha256("\n".join(query["cell"]).encode()).hexdigest()
             name = f"{folder.parent.name}/{folder.name}/{line['task']}"
-            changed += [name] if digest != line["query_sha256"] else []
+            changed += [name] if sha256_of_cells(query["cell"]) != line["query_sha256"] else []
             both = set(query["row"]) & set(table["row"][table["part"] == "learned"])
             shared += [name] if both else []
     return [

@@ -20,8 +20,7 @@ def labels_of(folder: Path, dataset: str, seed: int, methods: list[str]) -> Iter
     folder
         As for `read_folds`.
     """
-    tasks = read_tasks(folder / "tasks")["task"]
-    for task in tasks[tasks != ""]:
+    for task in read_tasks(folder / "tasks")["task"]:
         for method in asked(folder, [task], methods):
             (fold,) = read_folds(folder, [task], method)
             if fold.answers:

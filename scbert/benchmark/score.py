@@ -25,6 +25,7 @@ from scbert.files import read_json
 
 KEYS = ("dataset", "protocol", "level", "seed", "method")
 COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", "exit", "reason")
+MAIN = "macro_f1"
 COSTS = (*KEYS, "fold", "learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb")
 
 
@@ -108,39 +109,45 @@ def pool(folds: list[Fold], part: str = "") -> Pooled | None:
     return Pooled(np.concatenate(true), np.concatenate(label), sure, auroc)
 
 
-def score_dataset(
-    folder: Path, dataset: str, seed: int, methods: list[str], settings: Evaluate
-) -> Iterator[dict[str, Any]]:
-    """Yield a line for each number, in the order of `COLUMNS`."""
-    for (protocol, level), tasks in grouped(folder):
-        for method in asked(folder, tasks, methods):
-            folds = read_folds(folder, tasks, method)
-            failed = next((fold for fold in folds if fold.answers is None), None)
-            for part in ["", *_parts(folds)]:
-                name = f"{method}.{part}" if part else method
-                key = dict(zip(KEYS, (dataset, protocol, level, seed, name), strict=True))
-                if failed:
-                    yield _failure(key, failed)
-                else:
-                    pooled = pool(folds, part)
-                    yield from _scores(key, pooled, settings) if pooled else ()
+@dataclass(frozen=True)
+class Group:
+    """What methods answered to all folds of a protocol and level; `key` is of `KEYS` but method."""
+
+    key: dict[str, Any]
+    folds: dict[str, list[Fold]]
 
 
-def grouped(folder: Path) -> Iterator[tuple[tuple[str, str], list[str]]]:
-    """Yield each protocol and level with its tasks, one for each fold."""
+def read_groups(folder: Path, dataset: str, seed: int, methods: list[str]) -> Iterator[Group]:
+    """Yield the groups of a dataset and seed; see `read_folds`."""
     table = read_tasks(folder / "tasks")
-    table = table[table["task"] != ""]
-    for key, lines in table.groupby(["protocol", "level"], sort=False):
-        yield key, lines["task"].tolist()  # type: ignore[misc]  # two columns, two words
+    for (protocol, level), lines in table.groupby(["protocol", "level"], sort=False):
+        tasks = lines["task"].tolist()
+        yield Group(
+            {"dataset": dataset, "protocol": protocol, "level": level, "seed": seed},
+            {name: read_folds(folder, tasks, name) for name in asked(folder, tasks, methods)},
+        )
+
+
+def score_group(group: Group, settings: Evaluate) -> Iterator[dict[str, Any]]:
+    """Yield a line for each number, with the columns of `COLUMNS`."""
+    for method, folds in group.folds.items():
+        key = group.key | {"method": method}
+        failed = next((fold for fold in folds if fold.answers is None), None)
+        if failed:
+            yield {**key, "metric": MAIN, "exit": failed.exit, "reason": failed.reason}
+            continue
+        for part in ["", *_parts(folds)]:
+            pooled = pool(folds, part)
+            assert pooled is not None  # no fold has failed
+            own = {"method": f"{method}.{part}"} if part else {}
+            yield from _scores(key | own, pooled, settings)
 
 
 def read_costs(folder: Path, dataset: str, seed: int, methods: list[str]) -> pd.DataFrame:
     """Return what each run took, a line for each method and task."""
-    table = read_tasks(folder / "tasks")
-    table = table[table["task"] != ""]
-    lines = []
+    tasks, lines = read_tasks(folder / "tasks").to_dict("records"), []
     for method in methods:
-        for line in table.to_dict("records"):
+        for line in tasks:
             if not asked(folder, [line["task"]], [method]):
                 continue
             run = read_json(folder / "runs" / method / f"{line['task']}.json")
@@ -153,22 +160,18 @@ def _parts(folds: list[Fold]) -> list[str]:
     return sorted(set.intersection(*names))
 
 
-def _failure(key: dict[str, Any], fold: Fold) -> dict[str, Any]:
-    return {**key, "metric": "macro_f1", "exit": fold.exit, "reason": fold.reason}
-
-
 def _scores(key: dict[str, Any], pooled: Pooled, settings: Evaluate) -> Iterator[dict[str, Any]]:
     shared = {**key, "cells": len(pooled.true), "exit": 0, "reason": ""}
     found = metrics.bootstrap_scores(pooled.true, [pooled.label], pooled.classes, settings)
     for metric, score in found.items():
-        yield shared | {
-            "metric": metric,
-            "value": score["mean"],
-            "low": score["low"],
-            "high": score["high"],
-        }
+        yield shared | {"metric": metric} | with_ends(score)
     if pooled.confidence is not None:
         bins = reliability(pooled.confidence, pooled.label == pooled.true)
         yield shared | {"metric": "ece", "value": expected_calibration_error(bins)}
     if pooled.novelty_auroc:
         yield shared | {"metric": "novelty_auroc", "value": float(np.mean(pooled.novelty_auroc))}
+
+
+def with_ends(found: dict[str, Any]) -> dict[str, float]:
+    """Return a score or difference and the ends of its interval by the names of the columns."""
+    return {"value": found["mean"], "low": found["low"], "high": found["high"]}

@@ -13,6 +13,7 @@ import scikit_posthocs
 from baycomp import SignedRankTest
 from scipy import stats
 
+from scbert.benchmark.score import MAIN
 from scbert.benchmark.summary import NO_INTERVAL, OVER_CELLS, OVER_SEEDS, t_interval
 
 FEWEST_DATASETS = 6  # below, a rank says little
@@ -20,7 +21,6 @@ FEWEST_METHODS = 3  # that Friedman's test compares
 TOO_FEW = "Too few datasets to rank"
 EQUAL = 0.01  # scores closer than this count as equal
 DRAWS = 10_000
-MAIN = "macro_f1"
 RANDOM = "random"  # the control that sets the zero
 OVER_DATASETS = "datasets"
 Json = dict[str, Any]

@@ -1,6 +1,7 @@
 """Tasks as files: a table of all tasks of a dataset, and for each task a table of its cells."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,9 @@ def write_tasks(folder: Path, found: list[Task | Skipped], cells: LabelledSet) -
 
 
 def read_tasks(folder: Path) -> pd.DataFrame:
-    """Return the table of tasks, as text; its lines without a task are those that were skipped."""
-    return read_table(folder / TABLE, *COLUMNS)
+    """Return the table of tasks, as text, without those that were skipped."""
+    table = read_table(folder / TABLE, *COLUMNS)
+    return table[table["task"] != ""]
 
 
 def read_task(folder: Path, task: str) -> TaskCells:
@@ -89,7 +91,6 @@ def _cells_table(task: Task, cells: LabelledSet) -> pd.DataFrame:
 
 def _described(task: Task, cells: LabelledSet) -> dict[str, object]:
     taught, asked = set(task.taught), set(cells.cell_types[task.query])
-    listed = "\n".join(cells.cells[task.query])
     return {
         "protocol": task.protocol,
         "level": task.level,
@@ -98,5 +99,10 @@ def _described(task: Task, cells: LabelledSet) -> dict[str, object]:
         "query_cells": len(task.query),
         "types": len(taught),
         "query_only_types": ", ".join(sorted(asked - taught)),
-        "query_sha256": hashlib.sha256(listed.encode()).hexdigest(),
+        "query_sha256": sha256_of_cells(cells.cells[task.query]),
     }
+
+
+def sha256_of_cells(cells: Iterable[str]) -> str:
+    """Return the SHA-256 of the ids of cells, in their order."""
+    return hashlib.sha256("\n".join(cells).encode()).hexdigest()

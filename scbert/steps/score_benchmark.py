@@ -1,11 +1,12 @@
 """Rule score_benchmark: answers of all methods to the tasks of a dataset -> scores and costs."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from scbert.benchmark import differences as paired
-from scbert.benchmark.score import COLUMNS, read_costs, score_dataset
+from scbert.benchmark.score import COLUMNS, read_costs, read_groups, score_group
 from scbert.config import Evaluate
 from scbert.tables import write_table
 
@@ -31,12 +32,13 @@ def score_benchmark(
     scores, differences, costs
         Tables to write; the first two are the same, byte for byte, when the answers are.
     """
-    lines = pd.DataFrame(
-        score_dataset(folder, dataset, seed, methods, settings), columns=list(COLUMNS)
-    )
-    write_table(scores, _rounded(lines))
-    found = paired.differences(folder, dataset, seed, methods, settings)
-    write_table(differences, _rounded(pd.DataFrame(found, columns=list(paired.COLUMNS))))
+    scored: list[dict[str, Any]] = []
+    compared: list[dict[str, Any]] = []
+    for group in read_groups(folder, dataset, seed, methods):
+        scored += score_group(group, settings)
+        compared += paired.differences(group, methods[0], settings)
+    write_table(scores, _rounded(pd.DataFrame(scored, columns=list(COLUMNS))))
+    write_table(differences, _rounded(pd.DataFrame(compared, columns=list(paired.COLUMNS))))
     write_table(costs, read_costs(folder, dataset, seed, methods))
 
 
