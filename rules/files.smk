@@ -41,13 +41,18 @@ def ontology_of(wildcards):
     return found(ontology) if ontology else []
 
 
+def rows_of(table):
+    """The rows of a small table that a rule wrote, separated by tabs."""
+    with open(table) as lines:
+        header, *rows = (line.rstrip("\n").split("\t") for line in lines)
+    return [dict(zip(header, row)) for row in rows]
+
+
 def unlabelled_samples():
     """Samples of the corpus: the chosen ones of PanglaoDB, or those of the configuration."""
     if not FROM_PANGLAODB:
         return list(SAMPLES)
-    with checkpoints.select_samples.get().output.samples.open() as table:
-        header, *rows = (line.rstrip("\n").split("\t") for line in table)
-    rows = [dict(zip(header, row)) for row in rows]
+    rows = rows_of(checkpoints.select_samples.get().output.samples)
     return [row["sample"] for row in rows if row["included"] == "yes"]
 
 
@@ -171,9 +176,7 @@ def counts_of_set(wildcards):
 def answers_of_set(wildcards):
     """What each method answered to each task of a dataset, and how that went."""
     tasks = checkpoints.make_benchmark_tasks.get(**wildcards).output.tasks
-    with open(f"{tasks}/tasks.tsv") as table:
-        header, *rows = (line.rstrip("\n").split("\t") for line in table)
-    lines = [dict(zip(header, row)) for row in rows]
+    lines = rows_of(f"{tasks}/tasks.tsv")
     return [
         path.format(method=name, task=line["task"])
         for name, method in METHODS.items()
