@@ -32,9 +32,9 @@ STAGES: dict[str, tuple[str, int, int]] = {
     "C": ("gpu_attention", 45, 25),
     "D": ("gpu_network", 85, 60),
     "E": ("gpu_pretrain", 150, 25),
-    "F": ("gpu_finetune", 45, 30),
     "E2": ("gpu_pretrain", 75, 20),
-    "E3": ("gpu_pretrain", 90, 20),
+    "E3": ("gpu_pretrain", 135, 20),
+    "F": ("gpu_finetune", 45, 30),
 }
 AGAIN, LEAST = 3, 8.0  # times that a stage that died is started again, if so many seconds are left
 BROKEN = 3  # exit status, see gpu_stage

@@ -1,6 +1,7 @@
 """Collect what a machine with a GPU and without network needs for benchmarks/gpu.py, and unpack it.
 
 Here: python benchmarks/gpu_carry.py pack --whole RUN --part RUN --gene2vec200 FOLDER --data FOLDER
+(stage E3 needs no part, and E alone the vectors of the paper's width).
 There, with Python 3.12: python3 -m tarfile -e .carry/site.tar.xz SITE, then with PYTHONPATH=SITE:.
 python benchmarks/gpu_carry.py unpack .carry FOLDER, which writes all/ and without/ (tokens,
 vocabulary.tsv, gene2vec; without/ has gene2vec200 too) and the labelled cells.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
-from carried_store import pack_store, restore_part, restore_store
+from carried_store import pack_store, restore_part, restore_store, round_to_bins
 
 from scbert.files import sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
@@ -37,7 +38,7 @@ PACKAGES = """
 pandas pytz tzdata python-dateutil pydantic pydantic_core annotated-types typing-inspection
 performer-pytorch local-attention axial_positional_embedding hyper-connections torch-einops-utils
 anndata zarr numcodecs donfig google-crc32c array-api-compat legacy-api-wrap natsort scverse-misc
-session-info2
+session-info2 isal
 """
 GLIBC = ("_2_28", "_2_27", "_2_24", "_2_17", "2014", "1")  # manylinux
 LEVELS = 127  # of a gene vector: int8
@@ -48,17 +49,25 @@ def pack(options: argparse.Namespace) -> None:
     """Write the archives, print what they take, and make sure that they can be unpacked."""
     out = options.out
     out.mkdir(exist_ok=True)
-    encoder = {
-        **_pack_run(options.whole, WHOLE),
-        **_pack_run(options.part, PART),
-        **_pack_vectors(options.gene2vec200, options.part, f"{PART}/gene2vec200"),
-    }
-    _write_archive(out / "encoder.tar.xz", encoder)
-    _write_archive(out / "data.tar.xz", _labelled_cells(options.data))
-    _write_archive(out / "site.tar.xz", _site())
-    for name, run in {WHOLE: options.whole, PART: options.part}.items():
-        _compare(out, run / "results", name)
+    runs = {WHOLE: options.whole} | ({PART: options.part} if options.part else {})
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = {name: _rounded(run, Path(folder, name)) for name, run in runs.items()}
+        encoder: dict[str, bytes] = {}
+        for name, run in runs.items():
+            encoder |= _pack_run(run, tokens[name], name)
+        if options.gene2vec200:
+            vectors = _pack_vectors(options.gene2vec200, options.part, f"{PART}/gene2vec200")
+            encoder |= vectors
+        _write_archive(out / "encoder.tar.xz", encoder)
+        _write_archive(out / "data.tar.xz", _labelled_cells(options.data))
+        _write_archive(out / "site.tar.xz", _site())
+        _compare(out, runs, tokens)
     _print_sizes(out)
+
+
+def _rounded(run: Path, folder: Path) -> Path:
+    (tokens,) = (run / "results/tokens").iterdir()
+    return round_to_bins(tokens, folder)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -68,7 +77,8 @@ def unpack(archive: Path, folder: Path) -> None:
         for name, content in members.items():
             _write(folder / name, content)
         return
-    for name in (WHOLE, PART):
+    packed = [name for name in (WHOLE, PART) if f"{name}/meta.json" in members]
+    for name in packed:
         own = _below(members, f"{name}/")
         _write(folder / name / "vocabulary.tsv", own["vocabulary.tsv"])
         for vectors in ("gene2vec", "gene2vec200"):
@@ -76,13 +86,13 @@ def unpack(archive: Path, folder: Path) -> None:
                 _restore_vectors(_below(own, f"{vectors}/"), folder / name / vectors)
     whole, part = folder / WHOLE, folder / PART
     restore_store(_below(members, f"{WHOLE}/"), whole / "tokens")
-    own = _below(members, f"{PART}/")
-    restore_part(whole / "tokens", own, _genes(whole, part), part / "tokens")
+    if PART in packed:
+        own = _below(members, f"{PART}/")
+        restore_part(whole / "tokens", own, _genes(whole, part), part / "tokens")
 
 
-def _pack_run(run: Path, name: str) -> dict[str, bytes]:
+def _pack_run(run: Path, tokens: Path, name: str) -> dict[str, bytes]:
     results = run / "results"
-    (tokens,) = (results / "tokens").iterdir()
     kept = pack_store(tokens) if name == WHOLE else _store_names(tokens)
     members = kept | {"vocabulary.tsv": (results / "vocabulary.tsv").read_bytes()}
     vectors = _pack_vectors(results / "gene2vec", run, f"{name}/gene2vec")
@@ -186,18 +196,18 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _compare(out: Path, results: Path, name: str) -> None:
+def _compare(out: Path, runs: Mapping[str, Path], tokens: Mapping[str, Path]) -> None:
     """Unpack and make sure that tokens and vocabulary are what they were, byte for byte."""
     with tempfile.TemporaryDirectory() as folder:
         unpack(out / "encoder.tar.xz", Path(folder))
-        restored = Path(folder, name)
-        (tokens,) = (results / "tokens").iterdir()
-        pairs = [(path, tokens / path.name) for path in (restored / "tokens").iterdir()]
-        pairs.append((restored / "vocabulary.tsv", results / "vocabulary.tsv"))
-        for path, original in pairs:
-            if sha256_of(path) != sha256_of(original):
-                raise SystemExit(f"{path.name} of {name} is not {original} after unpacking.")
-    print(f"{name}: {len(pairs)} files are the same after unpacking")
+        for name, run in runs.items():
+            restored = Path(folder, name)
+            pairs = [(path, tokens[name] / path.name) for path in (restored / "tokens").iterdir()]
+            pairs.append((restored / "vocabulary.tsv", run / "results/vocabulary.tsv"))
+            for path, original in pairs:
+                if sha256_of(path) != sha256_of(original):
+                    raise SystemExit(f"{path.name} of {name} is not {original} after unpacking.")
+            print(f"{name}: {len(pairs)} files are the same after unpacking")
 
 
 def _print_sizes(out: Path) -> None:
@@ -214,7 +224,7 @@ def _arguments(words: Iterable[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     packing, unpacking = commands.add_parser("pack"), commands.add_parser("unpack")
     for name in ("whole", "part", "gene2vec200", "data"):
-        packing.add_argument(f"--{name}", type=Path, required=True)
+        packing.add_argument(f"--{name}", type=Path, required=name in {"whole", "data"})
     packing.add_argument("--out", type=Path, default=ROOT / ".carry")
     unpacking.add_argument("carried", type=Path)
     unpacking.add_argument("folder", type=Path)

@@ -1,7 +1,11 @@
-"""Stage F: fine-tuning and annotation with the product, part by part, and GPU against CPU."""
+"""Stage F: fine-tuning and annotation with the product, part by part, and GPU against CPU.
+
+First the paper's way, the encoder alone with a head, then the default: all experts.
+"""
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +13,7 @@ import torch
 from gpu_data import LABEL, QUERY, REFERENCE, corpus
 from gpu_model import config_of, device_name, outputs_on, write_bundle
 from gpu_pretrain import settings_of
-from gpu_stage import Job, Record
+from gpu_stage import Job, Record, Unsupported
 
 from scbert.calibration.confidence import softmax
 from scbert.cells.how_to_read import HowToRead
@@ -20,6 +24,7 @@ from scbert.evidence.test_scores import evaluate_scores
 from scbert.steps.annotate_file import annotate_file
 from scbert.steps.annotate_test_cells import annotate_test_cells
 from scbert.steps.bin_expression import bin_expression
+from scbert.steps.finetune_file import finetune_file
 from scbert.steps.finetune_training_cells import finetune_training_cells
 from scbert.steps.normalize_counts import normalize_counts
 from scbert.steps.read_counts import read_counts
@@ -30,6 +35,7 @@ from scbert.training.query_tokens import tokens_for
 
 COMPARED, SMALL_COMPARED = 300, 30  # cells, on the GPU and on the CPU
 NAME = "reference"
+PRETRAINING = ("E3", "E2", "E")  # stages that leave a model; the first that there is is fine-tuned
 
 
 def run(record: Record, job: Job) -> None:
@@ -39,16 +45,24 @@ def run(record: Record, job: Job) -> None:
     record.measure("annotation, file to file", annotate_whole, job)
     record.measure("annotation, part by part", annotate_parts, job)
     record.measure("annotation, GPU against CPU", against_cpu, job)
+    record.measure("the default, file to file", default_whole, job)
 
 
 def pretrained_model(job: Job) -> dict[str, Any]:
-    """Take the model of stage E; where it has none, one with random weights."""
-    if (job.work / "E_bundle").exists():
-        return {"from": "stage E"}
+    """Take the model of an earlier stage; where there is none, one with random weights."""
+    for stage in PRETRAINING:
+        if encoder_of(job, stage).exists():
+            encoder_of(job, stage).rename(job.work / "F_encoder")
+            return {"from": f"stage {stage}"}
     settings = settings_of("paper", 1, job)
     given = corpus(job.data, "without", settings.network.dim)
-    write_bundle(job.work / "E_bundle", given, settings, None)
+    write_bundle(job.work / "F_encoder", given, settings, None)
     return {"from": "random weights"}
+
+
+def encoder_of(job: Job, stage: str) -> Path:
+    """Return where a stage leaves its pretrained model."""
+    return job.work / f"{stage}_bundle"
 
 
 def config_here(job: Job) -> Config:
@@ -82,7 +96,7 @@ def fine_tune(job: Job) -> dict[str, Any]:
     """Read, split, tokenize, fine-tune, and score the test cells."""
     config, folder, parts = config_here(job), job.work / "finetune", Parts()
     folder.mkdir()
-    pretrained, split, counts = job.work / "E_bundle", folder / "split.tsv", folder / "counts.h5ad"
+    pretrained, split, counts = job.work / "F_encoder", folder / "split.tsv", folder / "counts.h5ad"
     expression, genes = folder / f"{NAME}.h5ad", pretrained / "genes.tsv"
     dataset = dataset_of(job.data / REFERENCE, HowToRead("X", "counts"), label_key=LABEL)
     reading = reading_of(dataset, config)
@@ -158,3 +172,19 @@ def against_cpu(job: Job) -> dict[str, Any]:
         "max_probability_difference": apart,
         **parts.seconds,
     }
+
+
+def default_whole(job: Job) -> dict[str, Any]:
+    """Fine-tune and annotate as the command line does by default; the encoder is the package's."""
+    if job.small:
+        raise Unsupported("toy genes are none of the encoder's")
+    parts, device, model = Parts(), device_name(job.device), job.work / "default_model"
+    if job.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    comparison = finetune_file(job.data / REFERENCE, model, label_key=LABEL, device=device)
+    parts.end("finetune")
+    out = job.work / "default.h5ad"
+    found = annotate_file(job.data / QUERY, model, out, device=device, all_experts=True)
+    parts.end("annotate")
+    peak = torch.cuda.max_memory_allocated() if job.device.type == "cuda" else 0
+    return {"cells": found.n_obs, **parts.seconds, "gpu_gb": peak / 1e9, "comparison": comparison}

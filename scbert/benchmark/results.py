@@ -135,6 +135,7 @@ def cost_of(results: Results, protocol: str) -> pd.DataFrame:
     costs = results.rooms.costs
     costs = costs[(costs["protocol"] == protocol) & ~costs["failed"]]
     costs = costs.assign(cells=costs["learned_cells"] + costs["query_cells"])
-    sums = costs.groupby("method").agg({"seconds": "sum", "cells": "sum", "peak_mb": "max"})
+    measured = {"seconds": "sum", "cells": "sum", "peak_mb": "max", "gpu_mb": "max"}
+    sums = costs.groupby("method").agg(measured)
     sums["seconds_per_1000"] = 1000 * sums["seconds"] / sums["cells"].replace(0, np.nan)
     return sums

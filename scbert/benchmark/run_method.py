@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+from scbert.benchmark.gpu_memory import watched
+
 EMPTY = "cell\tlabel\n"
 TIMED_OUT = 124  # as of timeout(1)
 KEPT = 300  # characters of a reason
@@ -49,13 +51,17 @@ class Method:
 
 @dataclass(frozen=True)
 class Run:
-    """What running a method took, and how it ended: exit 0 and no reason if it went well."""
+    """What running a method took, and how it ended: exit 0 and no reason if it went well.
+
+    `peak_mb` is resident memory, `gpu_mb` memory of GPUs, None where there is no nvidia-smi.
+    """
 
     exit: int
     reason: str
     seconds: float
     cpu_seconds: float
     peak_mb: int
+    gpu_mb: int | None
     versions: dict[str, str]
 
 
@@ -99,7 +105,8 @@ def _measured(method: Method, command: list[str]) -> Run:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        _, said = process.communicate(timeout=60 * method.minutes)
+        with watched(process.pid) as gpu:
+            _, said = process.communicate(timeout=60 * method.minutes)
         code, reason = process.returncode, ""
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
@@ -116,6 +123,7 @@ def _measured(method: Method, command: list[str]) -> Run:
         seconds=round(time.monotonic() - began, 2),
         cpu_seconds=round(used.ru_utime + used.ru_stime, 2),
         peak_mb=round(used.ru_maxrss / per_mb),
+        gpu_mb=gpu.peak_mb,
         versions=_versions(method.folder / "environment.yaml"),
     )
 

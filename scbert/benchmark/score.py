@@ -26,7 +26,8 @@ from scbert.files import read_json
 KEYS = ("dataset", "protocol", "level", "seed", "method")
 COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", "exit", "reason")
 MAIN = "macro_f1"
-COSTS = (*KEYS, "fold", "learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb")
+COUNTED = ("learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb", "gpu_mb")
+COSTS = (*KEYS, "fold", *COUNTED)
 
 
 @dataclass(frozen=True)

@@ -92,19 +92,21 @@ def cost_table(results: Results, protocol: str) -> Table:
     return Table(
         name="cost",
         caption=f"Score and cost: {PROTOCOLS[protocol].lower()}",
-        heads=heads(["Method", "Score", "Time per 1,000 cells", "Largest memory"]),
+        heads=heads(["Method", "Score", "Time per 1,000 cells", "Largest memory", "Of a GPU"]),
         rows=[
             [
                 words(results.title(name)),
                 number(score.get(name)),
                 _cell(costs[name]["seconds_per_1000"], duration),
                 _cell(costs[name]["peak_mb"], memory),
+                _cell(costs[name]["gpu_mb"], memory),
             ]
             for name in order
         ],
         looks=[results.kind(name) for name in order],
         note="Time is of learning and naming together, divided by the cells of both; memory is "
-        "resident memory of the largest run. Failed runs are left out.",
+        "resident memory of the largest run, and that of a GPU where nvidia-smi is. Failed runs "
+        "are left out.",
     )
 
 

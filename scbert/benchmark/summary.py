@@ -13,17 +13,17 @@ import pandas as pd
 from scipy import stats
 
 from scbert.benchmark.score import COLUMNS as SCORES
-from scbert.benchmark.score import COSTS, KEYS
+from scbert.benchmark.score import COSTS, COUNTED, KEYS
 from scbert.tables import read_table
 
-SPENT = ("seconds", "peak_mb")
+SPENT = ("seconds", "peak_mb", "gpu_mb")
 COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", *SPENT, "exit", "reason")
 WHERE = ("dataset", "protocol", "level", "method")
 MEANS = (
     *(*WHERE, "metric", "value", "low", "high", "interval"),
     *("cells", "seeds", "failed_seeds", "reason"),
 )
-WHOLE = ("seed", "cells", "peak_mb", "exit")
+WHOLE = ("seed", "cells", "peak_mb", "gpu_mb", "exit")
 OVER_SEEDS, OVER_CELLS, NO_INTERVAL = "seeds", "cells", ""
 Json = dict[str, Any]
 
@@ -50,7 +50,7 @@ def read_rooms(folders: Sequence[Path]) -> Rooms:
         scores[name] = pd.to_numeric(scores[name], errors="coerce")
     numbers = ("seed", "value", "low", "high", "cells")
     differences = _joined(folders, "differences.tsv", (*KEYS, "metric"), numbers)
-    costs = _joined(folders, "costs.tsv", COSTS, ("seed", *COSTS[-5:]))
+    costs = _joined(folders, "costs.tsv", COSTS, ("seed", *COUNTED))
     failed = scores.loc[scores["exit"] != 0, list(KEYS)].drop_duplicates().assign(failed=True)
     costs = costs.merge(failed, on=list(KEYS), how="left")
     costs["failed"] = costs["failed"].notna()
@@ -77,10 +77,11 @@ def _joined(
 def long_table(rooms: Rooms) -> pd.DataFrame:
     """Return a line for each score, in the order of `COLUMNS`.
 
-    `seconds` is the sum and `peak_mb` the largest of the runs whose answers are scored together. A
-    part of a method has none of its own.
+    `seconds` is the sum, `peak_mb` and `gpu_mb` the largest of the runs whose answers are scored
+    together. A part of a method has none of its own.
     """
-    spent = rooms.costs.groupby(list(KEYS), sort=False).agg({"seconds": "sum", "peak_mb": "max"})
+    measured = {"seconds": "sum", "peak_mb": "max", "gpu_mb": "max"}
+    spent = rooms.costs.groupby(list(KEYS), sort=False).agg(measured)
     table = rooms.scores.merge(spent.reset_index(), on=list(KEYS), how="left")
     table["seconds"] = table["seconds"].round(2)
     return table[list(COLUMNS)]

@@ -94,7 +94,8 @@ def answer(folder, task, name, skill, failed, drawn_from):
     if name == "scbert":
         table["label:discriminant"] = said
     run = {"exit": 3 * failed, "reason": "MemoryError: <none> left" * failed, "seconds": 2.5}
-    run |= {"cpu_seconds": 2.0, "peak_mb": 300, "versions": {"python": "3.11", "numpy": "2.4"}}
+    run |= {"cpu_seconds": 2.0, "peak_mb": 300, "gpu_mb": None}
+    run |= {"versions": {"python": "3.11", "numpy": "2.4"}}
     for kind, ending in (("answers", "tsv"), ("runs", "json")):
         (folder / kind / name).mkdir(parents=True, exist_ok=True)
         file = folder / kind / name / f"{task}.{ending}"

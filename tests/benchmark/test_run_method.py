@@ -54,6 +54,25 @@ def test_answers_and_costs_are_written(method, tmp_path):
     assert run["versions"]["numpy"][0] == "2"
 
 
+def test_memory_of_a_gpu_is_that_of_the_methods_own_processes(method, tmp_path, monkeypatch):
+    """nvidia-smi of a machine on which another program computes, too."""
+    folder, own = tmp_path / "bin", tmp_path / "pid"
+    folder.mkdir()
+    asked = folder / "nvidia-smi"
+    asked.write_text(f'#!/bin/sh\necho "{os.getpid()}, 5000"\necho "$(cat {own}), 1200"\n')
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    said = f"import os, time\nopen({str(own)!r}, 'w').write(str(os.getpid()))\ntime.sleep(1.2)\n"
+    _, run = ran(method(said + "open(a.answers, 'w').write('cell\\tlabel\\n')"), tmp_path)
+    assert run["gpu_mb"] == 1200
+
+
+def test_without_nvidia_smi_memory_of_a_gpu_is_unknown(method, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _, run = ran(method("open(a.answers, 'w').write('cell\\tlabel\\n')"), tmp_path)
+    assert run["gpu_mb"] is None
+
+
 def test_a_failure_is_a_result_with_its_reason(method, tmp_path):
     answers, run = ran(method("raise ValueError('no genes')"), tmp_path)
     assert answers == "cell\tlabel\n"

@@ -12,7 +12,15 @@ from scbert.steps.score_benchmark import score_benchmark
 from scbert.steps.select_benchmark_cells import select_benchmark_cells
 
 DEFAULTS = load_defaults(None, {})
-RUN = {"exit": 0, "reason": "", "seconds": 1.0, "cpu_seconds": 1.0, "peak_mb": 10, "versions": {}}
+RUN = {
+    "exit": 0,
+    "reason": "",
+    "seconds": 1.0,
+    "cpu_seconds": 1.0,
+    "peak_mb": 10,
+    "gpu_mb": None,
+    "versions": {},
+}
 TYPES = np.repeat(["B", "T", "NK"], 60)
 
 
