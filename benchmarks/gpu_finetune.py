@@ -187,4 +187,11 @@ def default_whole(job: Job) -> dict[str, Any]:
     found = annotate_file(job.data / QUERY, model, out, device=device, all_experts=True)
     parts.end("annotate")
     peak = torch.cuda.max_memory_allocated() if job.device.type == "cuda" else 0
-    return {"cells": found.n_obs, **parts.seconds, "gpu_gb": peak / 1e9, "comparison": comparison}
+    ours = comparison["methods"][0]
+    return {
+        "cells": found.n_obs,
+        **parts.seconds,
+        "gpu_gb": peak / 1e9,
+        "macro_f1": ours["macro_f1"]["mean"],
+        "accuracy": ours["accuracy"]["mean"],
+    }

@@ -3,6 +3,7 @@
 python benchmarks/gpu_table.py OUT --commit HASH: from OUT/results.json of a whole run; HASH where
 the code was carried to a machine whose checkout says another.
 python benchmarks/gpu_table.py docs/results/gpu.json: page and figure again.
+With OUT of a later run of some stages behind it: these take the place of the earlier ones.
 """
 
 import argparse
@@ -69,7 +70,8 @@ def page(results: Results) -> str:
         f"\nWritten by `python benchmarks/gpu_table.py`, from what `{head['command']}` found on "
         f"{head['date']} (`make bench-gpu`; cut to [gpu.json](gpu.json)); do not edit. "
         f"{machine['gpu']}, {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, "
-        f"CUDA {machine['cuda']}. Code of {head['commit']}{carried}. Times are medians of up to "
+        f"CUDA {machine['cuda']}. Code of {head['commit']}{carried}. {later(head)}Times are "
+        "medians of up to "
         "ten runs by CUDA events, each once on one machine: a few percent between two numbers say "
         "nothing. M: million.\n",
         *summary(results),
@@ -81,6 +83,24 @@ def page(results: Results) -> str:
         *finetuning(results),
     ]
     return "\n".join(lines) + "\n"
+
+
+def later(head: Found) -> str:
+    """Say which stages are of later runs."""
+    return "".join(
+        f"The small encoder of all cells, fine-tuning and annotation are of a later run on such a "
+        f"machine (`{run['command']}`, {run['date']}, code of {run['commit']}). "
+        for run in head.get("later", [])
+    )
+
+
+def joined(runs: list[Found]) -> Found:
+    """Return the first run with the stages of the later ones in place of its own."""
+    first, *others = runs
+    first["head"].setdefault("later", []).extend(run["head"] for run in others)
+    for run in others:
+        first["stages"] |= run["stages"]
+    return first
 
 
 def read(source: Path, commit: str | None) -> Found:
@@ -100,11 +120,11 @@ def read(source: Path, commit: str | None) -> Found:
 def main() -> None:
     """Write the page, the figure and the numbers behind them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path, help="folder of a run, or gpu.json")
+    parser.add_argument("sources", type=Path, nargs="+", help="folder of a run, or gpu.json")
     parser.add_argument("--commit", help="of the code, where the run could not know it")
     parser.add_argument("--to", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
-    kept = read(options.source, options.commit)
+    kept = joined([read(source, options.commit) for source in options.sources])
     results = Results(kept)
     text, figure = page(results), draw_curves(results)  # before anything is written
     (options.to / "gpu.json").write_text(json.dumps(kept, indent=1) + "\n")
