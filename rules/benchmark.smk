@@ -124,6 +124,8 @@ rule write_benchmark:
         ),
         qualities=qualities_of_benchmark,
         methods=found(CONFIG.benchmark.methods),
+        published=found("config/benchmark/published.tsv"),
+        earlier=files_of_earlier_run(),
         config="results/config.json",
         script=workflow.source_path("../scripts/write_benchmark.py"),
     output:
@@ -147,6 +149,7 @@ rule write_benchmark:
         runtime=30,
     params:
         chosen=list(METHODS),
+        against=CONFIG.benchmark.against,
         command=benchmark_command,
         settings=CONFIG.evaluate.model_dump_json(),
         code=code(
@@ -158,8 +161,9 @@ rule write_benchmark:
         ),
     shell:
         "python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
-        " --methods {input.methods:q} --chosen {params.chosen:q} --config {input.config:q}"
-        " --command {params.command:q} --table {output.table:q} --data {output.data:q}"
+        " --methods {input.methods:q} --published {input.published:q}"
+        " --chosen {params.chosen:q} --config {input.config:q}"
+        " --against {params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
         " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 

@@ -247,7 +247,14 @@ def benchmark_command(wildcards):
         name = str(file.relative_to(workflow.basedir) if here else file)
         if name != "config/config.yaml":  # which is always read
             words += ["--configfile" if len(words) == 2 else "", name]
-    return Untracked(shlex.join(filter(None, words)))
+    given = workflow.config_settings.config_args
+    return Untracked(shlex.join(filter(None, [*words, *(["--config", *given] if given else [])])))
+
+
+def files_of_earlier_run():
+    """What is read of the benchmark that this one is held against."""
+    folder = CONFIG.benchmark.against
+    return [f"{folder}/{name}" for name in ("benchmark.json", "labels.tsv.gz")] if folder else []
 
 
 def files_of_workflow():

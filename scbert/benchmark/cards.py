@@ -6,6 +6,7 @@ from typing import Any
 
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import Results
+from scbert.config import Protocols
 from scbert.files import read_json
 from scbert.report.text import NOTHING, percent
 
@@ -44,8 +45,8 @@ METRIC_CARDS = (
 )
 
 
-def datasets_cards(results: Results, qualities: Sequence[Json]) -> Table:
-    """Return a line for each file of cells.
+def datasets_cards(results: Results, qualities: Sequence[Json], protocols: Protocols) -> Table:
+    """Return a line for each file of cells, with the types that are too rare to be asked about.
 
     Parameters
     ----------
@@ -61,20 +62,24 @@ def datasets_cards(results: Results, qualities: Sequence[Json]) -> Table:
                 number(quality["cells_kept"], "{:,.0f}"),
                 number(len(types), "{:.0f}"),
                 _rarest(types),
+                _left_out(types, protocols.min_cells_per_type),
                 number(quality["genes"], "{:,.0f}"),
                 _batches(results, quality["sample"]),
                 words(quality["source"]),
                 words(quality["sha256"][:16] + "…"),
             ]
         )
-    names = ["Dataset", "Cells", "Types", "Cells of the rarest type", "Genes", "Folds of batches"]
+    names = ["Dataset", "Cells", "Types", "Cells of the rarest type", "Types left out", "Genes"]
+    names += ["Folds of batches"]
     header = [*heads(names), *heads(["Source", "SHA-256 of the source"], texts=2)]
     return Table(
         name="datasets",
         caption="Datasets",
         heads=header,
         rows=rows,
-        note="SHA-256: the first 16 digits; the whole is in results/counts/NAME.json.",
+        note=f"Left out are types of fewer than {protocols.min_cells_per_type} cells, with their "
+        "cells (benchmark.protocols.min_cells_per_type). SHA-256: the first 16 digits; the whole "
+        "is in results/counts/NAME.json.",
     )
 
 
@@ -83,6 +88,11 @@ def _rarest(types: dict[str, int]) -> Cell:
         return Cell(NOTHING)
     name = min(types, key=lambda name: types[name])
     return Cell(f"{types[name]:,}", types[name], small=name)
+
+
+def _left_out(types: dict[str, int], fewest: int) -> Cell:
+    few = [name for name in types if types[name] < fewest]
+    return number(len(few), "{:.0f}") if not few else Cell(str(len(few)), len(few), ", ".join(few))
 
 
 def _batches(results: Results, dataset: str) -> Cell:

@@ -1,6 +1,6 @@
 """What each method called each cell, as one table: two runs can be compared cell by cell."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +8,27 @@ import pandas as pd
 from scbert.benchmark.score import asked, read_folds
 from scbert.benchmark.task_files import read_tasks
 
+LABELS = "labels.tsv.gz"  # the file of all of them
 COLUMNS = ("dataset", "seed", "task", "method", "cell", "true", "label")
 KEYS = list(COLUMNS[:5])
+
+
+def all_labels(folders: Sequence[Path], methods: Sequence[str]) -> pd.DataFrame:
+    """Return the labels of all datasets and seeds, with the columns of `COLUMNS`, as text.
+
+    Parameters
+    ----------
+    folders
+        DATASET/seedS, see `labels_of`.
+    """
+    tables = [
+        table
+        for folder in folders
+        for table in labels_of(
+            folder, folder.parent.name, int(folder.name.removeprefix("seed")), list(methods)
+        )
+    ]
+    return pd.concat(tables)[list(COLUMNS)] if tables else pd.DataFrame(columns=list(COLUMNS))
 
 
 def labels_of(folder: Path, dataset: str, seed: int, methods: list[str]) -> Iterator[pd.DataFrame]:

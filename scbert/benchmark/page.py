@@ -8,9 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from scbert.benchmark.against import Comparison, comparison_table, judge_comparison
 from scbert.benchmark.cards import datasets_cards, methods_cards, metrics_cards
 from scbert.benchmark.checks import check_benchmark, checks_table
 from scbert.benchmark.claims import UNTESTED, Verdict, claims_table, compare_protocol, judge_claims
@@ -19,6 +21,7 @@ from scbert.benchmark.heat_map import heat_map
 from scbert.benchmark.page_figures import draw_all
 from scbert.benchmark.page_tables import Table
 from scbert.benchmark.pretraining import judge_pretraining, pretraining_table
+from scbert.benchmark.published import published_table
 from scbert.benchmark.ranked import RankedProtocol, ranked_protocols
 from scbert.benchmark.results import Results
 from scbert.benchmark.score_tables import (
@@ -28,11 +31,13 @@ from scbert.benchmark.score_tables import (
     novelty_table,
     parts_table,
 )
+from scbert.config import Benchmark
 from scbert.report.report import inline_figure
 
 Json = dict[str, Any]
 SECTIONS = {
     "overview": "All methods at a glance",
+    "against": "What has changed",
     "ranks": "Ranks and differences",
     "cost": "Score against cost",
     "conditions": "Few labels, imbalance, new types, label noise",
@@ -48,11 +53,21 @@ CONDITIONS = ("few_labels", "class_imbalance", "new_type", "label_noise")
 
 @dataclass(frozen=True)
 class About:
-    """How the benchmark was run: the command, its configuration as YAML, and what ran."""
+    """How the benchmark was run: the command, its configuration, and what ran.
+
+    `published` is a table of scores of others, see `published_table`.
+    """
 
     command: str
-    config: str
+    settings: Benchmark
     provenance: Json
+    published: Path
+
+    @property
+    def config(self) -> str:
+        """The configuration as YAML."""
+        shown = {"benchmark": self.settings.model_dump(mode="json")}
+        return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
 @dataclass(frozen=True)
@@ -69,11 +84,22 @@ class Page:
     claims: Sequence[Verdict]
     pretraining: Verdict
     disputed: str
+    against: str  # empty: no earlier run was named
     about: About
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """The headings of what there is something to say of."""
+        left_out = {"conditions": not self.conditions, "against": not self.against}
+        return {name: title for name, title in SECTIONS.items() if not left_out.get(name)}
 
 
 def benchmark_page(
-    results: Results, folders: Sequence[Path], qualities: Sequence[Json], about: About
+    results: Results,
+    folders: Sequence[Path],
+    qualities: Sequence[Json],
+    about: About,
+    earlier: Comparison | None = None,
 ) -> str:
     """Return the page as HTML that needs nothing beside itself.
 
@@ -83,6 +109,8 @@ def benchmark_page(
         Those of the datasets and seeds, DATASET/seedS.
     qualities
         What rule read_counts wrote of each file of cells.
+    earlier
+        This run beside another.
     """
     ranks = ranked_protocols(results)
     claims = judge_claims(results)
@@ -92,13 +120,15 @@ def benchmark_page(
     tables = {
         "heat": heat_map(results),
         "failures": failures_table(results),
+        "against": comparison_table(earlier, results) if earlier else None,
         "parts": parts_table(results),
         "cost": cost_table(results, results.protocols[0]),
         "levels": levels_table(results),
         "novelty": novelty_table(results) if "new_type" in conditions else None,
         "pretraining": pretraining_table(results) if pretraining.outcome != UNTESTED else None,
         "claims": claims_table(claims),
-        "datasets": datasets_cards(results, qualities),
+        "published": published_table(about.published, results),
+        "datasets": datasets_cards(results, qualities, about.settings.protocols),
         "methods": methods_cards(folders, results),
         "metrics": metrics_cards(results.confidence_level),
         "checks": checks_table(check_benchmark(folders, results)),
@@ -115,6 +145,7 @@ def benchmark_page(
         claims=claims,
         pretraining=pretraining,
         disputed=judge_disputed(disputed),
+        against=judge_comparison(earlier) if earlier else "",
         about=about,
     )
     return _render(page)
@@ -142,7 +173,7 @@ def _render(page: Page) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = environment.from_string(own.joinpath("page.html.jinja").read_text()).render(
         page=page,
-        sections=SECTIONS,
+        sections=page.sections,
         style=Markup(style + own.joinpath("page.css").read_text()),  # ours, hence not escaped
         script=Markup(script),
         script_hash=Markup(f"sha256-{digest}"),

@@ -259,5 +259,11 @@ def failures_table(results: Results) -> Table | None:
     header = heads(["Method", "Protocol", "Dataset (levels)", "Missing scores"], texts=3)
     header.append(Head("Reason", number=False))
     return Table(
-        name="failures", caption="What failed, and why", heads=header, rows=rows, kind="long"
+        name="failures",
+        caption="What failed, and why",
+        heads=header,
+        rows=rows,
+        note="The reason is the last line that the program wrote; all of them are in "
+        "logs/run_benchmark_method/DATASET/seedS/METHOD/TASK.log.",
+        kind="long",
     )

@@ -3,15 +3,12 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
-
 from scbert.benchmark.crate import BenchmarkRun, Source, write_crate
-from scbert.benchmark.labels import COLUMNS, labels_of
+from scbert.benchmark.labels import LABELS, all_labels
 from scbert.files import publish, read_json
 from scbert.provenance import provenance
 
 DESCRIPTION = "Methods that name cell types, by several protocols on several datasets."
-LABELS = "labels.tsv.gz"  # of each method for each cell
 
 
 def pack_benchmark_crate(
@@ -59,7 +56,7 @@ def pack_benchmark_crate(
     )
     with publish(crate) as unfinished:
         labels = unfinished.with_name(LABELS)
-        _labels([file.parent for file in scores], methods).to_csv(
+        all_labels([file.parent for file in scores], methods).to_csv(
             labels, sep="\t", index=False, compression={"method": "gzip", "mtime": 0}
         )
         write_crate(
@@ -69,14 +66,3 @@ def pack_benchmark_crate(
             workflow_files=workflow_files,
             results={file.name: file for file in [*results, labels]},
         )
-
-
-def _labels(folders: list[Path], methods: list[str]) -> pd.DataFrame:
-    tables = [
-        table
-        for folder in folders
-        for table in labels_of(
-            folder, folder.parent.name, int(folder.name.removeprefix("seed")), methods
-        )
-    ]
-    return pd.concat(tables)[list(COLUMNS)] if tables else pd.DataFrame(columns=list(COLUMNS))

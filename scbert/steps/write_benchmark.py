@@ -4,8 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from scbert.benchmark.against import compare_with
 from scbert.benchmark.page import About, benchmark_page
 from scbert.benchmark.results import Results
 from scbert.benchmark.summary import as_json, as_text, means_over_seeds, read_rooms
@@ -22,7 +21,9 @@ def write_benchmark(
     qualities: Sequence[Path],
     *,
     methods: Path,
+    published: Path,
     chosen: list[str],
+    against: str,
     config: Path,
     command: str,
     table: Path,
@@ -41,8 +42,12 @@ def write_benchmark(
         JSON files of rule read_counts, one for each file of cells.
     methods
         The table of methods.
+    published
+        A table of scores of others, see `published_table`.
     chosen
         Those that were run; the first is compared with the others.
+    against
+        The folder benchmark_crate of an earlier run, to be compared with; empty: none.
     config
         The resolved configuration as JSON.
     command
@@ -62,9 +67,8 @@ def write_benchmark(
     write_table(table, as_text(found.long))
     means = means_over_seeds(found.long, settings.confidence_level)
     write_json(data, as_json(found.long, means, settings.confidence_level))
-    used = load_config(read_json(config)).benchmark.model_dump(mode="json")
-    shown = yaml.safe_dump({"benchmark": used}, sort_keys=False, allow_unicode=True)
-    about = About(command, shown, provenance())
-    text = benchmark_page(found, folders, [read_json(file) for file in qualities], about)
+    about = About(command, load_config(read_json(config)).benchmark, provenance(), published)
+    earlier = compare_with(Path(against), found, folders) if against else None
+    text = benchmark_page(found, folders, [read_json(file) for file in qualities], about, earlier)
     write_text(page, text)
     log.info("%s: %d scores, %.1f MB.", page, len(found.long), page.stat().st_size / 1e6)

@@ -28,6 +28,15 @@ BROKEN = [("perceptron", "label_noise"), ("linear_svm", "across_batches")]
 pytestmark = pytest.mark.slow
 
 
+def published(file):
+    """Scores of others: one of the made-up dataset, one of another."""
+    columns = ["dataset", "protocol", "method", "accuracy", "macro_f1", "split", "source"]
+    lines = [["toy", "within_dataset", "Other <b>", "0.5", "", "5 folds", "Somebody 2020"]]
+    lines += [["zheng68k", "within_dataset", "Elsewhere", "0.9", "0.9", "5 folds", "Somebody"]]
+    pd.DataFrame(lines, columns=columns).to_csv(file, sep="\t", index=False)
+    return file
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a made-up result with one dataset, and what the rule makes of it."""
@@ -42,7 +51,9 @@ def made(tmp_path_factory):
         [room / "scores.tsv" for room in rooms],
         [root / "toy.json"],
         methods=root / "methods.tsv",
+        published=published(root / "published.tsv"),
         chosen=NAMES,
+        against="",
         config=root / "config.json",
         command="snakemake benchmark",
         table=root / "benchmark.tsv",
@@ -96,7 +107,7 @@ def test_the_json_follows_its_schema(made):
 def test_the_page_has_every_section_and_needs_nothing_beside_itself(text):
     found = Found(text)
     assert len(found.ids) == len(set(found.ids))
-    assert set(pages.SECTIONS) <= set(found.ids)
+    assert set(pages.SECTIONS) - {"against"} <= set(found.ids)  # no earlier run was named
     assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
     assert not found.addresses
     assert "://" not in text
@@ -112,6 +123,13 @@ def test_the_page_has_every_section_and_needs_nothing_beside_itself(text):
         "Scbert: discriminant",
     ):
         assert words in text
+
+
+def test_published_scores_stand_beside_ours_where_the_dataset_is_the_same(text):
+    (table,) = re.findall(r'<table id="table-published".*?</table>', text, re.DOTALL)
+    assert table.count(">this run<") == len(SKILL)
+    assert "Other &lt;b&gt;" in table
+    assert "Elsewhere" not in text
 
 
 def test_names_from_outside_are_text_only(text):

@@ -1,0 +1,71 @@
+"""A benchmark beside an earlier one: nothing has changed, or which labels of which method."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from scbert.benchmark.against import compare_with, comparison_table, judge_comparison
+from scbert.benchmark.labels import LABELS, all_labels
+from scbert.benchmark.results import Results
+from scbert.benchmark.summary import as_json, means_over_seeds, read_rooms
+from tests.benchmark.made_up import make_room, methods
+
+SKILL = {"scbert": 0.9, "linear_svm": 0.8, "random": 0.3}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    return make_room(tmp_path_factory.mktemp("benchmark"), "toy", 1, SKILL, [])
+
+
+@pytest.fixture
+def results(room):
+    return Results(read_rooms([room]), methods(*SKILL), 0.95)
+
+
+@pytest.fixture
+def crate(room, results, tmp_path):
+    """What an earlier run has left."""
+    means = means_over_seeds(results.long, 0.95)
+    (tmp_path / "benchmark.json").write_text(json.dumps(as_json(results.long, means, 0.95)))
+    all_labels([room], list(SKILL)).to_csv(tmp_path / LABELS, sep="\t", index=False)
+    return tmp_path
+
+
+def test_the_same_run_has_not_changed(crate, results, room):
+    found = compare_with(crate, results, [room])
+    assert not found.changed.any()
+    assert judge_comparison(found).startswith("Nothing has changed: all ")
+
+
+def test_a_label_that_was_another_marks_its_method(crate, results, room):
+    labels = pd.read_csv(crate / LABELS, sep="\t", dtype=str)
+    place = labels.index[(labels.method == "linear_svm") & (labels.label == labels.true)][0]
+    labels.loc[place, "label"] = "another"
+    labels.to_csv(crate / LABELS, sep="\t", index=False)
+    found = compare_with(crate, results, [room])
+    table = comparison_table(found, results)
+    marked = [row[0].text for row, look in zip(table.rows, table.looks, strict=True) if look]
+    assert marked == [results.title("linear_svm")]
+    assert "1 of" in judge_comparison(found)
+    assert "1 became right, 0 became wrong" in judge_comparison(found)
+
+
+def test_a_score_that_was_another_is_shown_with_its_sign(crate, results, room):
+    data = json.loads((crate / "benchmark.json").read_text())
+    for line in data["means"]:
+        if line["method"] == "scbert" and line["metric"] == "macro_f1":
+            line["value"] -= 0.1
+    (crate / "benchmark.json").write_text(json.dumps(data))
+    said = judge_comparison(compare_with(crate, results, [room]))
+    assert "+0.100, of scbert on toy" in said
+
+
+def test_runs_with_nothing_in_common_are_refused(crate, results, room):
+    data = json.loads((crate / "benchmark.json").read_text())
+    data["means"] = [line | {"dataset": "other"} for line in data["means"]]
+    (crate / "benchmark.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="no method and dataset in common"):
+        compare_with(crate, results, [room])
