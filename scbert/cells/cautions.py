@@ -44,6 +44,7 @@ def by_code(cautions: Iterable[Caution]) -> dict[str, str]:
 FEW_GENES = 0.5  # share of the model's genes
 MISSING = 0.03  # share of the expression of the training cells
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
+SHALLOW = 0.7  # of the training cells' depth; of less, more than 2 % of the labels change
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
     "(--library-size-key)."
@@ -100,6 +101,29 @@ def few_known_counts(share: float | None, unknown: list[str]) -> list[Caution]:
         "with its genes (--add-genes), or take another encoder."
     )
     return [Caution("few_known_counts", f"{found}not see the others.", advice)]
+
+
+def shallow_cells(here: float, training: float, genes: int) -> list[Caution]:
+    """Cells of far fewer counts than the training cells; empty: they are deep enough.
+
+    Parameters
+    ----------
+    here, training
+        Of `genes` genes, how many half of the cells express at most.
+    """
+    if here >= SHALLOW * training:
+        return []
+    return [
+        Caution(
+            "shallow_cells",
+            f"half of the cells express at most {here:,.0f} of {genes:,} compared genes, of the "
+            f"training cells {training:,.0f} ({here / training:.0%}): they have far fewer counts, "
+            "or are of types that express few genes. The model takes what was not counted as not "
+            "expressed: more labels are wrong than its card and their confidence say.",
+            "Check types that are alike, such as CD4 and CD8 T, by markers or by a majority in "
+            "clusters (--cluster-key); or fine-tune a model on cells of this depth.",
+        )
+    ]
 
 
 def few_genes_to_learn(share: float) -> list[Caution]:

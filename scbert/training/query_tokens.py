@@ -19,6 +19,7 @@ from scbert.config import Normalization
 from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
+from scbert.training.depth import Depth, DepthSeen
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class QueryTokens:
 
     def store(self) -> tuple[TokenStore, list[Caution]]:
         """Return the tokens of all cells, in memory, and the warnings about them."""
-        seen, samples = CountsSeen(), []
+        seen, samples = CellsSeen(self), []
         for part in self.each():
             seen.add(part)
             samples.append(part.sample)
@@ -84,8 +85,7 @@ class QueryTokens:
             levels=sparse.vstack([sample.levels for sample in samples], format="csr"),
             below_one=sum(sample.below_one for sample in samples),
         )
-        found = seen.cautions(self.match, self.query.name)
-        return store_in_memory(whole), [*self.cautions, *found]
+        return store_in_memory(whole), [*self.cautions, *seen.cautions()]
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
         rows = slice(start, start + part.shape[0])
@@ -153,28 +153,39 @@ def _covered(model: SavedModel, genes: pd.DataFrame) -> int:
     return overlap(match_genes(gene_names(genes), model.genes), model)[0]
 
 
-class CountsSeen:
-    """The counts of known genes and of all, added up part by part."""
+class CellsSeen:
+    """What only all cells say, added up part by part: counts of known genes and of all, depth."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: QueryTokens) -> None:
+        self.match, self.name = tokens.match, tokens.query.name
         self.known = self.counts = 0.0
+        known = [] if tokens.amounts.guessed else tokens.match.measured
+        self._depth = DepthSeen(tokens.model, np.asarray(known))
 
     def add(self, part: TokenPart) -> None:
-        """Add those of a part."""
+        """Add the cells of a part."""
         self.known, self.counts = self.known + part.known_counts, self.counts + part.counts
+        self._depth.add(part.sample)
 
     @property
     def share(self) -> float:
         """The share of the counts that is of known genes."""
         return self.known / self.counts
 
-    def cautions(self, match: GeneMatch, name: str) -> list[Caution]:
-        """Say in the log what the share is, and warn if it is small."""
+    @property
+    def depth(self) -> Depth | None:
+        """How deep the cells are, beside the training cells; None: they cannot be compared."""
+        return self._depth.found()
+
+    def cautions(self) -> list[Caution]:
+        """Say in the log what the share is, and warn if it is small or the cells are shallow."""
         log.info(
-            "%s: %.1f%% of the counts are of genes that the model knows", name, 100 * self.share
+            "%s: %.1f%% of the counts are of genes that the model knows",
+            *(self.name, 100 * self.share),
         )
-        found = few_known_counts(self.share, match.unmatched)
-        say(found, name, log)
+        found = few_known_counts(self.share, self.match.unmatched)
+        found += self.depth.cautions() if self.depth else []
+        say(found, self.name, log)
         return found
 
 
