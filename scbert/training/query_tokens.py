@@ -159,8 +159,8 @@ class CellsSeen:
     def __init__(self, tokens: QueryTokens) -> None:
         self.match, self.name = tokens.match, tokens.query.name
         self.known = self.counts = 0.0
-        known = [] if tokens.amounts.guessed else tokens.match.measured
-        self._depth = DepthSeen(tokens.model, np.asarray(known))
+        guessed, measured = tokens.amounts.guessed, tokens.match.measured
+        self._depth = DepthSeen(tokens.model, measured[:0] if guessed else measured)
 
     def add(self, part: TokenPart) -> None:
         """Add the cells of a part."""
