@@ -43,6 +43,7 @@ def by_code(cautions: Iterable[Caution]) -> dict[str, str]:
 
 FEW_GENES = 0.5  # share of the model's genes
 MISSING = 0.03  # share of the expression of the training cells
+CONTRADICTING = 0.01  # share of the ids and symbols; real files have 2 in 10,000 at most
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
 SHALLOW = 0.7  # of the training cells' depth; of less, more than 2 % of the labels change
 GIVE_COUNTS = (
@@ -63,6 +64,29 @@ def few_genes(found: int, used: int) -> list[Caution]:
             "its card says, and more cells are called unknown.",
             "Give all genes that were measured, or fine-tune a model on cells with this panel of "
             "genes.",
+        )
+    ]
+
+
+def contradicting_names(n: int, paired: int, examples: list[str]) -> list[Caution]:
+    """Ids and symbols that are of different genes; empty: they agree.
+
+    Parameters
+    ----------
+    n
+        Of the `paired` genes whose id and symbol are both known.
+    """
+    if n <= CONTRADICTING * paired:
+        return []
+    return [
+        Caution(
+            "contradicting_names",
+            f"{n:,} of the {paired:,} genes whose Ensembl id and symbol are both known "
+            f"({n / paired:.1%}) have the id of one gene and the symbol of another "
+            f"({', '.join(examples[:2])}, ...). The ids were used: if the symbols are right, "
+            "counts are taken for those of other genes, and the labels are wrong.",
+            "Look which are right, such as by marker genes, and leave the wrong ones out of var: "
+            "one of them may have been sorted or shifted alone.",
         )
     ]
 

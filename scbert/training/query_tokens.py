@@ -10,7 +10,14 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of
-from scbert.cells.cautions import Caution, few_genes, few_known_counts, missing_expression, say
+from scbert.cells.cautions import (
+    Caution,
+    contradicting_names,
+    few_genes,
+    few_known_counts,
+    missing_expression,
+    say,
+)
 from scbert.cells.how_to_read import HowToRead, Wanted
 from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names
@@ -118,7 +125,8 @@ def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
     usual = normalization_of(model).target_sum
     amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual)
     of_genes = few_genes(*overlap(match, model)) or missing_expression(_missing(match, model))
-    cautions = (*of_genes, *amounts.cautions)
+    of_names = contradicting_names(len(match.contradicting), match.paired, match.contradicting)
+    cautions = (*of_names, *of_genes, *amounts.cautions)
     say(cautions, query.name, log)
     log.info(
         "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
