@@ -150,7 +150,7 @@ class KnownGenes:
 
     def _contradicting(self, names: pd.DataFrame, by_id: pd.Series, chosen: pd.Series) -> list[str]:
         """Say of which gene the id is of each symbol whose gene is another."""
-        own = self.symbols.index[by_id[chosen].astype(int)]
+        own = self.symbols.index[by_id[chosen].to_numpy(dtype=np.int64)]
         pairs = zip(names.symbol[chosen], own, strict=True)
         return [f"{symbol} with the id of {other}" for symbol, other in pairs]
 
@@ -164,9 +164,7 @@ def _other_names(vocabulary: pd.DataFrame, column: str) -> pd.Series:
     return pd.Series(gene_of, dtype=float)
 
 
-def _with_other_spellings(
-    symbols: pd.Series, aliases: pd.Series, ambiguous: pd.Index
-) -> pd.Series:
+def _with_other_spellings(symbols: pd.Series, aliases: pd.Series, ambiguous: pd.Index) -> pd.Series:
     """Add symbols as R's make.names writes them, and without dashes: HLA.DRA, HLADRA for HLA-DRA.
 
     A dash between digits must be there: TRAV1-1 without it is another gene.
