@@ -4,8 +4,9 @@ Each command and function says them in the log, and gives them back with its res
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,29 @@ def shallow_cells(here: float, training: float, genes: int) -> list[Caution]:
             "expressed: more labels are wrong than its card and their confidence say.",
             "Check types that are alike, such as CD4 and CD8 T, by markers or by a majority in "
             "clusters (--cluster-key); or fine-tune a model on cells of this depth.",
+        )
+    ]
+
+
+def labels_not_learned(out_of_fold: Mapping[str, Any]) -> list[Caution]:
+    """Labels that are named no better than shuffled ones; empty: they are, or it is not known.
+
+    Parameters
+    ----------
+    out_of_fold
+        The macro F1 of cells that were not learned from, and the same by chance.
+    """
+    chance, found = out_of_fold.get("by_chance"), out_of_fold["macro_f1"]
+    if chance is None or found > chance["high"]:
+        return []
+    return [
+        Caution(
+            "labels_not_learned",
+            f"the model names cells that it has not learned from no better than by chance: macro "
+            f"F1 {found:.3f}; of 1,000 shuffles of the labels {chance['macro_f1']:.3f} on average "
+            f"and {chance['high']:.3f} at most. Its labels mean nothing.",
+            "Look whether each type expresses its markers: the labels may be of other cells, "
+            "sorted or joined in another order; or the cells are too few.",
         )
     ]
 
