@@ -46,7 +46,7 @@ def end_when_told() -> None:
         del frame
         signal.signal(number, signal.SIG_IGN)
         logging.getLogger("scbert").warning(
-            "told to stop: no file is left half-written; training continues from its checkpoint"
+            "told to stop: no file is left half-written; give the same command again"
         )
         raise SystemExit(128 + number)
 

@@ -186,7 +186,7 @@ def test_a_script_that_is_told_to_stop_leaves_nothing_half_written(tmp_path):
         check=False,
     )
     assert done.returncode == 143
-    assert "told to stop: no file is left half-written" in done.stderr
+    assert "told to stop: no file is left half-written; give the same command" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
     assert (tmp_path / "result").read_text() == "before"
 

@@ -67,13 +67,18 @@ class Amounts:
     assumed: float
     cautions: tuple[Caution, ...] = ()
 
+    @property
+    def guessed(self) -> bool:
+        """Whether the counts are known but for a factor of each cell, as after `assumed`."""
+        return self.scale.kind == "log1p" and not (self.by_step or self.scale.target_sum)
+
     def of(self, part: sparse.csr_matrix, rows: slice) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Return what is proportional to the counts, float64, and the sum of each whole cell."""
         linear = self.scale.linear(part)
-        if self.scale.kind == "log1p" and not self.by_step:
-            if self.scale.target_sum:
-                return linear, np.full(part.shape[0], self.scale.target_sum)
+        if self.guessed:
             return linear, np.maximum(self.assumed, cell_sums(linear))
+        if self.scale.kind == "log1p" and not self.by_step:
+            return linear, np.full(part.shape[0], self.scale.target_sum)
         if self.by_step:
             linear = in_steps(linear)
             linear.data = np.round(linear.data)

@@ -4,8 +4,9 @@ Each command and function says them in the log, and gives them back with its res
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def by_code(cautions: Iterable[Caution]) -> dict[str, str]:
 
 FEW_GENES = 0.5  # share of the model's genes
 MISSING = 0.03  # share of the expression of the training cells
+CONTRADICTING = 0.01  # share of the ids and symbols; real files have 2 in 10,000 at most
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
+SHALLOW = 0.7  # of the training cells' depth; of less, more than 2 % of the labels change
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
     "(--library-size-key)."
@@ -62,6 +65,29 @@ def few_genes(found: int, used: int) -> list[Caution]:
             "its card says, and more cells are called unknown.",
             "Give all genes that were measured, or fine-tune a model on cells with this panel of "
             "genes.",
+        )
+    ]
+
+
+def contradicting_names(n: int, paired: int, examples: list[str]) -> list[Caution]:
+    """Ids and symbols that are of different genes; empty: they agree.
+
+    Parameters
+    ----------
+    n
+        Of the `paired` genes whose id and symbol are both known.
+    """
+    if n <= CONTRADICTING * paired:
+        return []
+    return [
+        Caution(
+            "contradicting_names",
+            f"{n:,} of the {paired:,} genes whose Ensembl id and symbol are both known "
+            f"({n / paired:.1%}) have the id of one gene and the symbol of another "
+            f"({', '.join(examples[:2])}, ...). The ids were used: if the symbols are right, "
+            "counts are taken for those of other genes, and the labels are wrong.",
+            "Look which are right, such as by marker genes, and leave the wrong ones out of var: "
+            "one of them may have been sorted or shifted alone.",
         )
     ]
 
@@ -100,6 +126,52 @@ def few_known_counts(share: float | None, unknown: list[str]) -> list[Caution]:
         "with its genes (--add-genes), or take another encoder."
     )
     return [Caution("few_known_counts", f"{found}not see the others.", advice)]
+
+
+def shallow_cells(here: float, training: float, genes: int) -> list[Caution]:
+    """Cells of far fewer counts than the training cells; empty: they are deep enough.
+
+    Parameters
+    ----------
+    here, training
+        Of `genes` genes, how many half of the cells express at most.
+    """
+    if here >= SHALLOW * training:
+        return []
+    return [
+        Caution(
+            "shallow_cells",
+            f"half of the cells express at most {here:,.0f} of {genes:,} compared genes, of the "
+            f"training cells {training:,.0f} ({here / training:.0%}): they have far fewer counts, "
+            "or are of types that express few genes. The model takes what was not counted as not "
+            "expressed: more labels are wrong than its card and their confidence say.",
+            "Check types that are alike, such as CD4 and CD8 T, by markers or by a majority in "
+            "clusters (--cluster-key); or fine-tune a model on cells of this depth.",
+        )
+    ]
+
+
+def labels_not_learned(out_of_fold: Mapping[str, Any]) -> list[Caution]:
+    """Labels that are named no better than shuffled ones; empty: they are, or it is not known.
+
+    Parameters
+    ----------
+    out_of_fold
+        The macro F1 of cells that were not learned from, and the same by chance.
+    """
+    chance, found = out_of_fold.get("by_chance"), out_of_fold["macro_f1"]
+    if chance is None or found > chance["high"]:
+        return []
+    return [
+        Caution(
+            "labels_not_learned",
+            f"the model names cells that it has not learned from no better than by chance: macro "
+            f"F1 {found:.3f}; of 1,000 shuffles of the labels {chance['macro_f1']:.3f} on average "
+            f"and {chance['high']:.3f} at most. Its labels mean nothing.",
+            "Look whether each type expresses its markers: the labels may be of other cells, "
+            "sorted or joined in another order; or the cells are too few.",
+        )
+    ]
 
 
 def few_genes_to_learn(share: float) -> list[Caution]:

@@ -24,6 +24,7 @@ from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
 from scbert.files import DAMAGE
 
 log = logging.getLogger(__name__)
+RESULTS = ("scbert", "scbert_embedding")  # in uns of what annotate and embed write
 
 
 def can_be_streamed(path: Path) -> bool:
@@ -230,3 +231,30 @@ def require_readable(unfinished: Path, out: Path) -> None:
             "with the versions of anndata and pandas; until then call scbert.annotate on the "
             "AnnData in memory."
         )
+
+
+def refuse_foreign(out: Path, query: Path) -> None:
+    """Refuse to replace a file that is no result, and not the query, of which nothing is lost.
+
+    Raises
+    ------
+    ValueError
+        If there is such a file.
+    """
+    if not out.exists() or not out.stat().st_size or _is_result(out):
+        return
+    if query.exists() and out.samefile(query) and query.suffix == ".h5ad":
+        return
+    raise ValueError(
+        f"{out} exists already and was not written by scbert annotate or embed, so it is not "
+        "replaced. Give another name, or remove it."
+    )
+
+
+def _is_result(path: Path) -> bool:
+    """Whether annotate or embed wrote it."""
+    try:
+        with h5py.File(path) as file:
+            return any(key in file.get("uns", {}) for key in RESULTS)
+    except (OSError, RuntimeError, TypeError):
+        return False

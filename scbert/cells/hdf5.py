@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ FILTERS = {  # as The HDF Group registers them
     **{307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle"},
     **{32013: "ZFP", 32015: "Zstandard", 32017: "SZ", 32026: "Blosc2"},
 }
+NAMED_MATRICES = ("layers", "obsm", "varm", "obsp", "varp")  # of an AnnData
 LONGEST_NAME = 1024  # bytes; an Ensembl id has 15, Cell Ranger's barcodes have 18
 BYTES_AT_ONCE = 2**28  # of names
 
 
 class MissingFilter(ValueError):
     """The compression of a file cannot be undone here."""
+
+
+class SlashInName(ValueError):
+    """A matrix has a name under which anndata cannot read it."""
 
 
 def refuse_links(file: h5py.File, name: str) -> None:
@@ -50,6 +56,66 @@ def refuse_links(file: h5py.File, name: str) -> None:
             f"'{outside[0]}' of {name} is a link into another file. Files are read alone, so that "
             "none can reach others: write it again as a whole."
         )
+
+
+def refuse_slashes(store: Any, name: str) -> None:
+    """Refuse an AnnData with a matrix that was written under a name with a slash.
+
+    On disk that is a group within a group, which anndata cannot read again.
+
+    Parameters
+    ----------
+    store
+        The group of HDF5 or zarr that holds the AnnData; that of a damaged file is let through.
+
+    Raises
+    ------
+    SlashInName
+        With what renames it.
+    """
+    for part in NAMED_MATRICES:
+        held = store.get(part)
+        if held is None or hasattr(held, "dtype"):  # as versions before 0.7 wrote obsm
+            continue
+        nested = {key: _matrices_below(held[key], key) for key in held}
+        names = [place for places in nested.values() for place in places]
+        if names:
+            groups = [key for key, places in nested.items() if places]
+            raise SlashInName(_renaming(part, names, groups, held, name))
+
+
+def _matrices_below(found: Any, place: str) -> list[str]:
+    """Return where the matrices are in a group that is no matrix itself."""
+    if _is_matrix(found):
+        return []
+    inner = {f"{place}/{key}": found[key] for key in found}
+    return [
+        one
+        for key, value in inner.items()
+        for one in ([key] if _is_matrix(value) else _matrices_below(value, key))
+    ]
+
+
+def _is_matrix(found: Any) -> bool:
+    """Whether anndata wrote it as one: an array, or a group that says what it is."""
+    said = found.attrs.get("encoding-type", "dict") != "dict" or "h5sparse_format" in found.attrs
+    return hasattr(found, "dtype") or said
+
+
+def _renaming(part: str, names: list[str], groups: list[str], held: Any, name: str) -> str:
+    new = names[0].replace("/", "|")  # as columns of probabilities are called
+    text = (
+        f"{part} of {name} has '{names[0]}' ({len(names)} such): anndata writes names with a "
+        "slash, but cannot read them again. Rename them where the cells are in memory, "
+        f"adata.{part}[{new!r}] = adata.{part}.pop({names[0]!r}), and write the file again"
+    )
+    if not isinstance(held, h5py.Group):
+        return f"{text}."
+    code = (
+        f"import h5py; f = h5py.File({name!r}, 'r+')[{held.name!r}]; "
+        f"[f.move(a, a.replace('/', '|')) for a in {names}]; [f.pop(a) for a in {groups}]"
+    )
+    return f"{text}; or in the file: python -c {shlex.quote(code)}"  # names are of the file
 
 
 def require_filters(file: h5py.File, name: str) -> None:

@@ -19,11 +19,12 @@ from scbert.cells.h5ad import (
     column_names,
     open_matrix,
     read_columns,
+    refuse_foreign,
     require_readable,
     unreadable,
     write_in_parts,
 )
-from scbert.cells.hdf5 import refuse_links, require_filters
+from scbert.cells.hdf5 import refuse_links, refuse_slashes, require_filters
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts
 from scbert.cells.plain_text import make_file_plain, make_plain, plain_table
@@ -180,6 +181,13 @@ def _say_that_it_is_whole(path: Path) -> None:
 
 
 def _check(cells: pd.Index, columns: list[str], needed: list[str], name: str) -> None:
+    for column in columns:
+        if column.startswith("scbert_") and "/" in column:
+            raise ValueError(
+                f"{name} has the column obs['{column}'], which an .h5ad cannot hold beside the "
+                f"column '{column.split('/', maxsplit=1)[0]}' that may be added. Rename it: "
+                f"adata.obs = adata.obs.rename(columns={{'{column}': 'NEW'}})."
+            )
     if not len(cells):
         raise ValueError(f"{name} has no cells, so there is nothing to annotate. Give other cells.")
     for column in needed:
@@ -207,9 +215,11 @@ def write_result(
     Raises
     ------
     ValueError
-        If `out` is a folder, which is not replaced.
+        If `out` is a folder, or a file that is neither a result nor `query` itself: these are not
+        replaced. A result holds all that its query has.
     """
     refuse_folder(out)  # before the computing, which may take hours
+    refuse_foreign(out, query)
     if not (can_be_streamed(query) or is_10x_h5(query)):
         cells = read_whole(query)
         new = make(query_in_memory(cells, reading, str(query), columns))
@@ -242,6 +252,7 @@ def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -
         shutil.copyfile(query, copy)
     with h5py.File(copy, "r+") as file:
         refuse_links(file, str(query))  # what is written must not go through one
+        refuse_slashes(file, str(query))
         require_filters(file, str(query))
         make_file_plain(file, str(query))
 

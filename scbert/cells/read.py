@@ -15,7 +15,7 @@ from scipy import sparse
 
 from scbert.cells.choose import Candidate, Chosen, choose_matrix
 from scbert.cells.count_table import read_count_table
-from scbert.cells.hdf5 import MissingFilter, require_filters
+from scbert.cells.hdf5 import MissingFilter, SlashInName, refuse_slashes, require_filters
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import parts_in_memory
 from scbert.cells.other_formats import other_format
@@ -61,11 +61,12 @@ def _read_h5ad(path: Path) -> ad.AnnData:
     try:
         with h5py.File(path) as file:
             require_filters(file, str(path))
+            refuse_slashes(file, str(path))
         with warnings.catch_warnings():  # files of older versions are read all the same
             warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
             warnings.filterwarnings("ignore", message="Moving element from")
             return ad.read_h5ad(path)
-    except MissingFilter:
+    except (MissingFilter, SlashInName):
         raise
     except Exception as error:
         raise ValueError(

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from anndata.io import read_elem, write_elem
 
-from scbert.cells.hdf5 import refuse_links, require_filters
+from scbert.cells.hdf5 import refuse_links, refuse_slashes, require_filters
 from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
 from scbert.files import DAMAGE
 
@@ -34,13 +34,17 @@ def open_anndata(path: Path, name: str) -> Iterator[Any]:
     if is_zarr(path):
         store = open_zarr(path, name)
         _say_modality(store, name)
-        yield anndata_of(store, name)
+        found = anndata_of(store, name)
+        refuse_slashes(found, name)
+        yield found
         return
     with h5py.File(path) as file:
         refuse_links(file, name)
         require_filters(file, name)
         _say_modality(file, name)
-        yield anndata_of(file, name)
+        found = anndata_of(file, name)
+        refuse_slashes(found, name)
+        yield found
 
 
 def anndata_of(store: Any, name: str) -> Any:

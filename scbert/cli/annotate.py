@@ -26,7 +26,9 @@ from scbert.shipped import BLOOD
 @app.command()
 def annotate(  # noqa: PLR0913, PLR0917  one for each option
     query: QueryFile,
-    out: Annotated[Path, typer.Option(help="Where to write the annotated .h5ad.")],
+    out: Annotated[
+        Path, typer.Option(help="Where to write the annotated .h5ad; only a result is replaced.")
+    ],
     model: Annotated[
         Path,
         typer.Option(

@@ -23,7 +23,12 @@ from scbert.cli.app import (
 def embed(  # noqa: PLR0913, PLR0917  one for each option
     query: QueryFile,
     model: Annotated[Path, typer.Option(help="Folder of a model, also of a pretrained one.")],
-    out: Annotated[Path, typer.Option(help="Where to write the .h5ad with obsm['X_scbert'].")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Where to write the .h5ad with obsm['X_scbert']; only a result is replaced."
+        ),
+    ],
     matrix: Matrix = "auto",
     scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",

@@ -40,7 +40,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  one for each option
     """Predict the types of TEST without using its labels, and score the predictions.
 
     The logistic regression that is kept in MODEL is scored beside it. Cells of types that MODEL
-    does not know are reported separately.
+    does not know are reported separately. Cells that it was trained on are recognised and left out,
+    unless their counts were changed (sequenced again, thinned, corrected).
     """
     with plain_errors():
         from scbert.steps.evaluate_file import evaluate_file  # noqa: PLC0415  torch takes seconds

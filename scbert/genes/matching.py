@@ -44,7 +44,9 @@ class GeneMatch:
     """Which gene of the vocabulary each gene of a file is.
 
     `index` has shape (genes of the file,); -1 where the vocabulary does not know the gene.
-    `ambiguous` are those unmatched names that may mean a gene of the vocabulary or another.
+    `ambiguous` are those unmatched names that may mean a gene of the vocabulary or another. Of the
+    `paired` genes the vocabulary knows both the id and the symbol; in `contradicting` ones they are
+    of two genes, and the id was taken.
     """
 
     index: np.ndarray
@@ -54,6 +56,8 @@ class GeneMatch:
     unmatched: list[str]
     ambiguous: list[str]
     vocabulary_size: int
+    paired: int
+    contradicting: list[str]
 
     @property
     def matched(self) -> int:
@@ -89,6 +93,9 @@ class GeneMatch:
             "unmatched_examples": self.unmatched[:10],
             "ambiguous": len(self.ambiguous),
             "ambiguous_examples": self.ambiguous[:10],
+            "with_id_and_symbol": self.paired,
+            "contradicting": len(self.contradicting),
+            "contradicting_examples": self.contradicting[:10],
             "vocabulary": self.vocabulary_size,
             "missing": self.vocabulary_size - len(self.measured),
             "share_of_vocabulary": len(self.measured) / self.vocabulary_size,
@@ -111,21 +118,24 @@ class KnownGenes:
         self.ids = rows.set_axis(vocabulary.gene_id)
         self.ids = self.ids[(self.ids.index != "") & ~self.ids.index.duplicated()]
         self.symbols = rows.set_axis(vocabulary.symbol)
-        self.aliases = _with_names_of_r(self.symbols, _other_names(vocabulary, "aliases"))
         self.ambiguous = _other_names(vocabulary, "ambiguous").index
+        aliases = _other_names(vocabulary, "aliases")
+        self.aliases = _with_other_spellings(self.symbols, aliases, self.ambiguous)
 
     def match(self, names: pd.DataFrame) -> GeneMatch:
         """Recognise the genes of a file, see `match_genes`."""
         has_no_id = names.gene_id == ""
         by_id = names.gene_id.map(self.ids)
         human = has_no_id | names.gene_id.str.startswith("ENSG")
-        by_symbol = names.symbol.map(self.symbols).where(by_id.isna() & human)
+        of_symbol = names.symbol.map(self.symbols)
+        by_symbol = of_symbol.where(by_id.isna() & human)
         found = by_id.fillna(by_symbol)
         by_alias = names.symbol.map(self.aliases).where(found.isna() & has_no_id)
         by_alias = by_alias.where(~by_alias.isin(found.dropna()))
         index = found.fillna(by_alias).fillna(-1).to_numpy(dtype=np.int64)
         shown = names.symbol.where(names.symbol != "", names.gene_id)
         ambiguous = names.symbol.isin(self.ambiguous) & has_no_id & (index < 0)
+        paired = by_id.notna() & of_symbol.notna()
         return GeneMatch(
             index=index,
             by_id=int(by_id.notna().sum()),
@@ -134,7 +144,15 @@ class KnownGenes:
             unmatched=shown[index < 0].tolist(),
             ambiguous=shown[ambiguous].tolist(),
             vocabulary_size=self.size,
+            paired=int(paired.sum()),
+            contradicting=self._contradicting(names, by_id, paired & (by_id != of_symbol)),
         )
+
+    def _contradicting(self, names: pd.DataFrame, by_id: pd.Series, chosen: pd.Series) -> list[str]:
+        """Say of which gene the id is of each symbol whose gene is another."""
+        own = self.symbols.index[by_id[chosen].to_numpy(dtype=np.int64)]
+        pairs = zip(names.symbol[chosen], own, strict=True)
+        return [f"{symbol} with the id of {other}" for symbol, other in pairs]
 
 
 def _other_names(vocabulary: pd.DataFrame, column: str) -> pd.Series:
@@ -146,21 +164,28 @@ def _other_names(vocabulary: pd.DataFrame, column: str) -> pd.Series:
     return pd.Series(gene_of, dtype=float)
 
 
-def _with_names_of_r(symbols: pd.Series, aliases: pd.Series) -> pd.Series:
-    """Add symbols as R's make.names writes them: HLA.DRA for HLA-DRA."""
-    dotted = symbols[symbols.index.str.contains("-", regex=False)]
-    dotted = dotted.set_axis(dotted.index.str.replace("-", ".", regex=False))
-    taken = dotted.index.isin(symbols.index) | dotted.index.isin(aliases.index)
-    return pd.concat([aliases, dotted[~taken & ~dotted.index.duplicated()]])
+def _with_other_spellings(symbols: pd.Series, aliases: pd.Series, ambiguous: pd.Index) -> pd.Series:
+    """Add symbols as R's make.names writes them, and without dashes: HLA.DRA, HLADRA for HLA-DRA.
+
+    A dash between digits must be there: TRAV1-1 without it is another gene.
+    """
+    dashed = symbols[symbols.index.str.contains("-", regex=False)]
+    dotted = dashed.set_axis(dashed.index.str.replace("-", ".", regex=False))
+    closed = dashed[~dashed.index.str.contains(r"\d-\d")]
+    closed = closed.set_axis(closed.index.str.replace("-", "", regex=False))
+    closed = closed[~closed.index.isin(ambiguous)]
+    added = pd.concat([dotted[~dotted.index.duplicated()], closed])
+    added = added[~added.index.duplicated(keep=False)]
+    return pd.concat([aliases, added[~added.index.isin([*symbols.index, *aliases.index])]])
 
 
 def match_genes(names: pd.DataFrame, vocabulary: pd.DataFrame) -> GeneMatch:
     """Recognise the genes of a file.
 
     An Ensembl id goes first. A symbol is taken where the id is none of the vocabulary's (ids
-    change), unless the id is of another species. A previous symbol or alias, or a symbol as R
-    writes it (HLA.DRA), is taken only where the file gives no id and does not have the gene under
-    its own name: else it means another gene.
+    change), unless the id is of another species. A previous symbol or alias, or a symbol in another
+    spelling (HLA.DRA, HLADRA), is taken only where the file gives no id and does not have the gene
+    under its own name: else it means another gene.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ The card of a model of which no cell was held out has no test scores, and says s
 from collections.abc import Mapping
 from typing import Any
 
+from scbert.cells.cautions import by_code, labels_not_learned
 from scbert.evidence.comparison import OutOfFoldComparison, Part
 from scbert.report.card_scores import (
     CardEvidence,
@@ -79,13 +80,16 @@ def _data(about: CardEvidence) -> str:
         f"Trained on {cells['train']:,} cells of {quality['source']} "
         f"(sha256 {quality['sha256']}); {left_out:,} of its {quality['cells_read']:,} cells were "
         f"left out before the split. Median of a cell: {quality['median_genes']:,.0f} genes, "
-        f"{quality['median_counts']:,.0f} counts ({quality['scale']}).{_warned(quality)}"
+        f"{quality['median_counts']:,.0f} counts ({quality['scale']})."
+        f"{_warned(quality, about.calibration)}"
     )
 
 
-def _warned(quality: Json) -> str:
-    """Return the warnings about the file, if there were any."""
-    return "".join(f"\n\nWarning: {text}" for text in quality.get("warnings", {}).values())
+def _warned(quality: Json, fitted: Json) -> str:
+    """Return the warnings about the file and what was learned from it, if there were any."""
+    of_labels = labels_not_learned(fitted["out_of_fold"]) if "out_of_fold" in fitted else []
+    said = quality.get("warnings", {}) | by_code(of_labels)
+    return "".join(f"\n\nWarning: {text}" for text in said.values())
 
 
 def _split(parts: Mapping[str, Part]) -> str:
@@ -197,7 +201,7 @@ def card_without_test(
         f"```\nscbert evaluate {name} TEST.h5ad --label-key KEY\n```",
         "## Data",
         f"Learned from {cells['train'] + cells['validation']:,} cells of {quality['source']} "
-        f"(sha256 {quality['sha256']}).{_warned(quality)}",
+        f"(sha256 {quality['sha256']}).{_warned(quality, calibration)}",
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.",
         f"Commit {config['provenance']['commit'] or 'not recorded'}.",

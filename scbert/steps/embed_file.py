@@ -17,7 +17,7 @@ from scbert.training.calls import batches_of, made_by, precision_of
 from scbert.training.committee import network_of
 from scbert.training.devices import choose_device
 from scbert.training.predict import outputs
-from scbert.training.query_tokens import CountsSeen, reading_for, tokens_for
+from scbert.training.query_tokens import CellsSeen, reading_for, tokens_for
 from scbert.training.saved_model import SavedModel
 
 HEAD = "cell vector of the fine-tuned head"
@@ -86,7 +86,7 @@ def _vectors(query: QueryCells, model: SavedModel, device: DeviceName) -> ad.Ann
     here = choose_device(device)
     tokens = tokens_for(query, model)
     network = network_of(model.network).to(here)
-    vectors, seen = [], CountsSeen()
+    vectors, seen = [], CellsSeen(tokens)
     for part in tokens.each():
         found = outputs(
             model=network,
@@ -97,7 +97,7 @@ def _vectors(query: QueryCells, model: SavedModel, device: DeviceName) -> ad.Ann
         )
         vectors.append(found.vectors)
         seen.add(part)
-    cautions = [*tokens.cautions, *seen.cautions(tokens.match, query.name)]
+    cautions = [*tokens.cautions, *seen.cautions()]
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     result.obsm["X_scbert"] = np.concatenate(vectors)
     result.uns["scbert_embedding"] = made_by(tokens, cautions) | {

@@ -76,8 +76,9 @@ def evaluate_file(
         Folder of a fine-tuned model.
     test
         Cells x genes with known types: .h5ad, .zarr, .h5mu, .h5 or folder of 10x. Cells that the
-        model was trained on are left out, whatever they are called and whichever genes were left
-        out.
+        model was trained on are left out, whatever they are called, whichever genes were left out,
+        as counts or log1p of them. They are not recognised by other counts: of the same cells
+        sequenced again, thinned, or corrected for ambient RNA.
     label_key, batch_key
         Columns of obs: cell type, spelled as in the model; donor, laboratory or study, to score
         each apart. Cells without a type or without counts are left out.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scbert import __version__
-from scbert.cells.cautions import by_code, say
+from scbert.cells.cautions import by_code, labels_not_learned, say
 from scbert.cells.how_to_read import HowToRead
 from scbert.config import (
     CompareSettings,
@@ -251,9 +251,11 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
 
 
 def _warnings(work: Work) -> dict[str, str]:
-    """Return what was warned of, by code: of the file and of its genes."""
+    """Return what was warned of, by code: of the file, of its genes and of what was learned."""
     of_genes = cautions_of_genes(read_json(work.data / "overlap.json"))
-    return read_json(work.data / "quality.json").get("warnings", {}) | by_code(of_genes)
+    of_labels = labels_not_learned(read_json(work.model / "calibration.json")["out_of_fold"])
+    of_file = read_json(work.data / "quality.json").get("warnings", {})
+    return of_file | by_code([*of_genes, *of_labels])
 
 
 def _judge_without_test(work: Work) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Rule finetune_training_cells: a pretrained encoder + a labelled dataset -> a model."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from scbert.calibration.calibrate import calibrate
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells
+from scbert.cells.cautions import labels_not_learned, say
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256
@@ -34,6 +36,8 @@ from scbert.training.hardware import hardware
 from scbert.training.left_out_batches import SCORE, novelty_left_out
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.seen_cells import seen_cells
+
+log = logging.getLogger(__name__)
 
 
 def finetune_training_cells(
@@ -99,9 +103,11 @@ def finetune_training_cells(
         positions_without=without,
         left_out=left_out,
     )
+    summary = learned.summary()
+    say(labels_not_learned(summary["out_of_fold"]), model.name, log)
     extra = {
         "labels": labels,
-        "calibration": calibration | learned.summary(),
+        "calibration": calibration | summary,
         EXPERTS: learned.committee.experts,
         COMPONENTS: components,
         SEEN: seen_cells(store, np.flatnonzero(labelled.label >= 0)),

@@ -17,8 +17,9 @@ from scbert.cells.read import gene_names
 from scbert.genes.matching import GeneMatch
 from scbert.shipped import model_folder
 from scbert.training.bundle import load_model
+from scbert.training.depth import Depth
 from scbert.training.query_tokens import (
-    CountsSeen,
+    CellsSeen,
     QueryTokens,
     least_overlap,
     match_query,
@@ -140,17 +141,28 @@ def _with_examples(names: list[str]) -> str:
 
 def _add_tokens(tokens: QueryTokens, found: Inspection) -> None:
     """Add what is lost on the way to tokens: unknown genes, bin 0, cells without a token."""
-    seen = CountsSeen()
+    seen = CellsSeen(tokens)
     below_one, lengths = 0, [np.zeros(0, dtype=np.int64)]
     for part in tokens.each():
         seen.add(part)
         below_one += part.sample.below_one
         lengths.append(np.diff(part.sample.levels.indptr))
     n_tokens = np.concatenate(lengths)
-    found.cautions += seen.cautions(tokens.match, tokens.query.name)
+    found.cautions += seen.cautions()
     found.add("share of the counts on known genes", f"{seen.share:.1%}")
     expressed = int(n_tokens.sum()) + below_one
     share = below_one / expressed if expressed else 0
     found.add("expressed, but below bin 1", f"{share:.1%} of the values of known genes")
     found.add("genes of a cell that become tokens (median)", f"{np.median(n_tokens):,.0f}")
+    if isinstance(tokens.model, FinetunedModel):
+        found.add("depth, beside the training cells", _depth(seen.depth))
     found.add("cells without any token", f"{int((n_tokens == 0).sum()):,}")
+
+
+def _depth(found: Depth | None) -> str:
+    if found is None:
+        return "not compared: the model keeps nothing of its training cells, or not of these genes"
+    return (
+        f"{found.share:.0%} (median: {found.here:,.0f} of {found.genes:,} genes are expressed; "
+        f"training cells: {found.training:,.0f})"
+    )

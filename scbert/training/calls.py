@@ -28,7 +28,7 @@ from scbert.training.bundle import load_model
 from scbert.training.committee import ask, network_of
 from scbert.training.devices import choose_device
 from scbert.training.predict import Outputs, joined_outputs
-from scbert.training.query_tokens import CountsSeen, QueryTokens, tokens_for
+from scbert.training.query_tokens import CellsSeen, QueryTokens, tokens_for
 from scbert.training.saved_model import FinetunedModel, SavedModel, require_finetuned
 
 log = logging.getLogger(__name__)
@@ -99,11 +99,11 @@ def run(
 ) -> tuple[Outputs, list[Caution]]:
     """Return what the experts of a fine-tuned model say of all cells, in their order, and warnings.
 
-    The warnings are those that only the counts of all cells give.
+    The warnings are those that only all cells give.
     """
     network, committee = network_of(model.network).to(device), model.committee
     found: list[Outputs] = []
-    seen = CountsSeen()
+    seen = CellsSeen(tokens)
     with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
         for part in tokens.each():
             answers = ask(
@@ -119,7 +119,7 @@ def run(
             )
             found.append(answers)
             seen.add(part)
-    return joined_outputs(found), seen.cautions(tokens.match, tokens.query.name)
+    return joined_outputs(found), seen.cautions()
 
 
 def batches_of(model: SavedModel, store: TokenStore) -> CellBatches:

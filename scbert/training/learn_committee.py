@@ -16,6 +16,7 @@ from scipy import sparse
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
+from scbert.experts.chance import by_chance
 from scbert.experts.combiner import Share, calibrated, combine, fit_shares
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import LinearExpert, expression_of
@@ -72,6 +73,7 @@ class Learned:
 
     def summary(self) -> dict[str, Any]:
         """Return what calibration.json and the card state."""
+        n_types = self.logits.shape[1]
         experts = {
             name: {
                 "weight": share.weight,
@@ -90,6 +92,7 @@ class Learned:
                 "cells": len(self.judged),
                 "folds_by": self.folds_by,
                 "macro_f1": _macro_f1(self.logits, self.label),
+                "by_chance": by_chance(self.logits.argmax(axis=1), self.label, n_types),
                 "accuracy": float((self.logits.argmax(axis=1) == self.label).mean()),
                 "log_loss": float(_losses(self.logits, self.label).mean()),
                 "f1_of_type": _f1_of_types(self.logits, self.label),

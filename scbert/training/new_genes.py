@@ -13,7 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scbert.cells.cautions import Caution, few_genes_to_learn, few_known_counts
+from scbert.cells.cautions import (
+    Caution,
+    contradicting_names,
+    few_genes_to_learn,
+    few_known_counts,
+)
 from scbert.cells.read import gene_names
 from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tables import read_table
@@ -105,7 +110,9 @@ def cautions_of_genes(found: dict) -> list[Caution]:
     found
         What `normalize_counts` writes of the genes.
     """
+    contradicting = found["contradicting"], found["with_id_and_symbol"]
     return [
+        *contradicting_names(*contradicting, found["contradicting_examples"]),
         *few_known_counts(found["share_of_counts"], found["unmatched_examples"]),
         *few_genes_to_learn(found["share_of_vocabulary"]),
     ]

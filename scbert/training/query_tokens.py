@@ -10,7 +10,14 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of
-from scbert.cells.cautions import Caution, few_genes, few_known_counts, missing_expression, say
+from scbert.cells.cautions import (
+    Caution,
+    contradicting_names,
+    few_genes,
+    few_known_counts,
+    missing_expression,
+    say,
+)
 from scbert.cells.how_to_read import HowToRead, Wanted
 from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names
@@ -19,6 +26,7 @@ from scbert.config import Normalization
 from scbert.genes.matching import GeneMatch, match_genes
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
+from scbert.training.depth import Depth, DepthSeen
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
 log = logging.getLogger(__name__)
@@ -74,7 +82,7 @@ class QueryTokens:
 
     def store(self) -> tuple[TokenStore, list[Caution]]:
         """Return the tokens of all cells, in memory, and the warnings about them."""
-        seen, samples = CountsSeen(), []
+        seen, samples = CellsSeen(self), []
         for part in self.each():
             seen.add(part)
             samples.append(part.sample)
@@ -84,8 +92,7 @@ class QueryTokens:
             levels=sparse.vstack([sample.levels for sample in samples], format="csr"),
             below_one=sum(sample.below_one for sample in samples),
         )
-        found = seen.cautions(self.match, self.query.name)
-        return store_in_memory(whole), [*self.cautions, *found]
+        return store_in_memory(whole), [*self.cautions, *seen.cautions()]
 
     def _tokens(self, start: int, part: sparse.csr_matrix) -> TokenPart:
         rows = slice(start, start + part.shape[0])
@@ -118,7 +125,8 @@ def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
     usual = normalization_of(model).target_sum
     amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual)
     of_genes = few_genes(*overlap(match, model)) or missing_expression(_missing(match, model))
-    cautions = (*of_genes, *amounts.cautions)
+    of_names = contradicting_names(len(match.contradicting), match.paired, match.contradicting)
+    cautions = (*of_names, *of_genes, *amounts.cautions)
     say(cautions, query.name, log)
     log.info(
         "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
@@ -153,28 +161,39 @@ def _covered(model: SavedModel, genes: pd.DataFrame) -> int:
     return overlap(match_genes(gene_names(genes), model.genes), model)[0]
 
 
-class CountsSeen:
-    """The counts of known genes and of all, added up part by part."""
+class CellsSeen:
+    """What only all cells say, added up part by part: counts of known genes and of all, depth."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: QueryTokens) -> None:
+        self.match, self.name = tokens.match, tokens.query.name
         self.known = self.counts = 0.0
+        guessed, measured = tokens.amounts.guessed, tokens.match.measured
+        self._depth = DepthSeen(tokens.model, measured[:0] if guessed else measured)
 
     def add(self, part: TokenPart) -> None:
-        """Add those of a part."""
+        """Add the cells of a part."""
         self.known, self.counts = self.known + part.known_counts, self.counts + part.counts
+        self._depth.add(part.sample)
 
     @property
     def share(self) -> float:
         """The share of the counts that is of known genes."""
         return self.known / self.counts
 
-    def cautions(self, match: GeneMatch, name: str) -> list[Caution]:
-        """Say in the log what the share is, and warn if it is small."""
+    @property
+    def depth(self) -> Depth | None:
+        """How deep the cells are, beside the training cells; None: they cannot be compared."""
+        return self._depth.found()
+
+    def cautions(self) -> list[Caution]:
+        """Say in the log what the share is, and warn if it is small or the cells are shallow."""
         log.info(
-            "%s: %.1f%% of the counts are of genes that the model knows", name, 100 * self.share
+            "%s: %.1f%% of the counts are of genes that the model knows",
+            *(self.name, 100 * self.share),
         )
-        found = few_known_counts(self.share, match.unmatched)
-        say(found, name, log)
+        found = few_known_counts(self.share, self.match.unmatched)
+        found += self.depth.cautions() if self.depth else []
+        say(found, self.name, log)
         return found
 
 

@@ -21,6 +21,7 @@ from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.steps.embed_file import embed_file
 from scbert.steps.finetune_file import finetune_file
 from scbert.steps.inspect_file import inspect_file
+from tests.cells.test_count_table import run_advice
 from tests.cells.test_tenx_h5 import write_10x
 
 FORMS = ["zarr 2", "zarr 3", "h5mu", "zarr of MuData", "h5"]
@@ -228,3 +229,24 @@ def cellbender(path, cells, version):
 def test_cellbenders_output_is_read(cells, tmp_path, version):
     found = read_cells(cellbender(tmp_path / "a.h5", cells, version))
     assert np.array_equal(found.X.toarray(), cells.X.toarray())
+
+
+def test_a_matrix_under_a_name_with_a_slash_is_refused_at_every_door(cells, tmp_path):
+    """anndata writes it, with a warning, and cannot read it."""
+    cells.layers["a/b"], cells.layers["it's/c"] = cells.X.copy(), cells.X.copy()
+    cells.obsm["X/pca"] = cells.obsm["X_pca"]
+    path = tmp_path / "q q.h5mu"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_mudata(path, {"rna": cells})
+        cells.write_h5ad(tmp_path / "q.h5ad")
+    for door in (lambda: read_cells(path), lambda: read_cells(tmp_path / "q.h5ad")):
+        with pytest.raises(ValueError, match=r"layers of .* has 'a/b' \(\d such\).*in the file"):
+            door()
+    assert "with a slash" in inspect_file(path, None).refusal
+    for _ in ("layers", "obsm"):
+        run_advice(inspect_file(path, None).refusal, "in the file: ")
+    found = read_cells(path)
+    assert set(found.layers) == {"a|b", "it's|c"}
+    assert (found.layers["a|b"] != cells.X).nnz == 0
+    assert (found.obsm["X|pca"] == cells.obsm["X_pca"]).all()

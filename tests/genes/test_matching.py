@@ -167,3 +167,23 @@ def test_symbols_as_r_writes_them_are_known():
     assert match.index.tolist() == [0, 1, 3]
     there = match_genes(names(("HLA.DRA", ""), ("HLA-DRA", "")), vocabulary)
     assert there.index.tolist() == [-1, 0]
+
+
+def test_symbols_without_dashes_are_known_where_they_mean_one_gene():
+    symbols = ["HLA-DRA", "TRAV1-1", "A-BC", "AB-C", "X-Y", "XY", "S-7", "T-3D"]
+    vocabulary = pd.DataFrame({"symbol": symbols, "gene_id": [""] * 8})
+    vocabulary = vocabulary.assign(aliases=["T3D", *[""] * 7], ambiguous=["S7", *[""] * 7])
+    asked = ["HLADRA", "TRAV11", "ABC", "XY", "S7", "T3D"]
+    match = match_genes(names(*((name, "") for name in asked)), vocabulary)
+    assert match.index.tolist() == [0, -1, -1, 5, -1, 0]  # T3D is an alias of HLA-DRA
+    assert match_genes(names(("HLADRA", ""), ("HLA-DRA", "")), vocabulary).index.tolist() == [-1, 0]
+    assert match_genes(names(("HLADRA", LYZ)), vocabulary).index.tolist() == [-1]
+
+
+def test_ids_and_symbols_that_contradict_are_counted():
+    genes = names(("CD3D", LYZ), ("LYZ", LYZ), ("MS4A1", CD3D), ("NEW", ""))
+    match = match_genes(genes, VOCABULARY)
+    assert match.index.tolist() == [1, 1, 0, -1]
+    assert match.paired == 3
+    assert match.contradicting == ["CD3D with the id of LYZ", "MS4A1 with the id of CD3D"]
+    assert match.summary()["contradicting"] == 2

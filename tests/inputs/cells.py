@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from tests.cells.test_count_table import run_advice
 from tests.inputs.formats import with_ids
 from tests.inputs.variant import changed
 
@@ -76,6 +77,24 @@ def earlier_result(cells):
     cells.uns["scbert"] = {"labels": ["a"]}
 
 
+def layer_with_slash(cells):
+    cells.layers["a/b"], cells.layers["a/c"] = cells.X.copy(), cells.X.copy()
+
+
+def by_command(path, error):
+    here = error.replace("q.h5ad", str(path))  # the test took the folder away
+    run_advice(here, "in the file: ")
+    return path
+
+
+def renamed(path, _):
+    """As the advice has it."""
+    adata = ad.read_h5ad(path)
+    adata.obs = adata.obs.rename(columns={"scbert_label/x": "NEW"})
+    adata.write_h5ad(path)
+    return path
+
+
 def labels(change):
     """Change the types of a reference."""
 
@@ -122,6 +141,15 @@ VARIANTS = [
     changed(CELLS, "ids are nullable strings", nullable_ids),
     changed(BESIDE, "what scanpy leaves", much_beside),
     changed(BESIDE, "the result of an earlier run", earlier_result),
+    changed(BESIDE, "layers a/b and a/c", layer_with_slash, refused="with a slash", fix=by_command),
+    changed(BESIDE, "a column a/b", column("a/b", np.arange)),
+    changed(
+        BESIDE,
+        "a column scbert_label/x",
+        column("scbert_label/x", np.arange),
+        refused="Rename it",
+        fix=renamed,
+    ),
     changed(
         BESIDE,
         "a column of nullable integers",

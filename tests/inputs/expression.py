@@ -135,6 +135,17 @@ def there_and_back(cells):
     cells.X = values
 
 
+def thinned(share):
+    """Keep each count with this probability."""
+
+    def change(cells):
+        counts = cells.X.data.astype(np.int64)
+        cells.X.data = RNG(5).binomial(counts, share).astype(np.float32)
+        cells.X.eliminate_zeros()
+
+    return change
+
+
 def holed(value):
     def change(cells):
         cells.X.data[::1000] = value
@@ -226,6 +237,11 @@ VARIANTS = [
     changed(ESTIMATES, "expected counts, log1p", then(some_fractions, log1p())),
     changed(ESTIMATES, "counts after log1p and expm1, float64", there_and_back),
     changed(ESTIMATES, "counts doubled", each(lambda x: 2 * x)),
+    *(
+        changed(ESTIMATES, f"{share:.0%} of the counts", thinned(share))
+        for share in (0.5, 0.25, 0.1)
+    ),
+    changed(ESTIMATES, "25% of the counts, log1p", then(thinned(0.25), log1p())),
     changed(ESTIMATES, "counts of at most 255", each(lambda x: np.minimum(x, 255))),
     changed(ESTIMATES, "counts of 0 and 1", each(np.sign)),
     changed(ESTIMATES, "NaN among the counts", holed(np.nan), refused="[0-9]+ values that are NaN"),

@@ -84,6 +84,16 @@ def both(cells):
     return [f"{name}_{number}" for name, number in zip(cells.var_names, ids(cells), strict=True)]
 
 
+def without_dashes(cells):
+    """Of two that would be one, as TRAV1-1 and TRAV11, both stay as they are."""
+    names = cells.var_names.str.replace("-", "", regex=False)
+    return np.where(names.duplicated(keep=False), cells.var_names, names)
+
+
+def shifted(cells):
+    return np.roll(ids(cells), 1)
+
+
 def repeated(cells):
     other = cells[:, [*range(cells.n_vars), 0, 1, 2]].copy()
     other.var_names = [*cells.var_names, *cells.var_names[:3]]
@@ -194,6 +204,9 @@ VARIANTS = [
     changed(NAMES, "3 names twice", repeated, refused="Ensembl ids as var_names, or sum"),
     changed(NAMES, "3 names twice, made unique (-1)", made_unique),
     changed(NAMES, "nullable strings", nullable),
+    changed(NAMES, "without dashes (HLADRA)", named(without_dashes)),
+    changed(NAMES, "with dots for dashes (HLA.DRA)", spelled(lambda n: n.replace("-", "."))),
+    changed(NAMES, "symbols, gene_ids beside shifted", column("gene_ids", shifted)),
     changed(NAMES, "in alphabetical order", order(lambda c: np.argsort(c.var_names))),
     changed(NAMES, "in reverse", order(lambda c: slice(None, None, -1))),
     changed(NAMES, "in random order", order(lambda c: RNG(4).permutation(c.n_vars))),

@@ -15,6 +15,7 @@ from scbert.cells.quality import cell_sums
 from scbert.steps import annotate_file as step
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.steps.annotate_test_cells import annotate_test_cells
+from scbert.steps.embed_file import embed_file
 from scbert.training.bundle import load_finetuned, load_pretrained
 
 COLUMNS = {
@@ -463,6 +464,28 @@ def test_nothing_is_left_half_written(query, toy_run, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         annotate_file(tmp_path / "query.h5ad", toy_run.model, out)
     assert [path.name for path in tmp_path.iterdir()] == ["query.h5ad"]
+
+
+def test_a_file_that_is_no_result_is_not_replaced(query, toy_run, tmp_path):
+    path, out = tmp_path / "query.h5ad", tmp_path / "out.h5ad"
+    query.write_h5ad(path)
+    for content in (path.read_bytes(), b"a note"):
+        out.write_bytes(content)
+        for make in (annotate_file, embed_file):
+            with pytest.raises(ValueError, match=r"out.h5ad exists already and was not written by"):
+                make(path, toy_run.model, out)
+        assert out.read_bytes() == content
+    out.write_bytes(b"")
+    embed_file(path, toy_run.model, out)
+    annotate_file(path, toy_run.model, out)
+    annotate_file(path, toy_run.model, out)
+    assert ad.read_h5ad(path).uns.keys() == set()
+
+
+def test_columns_that_would_lie_in_one_of_the_results_are_refused(query, model):
+    query.obs["scbert_label/x"] = 1
+    with pytest.raises(ValueError, match=r"has the column obs\['scbert_label/x'\], .* Rename it"):
+        annotate(query, model)
 
 
 def test_a_damaged_model_names_no_cell(query, toy_run, tmp_path):

@@ -238,6 +238,19 @@ def test_scores_without_test_are_named_as_those_out_of_fold(untested):
         )
 
 
+def test_labels_of_other_cells_are_told_in_scores_log_and_card(given, tmp_path, caplog):
+    cells = ad.read_h5ad(given.file)
+    shuffled = np.random.default_rng(0).permutation(cells.obs.cell_type.astype(str).to_numpy())
+    cells.obs["cell_type"] = shuffled
+    cells.write_h5ad(tmp_path / "shuffled.h5ad")
+    options = {"pretrained": given.pretrained, "label_key": "cell_type", "config": given.small}
+    scores = finetune_file(tmp_path / "shuffled.h5ad", tmp_path / "M", **options, test=False)
+    text = scores["warnings"]["labels_not_learned"]
+    assert "no better than by chance: macro F1 0." in text
+    assert f"M: {text}" in caplog.messages
+    assert f"Warning: {text}" in (tmp_path / "M/README.md").read_text()
+
+
 def test_the_card_without_test_says_that_nothing_was_held_out(untested):
     card = (untested.out / "README.md").read_text()
     assert "## Nothing was held out\n\n" + NO_TEST in card

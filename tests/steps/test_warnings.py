@@ -137,3 +137,17 @@ def test_store_gives_the_warnings_that_explain_passes_on(panel, toy_run):
 
     tokens = tokens_for(query_in_memory(panel, AUTOMATIC, "q"), load_finetuned(toy_run.model))
     assert [caution.code for caution in tokens.store()[1]] == ["few_genes", "unknown_sum"]
+
+
+def test_ids_that_are_shifted_against_the_symbols_are_told(toy, toy_run, tmp_path):
+    cells = toy.draw_cells(45, seed=5)
+    cells.var["gene_ids"] = np.roll(cells.var.gene_ids.to_numpy(), 1)
+    text = annotate(cells, toy_run.model).uns["scbert"]["warnings"]["contradicting_names"]
+    assert "80 of the 80 genes" in text
+    assert "(100.0%)" in text
+    assert "GENE1 with the id of GENE80" in text
+    cells.write_h5ad(tmp_path / "q.h5ad")
+    found = evaluate_file(toy_run.model, tmp_path / "q.h5ad", label_key="cell_type")
+    assert found["warnings"]["contradicting_names"] == text
+    del cells.var["gene_ids"]
+    assert "contradicting_names" not in annotate(cells, toy_run.model).uns["scbert"]["warnings"]

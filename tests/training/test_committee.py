@@ -5,7 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
+from scbert.cells.cautions import labels_not_learned
+from scbert.experts.chance import by_chance
 from scbert.experts.combiner import Share, combine
 from scbert.training.batches import CellBatches
 from scbert.training.committee import Committee, ask
@@ -73,6 +76,19 @@ def test_own_logits_count_only_in_cells_the_network_has_not_learned_from():
     assert learned.summary()["experts"]["encoder"]["macro_f1"] == 1
 
 
+def test_by_chance_is_the_macro_f1_of_shuffled_labels():
+    """Of two types of 90 and 10 cells and answers of one type, it is the same for any order."""
+    label = np.repeat([0, 1], [90, 10])
+    alone = by_chance(np.zeros(100, dtype=int), label, 3)
+    expected = f1_score(label, np.zeros(100), labels=[0, 1], average="macro", zero_division=0)
+    assert alone == pytest.approx({"macro_f1": expected, "high": expected})
+    rare = by_chance(label, label, 3)
+    assert 0.45 < rare["macro_f1"] < 0.55 < rare["high"] < 0.75
+    assert labels_not_learned({"macro_f1": rare["high"], "by_chance": rare})
+    assert not labels_not_learned({"macro_f1": 0.8, "by_chance": rare})
+    assert not labels_not_learned({"macro_f1": 0.0})  # of an older version
+
+
 def test_a_network_alone_has_all_the_weight():
     bins, label = hard()
     held_out = np.arange(180) < 60
@@ -91,7 +107,9 @@ def test_scores_are_of_cells_that_the_experts_had_not_learned_from():
     """Labels at random: only who has seen a cell could name it."""
     bins, label = np.random.default_rng(0).integers(0, 3, (90, 80)), np.arange(90) % 3
     learned = learn_committee(NAMES[:2], reference(bins, label), None, 0)
-    assert learned.summary()["out_of_fold"]["macro_f1"] < 0.5
+    held = learned.summary()["out_of_fold"]
+    assert held["macro_f1"] < 0.5
+    assert "no better than by chance" in str(labels_not_learned(held)[0])
     expert = learned.committee.experts["logistic_regression"]
     again = expert.logits(reference(bins, label).expression_NV, np.zeros((90, 0)))
     assert (again.argmax(axis=1) == label).mean() > 0.9  # it was learned from all in the end

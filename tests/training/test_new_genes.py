@@ -101,10 +101,13 @@ def test_extend_vocabulary_refuses_the_originals_sequence(cells, toy_run, tmp_pa
         extend(toy_run.model, cells)
 
 
+AGREE = {"with_id_and_symbol": 0, "contradicting": 0, "contradicting_examples": []}
+
+
 @pytest.mark.parametrize(("share", "warned"), [(0.43, True), (0.97, False), (None, False)])
 def test_cautions_of_genes_say_how_much_is_not_seen(share, warned):
     found = {"share_of_counts": share, "unmatched_examples": ["INS", "GCG"]}
-    cautions = cautions_of_genes(found | {"share_of_vocabulary": 0.9})
+    cautions = cautions_of_genes(found | AGREE | {"share_of_vocabulary": 0.9})
     assert bool(cautions) == warned
     if warned:
         assert "only 43.0% of the counts" in str(cautions[0])
@@ -113,6 +116,17 @@ def test_cautions_of_genes_say_how_much_is_not_seen(share, warned):
 
 def test_cautions_of_genes_say_that_the_reference_is_a_panel():
     found = {"share_of_counts": 1.0, "unmatched_examples": [], "share_of_vocabulary": 0.12}
-    (caution,) = cautions_of_genes(found)
+    (caution,) = cautions_of_genes(found | AGREE)
     assert caution.code == "few_genes_to_learn"
     assert "only 12.0% of the encoder's genes" in caution.found
+
+
+def test_cautions_of_genes_say_that_ids_and_symbols_contradict():
+    found = {"share_of_counts": 1.0, "unmatched_examples": [], "share_of_vocabulary": 0.9}
+    wrong = {"contradicting": 95, "contradicting_examples": ["CD3D with the id of LYZ"]}
+    (caution,) = cautions_of_genes(found | {"with_id_and_symbol": 100} | wrong)
+    assert caution.code == "contradicting_names"
+    assert "95 of the 100 genes" in caution.found
+    assert "(CD3D with the id of LYZ, ...). The ids were used" in caution.found
+    usual = {"with_id_and_symbol": 17_043, "contradicting": 2}
+    assert not cautions_of_genes(found | wrong | usual)

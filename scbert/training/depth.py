@@ -1,0 +1,82 @@
+"""How deep cells were sequenced, beside the training cells: shallow ones are named less well.
+
+Deep cells express more genes. Compared are the genes of `SeenCells`, of which each training cell's
+are kept, as far as the file has them: so the depth of a panel of genes is seen as well, and that of
+values whose counts are not known. The measurement is in docs/decisions/data.md.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scbert.cells.cautions import Caution, shallow_cells
+from scbert.tokens.tokenize import Sample
+from scbert.training.saved_model import FinetunedModel, SavedModel
+from scbert.training.seen_cells import SeenCells
+
+FEWEST_GENES = 100  # below which the number of those that a cell expresses says little
+CELLS_AT_ONCE = 2**16
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Of `genes` genes, how many half of the cells express at most, here and in the training."""
+
+    genes: int
+    here: float
+    training: float
+
+    @property
+    def share(self) -> float:
+        """How deep the cells are, of the training cells' depth."""
+        return self.here / self.training
+
+    def cautions(self) -> list[Caution]:
+        """Warn if the cells are far shallower than the training cells."""
+        return shallow_cells(self.here, self.training, self.genes)
+
+
+class DepthSeen:
+    """The numbers of genes that cells express, collected part by part.
+
+    Parameters
+    ----------
+    measured
+        Genes of the model's vocabulary that the file has.
+    """
+
+    def __init__(self, model: SavedModel, measured: np.ndarray) -> None:
+        self.chosen = np.zeros(len(model.genes), dtype=bool)
+        self.training, self.here = 0.0, [np.zeros(0, dtype=np.int64)]
+        seen = model.seen if isinstance(model, FinetunedModel) else None
+        if seen is None or seen.genes is None or seen.expressed is None or not len(seen.expressed):
+            return
+        shared = np.isin(seen.genes, measured)
+        if shared.sum() >= min(FEWEST_GENES, len(seen.genes)):
+            self.chosen[seen.genes[shared]] = True
+            self.training = float(np.median(_expressed_genes(seen, shared)))
+
+    def add(self, sample: Sample) -> None:
+        """Add the cells of a part."""
+        among = np.concatenate([[0], np.cumsum(self.chosen[sample.levels.indices])])
+        self.here.append(np.diff(among[sample.levels.indptr]))
+
+    def found(self) -> Depth | None:
+        """Return what is known of all cells; None: they cannot be compared."""
+        if not self.training:
+            return None
+        here = float(np.median(np.concatenate(self.here)))
+        return Depth(int(self.chosen.sum()), here, self.training)
+
+
+def _expressed_genes(seen: SeenCells, shared: np.ndarray) -> np.ndarray:
+    """Return how many of the shared genes each training cell expresses."""
+    assert seen.expressed is not None
+    mask = np.packbits(shared)
+    parts = range(0, len(seen.expressed), CELLS_AT_ONCE)
+    return np.concatenate(
+        [
+            np.bitwise_count(seen.expressed[start : start + CELLS_AT_ONCE] & mask).sum(axis=1)
+            for start in parts
+        ]
+    )
