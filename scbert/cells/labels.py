@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from scbert.cells.cautions import (
-    Caution,
+from scbert.cells.cautions import Caution
+from scbert.cells.label_cautions import (
     alike_labels,
     missing_labels,
     spelled_otherwise,

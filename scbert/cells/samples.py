@@ -15,8 +15,9 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of, in_steps
-from scbert.cells.cautions import Caution, repeated_cells, say
+from scbert.cells.cautions import Caution, say
 from scbert.cells.how_to_read import ALL_GENES, HowToRead, Wanted
+from scbert.cells.label_cautions import repeated_cells
 from scbert.cells.labels import clean_labels
 from scbert.cells.quality import cell_sums, count_copies
 from scbert.cells.query import open_query

@@ -6,7 +6,8 @@ The card of a model of which no cell was held out has no test scores, and says s
 from collections.abc import Mapping
 from typing import Any
 
-from scbert.cells.cautions import by_code, labels_not_learned
+from scbert.cells.cautions import by_code
+from scbert.cells.label_cautions import labels_not_learned
 from scbert.evidence.comparison import OutOfFoldComparison, Part
 from scbert.report.card_scores import (
     CardEvidence,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from scbert import __version__
-from scbert.cells.cautions import by_code, labels_not_learned, say
+from scbert.cells.cautions import by_code, say
 from scbert.cells.how_to_read import HowToRead
+from scbert.cells.label_cautions import labels_not_learned
 from scbert.config import (
     CompareSettings,
     Config,

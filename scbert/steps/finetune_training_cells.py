@@ -11,7 +11,8 @@ import torch
 from scbert.calibration.calibrate import calibrate
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells
-from scbert.cells.cautions import labels_not_learned, say
+from scbert.cells.cautions import say
+from scbert.cells.label_cautions import labels_not_learned
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256

@@ -1,0 +1,84 @@
+"""Warnings about labels to learn from or to be scored by; see `cautions`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from scbert.cells.cautions import Caution
+
+
+def labels_not_learned(out_of_fold: Mapping[str, Any]) -> list[Caution]:
+    """Labels that are named no better than shuffled ones; empty: they are, or it is not known.
+
+    Parameters
+    ----------
+    out_of_fold
+        The macro F1 of cells that were not learned from, and the same by chance.
+    """
+    chance, found = out_of_fold.get("by_chance"), out_of_fold["macro_f1"]
+    if chance is None or found > chance["high"]:
+        return []
+    return [
+        Caution(
+            "labels_not_learned",
+            f"the model names cells that it has not learned from no better than by chance: macro "
+            f"F1 {found:.3f}; of 1,000 shuffles of the labels {chance['macro_f1']:.3f} on average "
+            f"and {chance['high']:.3f} at most. Its labels mean nothing.",
+            "Look whether each type expresses its markers: the labels may be of other cells, "
+            "sorted or joined in another order; or the cells are too few.",
+        )
+    ]
+
+
+def missing_labels(counts: dict[str, int], key: str) -> Caution:
+    """Text that stands for a missing label."""
+    listed = ", ".join(f"'{text}' ({n:,})" for text, n in counts.items())
+    return Caution(
+        "missing_labels",
+        f"obs['{key}'] holds {listed}: these cells are taken as cells without a label and left "
+        "out.",
+        "Write another name if it is a cell type.",
+    )
+
+
+def trimmed_labels(names: list[str], key: str) -> Caution:
+    """Labels with spaces around them."""
+    listed = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
+    return Caution(
+        "trimmed_labels",
+        f"obs['{key}'] holds {len(names)} labels with spaces around them ({listed}): they are "
+        "taken without.",
+        "Nothing needs to be done if that is right.",
+    )
+
+
+def alike_labels(pairs: list[tuple[str, ...]], key: str) -> Caution:
+    """Labels that differ in nothing but their case."""
+    listed = "; ".join(" and ".join(f"'{name}'" for name in pair) for pair in pairs[:5])
+    return Caution(
+        "alike_labels",
+        f"obs['{key}'] holds labels that differ only in capitals or spaces within ({listed}): they "
+        "are taken as different cell types.",
+        "Spell them alike if they are the same type.",
+    )
+
+
+def repeated_cells(copies: int, n_cells: int) -> Caution:
+    """Labelled cells are there more than once, under other names."""
+    return Caution(
+        "repeated_cells",
+        f"{copies:,} of {n_cells:,} cells have the very counts of another cell: where copies are "
+        "in training and test, scores are too high.",
+        "Keep one of each, adata[~pd.DataFrame(adata.X.toarray()).duplicated().to_numpy()], and "
+        "look for files that were joined twice.",
+    )
+
+
+def spelled_otherwise(pairs: list[tuple[str, ...]], key: str) -> Caution:
+    """Labels that are those of the model but for their case."""
+    listed = "; ".join(f"'{here}' ('{there}' in the model)" for here, there in pairs[:5])
+    return Caution(
+        "spelled_otherwise",
+        f"obs['{key}'] holds labels that differ from the model's only in capitals or spaces "
+        f"within ({listed}): their cells count as types that the model does not know.",
+        "Spell them as the model does.",
+    )
