@@ -248,13 +248,19 @@ def benchmark_command(wildcards):
         if name != "config/config.yaml":  # which is always read
             words += ["--configfile" if len(words) == 2 else "", name]
     given = workflow.config_settings.config_args
-    return Untracked(shlex.join(filter(None, [*words, *(["--config", *given] if given else [])])))
+    return Untracked(
+        shlex.join(filter(None, [*words, *(["--config", *given] if given else [])]))
+    )
 
 
 def files_of_earlier_run():
     """What is read of the benchmark that this one is held against."""
     folder = CONFIG.benchmark.against
-    return [f"{folder}/{name}" for name in ("benchmark.json", "labels.tsv.gz")] if folder else []
+    return (
+        [f"{folder}/{name}" for name in ("benchmark.json", "labels.tsv.gz")]
+        if folder
+        else []
+    )
 
 
 def files_of_workflow():

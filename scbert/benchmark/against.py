@@ -81,7 +81,7 @@ def judge_comparison(found: Comparison) -> str:
     if not found.changed.any():
         return f"Nothing has changed: all {cells:,} labels and all scores are the same."
     changed = table[found.changed]
-    most = changed.loc[changed["difference"].abs().idxmax()]
+    most = changed.iloc[int(changed["difference"].abs().to_numpy().argmax())]
     return (
         f"{int(table['changed'].sum()):,} of {cells:,} labels are others than before: "
         f"{int(table['became_right'].sum()):,} became right, "

@@ -1,6 +1,7 @@
 """Published scores beside those of this run, where dataset and protocol are the same."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,9 +26,9 @@ def published_table(file: Path, results: Results) -> Table | None:
     rows, looks = [], []
     for (dataset, protocol), lines in known.groupby(["dataset", "protocol"], sort=False):
         ours = _ours(results, str(dataset), str(protocol))
-        for method, line in ours.iterrows():
+        for method, ones in ours.to_dict("index").items():
             start = [words(dataset), words(PROTOCOLS[str(protocol)])]
-            scores = [number(line[name]) for name in SCORES]
+            scores = [number(ones[name]) for name in SCORES]
             rows.append(
                 [*start, words(results.title(str(method))), *scores, words(HERE), words("")]
             )
@@ -51,7 +52,7 @@ def published_table(file: Path, results: Results) -> Table | None:
     )
 
 
-def _published(line: dict[str, str]) -> list[Cell]:
+def _published(line: dict[Any, str]) -> list[Cell]:
     scores = [number(float(line[name]) if line[name] else None) for name in SCORES]
     start = [words(line["dataset"]), words(PROTOCOLS[line["protocol"]]), words(line["method"])]
     return [*start, *scores, words(line["split"]), words(line["source"])]
