@@ -5,10 +5,12 @@ import logging
 import numpy as np
 import pandas as pd
 
-from scbert.cells.splits import split_batches, split_types
+from scbert.cells.splits import frequent_types, split_batches, split_types
 from scbert.config import Split
 
 log = logging.getLogger(__name__)
+
+NO_FOLD = -1  # of cells that are always for training
 
 
 def divide(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> np.ndarray:
@@ -110,21 +112,23 @@ def split_folds(cell_type: np.ndarray, n_folds: int, rng: np.random.Generator) -
     Returns
     -------
     Shape (cells,). The folds of a type differ by one cell at most, and so do the folds of all.
+    Cells of a type with fewer than three are in no fold, `NO_FOLD`: beside a test cell, training
+    and validation need one each.
 
     Raises
     ------
     ValueError
-        If there are fewer cells than folds, or a type has fewer than three cells: beside a test
-        cell, training and validation need one each.
+        If fewer cells than folds can be dealt out.
     """
-    names, sizes = np.unique(cell_type, return_counts=True)
-    if len(cell_type) < n_folds or sizes.min() < 3:
+    dealt = np.isin(cell_type, frequent_types(cell_type))
+    if dealt.sum() < n_folds:
         raise ValueError(
-            f"{len(cell_type)} cells, {sizes.min()} of type '{names[sizes.argmin()]}', are too few "
-            f"for {n_folds} folds: each type needs three cells, each fold one. Lower "
-            "split.n_folds, add cells, merge the type with another, or remove it."
+            f"{dealt.sum()} cells of types with three cells or more are too few for {n_folds} "
+            "folds: each needs one. Lower split.n_folds, add cells, or merge types."
         )
-    return deal_cells(cell_type, n_folds, rng)
+    fold = np.full(len(cell_type), NO_FOLD)
+    fold[dealt] = deal_cells(cell_type[dealt], n_folds, rng)
+    return fold
 
 
 def deal_cells(cell_type: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
@@ -183,7 +187,7 @@ def fold_parts(
     ValueError
         If there is no such fold, or it leaves too little for training and validation.
     """
-    names = np.unique(fold)
+    names = np.unique(fold[fold != str(NO_FOLD)])
     if test_fold not in names:
         raise ValueError(
             f"split.fold is '{test_fold}', but the folds are {', '.join(map(str, names))}. Name "

@@ -82,3 +82,14 @@ def spelled_otherwise(pairs: list[tuple[str, ...]], key: str) -> Caution:
         f"within ({listed}): their cells count as types that the model does not know.",
         "Spell them as the model does.",
     )
+
+
+def rare_types(counts: Mapping[str, int], fewest: int) -> Caution:
+    """Types of so few cells that none is held out."""
+    listed = ", ".join(f"'{name}' ({n})" for name, n in counts.items())
+    return Caution(
+        "rare_types",
+        f"fewer than {fewest} cells of {listed}: the model learns them, but none or hardly any is "
+        "held out, so that nothing is known of how well it names them.",
+        "Add cells of these types, merge them with others, or remove them.",
+    )

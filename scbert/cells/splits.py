@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 
 PARTS = ("train", "validation", "test")
+FEWEST = 3  # cells of a type of which some are held out: one for each part
 
 
 def split_types(
@@ -13,7 +14,7 @@ def split_types(
     validation_fraction: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Divide the cells of each type, so that every type is in every part.
+    """Divide the cells of each type, so that every type of three cells or more is in every part.
 
     Parameters
     ----------
@@ -23,25 +24,38 @@ def split_types(
     Returns
     -------
     Shape (cells,): train, validation or test. Of a type with n cells, max(1, round(n * fraction))
-    go to test and to validation, or fewer where that would leave none for another part.
+    go to test and to validation, or fewer where that would leave none for another part. All cells
+    of a type with fewer than three are for training.
 
     Raises
     ------
     ValueError
-        If a type has fewer than three cells.
+        If no type has three cells.
     """
     part = np.full(len(cell_type), "train", dtype=object)
-    for name in np.unique(cell_type):
+    for name in frequent_types(cell_type):
         cells = rng.permutation(np.flatnonzero(cell_type == name))
-        if len(cells) < 3:
-            raise ValueError(
-                f"cell type '{name}' has {len(cells)} cell(s), but train, validation and test need "
-                "one each. Add cells, merge the type with another, or remove it."
-            )
         n_test, n_validation = _sizes(len(cells), test_fraction, validation_fraction)
         part[cells[:n_test]] = "test"
         part[cells[n_test : n_test + n_validation]] = "validation"
     return part
+
+
+def frequent_types(cell_type: np.ndarray) -> np.ndarray:
+    """Return the types of which cells can be held out, in order.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    names, sizes = np.unique(cell_type, return_counts=True)
+    if sizes.max(initial=0) < FEWEST:
+        raise ValueError(
+            f"no cell type has {FEWEST} cells, one each for training, validation and test: the "
+            f"largest of {len(names)} has {sizes.max(initial=0)}. Add cells, or merge types."
+        )
+    return names[sizes >= FEWEST]
 
 
 def split_batches(

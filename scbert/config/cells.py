@@ -13,7 +13,6 @@ class Counts(Section):
     """Reading and quality control."""
 
     min_genes: int = Field(ge=0)  # expressed genes a cell needs, over all genes of its file
-    min_cells_per_type: int = Field(ge=3)  # one for each of train, validation and test
     ensembl_prefix: str = Field(pattern=r"^ENS[A-Z]*G$")  # of the species; samples of others go
     max_fractional: float = Field(gt=0, le=1)  # of the different values of a cell that are no whole
     max_rdata_gb: float = Field(gt=0)  # of an R file, decompressed

@@ -6,6 +6,7 @@ validation cells could choose (docs/decisions/experts.md).
 Shape letters: N cells, C cell types, V genes of the vocabulary, F genes used, K components.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,7 +154,9 @@ def _encoder(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _fit_discriminant(points_NK: np.ndarray, label: np.ndarray) -> Plane:
-    model = discriminant(int(label.max()) + 1).fit(points_NK, label)
+    with warnings.catch_warnings():  # a type of one cell has no spread to add: it is still a mean
+        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
+        model = discriminant(int(label.max()) + 1).fit(points_NK, label)
     return of_all_types(model.coef_, model.intercept_)
 
 

@@ -9,10 +9,12 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbert.cells.cautions import by_code
+from scbert.cells.cautions import Caution, by_code, say
+from scbert.cells.label_cautions import rare_types
 from scbert.cells.quality import UnusableSample, describe_quality, require_usable
 from scbert.cells.read import write_cells
 from scbert.cells.samples import Reading, add_clusters, nothing_read, read_panglaodb, read_sample
+from scbert.cells.splits import FEWEST
 from scbert.config import Dataset, ReadSettings
 from scbert.files import sha256_of, write_json
 
@@ -56,6 +58,10 @@ def read_counts(
         else:
             reading = read_sample(cells, settings)
         keep, dropped = _keep(reading.cells.obs, settings)
+        if settings.dataset:
+            rare = _check_types(reading.cells.obs.cell_type[keep], settings.dataset)
+            say(rare, settings.sample, log)
+            reading.cautions.extend(rare)
     except UnusableSample as error:
         if not settings.leave_out:
             raise
@@ -93,8 +99,6 @@ def _keep(obs: pd.DataFrame, settings: ReadSettings) -> tuple[np.ndarray, dict[s
             f"none of the {len(obs)} cells is left ({reasons}; median {obs.n_genes.median():.0f} "
             f"expressed genes). {advice}"
         )
-    if settings.dataset:
-        _check_types(obs.cell_type[keep], settings.counts.min_cells_per_type, settings.dataset)
     return keep, {reason: n for reason, n in reasons.items() if n}
 
 
@@ -113,21 +117,21 @@ def _numbers(reading: Reading, kept: ad.AnnData, settings: ReadSettings) -> dict
     }
 
 
-def _check_types(cell_type: pd.Series, min_cells: int, dataset: Dataset) -> None:
-    """Refuse types that cannot be split in three, and a dataset of one type."""
-    rare = {name: n for name, n in cell_type.value_counts().items() if n < min_cells}
-    if rare and not dataset.batch_key:
-        listed = ", ".join(f"'{name}' ({n})" for name, n in rare.items())
-        raise ValueError(
-            f"{dataset.dataset}: too few cells of type {listed}; train, validation and test "
-            f"together need {min_cells} (counts.min_cells_per_type). Add cells, merge the types "
-            "with others, or remove them."
-        )
+def _check_types(cell_type: pd.Series, dataset: Dataset) -> list[Caution]:
+    """Name types that are too rare to be held out; refuse a dataset of one type.
+
+    Whole batches are held out with any types that they have.
+    """
     if cell_type.nunique() < 2:
         raise ValueError(
             f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are "
             "needed."
         )
+    counts = {str(name): int(n) for name, n in cell_type.value_counts().items()}
+    rare = {name: n for name, n in counts.items() if n < FEWEST}
+    if not rare or dataset.batch_key:
+        return []
+    return [rare_types(rare, FEWEST)]
 
 
 def _count(values: pd.Series) -> dict[str, int]:

@@ -81,9 +81,15 @@ def test_the_seed_decides(split):
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_a_type_with_fewer_than_three_cells_is_refused(n):
-    with pytest.raises(ValueError, match=rf"'Mast cell' has {n} cell\(s\).*merge the type"):
-        split_types(np.array(["T cell"] * 9 + ["Mast cell"] * n), 0.2, 0.2, rng())
+def test_of_a_type_with_fewer_than_three_cells_none_is_held_out(n):
+    part = split_types(np.array(["T cell"] * 9 + ["Mast cell"] * n), 0.2, 0.2, rng())
+    assert set(part[:9]) == set(PARTS)
+    assert set(part[9:]) == {"train"}
+
+
+def test_where_no_type_has_three_cells_nothing_can_be_held_out():
+    with pytest.raises(ValueError, match=r"no cell type has 3 cells.* largest of 2 has 2"):
+        split_types(np.array(["T cell", "B cell"] * 2), 0.2, 0.2, rng())
 
 
 @pytest.mark.parametrize("n", [1, 2])

@@ -134,7 +134,6 @@ def test_a_missing_key_is_named():
         ("network.attention", "perfomer", "'performer' or 'exact'"),
         ("vocabulary.max_genes", 65_536, "less than or equal to 65535"),
         ("binning.n_bins", 16, "less than or equal to 15"),
-        ("counts.min_cells_per_type", 2, "greater than or equal to 3"),
         ("normalization.target_sum", -1, "greater than 0"),
         ("pairs.min_correlation", 1, "less than 1"),
         ("split.seed", -1, "greater than or equal to 0"),

@@ -206,6 +206,27 @@ def untested(given, tmp_path_factory):
     return SimpleNamespace(out=out, scores=scores)
 
 
+@pytest.mark.parametrize("test", [True, False])
+def test_a_type_of_one_cell_is_learned_and_warned_of(given, tmp_path, test, caplog):
+    cells = ad.read_h5ad(given.file)
+    cells.obs["cell_type"] = cells.obs["cell_type"].astype(str).replace("nan", "")
+    cells.obs.loc["cell7", "cell_type"] = "Rare"
+    cells.write_h5ad(tmp_path / "rare.h5ad")
+    scores = finetune_file(
+        tmp_path / "rare.h5ad",
+        tmp_path / "MODEL",
+        pretrained=given.pretrained,
+        label_key="cell_type",
+        config=given.small,
+        test=test,
+    )
+    labels = load_finetuned(tmp_path / "MODEL").labels
+    assert "Rare" in [label["name"] for label in labels]
+    assert "fewer than 3 cells of 'Rare' (1)" in scores["warnings"]["rare_types"]
+    assert "fewer than 3 cells of 'Rare' (1)" in caplog.text
+    assert "Rare" in (tmp_path / "MODEL/README.md").read_text()
+
+
 def test_finetune_without_test_uses_every_cell_with_a_type(untested):
     """89 of 90 cells have a type; of three donors one is for validation."""
     assert [path.name for path in untested.out.parent.iterdir()] == ["ALL"]
