@@ -37,8 +37,8 @@ from scbert.logs import start_logging
 from scbert.steps.finetune_training_cells import finetune_training_cells
 from scbert.tables import write_table
 from scbert.tokens.tokenize import normalize
+from scbert.training.answers import each_answer, joined_answers
 from scbert.training.bundle import load_finetuned, load_pretrained
-from scbert.training.calls import run
 from scbert.training.devices import choose_device
 from scbert.training.labelled_file import settings_of
 from scbert.training.predict import Outputs
@@ -139,7 +139,8 @@ def answers(cells: ad.AnnData, bundle: FinetunedModel, scale: str) -> Outputs:
     bare = ad.AnnData(cells.X, obs=cells.obs[[]], var=cells.var)
     query = query_in_memory(bare, HowToRead("X", scale), "the test")
     tokens = tokens_for(query, bundle)
-    return run(bundle, tokens, choose_device("auto"), all_experts=True)[0]
+    answers = each_answer(tokens, bundle, choose_device("auto"), all_experts=True)
+    return joined_answers(answers).outputs
 
 
 def named(test: ad.AnnData, bundle: FinetunedModel, scale: str) -> pd.DataFrame:

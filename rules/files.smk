@@ -1,4 +1,5 @@
 # Which files a rule reads, where that depends on the configuration, and figures as outputs.
+from scbert.shipped import ENCODER, model_folder, shipped_models
 
 
 wildcard_constraints:
@@ -9,6 +10,7 @@ wildcard_constraints:
     seed=r"\d+",
     task=r"[\w.-]+",
     method=r"[\w-]+",
+    query=r"[\w-]+",
 
 
 def local_file(source):
@@ -161,6 +163,35 @@ def evidence_of(datasets):
 def meta_of_stores(wildcards, input):
     """The description in each token store: a store itself is a folder."""
     return [f"{store}/meta.json" for store in input.stores]
+
+
+def one_of(names):
+    """A pattern for one of these names and nothing else."""
+    return "|".join(names) or "(?!)"
+
+
+def file_of_query(wildcards):
+    """The file with the cells of a query."""
+    return local_file(wildcards.query)
+
+
+def manifest_of_query(wildcards):
+    """What changes with the model of a query: one of the package, of this run, or a folder."""
+    return str(model_folder(QUERIES[wildcards.query].model) / "MANIFEST.sha256")
+
+
+def require_models():
+    """Refuse a model that neither exists nor is made by this run."""
+    made = [f"results/models/{name}/seed{seed}" for name in DATASETS for seed in SEEDS]
+    shipped = " or ".join(name for name in shipped_models() if name != ENCODER)
+    for name, line in QUERIES.items():
+        folder = model_folder(line.model)
+        if str(folder) not in made and not (folder / "MANIFEST.sha256").is_file():
+            raise WorkflowError(
+                f"{CONFIG.queries}: the model of '{name}' is '{line.model}', but there is no model "
+                f"in that folder. Give {shipped}, which comes with the package, a model of this "
+                f"run ({', '.join(made)}), or the folder of another one."
+            )
 
 
 ROOM = "results/benchmark/{dataset}/seed{seed}"

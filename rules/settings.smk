@@ -1,6 +1,12 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
 from scbert import config as settings_of
-from scbert.config import load_config, load_datasets, load_methods, load_samples
+from scbert.config import (
+    load_config,
+    load_datasets,
+    load_methods,
+    load_queries,
+    load_samples,
+)
 from scbert.config import settings_for as checked_settings
 from scbert.config.benchmark import benchmark_sets, chosen_methods, require_programs
 from scbert.config.inputs import CELLS as CELL_FILES
@@ -10,6 +16,7 @@ try:
     CONFIG = load_config(config)
     DATASETS = load_datasets(Path(found(CONFIG.datasets)))
     SAMPLES = load_samples(Path(found(CONFIG.corpus.samples)))
+    QUERIES = load_queries(Path(found(CONFIG.queries)))
     METHODS = chosen_methods(
         load_methods(Path(found(CONFIG.benchmark.methods))), CONFIG.benchmark
     )
@@ -44,13 +51,18 @@ TABLES_OF_GENES = {
     **EXPLAIN_GENE_SETS,
     **MARKERS,
 }
-CELLS = {name: line.file for name, line in {**SAMPLES, **DATASETS}.items()}
+CELLS = {name: line.file for name, line in {**SAMPLES, **DATASETS, **QUERIES}.items()}
 RESERVED = {"corpus", CONFIG.corpus.name, *TABLES_OF_GENES}
-TAKEN = sorted({*SAMPLES} & {*TABLES_OF_GENES} or (RESERVED | {*SAMPLES}) & {*DATASETS})
+TAKEN = sorted(
+    {*SAMPLES} & {*TABLES_OF_GENES}
+    or (RESERVED | {*SAMPLES}) & {*DATASETS}
+    or (RESERVED | {*SAMPLES, *DATASETS}) & {*QUERIES}
+)
 if TAKEN:
     raise WorkflowError(
-        f"{CONFIG.datasets} or {CONFIG.corpus.samples} has a line '{TAKEN[0]}', but the corpus "
-        "uses that name for its own files, and one would overwrite the other. Rename it."
+        f"{CONFIG.datasets}, {CONFIG.corpus.samples} or {CONFIG.queries} has a line '{TAKEN[0]}', "
+        "but another of these tables, or the corpus for its own files, uses that name too, and one "
+        "would overwrite the other. Rename it."
     )
 FILES = {**TABLES_OF_GENES, **CELLS}
 FETCHED = {
@@ -60,6 +72,9 @@ FETCHED = {
 }
 FROM_PANGLAODB = CONFIG.corpus.source == "panglaodb"
 SEEDS = CONFIG.finetune.seeds
+SCATTERED = [name for name, line in QUERIES.items() if line.scattered == "yes"]
+SOURCES_OF_QUERIES = {name: line.file for name, line in QUERIES.items()}
+MODELS_OF_QUERIES = {name: line.model for name, line in QUERIES.items()}
 PAGES = [f"results/reports/{name}.html" for name in DATASETS if len(DATASETS) > 1]
 CORPUS_FIGURES = ["tokens", "gene2vec", "gene2vec_quality", "pretraining"]
 DATASET_FIGURES = [
@@ -136,6 +151,15 @@ def tables_settings(wildcards):
 def panglaodb_settings(wildcards):
     """Settings of the choice of samples; a function, because {sra} in them is not a wildcard."""
     return CONFIG.corpus.panglaodb.model_dump_json()
+
+
+def query_settings(wildcards):
+    """Settings of the steps that annotate a query."""
+    line = QUERIES[wildcards.query].model_dump()
+    return settings_for(
+        settings_of.QuerySettings,
+        **{key: line[key] for key in settings_of.QuerySettings.model_fields},
+    )
 
 
 def resolved_config(wildcards):

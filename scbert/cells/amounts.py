@@ -94,7 +94,12 @@ def in_steps(linear: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def amounts_of(
-    parts: Parts, obs: pd.DataFrame, reading: HowToRead, name: str, usual: float
+    parts: Parts,
+    obs: pd.DataFrame,
+    reading: HowToRead,
+    name: str,
+    usual: float,
+    scale: Scale | None = None,
 ) -> Amounts:
     """Find out what a matrix holds, and what the cells' counts are; see `scale_of_parts`.
 
@@ -104,6 +109,8 @@ def amounts_of(
         What to call the file in errors.
     usual
         The sum that is taken where nothing tells it.
+    scale
+        What the matrix holds, if that is known: the matrix is then not read as a whole.
 
     Raises
     ------
@@ -112,7 +119,7 @@ def amounts_of(
     """
     key = reading.library_size_key
     library = library_sizes(obs, key, name)
-    scale = scale_of_parts(parts, reading.scale)
+    scale = scale or scale_of_parts(parts, reading.scale)
     if scale.kind != "log1p":
         found = _integers(parts) if scale.kind != EXPECTED_COUNTS else ()
         return Amounts(scale, library, by_step=False, assumed=usual, cautions=found)

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from scipy import sparse
 
+from scbert.cells.piece import WHOLE, Piece
 from scbert.files import DAMAGE
 
 VALUES_AT_ONCE = 2**24  # of a part, silent genes included: a sparse file may have none
@@ -90,10 +91,11 @@ class Parts:
         rows = some_rows(np.arange(self.shape[0]) if among is None else among)
         return rows, sparse.vstack([self.read(row, row + 1) for row in rows.tolist()], format="csr")
 
-    def each(self) -> Iterator[tuple[int, sparse.csr_matrix]]:
-        """Yield the number of the first cell of each part, and the part."""
+    def each(self, piece: Piece = WHOLE) -> Iterator[tuple[int, sparse.csr_matrix]]:
+        """Yield the number of the first cell of each part of a piece, and the part."""
         at_once = int(np.clip(VALUES_AT_ONCE // max(1, self.shape[1]), 1, CELLS_AT_ONCE))
-        for start in range(0, self.shape[0], at_once):
+        for part in piece.of_parts(-(-self.shape[0] // at_once)):
+            start = part * at_once
             yield start, self.read(start, min(start + at_once, self.shape[0]))
 
 

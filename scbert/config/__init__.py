@@ -19,6 +19,7 @@ from scbert.config.inputs import (
     Download,
     PanglaoDB,
     PanglaoDBAddresses,
+    Query,
 )
 from scbert.config.load import (
     Config,
@@ -26,6 +27,7 @@ from scbert.config.load import (
     load_config,
     load_datasets,
     load_methods,
+    load_queries,
     load_samples,
 )
 from scbert.config.script import run_step
@@ -34,6 +36,7 @@ from scbert.config.steps import (
     FinetuneSettings,
     PanglaoDBSettings,
     PretrainSettings,
+    QuerySettings,
     ReadSettings,
     SampleSettings,
     SourceSettings,
@@ -86,6 +89,8 @@ __all__ = [
     "Pretrain",
     "PretrainSettings",
     "Protocols",
+    "Query",
+    "QuerySettings",
     "ReadSettings",
     "Restarts",
     "SampleSettings",
@@ -97,6 +102,7 @@ __all__ = [
     "load_config",
     "load_datasets",
     "load_methods",
+    "load_queries",
     "load_samples",
     "run_step",
     "settings_for",

@@ -143,6 +143,34 @@ class CorpusSample(Section):
     sha256: Sha256  # of the file; empty: not known beforehand
 
 
+class HowCellsAreRead(Section):
+    """What a line of the table of queries says of its file, beside where it is."""
+
+    matrix: str  # auto, X, raw.X or layers/NAME
+    scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
+    library_size_key: str  # column of obs: all counts of the cell; empty: the sum over the matrix
+    cluster_key: str  # column of obs: clusters, for a vote in each; empty: none
+
+
+class Query(HowCellsAreRead):
+    """A line of the table of queries: a file of cells that a model is to name."""
+
+    query: Name
+    file: Source  # cells (docs/running.md); as path, package:NAME/FILE or http(s)://
+    model: PathOfTable  # a name that `scbert models` lists, or the folder of a model
+    scattered: Literal["yes", "no"]  # over several jobs, for large files
+
+    @field_validator("model")
+    @classmethod
+    def _is_named(cls, model: str) -> str:
+        if not model:
+            raise ValueError(
+                "a model is needed: blood, results/models/DATASET/seedN of this run, or the folder "
+                "of a fine-tuned model"
+            )
+        return model.rstrip("/")
+
+
 class Dataset(Section):
     """A line of the table of datasets."""
 

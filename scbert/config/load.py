@@ -24,7 +24,7 @@ from scbert.config.cells import (
     Split,
     Vocabulary,
 )
-from scbert.config.inputs import Corpus, CorpusSample, Dataset, Download
+from scbert.config.inputs import Corpus, CorpusSample, Dataset, Download, Query
 from scbert.config.removed import about_key, about_value
 from scbert.config.training import Annotate, Compare, Evaluate, Explain, Finetune, Network, Pretrain
 
@@ -32,8 +32,10 @@ EXAMPLES = {
     "dataset": "config/datasets.tsv",
     "sample": "config/corpus.tsv",
     "method": "config/methods.tsv",
+    "query": "config/queries.tsv",
 }
-Line = TypeVar("Line", Dataset, CorpusSample, Method)
+PLURALS = {"query": "queries"}
+Line = TypeVar("Line", Dataset, CorpusSample, Method, Query)
 
 
 class Config(Section):
@@ -43,6 +45,7 @@ class Config(Section):
     download: Download
     corpus: Corpus
     datasets: str  # table of labelled datasets, see class Dataset
+    queries: str  # table of files to be annotated, see class Query
     sequence: Sequence  # tokens of a cell
     counts: Counts
     vocabulary: Vocabulary
@@ -106,9 +109,15 @@ def load_methods(path: Path) -> dict[str, Method]:
     return _load_table(path, Method, "method")
 
 
-def _load_table(path: Path, line_type: type[Line], key: str) -> dict[str, Line]:
+def load_queries(path: Path) -> dict[str, Query]:
+    """Read the table of queries (tab-separated), by name and in order; it may be empty."""
+    return _load_table(path, Query, "query", at_least=0)
+
+
+def _load_table(path: Path, line_type: type[Line], key: str, at_least: int = 1) -> dict[str, Line]:
     if not path.is_file():
-        raise ValueError(f"{key}s: {path} does not exist. Give a table like {EXAMPLES[key]}.")
+        tables = PLURALS.get(key, f"{key}s")
+        raise ValueError(f"{tables}: {path} does not exist. Give a table like {EXAMPLES[key]}.")
     lines: dict[str, Line] = {}
     for number, row in _read_rows(path):
         try:
@@ -119,7 +128,7 @@ def _load_table(path: Path, line_type: type[Line], key: str) -> dict[str, Line]:
         if name in lines:
             raise ValueError(f"{path}, line {number}: {key} '{name}' appears twice.")
         lines[name] = line
-    if not lines:
+    if len(lines) < at_least:
         raise ValueError(f"{path} lists no {key}. Add at least one line.")
     return lines
 

@@ -4,7 +4,7 @@ from typing import Literal, TypeVar
 
 from scbert.config.base import Name, Section, Seed, Sequence
 from scbert.config.cells import Binning, Counts, Normalization
-from scbert.config.inputs import Dataset, Download, PanglaoDB, Sha256
+from scbert.config.inputs import Dataset, Download, HowCellsAreRead, PanglaoDB, Sha256
 from scbert.config.load import Config
 from scbert.config.training import Annotate, Compare, Evaluate, Finetune, Network, Pretrain
 
@@ -62,6 +62,10 @@ class FinetuneSettings(Section):
     normalization: Normalization
     finetune: Finetune
     annotate: Annotate
+
+
+class QuerySettings(HowCellsAreRead):
+    """What the steps that annotate a query must know."""
 
 
 class CompareSettings(Section):

@@ -11,7 +11,7 @@ import numpy as np
 
 from scbert.evidence.comparison import Comparison, Interval
 from scbert.evidence.epochs import best_epoch
-from scbert.evidence.evaluation import Evaluation, ModelScores, Place
+from scbert.evidence.evaluation import Evaluation, ModelScores
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.style import (
     BLUE,
@@ -222,7 +222,7 @@ def draw_umap(evaluation: Evaluation) -> Figure:
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     image = len(cells) > VECTOR_POINTS
     for axes, key in zip(panels, ("true", "predicted"), strict=True):
-        _draw_types(axes, cells, key, types, image=image)
+        draw_types(axes, cells, key, types, image=image)
         axes.set(xlabel="UMAP 1", xticks=[], yticks=[])
     panels[0].set(title="True type", ylabel="UMAP 2")
     panels[1].set_title("scBERT's label")
@@ -236,9 +236,10 @@ def draw_umap(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _draw_types(
-    axes: Axes, cells: Sequence[Place], key: str, types: Sequence[str], *, image: bool
+def draw_types(
+    axes: Axes, cells: Sequence[Any], key: str, types: Sequence[str], *, image: bool
 ) -> None:
+    """Draw cells, at x and y, in a colour and shape for each type, which is their `key`."""
     for i, cell_type in enumerate(types):
         shown = [cell for cell in cells if getattr(cell, key) == cell_type]
         axes.plot(

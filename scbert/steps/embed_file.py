@@ -12,8 +12,9 @@ from scbert.config import DeviceName
 from scbert.network.model import CellTypeModel
 from scbert.shipped import model_folder
 from scbert.tokens.store import store_in_memory
+from scbert.training.answers import batches_of, precision_of
 from scbert.training.bundle import load_model
-from scbert.training.calls import batches_of, made_by, precision_of
+from scbert.training.calls import made_by
 from scbert.training.committee import network_of
 from scbert.training.devices import choose_device
 from scbert.training.predict import outputs

@@ -8,8 +8,6 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-import torch
-from tqdm import tqdm
 
 from scbert import __version__
 from scbert.calibration.confidence import softmax
@@ -17,18 +15,16 @@ from scbert.calibration.novelty import CellOutputs, novelty
 from scbert.calibration.parents import level_calls
 from scbert.cells.cautions import Caution, by_code, many_unknown, not_calibrated, say
 from scbert.cells.query import QueryCells
-from scbert.config import DeviceName, Precision
+from scbert.config import DeviceName
 from scbert.experts.combiner import agreement
 from scbert.experts.titles import EXPERT_TITLES as EXPERTS
 from scbert.genes.matching import GeneMatch, vocabulary_sha256
 from scbert.shipped import model_folder
-from scbert.tokens.store import TokenStore, store_in_memory
-from scbert.training.batches import CellBatches, layout_of
+from scbert.training.answers import Answers, each_answer, joined_answers
 from scbert.training.bundle import load_model
-from scbert.training.committee import ask, network_of
 from scbert.training.devices import choose_device
-from scbert.training.predict import Outputs, joined_outputs
-from scbert.training.query_tokens import CellsSeen, QueryTokens, tokens_for
+from scbert.training.predict import Outputs
+from scbert.training.query_tokens import QueryTokens, tokens_for
 from scbert.training.saved_model import FinetunedModel, SavedModel, require_finetuned
 
 log = logging.getLogger(__name__)
@@ -66,7 +62,21 @@ def call(
     """Return the new columns of obs, arrays of obsm and uns['scbert'], without a matrix."""
     here = choose_device(device)  # before the reading, which may take long
     tokens = tokens_for(query, model)
-    found, of_counts = run(model, tokens, here, all_experts=all_experts)
+    answers = joined_answers(each_answer(tokens, model, here, all_experts=all_experts))
+    return calls_of(answers, tokens, model, cluster_key=cluster_key, all_experts=all_experts)
+
+
+def calls_of(
+    answers: Answers,
+    tokens: QueryTokens,
+    model: FinetunedModel,
+    *,
+    cluster_key: str,
+    all_experts: bool = False,
+) -> ad.AnnData:
+    """Return what `call` does, of the model's answers to all cells."""
+    query, found = tokens.query, answers.outputs
+    of_counts = answers.cautions(tokens)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))
     _write_calls(result, found, model)
     if len(found.experts) > 1:
@@ -83,57 +93,6 @@ def call(
     asked = model.committee.runs_network(all_experts=all_experts)
     result.uns["scbert"]["vectors"] = "encoder" if asked else "principal components"
     return result
-
-
-def precision_of(config: dict[str, Any]) -> Precision:
-    """Return how precisely a model is to be asked: as it was calibrated, on the device at hand.
-
-    A converted model, which was trained elsewhere, is asked in float32.
-    """
-    trained = config.get("finetune") or config["pretrain"]
-    return "no" if trained.get("optimizer", {}).get("precision", "no") == "no" else "auto"
-
-
-def run(
-    model: FinetunedModel, tokens: QueryTokens, device: torch.device, *, all_experts: bool = False
-) -> tuple[Outputs, list[Caution]]:
-    """Return what the experts of a fine-tuned model say of all cells, in their order, and warnings.
-
-    The warnings are those that only all cells give.
-    """
-    network, committee = network_of(model.network).to(device), model.committee
-    found: list[Outputs] = []
-    seen = CellsSeen(tokens)
-    with tqdm(total=len(tokens.query), unit=" cells", disable=None) as bar:
-        for part in tokens.each():
-            answers = ask(
-                committee=committee,
-                network=network,
-                cells=batches_of(model, store_in_memory(part.sample)),
-                rows=np.arange(len(part.sample.cells)),
-                device=device,
-                done=bar.update,
-                components=model.components,
-                precision=precision_of(model.config),
-                all_experts=all_experts,
-            )
-            found.append(answers)
-            seen.add(part)
-    return joined_outputs(found), seen.cautions()
-
-
-def batches_of(model: SavedModel, store: TokenStore) -> CellBatches:
-    """Return cells as the network of a model takes them."""
-    config = model.config
-    sizes = config.get("annotate") or config["pretrain"]["optimizer"]  # of a pretrained model
-    return CellBatches(
-        store,
-        sequence=config["sequence"],
-        n_bins=config["n_bins"],
-        tokens_per_batch=sizes["tokens_per_batch"],
-        genes=model.used,
-        layout=layout_of(config["network"]),
-    )
 
 
 def _write_calls(result: ad.AnnData, found: Outputs, model: FinetunedModel) -> None:

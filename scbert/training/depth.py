@@ -56,10 +56,14 @@ class DepthSeen:
             self.chosen[seen.genes[shared]] = True
             self.training = float(np.median(_expressed_genes(seen, shared)))
 
-    def add(self, sample: Sample) -> None:
-        """Add the cells of a part."""
+    def genes_of(self, sample: Sample) -> np.ndarray:
+        """Return how many of the compared genes each cell expresses, int64 (cells,)."""
         among = np.concatenate([[0], np.cumsum(self.chosen[sample.levels.indices])])
-        self.here.append(np.diff(among[sample.levels.indptr]))
+        return np.diff(among[sample.levels.indptr]).astype(np.int64)
+
+    def add(self, genes: np.ndarray) -> None:
+        """Add the numbers of genes that cells express."""
+        self.here.append(genes)
 
     def found(self) -> Depth | None:
         """Return what is known of all cells; None: they cannot be compared."""

@@ -19,6 +19,7 @@ from scbert.cells.cautions import (
     say,
 )
 from scbert.cells.how_to_read import HowToRead, Wanted
+from scbert.cells.piece import WHOLE, Piece
 from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names
 from scbert.cells.scale import Scale
@@ -63,15 +64,15 @@ class QueryTokens:
         """What the matrix holds."""
         return self.amounts.scale
 
-    def each(self) -> Iterator[TokenPart]:
-        """Yield the parts in order; only one of them is in memory.
+    def each(self, piece: Piece = WHOLE) -> Iterator[TokenPart]:
+        """Yield the parts of a piece in order; only one of them is in memory.
 
         Raises
         ------
         ValueError
             If a part is damaged, or has more counts than its library.
         """
-        for start, part in self.query.parts.each():
+        for start, part in self.query.parts.each(piece):
             try:
                 yield self._tokens(start, part)
             except ValueError as error:
@@ -110,10 +111,11 @@ class QueryTokens:
         return TokenPart(start, sample, float(known.sum()), float(linear.sum()))
 
 
-def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
+def tokens_for(query: QueryCells, model: SavedModel, scale: Scale | None = None) -> QueryTokens:
     """Find out what the matrix holds and which of its genes the model knows.
 
     All of the matrix is read once: what cannot be used is refused before hours are spent on it.
+    That is left out if its `scale` is known.
 
     Raises
     ------
@@ -123,7 +125,7 @@ def tokens_for(query: QueryCells, model: SavedModel) -> QueryTokens:
     match = match_query(query, model)
     require_overlap(match, model, query)
     usual = normalization_of(model).target_sum
-    amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual)
+    amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual, scale)
     of_genes = few_genes(*overlap(match, model)) or missing_expression(_missing(match, model))
     of_names = contradicting_names(len(match.contradicting), match.paired, match.contradicting)
     cautions = (*of_names, *of_genes, *amounts.cautions)
@@ -172,8 +174,20 @@ class CellsSeen:
 
     def add(self, part: TokenPart) -> None:
         """Add the cells of a part."""
-        self.known, self.counts = self.known + part.known_counts, self.counts + part.counts
-        self._depth.add(part.sample)
+        self.add_counts(part.known_counts, part.counts)
+        self.add_genes(self.genes_of(part))
+
+    def add_counts(self, known: float, counts: float) -> None:
+        """Add the counts of a part, of known genes and of all."""
+        self.known, self.counts = self.known + known, self.counts + counts
+
+    def genes_of(self, part: TokenPart) -> np.ndarray:
+        """Return how many of the compared genes each cell of a part expresses, int64 (cells,)."""
+        return self._depth.genes_of(part.sample)
+
+    def add_genes(self, genes: np.ndarray) -> None:
+        """Add what `genes_of` says of cells."""
+        self._depth.add(genes)
 
     @property
     def share(self) -> float:

@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from scbert.config import (
     SampleSettings,
     load_config,
     load_datasets,
+    load_queries,
     settings_for,
 )
 from scbert.config.benchmark import require_programs
@@ -274,6 +276,32 @@ def test_load_datasets_refuses_a_line_with_too_many_fields(tmp_path):
     path.write_text(path.read_text().rstrip("\n") + "\tmore\n")
     with pytest.raises(ValueError, match="line 2: unknown key"):
         load_datasets(path)
+
+
+QUERY = {"query": "a", "file": "a.h5ad", "model": "blood", "matrix": "auto", "scale": "auto"}
+QUERY |= {"library_size_key": "", "cluster_key": "", "scattered": "no"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": ""}, "line 2: key 'model' is '': a model is needed: blood, results/models/DAT"),
+        ({"scattered": ""}, "line 2: key 'scattered' is '': Input should be 'yes' or 'no'"),
+        ({"file": "a{b}.h5ad"}, "line 2: key 'file' is 'a{b}.h5ad': the name holds '{'"),
+    ],
+)
+def test_load_queries_names_line_and_value(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_queries(table(tmp_path, QUERY | changed, columns=list(QUERY)))
+
+
+def test_load_queries_takes_an_empty_table(tmp_path):
+    """Without cells to be named, all else can run."""
+    assert list(load_queries(ROOT / BASE["queries"])) == ["celltypist_cells"]
+    path = table(tmp_path, QUERY, columns=list(QUERY))
+    assert load_queries(path)["a"].model == "blood"
+    path.write_text(path.read_text().splitlines()[0])
+    assert load_queries(path) == {}
 
 
 def test_load_datasets_refuses_a_missing_table(tmp_path):

@@ -89,7 +89,7 @@ def command_of(rule):
     return "".join(lines)
 
 
-@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"record_config", "benchmark"}))
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"record_config", "benchmark", "queries"}))
 @pytest.mark.usefixtures("_without_hooks")
 def test_a_rule_gives_the_script_of_its_name_what_the_step_takes(rule, monkeypatch, capsys):
     """The options stand in the step's signature and in the rule: nothing else compares them.
@@ -112,7 +112,7 @@ def test_a_rule_gives_the_script_of_its_name_what_the_step_takes(rule, monkeypat
     assert needed <= given <= taken
 
 
-@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"benchmark"}))
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"benchmark", "queries"}))
 def test_a_rule_quotes_paths_for_the_shell(rule):
     filled_in = re.findall(r"\{(?!resources|threads)(.*?)\}", command_of(rule))
     assert filled_in
