@@ -32,12 +32,12 @@ rule finetune_training_cells:
     threads: threads_of("finetune_training_cells", 1)
     resources:
         mem_mb=memory_of("finetune_training_cells", 4000),
-        runtime=720,
+        runtime=720,  # also of a retry, which continues
         gpu=0,
     params:
         settings=finetune_settings,
         model=subpath(output.manifest, parent=True),
-        checkpoint="results/checkpoints/finetune/{dataset}/seed{seed}",
+        checkpoint=checkpoint_of_finetuning,
         device=DEVICE,
     shell:
         "SCBERT_GPUS={resources.gpu} python {input.script:q} --tokens {input.tokens:q}"
@@ -63,7 +63,7 @@ rule annotate_test_cells:
     threads: threads_of("annotate_test_cells", 1)
     resources:
         mem_mb=memory_of("annotate_test_cells", 4000),
-        runtime=240,
+        runtime=per_attempt(240),
         gpu=0,
     params:
         model=subpath(input.manifest, parent=True),

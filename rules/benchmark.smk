@@ -44,7 +44,7 @@ rule select_benchmark_cells:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         task=file_of_task,
         code=code("steps/select_benchmark_cells.py"),
@@ -71,7 +71,7 @@ rule run_benchmark_method:
     threads: threads_of("run_benchmark_method", 1)
     resources:
         mem_mb=memory_of("run_benchmark_method", 8000),
-        runtime=int(CONFIG.benchmark.minutes) + 10,
+        runtime=per_attempt(int(CONFIG.benchmark.minutes) + 10),
         gpu=0,
     params:
         folder=folder_of_method,
@@ -104,7 +104,7 @@ rule score_benchmark:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=60,
+        runtime=per_attempt(60),
     params:
         folder=subpath(output.scores, parent=True),
         methods=list(METHODS),
@@ -123,8 +123,8 @@ rule write_benchmark:
             f"{ROOM}/scores.tsv", dataset=BENCHMARK_SETS, seed=CONFIG.benchmark.seeds
         ),
         qualities=qualities_of_benchmark,
-        methods=found(CONFIG.benchmark.methods),
-        published=found("config/benchmark/published.tsv"),
+        methods=beside(found(CONFIG.benchmark.methods)),
+        published=beside(found("config/benchmark/published.tsv")),
         earlier=files_of_earlier_run(),
         config="results/config.json",
         script=workflow.source_path("../scripts/write_benchmark.py"),
@@ -146,7 +146,7 @@ rule write_benchmark:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         chosen=list(METHODS),
         against=CONFIG.benchmark.against,
@@ -191,7 +191,7 @@ rule pack_benchmark_crate:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         methods=list(METHODS),
         workflow=workflow.basedir,

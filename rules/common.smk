@@ -26,6 +26,8 @@ COMPUTING = {  # folders and files of scbert/
     ),
 }
 
+SHIPPED = {"config", "envs", "rules", "scbert", "scripts"}  # folders of the repository
+
 
 def git_commit():
     """The commit of this checkout, with + if files were changed; empty outside git."""
@@ -53,6 +55,14 @@ def found(path):
     """A path of the configuration: in the working directory or else in the repository."""
     shipped = Path(workflow.basedir, path)
     return str(shipped) if shipped.exists() and not Path(path).exists() else path
+
+
+def beside(path):
+    """An input that may come with the workflow: it is then not in the storage of a run, if it has one."""
+    whole = Path(path).absolute()
+    root = Path(workflow.basedir).absolute()
+    shipped = whole.is_relative_to(root) and whole.relative_to(root).parts[0] in SHIPPED
+    return local(path) if shipped else path
 
 
 def per_attempt(amount):

@@ -78,7 +78,7 @@ rule read_counts:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         settings=read_settings,
         code=code("steps/read_counts.py"),

@@ -19,7 +19,7 @@ rule evaluate_test_cells:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         settings=CONFIG.evaluate.model_dump_json(),
         code=code("steps/evaluate_test_cells.py"),
@@ -47,7 +47,7 @@ rule compare:
     threads: 1
     resources:
         mem_mb=per_attempt(8000),
-        runtime=240,
+        runtime=per_attempt(240),
     params:
         settings=settings_for(settings_of.CompareSettings),
         code=code("steps/compare.py"),

@@ -7,7 +7,9 @@ rule explain_test_cells:
         split="results/splits/{dataset}.tsv",
         manifest=f"results/models/{{dataset}}/seed{SEEDS[0]}/MANIFEST.sha256",
         markers=[local_file(name) for name in MARKERS],
-        marker_types=[found(file) for file in [CONFIG.explain.marker_types] if file],
+        marker_types=[
+            beside(found(file)) for file in [CONFIG.explain.marker_types] if file
+        ],
         gene_sets=[local_file(name) for name in EXPLAIN_GENE_SETS],
         script=workflow.source_path("../scripts/explain_test_cells.py"),
     output:
@@ -29,7 +31,7 @@ rule explain_test_cells:
     threads: threads_of("explain_test_cells", 1)
     resources:
         mem_mb=memory_of("explain_test_cells", 4000),
-        runtime=240,
+        runtime=per_attempt(240),
         gpu=0,
     params:
         settings=CONFIG.explain.model_dump_json(),

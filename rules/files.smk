@@ -17,7 +17,7 @@ def local_file(source):
     """Where a file is read: where it lies, or below resources/ if it is fetched first."""
     if source in FETCHED:
         return f"resources/{source}{FETCHED[source]}"
-    return found(FILES[source])
+    return beside(found(FILES[source]))
 
 
 def cells_file(wildcards):
@@ -40,7 +40,7 @@ def of_panglaodb(pattern):
 def ontology_of(wildcards):
     """The table of Cell Ontology ids of a dataset, if it has one."""
     ontology = DATASETS[wildcards.dataset].ontology
-    return found(ontology) if ontology else []
+    return beside(found(ontology)) if ontology else []
 
 
 def rows_of(table):
@@ -177,7 +177,8 @@ def file_of_query(wildcards):
 
 def manifest_of_query(wildcards):
     """What changes with the model of a query: one of the package, of this run, or a folder."""
-    return str(model_folder(QUERIES[wildcards.query].model) / "MANIFEST.sha256")
+    folder = model_folder(QUERIES[wildcards.query].model)
+    return beside(str(folder / "MANIFEST.sha256"))
 
 
 def require_models():
@@ -261,7 +262,7 @@ def files_of_method(wildcards):
     """The files of the folder of a method: an edit runs it again."""
     folder = Path(folder_of_method(wildcards))
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return [str(file) for file in files if "__pycache__" not in file.parts]
+    return [beside(str(file)) for file in files if "__pycache__" not in file.parts]
 
 
 def qualities_of_benchmark(wildcards):
@@ -301,8 +302,8 @@ def files_of_workflow():
         file for name in folders for file in Path(workflow.basedir, name).rglob("*")
     ]
     kinds = {".smk", ".py", ".yaml", ".tsv", ".json"}
-    return sorted(
-        str(file)
-        for file in files
+    return [
+        beside(str(file))
+        for file in sorted(files)
         if file.suffix in kinds and "__pycache__" not in file.parts
-    )
+    ]

@@ -17,7 +17,7 @@ rule find_pairs:
     threads: 1
     resources:
         mem_mb=per_attempt(2000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         settings=CONFIG.pairs.model_dump_json(),
         code=code("steps/find_pairs.py"),
@@ -44,7 +44,7 @@ rule train_gene2vec:
     threads: 1
     resources:
         mem_mb=per_attempt(8000),
-        runtime=240,
+        runtime=per_attempt(240),
     params:
         settings=CONFIG.gene2vec.model_dump_json(),
         code=code("steps/train_gene2vec.py"),
@@ -73,7 +73,7 @@ rule evaluate_gene2vec:
     threads: 1
     resources:
         mem_mb=per_attempt(8000),
-        runtime=240,
+        runtime=per_attempt(240),
     params:
         settings=CONFIG.gene2vec_quality.model_dump_json(),
         code=code("steps/evaluate_gene2vec.py"),

@@ -35,7 +35,7 @@ checkpoint select_samples:
     input:
         metadata="resources/panglaodb/metadata.txt",
         cluster_sizes="resources/panglaodb/clusters_to_number_of_cells.txt",
-        exclusions=found(CONFIG.corpus.panglaodb.exclusions),
+        exclusions=beside(found(CONFIG.corpus.panglaodb.exclusions)),
         script=workflow.source_path("../scripts/select_samples.py"),
     output:
         samples="results/corpus/samples.tsv",

@@ -20,12 +20,14 @@ rule pretrain:
     threads: threads_of("pretrain", 2)
     resources:
         mem_mb=memory_of("pretrain", 6000),  # of each node
-        runtime=1440,
+        runtime=1440,  # also of a retry, which continues
         gpu=0,
         nodes=1,
     params:
         settings=settings_for(settings_of.PretrainSettings),
-        checkpoint="results/checkpoints/pretrain",  # an output would be deleted before a rerun
+        checkpoint=Untracked(  # an output would be deleted before a rerun
+            f"{CHECKPOINTS}/pretrain"
+        ),
         device=DEVICE,
     shell:
         "SCBERT_GPUS={resources.gpu} python -m scbert.training.launch --device {params.device:q}"

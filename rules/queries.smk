@@ -33,7 +33,7 @@ rule annotate_query:
     threads: threads_of("annotate_query", 1)
     resources:
         mem_mb=memory_of("annotate_query", 4000),
-        runtime=240,
+        runtime=per_attempt(240),
         gpu=0,
     params:
         model=subpath(input.manifest, parent=True),

@@ -25,6 +25,7 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
+CHECKPOINTS = CONFIG.checkpoints.rstrip("/")
 DEVICE = Untracked(CONFIG.device)  # what was made on one is not made again on another
 IMPORTED = ["gene_vectors"] if CONFIG.gene2vec.source == "import" else []
 GENE_SETS = {
@@ -151,6 +152,11 @@ def tables_settings(wildcards):
 def panglaodb_settings(wildcards):
     """Settings of the choice of samples; a function, because {sra} in them is not a wildcard."""
     return CONFIG.corpus.panglaodb.model_dump_json()
+
+
+def checkpoint_of_finetuning(wildcards):
+    """Where fine-tuning keeps its state."""
+    return Untracked(f"{CHECKPOINTS}/finetune/{wildcards.dataset}/seed{wildcards.seed}")
 
 
 def query_settings(wildcards):

@@ -42,7 +42,7 @@ rule select_training_cells:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         code=code("steps/select_training_cells.py"),
     shell:

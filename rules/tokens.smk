@@ -18,7 +18,7 @@ rule build_vocabulary:
     threads: 1
     resources:
         mem_mb=per_attempt(2000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         settings=CONFIG.vocabulary.model_dump_json(),
         code=code("steps/build_vocabulary.py"),
@@ -45,7 +45,7 @@ rule normalize_counts:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         settings=CONFIG.normalization.model_dump_json(),
         code=code("steps/normalize_counts.py"),
@@ -71,7 +71,7 @@ rule bin_expression:
     threads: 1
     resources:
         mem_mb=per_attempt(4000),
-        runtime=30,
+        runtime=per_attempt(30),
     params:
         settings=CONFIG.binning.model_dump_json(),
         code=code("steps/bin_expression.py"),

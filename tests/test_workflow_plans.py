@@ -73,7 +73,7 @@ def test_a_wrong_value_stops_before_any_job(fresh, changed, message):
 def test_a_dataset_must_not_take_a_name_of_the_corpus(fresh):
     done = fresh.snakemake("-n", changed=write_datasets(fresh, dataset="celltypist_sample"))
     assert done.returncode != 0
-    assert "a line 'celltypist_sample', but the corpus uses that name" in done.said
+    assert "a line 'celltypist_sample', but another of these tables, or the corpus" in done.said
 
 
 def test_a_file_of_the_user_in_resources_is_read_and_never_fetched(fresh):

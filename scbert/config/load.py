@@ -24,7 +24,7 @@ from scbert.config.cells import (
     Split,
     Vocabulary,
 )
-from scbert.config.inputs import Corpus, CorpusSample, Dataset, Download, Query
+from scbert.config.inputs import Corpus, CorpusSample, Dataset, Download, PathOfTable, Query
 from scbert.config.removed import about_key, about_value
 from scbert.config.training import Annotate, Compare, Evaluate, Explain, Finetune, Network, Pretrain
 
@@ -46,6 +46,7 @@ class Config(Section):
     corpus: Corpus
     datasets: str  # table of labelled datasets, see class Dataset
     queries: str  # table of files to be annotated, see class Query
+    checkpoints: PathOfTable  # folder for the state of training, which must outlive a job
     sequence: Sequence  # tokens of a cell
     counts: Counts
     vocabulary: Vocabulary

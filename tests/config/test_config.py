@@ -297,7 +297,7 @@ def test_load_queries_names_line_and_value(tmp_path, changed, message):
 
 def test_load_queries_takes_an_empty_table(tmp_path):
     """Without cells to be named, all else can run."""
-    assert list(load_queries(ROOT / BASE["queries"])) == ["celltypist_cells"]
+    assert list(load_queries(ROOT / BASE["queries"])) == ["celltypist_cells", "pbmc68k_cells"]
     path = table(tmp_path, QUERY, columns=list(QUERY))
     assert load_queries(path)["a"].model == "blood"
     path.write_text(path.read_text().splitlines()[0])
