@@ -51,6 +51,7 @@ rule annotate_test_cells:
         counts="results/counts/{dataset}.h5ad",
         split="results/splits/{dataset}.tsv",
         manifest="results/models/{dataset}/seed{seed}/MANIFEST.sha256",
+        model=model_files("{dataset}", "{seed}"),
         script=workflow.source_path("../scripts/annotate_test_cells.py"),
     output:
         predictions="results/predictions/{dataset}/seed{seed}.h5ad",
@@ -78,6 +79,7 @@ rule annotate_test_cells:
 rule write_model_card:
     input:
         manifest="results/models/{dataset}/seed{seed}/MANIFEST.sha256",
+        model=model_files("{dataset}", "{seed}"),
         evaluation="results/metrics/{dataset}/evaluation.json",
         comparison="results/metrics/{dataset}/comparison.json",
         quality="results/counts/{dataset}.json",

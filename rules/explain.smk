@@ -6,6 +6,7 @@ rule explain_test_cells:
         tokens="results/tokens/{dataset}",
         split="results/splits/{dataset}.tsv",
         manifest=f"results/models/{{dataset}}/seed{SEEDS[0]}/MANIFEST.sha256",
+        model=model_files("{dataset}", SEEDS[0]),
         markers=[local_file(name) for name in MARKERS],
         marker_types=[
             beside(found(file)) for file in [CONFIG.explain.marker_types] if file

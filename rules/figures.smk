@@ -44,6 +44,7 @@ rule draw_dataset_figures:
         manifests=expand(
             "results/models/{{dataset}}/seed{seed}/MANIFEST.sha256", seed=SEEDS
         ),
+        models=[model_files("{dataset}", seed) for seed in SEEDS],
         script=workflow.source_path("../scripts/draw_dataset_figures.py"),
     output:
         scores=dataset_figure("scores", "Scores beside baselines"),
@@ -65,7 +66,7 @@ rule draw_dataset_figures:
         mem_mb=1000,
         runtime=10,
     params:
-        models=expand("results/models/{{dataset}}/seed{seed}", seed=SEEDS),
+        models=folders_of_models,
         code=code("steps/draw_dataset_figures.py"),
     shell:
         "python {input.script:q} --evaluation {input.evaluation:q}"

@@ -181,9 +181,36 @@ def manifest_of_query(wildcards):
     return beside(str(folder / "MANIFEST.sha256"))
 
 
+def model_files(dataset, seed):
+    """What finetune_training_cells writes: a job whose files come from a storage gets no folder."""
+    names = ["MANIFEST.sha256", "weights.safetensors", "config.json", "genes.tsv"]
+    names += ["labels.json", "calibration.json", "principal_components.safetensors"]
+    names += ["training_cells.safetensors", "history.jsonl"]
+    names += ["experts.safetensors"] * (set(CONFIG.finetune.experts) != {"encoder"})
+    return [f"results/models/{dataset}/seed{seed}/{name}" for name in names]
+
+
+def models_of_run():
+    """The folders of the models that this run makes: dataset and seed of each."""
+    return {
+        f"results/models/{dataset}/seed{seed}": {"dataset": dataset, "seed": seed}
+        for dataset in DATASETS
+        for seed in SEEDS
+    }
+
+
+def model_of_query(wildcards):
+    """All files of the model of a query; those of this run as they are before its card is written."""
+    folder = model_folder(QUERIES[wildcards.query].model)
+    made = models_of_run().get(str(folder))
+    if made:
+        return model_files(**made)
+    return [beside(str(file)) for file in sorted(folder.iterdir()) if file.is_file()]
+
+
 def require_models():
     """Refuse a model that neither exists nor is made by this run."""
-    made = [f"results/models/{name}/seed{seed}" for name in DATASETS for seed in SEEDS]
+    made = models_of_run()
     shipped = " or ".join(name for name in shipped_models() if name != ENCODER)
     for name, line in QUERIES.items():
         folder = model_folder(line.model)
@@ -193,6 +220,11 @@ def require_models():
                 f"in that folder. Give {shipped}, which comes with the package, a model of this "
                 f"run ({', '.join(made)}), or the folder of another one."
             )
+
+
+def folders_of_models(wildcards, input):
+    """The folder of each model, also where its files were fetched from a storage."""
+    return [str(Path(manifest).parent) for manifest in input.manifests]
 
 
 ROOM = "results/benchmark/{dataset}/seed{seed}"

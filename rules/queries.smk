@@ -19,6 +19,7 @@ rule annotate_query:
     input:
         query=file_of_query,
         manifest=manifest_of_query,
+        model=model_of_query,
         script=workflow.source_path("../scripts/annotate_query.py"),
     output:
         annotated="results/queries/{query}.h5ad",
@@ -50,6 +51,7 @@ rule look_at_query:
     input:
         query=file_of_query,
         manifest=manifest_of_query,
+        model=model_of_query,
         script=workflow.source_path("../scripts/look_at_query.py"),
     output:
         scale="results/queries/{query}/scale.json",
@@ -76,6 +78,7 @@ rule annotate_piece:
     input:
         query=file_of_query,
         manifest=manifest_of_query,
+        model=model_of_query,
         scale="results/queries/{query}/scale.json",
         script=workflow.source_path("../scripts/annotate_piece.py"),
     output:
@@ -107,6 +110,7 @@ rule gather_query:
     input:
         query=file_of_query,
         manifest=manifest_of_query,
+        model=model_of_query,
         scale="results/queries/{query}/scale.json",
         answers=gather.pieces("results/queries/{{query}}/{scatteritem}.safetensors"),
         script=workflow.source_path("../scripts/gather_query.py"),

@@ -80,11 +80,15 @@ SchedulerParameters=sched_interval=1,bf_interval=1,defer_batch=no
 MinJobAge=900
 KillWait=20
 GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
 NodeName=node1 NodeAddr=10.99.0.11 CPUs=${CPUS:-2} RealMemory=8000 $gres State=UNKNOWN
 NodeName=node2 NodeAddr=10.99.0.12 CPUs=${CPUS:-2} RealMemory=8000 $gres State=UNKNOWN
 PartitionName=cpu Nodes=node[1-2] Default=YES MaxTime=60 State=UP
 PartitionName=gpu Nodes=node[1-2] MaxTime=60 State=UP
+PartitionName=long Nodes=node[1-2] MaxTime=600 State=UP
+PartitionName=urgent Nodes=node[1-2] MaxTime=60 PriorityTier=10 State=UP
 CONF
 [ -s "$S/munge/key" ] || head -c 1024 /dev/urandom > "$S/munge/key"
 chmod 700 "$S/munge"; chmod 400 "$S/munge/key"

@@ -200,8 +200,8 @@ def start_now(job):
     said("scontrol", "update", f"job={job}", "StartTime=now")
 
 
-def wait_until(word, *command):
-    for _ in range(300):
+def wait_until(word, *command, seconds=60):
+    for _ in range(5 * seconds):
         if word in said(*command):
             return
         time.sleep(0.2)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pretraining on two nodes of a Slurm that runs on this machine alone: see two_nodes.py.
+# A Slurm of two nodes that runs on this machine alone: see two_nodes.py and one_job.py (alone: ONE_JOB=1).
 # Skipped, with a message, where it cannot run: without root, or without Debian's packages.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -7,7 +7,10 @@ if [ "$(id -u)" != 0 ]; then echo "skipped: namespaces and Slurm need root"; exi
 folder=$(mktemp -d "${TMPDIR:-/tmp}/two_nodes.XXXX")
 trap 'rm -rf "$folder"' EXIT
 code=0
-PYTHONPATH=$here/../..${PYTHONPATH:+:$PYTHONPATH} timeout -k 10 1500 \
-  env GPUS=1 "$here/cluster.sh" "$folder/slurm" "${PYTHON:-python}" "$here/two_nodes.py" "$folder" || code=$?
+run() { # a program on a cluster with so many GPUs, pretended, at each node
+  PYTHONPATH=$here/../..${PYTHONPATH:+:$PYTHONPATH} timeout -k 10 1500 \
+    env GPUS="$1" "$here/cluster.sh" "$folder/slurm" "${PYTHON:-python}" "$here/$2" "$folder"
+}
+{ [ -n "${ONE_JOB:-}" ] || run 1 two_nodes.py; } && run 0 one_job.py || code=$?
 if [ "$code" = 77 ]; then exit 0; fi # cluster.sh has said why
 exit "$code"
