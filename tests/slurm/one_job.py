@@ -82,10 +82,10 @@ def preempt():
 
 
 def pretrain(folder, paths, partitions):
-    local = Run(folder / "local", paths, accumulation=1)
+    local = Run(folder / "local", paths, accumulation=1, epochs=3)
     finish(local, local.start("--cores", "1"))
     report("pretraining on this machine")
-    run = Run(folder / "cluster", paths, accumulation=1)
+    run = Run(folder / "cluster", paths, accumulation=1, epochs=3)
     process = submit(run, partitions, runtime="1 if attempt == 1 else 120")
     step = wait_for(run, process, 3)
     require_partition("cpu")
@@ -155,8 +155,8 @@ def read_in_groups(folder, partitions):
 
 def main(folder):
     partitions = write_partitions(folder)
-    read_in_groups(folder / "read", partitions)
     pretrain(folder, toy(folder / "toy1"), partitions)
+    read_in_groups(folder / "read", partitions)
     print("PASSED: jobs of one node")
 
 
