@@ -156,6 +156,16 @@ def test_gpus_of_all_nodes_together_are_refused(fresh):
     assert "gres: gpu:N, without gpu and gpu_model" in done.said
 
 
+def test_steps_that_read_a_model_are_given_all_that_finetuning_writes():
+    """Without a shared disk a job has only what is declared as its input."""
+    rule = (REPOSITORY / "rules/annotate.smk").read_text().split("\nrule ")[1]
+    written = re.findall(r'"results/models/\{dataset\}/seed\{seed\}/([\w.]+)"', rule)
+    function = (REPOSITORY / "rules/files.smk").read_text().split("def model_files")[1]
+    given = re.findall(r'"([\w]+\.\w+)"', function.split("\n\n\n")[0])
+    assert sorted(given) == sorted(written)
+    assert "MANIFEST.sha256" in given
+
+
 def imports_of(file):
     """Packages that a file imports when it is loaded, by itself or by way of the package."""
     waiting, seen, packages = [file], set(), set()
