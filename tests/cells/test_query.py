@@ -15,7 +15,7 @@ from scbert.cells.h5ad import can_be_streamed
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts, parts_in_memory, turn
 from scbert.steps.annotate_file import annotate, annotate_file
-from scbert.training import calls as step
+from scbert.training import answers as step
 from scbert.training.bundle import load_finetuned
 
 WAYS = ["csr", "csc", "dense", "dense gzip", "layers/counts", "layers csc", "raw.X", "log1p"]
