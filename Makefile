@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Files begin in the order of tests/conftest.py, the longest first.
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
-SOURCES := Snakefile rules/*.smk
+SOURCES := Snakefile workflow/Snakefile rules/*.smk
 
 .PHONY: help demo benchmark test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
@@ -84,8 +84,11 @@ bench-inputs: $(VENV)/.dev  ## what happens with the same cells in 200 kinds of 
 blood: $(VENV)/.dev  ## the blood model of the package, from DATA: results/blood/blood
 	$(BIN)/python benchmarks/blood.py $(DATA) --out results/blood
 
-schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scbert/config/
-	$(BIN)/python -m scbert.schema config/config.schema.yaml
+schema: $(VENV)/.workflow  ## config/config.schema.yaml and the table of config/README.md, from scbert/config/ and config.yaml
+	$(BIN)/python -m scbert.schema config
+
+docs/rules.svg: $(VENV)/.workflow Snakefile rules/*.smk docs/draw_rules.py  # the picture of the rules
+	$(WITH_VENV) snakemake --forceall --rulegraph | $(BIN)/python docs/draw_rules.py $@
 
 clean:  ## everything that a run made; .venv and the code stay
 	rm -rf results resources logs .snakemake

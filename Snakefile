@@ -3,12 +3,20 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
+include: "rules/checkout.smk"
+
+
+configfile: str(CHECKOUT / "config/config.yaml")
+
+
+# Only what differs need be said in the working directory; a module gets what its `config:` gives.
+if OWN_CONFIG:
+
+    configfile: OWN_CONFIG
+
+
+include: "rules/container.smk"
 include: "rules/common.smk"
-
-
-configfile: found("config/config.yaml")
-
-
 include: "rules/settings.smk"
 include: "rules/files.smk"
 include: "rules/corpus.smk"
@@ -30,7 +38,7 @@ report: "report/workflow.rst"
 
 
 rule all:
-    default_target: True
+    default_target: IS_MAIN
     input:
         "results/report.html",
         PAGES,
@@ -41,4 +49,5 @@ rule all:
         ),
 
 
-warn_of_unknown_rules()
+if not AS_MODULE:  # else there are rules of others, before and after
+    warn_of_unknown_rules()

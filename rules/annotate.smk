@@ -40,7 +40,8 @@ rule finetune_training_cells:
         checkpoint=checkpoint_of_finetuning,
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script:q} --tokens {input.tokens:q}"
+        "SCBERT_GPUS={resources.gpu} PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --tokens {input.tokens:q}"
         " --split {input.split:q} --pretrained {input.pretrained:q} --ontology {input.ontology:q}"
         " --model {params.model:q} --checkpoint {params.checkpoint:q}"
         " --settings {params.settings:q} --device {params.device:q} > {log:q} 2>&1"
@@ -71,7 +72,8 @@ rule annotate_test_cells:
         code=code("steps/annotate_test_cells.py"),
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script:q} --counts {input.counts:q}"
+        "SCBERT_GPUS={resources.gpu} PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q}"
         " --split {input.split:q} --model {params.model:q} --predictions {output.predictions:q}"
         " --device {params.device:q} > {log:q} 2>&1"
 
@@ -101,6 +103,7 @@ rule write_model_card:
         model=subpath(input.manifest, parent=True),
         code=code("steps/write_model_card.py"),
     shell:
-        "python {input.script:q} --model {params.model:q} --evaluation {input.evaluation:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --model {params.model:q} --evaluation {input.evaluation:q}"
         " --comparison {input.comparison:q} --quality {input.quality:q} --card {output.card:q}"
         " > {log:q} 2>&1"

@@ -22,7 +22,8 @@ checkpoint make_benchmark_tasks:
         settings=CONFIG.benchmark.protocols.model_dump_json(),
         code=code("steps/make_benchmark_tasks.py"),
     shell:
-        "python {input.script:q} --counts {input.counts:q} --tasks {output.tasks:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --tasks {output.tasks:q}"
         " --seed {wildcards.seed:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
@@ -49,7 +50,8 @@ rule select_benchmark_cells:
         task=file_of_task,
         code=code("steps/select_benchmark_cells.py"),
     shell:
-        "python {input.script:q} --counts {input.counts:q} --task {params.task:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --task {params.task:q}"
         " --learned {output.learned:q} --query {output.query:q} > {log:q} 2>&1"
 
 
@@ -80,7 +82,8 @@ rule run_benchmark_method:
         python=python_of_method,
         code=code_of_method,
     shell:
-        "{params.python:q} {input.script:q} --folder {params.folder:q} --learned {input.learned:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " {params.python:q} {input.script:q} --folder {params.folder:q} --learned {input.learned:q}"
         " --query {input.query:q} --answers {output.answers:q} --run {output.run:q}"
         " --options={params.options:q} --seed {wildcards.seed:q} --threads {threads}"
         " --minutes {params.minutes:q} > {log:q} 2>&1"
@@ -111,7 +114,8 @@ rule score_benchmark:
         settings=CONFIG.evaluate.model_dump_json(),
         code=code("steps/score_benchmark.py"),
     shell:
-        "python {input.script:q} --folder {params.folder:q} --dataset {wildcards.dataset:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --folder {params.folder:q} --dataset {wildcards.dataset:q}"
         " --seed {wildcards.seed:q} --methods {params.methods:q} --scores {output.scores:q}"
         " --differences {output.differences:q} --costs {output.costs:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
@@ -160,7 +164,8 @@ rule write_benchmark:
             "report/page.css",
         ),
     shell:
-        "python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
         " --methods {input.methods:q} --published {input.published:q}"
         " --chosen {params.chosen:q} --config {input.config:q}"
         " --against {params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
@@ -194,12 +199,13 @@ rule pack_benchmark_crate:
         runtime=per_attempt(30),
     params:
         methods=list(METHODS),
-        workflow=workflow.basedir,
+        workflow=str(CHECKOUT),
         workflow_files=files_of_workflow(),
         snakemake=SNAKEMAKE,
         code=code("steps/pack_benchmark_crate.py"),
     shell:
-        "python {input.script:q} --results {input.results:q} --scores {input.scores:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --results {input.results:q} --scores {input.scores:q}"
         " --qualities {input.qualities:q} --methods {params.methods:q} --config {input.config:q}"
         " --workflow {params.workflow:q} --workflow-files {params.workflow_files:q}"
         " --snakemake {params.snakemake:q} --crate {output.crate:q} > {log:q} 2>&1"

@@ -1,11 +1,8 @@
-# What needs no configuration: where files lie, and which code a rule runs.
+# What needs no configuration: resources, and which code a rule runs.
 import ast
 import functools
 import hashlib
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from snakemake import __version__ as SNAKEMAKE
@@ -29,31 +26,9 @@ COMPUTING = {  # folders and files of scbert/
 SHIPPED = {"config", "envs", "rules", "scbert", "scripts"}  # folders of the repository
 
 
-def git_commit():
-    """The commit of this checkout, with + if files were changed; empty outside git."""
-    git = ["git", "-C", workflow.basedir]
-    try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            [*git, "diff", "--quiet", "HEAD"], check=False
-        ).returncode
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head.stdout.strip() + ("+" if changed else "")
-
-
-# The scripts run from a cached copy, in environments without scbert and without git. A prefix,
-# because Snakemake takes PYTHONPATH out of the environment of jobs that use conda.
-sys.path.insert(0, workflow.basedir)
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(workflow.basedir)}; ")
-os.environ.setdefault("SCBERT_COMMIT", git_commit())
-
-
 def found(path):
     """A path of the configuration: in the working directory or else in the repository."""
-    shipped = Path(workflow.basedir, path)
+    shipped = CHECKOUT / path
     return str(shipped) if shipped.exists() and not Path(path).exists() else path
 
 
@@ -76,7 +51,8 @@ def per_attempt(amount):
 
 def asked_for(rule_name, resource, otherwise):
     """A resource as the profile or --set-resources gives it, where it replaces that of a rule."""
-    given = workflow.resource_settings.overwrite_resources.get(rule_name, {})
+    name = workflow.modifier.modify_rulename(rule_name)  # as a module: scbert_pretrain
+    given = workflow.resource_settings.overwrite_resources.get(name, {})
     return given[resource].raw if resource in given else otherwise
 
 
@@ -126,7 +102,7 @@ def module(file):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value.value = ""
         elif isinstance(node, ast.ImportFrom) and node.module.startswith("scbert."):
-            folder = Path(workflow.basedir, *node.module.split("."))
+            folder = CHECKOUT.joinpath(*node.module.split("."))
             names = [alias.name for alias in node.names]
             imported |= {
                 path.with_suffix(".py")
@@ -140,7 +116,7 @@ def code(step, *others):
 
     Settings and logging are left out: settings are params themselves, logs are not results.
     """
-    package = Path(workflow.basedir, "scbert")
+    package = CHECKOUT / "scbert"
     assert (package / step).is_file(), step
     return code_of(
         {package / step}, [(package / other).read_text() for other in others]

@@ -27,7 +27,8 @@ rule fetch_dataset:
         source=source_of,
         sha256=sha256_of_source,
     shell:
-        "python {input.script:q} --target {output.file:q} --settings {params.settings:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --target {output.file:q} --settings {params.settings:q}"
         " > {log:q} 2>&1"
 
 
@@ -56,7 +57,8 @@ rule fetch_mtx:
         source=source_of,
         sha256=sha256_of_source,
     shell:
-        "python {input.script:q} --folder {output.folder:q} --settings {params.settings:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --folder {output.folder:q} --settings {params.settings:q}"
         " > {log:q} 2>&1"
 
 
@@ -83,7 +85,8 @@ rule read_counts:
         settings=read_settings,
         code=code("steps/read_counts.py"),
     shell:
-        "python {input.script:q} --cells {input.cells:q} --clusters {input.clusters:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --cells {input.cells:q} --clusters {input.clusters:q}"
         " --annotations {input.annotations:q} --counts {output.counts:q}"
         " --quality {output.quality:q} --settings {params.settings:q} > {log:q} 2>&1"
 
@@ -108,5 +111,6 @@ rule summarize_quality:
     params:
         code=code("steps/summarize_quality.py"),
     shell:
-        "python {input.script:q} --qualities {input.qualities:q} --table {output.table:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --qualities {input.qualities:q} --table {output.table:q}"
         " > {log:q} 2>&1"

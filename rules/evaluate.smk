@@ -24,7 +24,8 @@ rule evaluate_test_cells:
         settings=CONFIG.evaluate.model_dump_json(),
         code=code("steps/evaluate_test_cells.py"),
     shell:
-        "python {input.script:q} --predictions {input.predictions:q} --split {input.split:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --predictions {input.predictions:q} --split {input.split:q}"
         " --evaluation {output.evaluation:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
@@ -52,6 +53,7 @@ rule compare:
         settings=settings_for(settings_of.CompareSettings),
         code=code("steps/compare.py"),
     shell:
-        "python {input.script:q} --expression {input.expression:q} --split {input.split:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --expression {input.expression:q} --split {input.split:q}"
         " --predictions {input.predictions:q} --comparison {output.comparison:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"

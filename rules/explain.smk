@@ -41,7 +41,8 @@ rule explain_test_cells:
         code=code("steps/explain_test_cells.py"),
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script:q} --tokens {input.tokens:q}"
+        "SCBERT_GPUS={resources.gpu} PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --tokens {input.tokens:q}"
         " --split {input.split:q} --model {params.model:q} --markers {input.markers:q}"
         " --marker-types {input.marker_types:q} --gene-sets {input.gene_sets:q}"
         " --explanation {params.folder:q} --settings {params.settings:q} --device {params.device:q}"

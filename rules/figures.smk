@@ -29,7 +29,8 @@ rule draw_corpus_figures:
     params:
         code=code("steps/draw_corpus_figures.py"),
     shell:
-        "python {input.script:q} --tokens {input.tokens:q}/meta.json --gene2vec {input.gene2vec:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --tokens {input.tokens:q}/meta.json --gene2vec {input.gene2vec:q}"
         " --gene2vec-quality {input.gene2vec_quality:q}"
         " --gene2vec-quality-figure {output.gene2vec_quality_figure:q}"
         " --pretrained {input.pretrained:q} --tokens-figure {output.tokens_figure:q}"
@@ -69,7 +70,8 @@ rule draw_dataset_figures:
         models=folders_of_models,
         code=code("steps/draw_dataset_figures.py"),
     shell:
-        "python {input.script:q} --evaluation {input.evaluation:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --evaluation {input.evaluation:q}"
         " --comparison {input.comparison:q} --models {params.models:q} --scores {output.scores:q}"
         " --confusion {output.confusion:q} --per-type {output.per_type:q}"
         " --finetuning {output.finetuning:q} --umap {output.umap:q}"

@@ -307,8 +307,8 @@ def benchmark_command(wildcards):
     """What runs the benchmark again: for the page, hence no reason to write it again."""
     words = ["snakemake", "benchmark"]
     for file in map(Path, workflow.configfiles):
-        here = file.is_relative_to(workflow.basedir)
-        name = str(file.relative_to(workflow.basedir) if here else file)
+        here = file.is_relative_to(CHECKOUT)
+        name = str(file.relative_to(CHECKOUT) if here else file)
         if name != "config/config.yaml":  # which is always read
             words += ["--configfile" if len(words) == 2 else "", name]
     given = workflow.config_settings.config_args
@@ -330,9 +330,7 @@ def files_of_earlier_run():
 def files_of_workflow():
     """The files of the workflow, for the record of a run: rules, scripts, tables, environments."""
     folders = ("rules", "scripts", "config", "envs")
-    files = [
-        file for name in folders for file in Path(workflow.basedir, name).rglob("*")
-    ]
+    files = [file for name in folders for file in (CHECKOUT / name).rglob("*")]
     kinds = {".smk", ".py", ".yaml", ".tsv", ".json"}
     return [
         beside(str(file))

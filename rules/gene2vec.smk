@@ -22,7 +22,8 @@ rule find_pairs:
         settings=CONFIG.pairs.model_dump_json(),
         code=code("steps/find_pairs.py"),
     shell:
-        "python {input.script:q} --expression {input.expression:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --expression {input.expression:q}"
         " --vocabulary {input.vocabulary:q} --pairs {output.pairs:q} --settings {params.settings:q}"
         " > {log:q} 2>&1"
 
@@ -49,7 +50,8 @@ rule train_gene2vec:
         settings=CONFIG.gene2vec.model_dump_json(),
         code=code("steps/train_gene2vec.py"),
     shell:
-        "python {input.script:q} --pairs {input.pairs:q} --vocabulary {input.vocabulary:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --pairs {input.pairs:q} --vocabulary {input.vocabulary:q}"
         " --imported {input.imported:q} --gene2vec {output.gene2vec:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
 
@@ -78,7 +80,8 @@ rule evaluate_gene2vec:
         settings=CONFIG.gene2vec_quality.model_dump_json(),
         code=code("steps/evaluate_gene2vec.py"),
     shell:
-        "python {input.script:q} --gene2vec {input.gene2vec:q} --pairs {input.pairs:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --gene2vec {input.gene2vec:q} --pairs {input.pairs:q}"
         " --vocabulary {input.vocabulary:q} --gene-sets {input.gene_sets:q}"
         " --labelled-pairs {input.labelled_pairs:q} --quality {output.quality:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"

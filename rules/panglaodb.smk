@@ -26,7 +26,8 @@ rule fetch_panglaodb_tables:
     params:
         settings=tables_settings,
     shell:
-        "python {input.script:q} --metadata {output.metadata:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --metadata {output.metadata:q}"
         " --cluster-sizes {output.cluster_sizes:q} --cell-types {output.cell_types:q}"
         " --markers {output.markers:q} --settings {params.settings:q} > {log:q} 2>&1"
 
@@ -54,7 +55,8 @@ checkpoint select_samples:
         settings=panglaodb_settings,
         code=code("steps/select_samples.py"),
     shell:
-        "python {input.script:q} --metadata {input.metadata:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --metadata {input.metadata:q}"
         " --cluster-sizes {input.cluster_sizes:q} --exclusions {input.exclusions:q}"
         " --samples {output.samples:q} --settings {params.settings:q} > {log:q} 2>&1"
 
@@ -83,7 +85,8 @@ rule fetch_panglaodb:
     params:
         settings=sample_settings,
     shell:
-        "python {input.script:q} --counts {output.counts:q} --settings {params.settings:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {output.counts:q} --settings {params.settings:q}"
         " > {log:q} 2>&1"
 
 
@@ -111,5 +114,6 @@ rule fetch_panglaodb_clusters:
     params:
         settings=sample_settings,
     shell:
-        "python {input.script:q} --clusters {output.clusters:q} --settings {params.settings:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --clusters {output.clusters:q} --settings {params.settings:q}"
         " > {log:q} 2>&1"

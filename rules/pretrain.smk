@@ -30,7 +30,8 @@ rule pretrain:
         ),
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python -m scbert.training.launch --device {params.device:q}"
+        "SCBERT_GPUS={resources.gpu} PYTHONPATH=$SCBERT_CHECKOUT"
+        " python -m scbert.training.launch --device {params.device:q}"
         " --nodes {resources.nodes} {input.script:q} --tokens {input.tokens:q}"
         " --vocabulary {input.vocabulary:q} --gene2vec {input.gene2vec:q}"
         " --pretrained {output.pretrained:q} --checkpoint {params.checkpoint:q}"

@@ -44,7 +44,8 @@ rule write_report:
             "steps/write_report.py", "report/report.html.jinja", "report/page.css"
         ),
     shell:
-        "python {input.script:q} --evaluations {input.evaluations:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --evaluations {input.evaluations:q}"
         " --comparisons {input.comparisons:q} --explanations {input.explanations:q}"
         " --dataset-figures {input.dataset_figures:q} --corpus-figures {input.corpus_figures:q}"
         " --quality {input.quality:q} --overlaps {input.overlaps:q} --stores {params.stores:q}"

@@ -1,4 +1,7 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
+
 from scbert import config as settings_of
 from scbert.config import (
     load_config,
@@ -12,8 +15,16 @@ from scbert.config.benchmark import benchmark_sets, chosen_methods, require_prog
 from scbert.config.inputs import CELLS as CELL_FILES
 from scbert.config.inputs import TABLES, fetched_suffix, is_fetched
 
+
+def with_defaults(given):
+    """The configuration of a module: where it is given one, Snakemake reads no other."""
+    values = load_configfile(CHECKOUT / "config/config.yaml")
+    update_config(values, given)
+    return values
+
+
 try:
-    CONFIG = load_config(config)
+    CONFIG = load_config(with_defaults(config) if AS_MODULE else config)
     DATASETS = load_datasets(Path(found(CONFIG.datasets)))
     SAMPLES = load_samples(Path(found(CONFIG.corpus.samples)))
     QUERIES = load_queries(Path(found(CONFIG.queries)))

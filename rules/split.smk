@@ -22,7 +22,8 @@ rule split_cells:
         settings=CONFIG.split.model_dump_json(),
         code=code("steps/split_cells.py"),
     shell:
-        "python {input.script:q} --counts {input.counts:q} --split {output.split:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --split {output.split:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
 
 
@@ -46,5 +47,6 @@ rule select_training_cells:
     params:
         code=code("steps/select_training_cells.py"),
     shell:
-        "python {input.script:q} --counts {input.counts:q} --split {input.split:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --split {input.split:q}"
         " --training-cells {output.training_cells:q} > {log:q} 2>&1"

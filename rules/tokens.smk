@@ -23,7 +23,8 @@ rule build_vocabulary:
         settings=CONFIG.vocabulary.model_dump_json(),
         code=code("steps/build_vocabulary.py"),
     shell:
-        "python {input.script:q} --counts {input.counts:q} --gene-table {input.gene_table:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --gene-table {input.gene_table:q}"
         " --gene-list {input.gene_list:q} --vocabulary {output.vocabulary:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
 
@@ -50,7 +51,8 @@ rule normalize_counts:
         settings=CONFIG.normalization.model_dump_json(),
         code=code("steps/normalize_counts.py"),
     shell:
-        "python {input.script:q} --counts {input.counts:q} --vocabulary {input.vocabulary:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --vocabulary {input.vocabulary:q}"
         " --expression {output.expression:q} --overlap {output.overlap:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"
 
@@ -76,6 +78,7 @@ rule bin_expression:
         settings=CONFIG.binning.model_dump_json(),
         code=code("steps/bin_expression.py"),
     shell:
-        "python {input.script:q} --expressions {input.expressions:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --expressions {input.expressions:q}"
         " --vocabulary {input.vocabulary:q} --tokens {output.tokens:q}"
         " --settings {params.settings:q} > {log:q} 2>&1"

@@ -37,6 +37,9 @@ def test_each_configuration_resolves_in_an_empty_folder(fresh, config, expected)
     assert {rule: planned.get(rule) for rule in expected} == expected
     assert planned["write_report"] == 1
     assert "write_dataset_report" not in planned  # with one dataset the report is its page
+    if config == "config":  # if this fails: make docs/rules.svg
+        drawn = re.findall(r">(\w+)</text>", (REPOSITORY / "docs/rules.svg").read_text())
+        assert {*planned, "all"} == {*drawn}
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,20 @@ import yaml
 from scipy import sparse
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PARTS = ("Snakefile", "rules", "scripts", "envs", "config", "profiles", "report", "scbert", "tests")
+PARTS = (
+    "Snakefile",
+    "workflow",
+    "rules",
+    "scripts",
+    "envs",
+    "config",
+    "profiles",
+    "report",
+    "scbert",
+    "tests",
+)
 TINY = "tests/workflow/tiny.yaml"
+TWO_DATASETS = "tests/workflow/two_datasets.yaml"
 COMMIT = "0123456789abcdef"
 DATASETS = ("pbmc68k_reduced", "second")
 
@@ -36,6 +48,7 @@ class Run:
     def start(self, *arguments, config=TINY, changed=None, **how):
         """Start snakemake with a configuration file and, on top, changed values."""
         files = [self.repository / config]
+        files += [self.repository / TWO_DATASETS] if config == TINY else []
         if changed is not None:
             files.append(self.here / "changed.yaml")
             files[-1].write_text(yaml.safe_dump(changed))

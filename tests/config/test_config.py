@@ -21,7 +21,7 @@ from scbert.config import (
 )
 from scbert.config.benchmark import require_programs
 from scbert.config.removed import KEYS, VALUES, WITH_THEM
-from scbert.schema import schema_text
+from scbert.schema import schema, schema_text, with_table
 
 ROOT = Path(__file__).parents[2]
 BASE = yaml.safe_load((ROOT / "config/config.yaml").read_text())
@@ -355,6 +355,19 @@ def test_every_setting_stands_in_the_file_with_the_values():
 def test_the_schema_for_editors_is_in_step_with_the_code():
     """If it is not: make schema."""
     assert (ROOT / "config/config.schema.yaml").read_text() == schema_text()
+    page = (ROOT / "config/README.md").read_text()
+    assert page == with_table(page)
+    for key in ("`device`", "### finetune", "`optimizer.checkpoints.keep`", "| number ≥ 0, ≤ 1 |"):
+        assert key in page
+
+
+def test_the_schema_of_the_catalogue_of_workflows_is_that_of_editors():
+    """It looks there, shows what it finds as a table, and follows no references."""
+    found = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert found == schema()
+    heads = found["properties"]["network"]["properties"]["heads"]
+    assert heads == {"default": 4, "description": "paper: 10", "minimum": 1, "type": "integer"}
+    assert "$ref" not in str(found)
 
 
 def test_a_method_without_its_program_is_named(tmp_path):
