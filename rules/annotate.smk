@@ -28,7 +28,7 @@ rule finetune_training_cells:
     benchmark:
         "results/benchmarks/finetune_training_cells/{dataset}/seed{seed}.tsv"
     conda:
-        "../envs/torch.yaml"
+        torch_for("finetune_training_cells")
     threads: threads_of("finetune_training_cells", 1)
     resources:
         mem_mb=memory_of("finetune_training_cells", 4000),
@@ -61,7 +61,7 @@ rule annotate_test_cells:
     benchmark:
         "results/benchmarks/annotate_test_cells/{dataset}/seed{seed}.tsv"
     conda:
-        "../envs/torch.yaml"
+        torch_for("annotate_test_cells")
     threads: threads_of("annotate_test_cells", 1)
     resources:
         mem_mb=memory_of("annotate_test_cells", 4000),

@@ -68,12 +68,14 @@ def commit_of(folder):
 
 CHECKOUT, COMMIT = find_checkout()
 AS_MODULE = workflow.modifier.namespace is not None
-IS_MAIN = not workflow.default_target  # no rule came before, such as `all` of who uses the module
+IS_MAIN = (
+    not workflow.default_target
+)  # no rule came before, such as `all` of who uses the module
 
 # Scripts run from a cached copy, in environments without scbert and without git; each rule gives its
 # program PYTHONPATH=$SCBERT_CHECKOUT. Snakemake takes PYTHONPATH itself out of the environment of jobs that
 # use conda, and shell.prefix would reach the rules of whoever uses this workflow as a module.
-os.environ["SCBERT_CHECKOUT"] = str(CHECKOUT)
+os.environ.update(SCBERT_CHECKOUT=str(CHECKOUT))
 os.environ.setdefault("SCBERT_COMMIT", COMMIT)
 sys.path.insert(0, str(CHECKOUT))
 

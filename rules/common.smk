@@ -94,6 +94,11 @@ def memory_of(rule_name, on_cpu):
     return per_attempt((on_cpu + 4000) * gpus if gpus else on_cpu)
 
 
+def torch_for(rule_name):
+    """The conda environment of networks; where there are GPUs it must not hold a PyTorch for CPUs."""
+    return f"../envs/torch{'_gpu' if gpus_of(rule_name) else ''}.yaml"
+
+
 @functools.cache
 def module(file):
     """A module without its comments and docstrings, and the files it may import from scbert."""

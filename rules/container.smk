@@ -5,6 +5,7 @@ import shlex
 from snakemake.settings.types import DeploymentMethod
 
 DEPLOYMENT = workflow.deployment_settings
+IMAGE = os.environ.get("SCBERT_IMAGE")
 
 if DeploymentMethod.APPTAINER in DEPLOYMENT.deployment_method:
     if DeploymentMethod.CONDA in DEPLOYMENT.deployment_method:
@@ -12,7 +13,7 @@ if DeploymentMethod.APPTAINER in DEPLOYMENT.deployment_method:
             "The image holds all programs and no conda environments: give --sdm apptainer or "
             "--sdm conda, not both."
         )
-    if not os.environ.get("SCBERT_IMAGE"):
+    if not IMAGE:
         raise WorkflowError(
             "--sdm apptainer needs an image, but SCBERT_IMAGE is not set. Make one with the "
             "Dockerfile (docs/running.md) and give its path or address: "
@@ -25,4 +26,4 @@ if DeploymentMethod.APPTAINER in DEPLOYMENT.deployment_method:
     envvars:
         "SCBERT_IMAGE",
 
-    containerized: os.environ["SCBERT_IMAGE"]
+    containerized: IMAGE

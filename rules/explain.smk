@@ -28,7 +28,7 @@ rule explain_test_cells:
     benchmark:
         "results/benchmarks/explain_test_cells/{dataset}.tsv"
     conda:
-        "../envs/explain.yaml"
+        torch_for("explain_test_cells")
     threads: threads_of("explain_test_cells", 1)
     resources:
         mem_mb=memory_of("explain_test_cells", 4000),

@@ -271,8 +271,14 @@ def folder_of_method(wildcards):
 
 
 def environment_of_method(wildcards):
-    """The conda environment of a method."""
-    return str(Path(folder_of_method(wildcards), "environment.yaml").absolute())
+    """The conda environment of a method; a second one for GPUs is used if the method has it."""
+    file, for_gpus = (
+        Path(folder_of_method(wildcards), name).absolute()
+        for name in ("environment.yaml", "environment_gpu.yaml")
+    )
+    return str(
+        for_gpus if gpus_of("run_benchmark_method") and for_gpus.exists() else file
+    )
 
 
 def options_of_method(wildcards):

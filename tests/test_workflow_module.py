@@ -175,6 +175,10 @@ def test_from_a_git_address_with_conda(module, address, tmp_path):
     module.write(f'github("{address}", path="workflow/Snakefile", tag="v1")')
     module.snakemake("--sdm", "conda", "--", "resources/pbmc68k_reduced.h5ad")
     (made,) = module.here.glob(".snakemake/conda/*_/made_of.yaml")
+    gpu = ("--set-resources", "scbert_pretrain:gpu=1")
+    said = module.snakemake("results/pretrained", "--dry-run", "--sdm", "conda", *gpu)
+    assert "torch_gpu.yaml" in said
+    assert "torch.yaml" not in said
     assert made.read_text().strip() == (REPOSITORY / "envs/data.yaml").read_text().strip()
 
 

@@ -126,7 +126,7 @@ def test_slurm_profile_names_real_rules_and_alone_asks_for_gpus(fresh):
 @pytest.mark.parametrize(
     ("given", "threads", "memory", "launch"),
     [
-        ((), 2, 6000, "SCBERT_GPUS=0 python -m scbert.training.launch --device auto --nodes 1"),
+        ((), 2, 6000, "SCBERT_GPUS=0 PYTHONPATH=$SCBERT_CHECKOUT python -m scbert.training.launch"),
         (("gpu=4",), 16, 40_000, "SCBERT_GPUS=4 "),
         (("nodes=2", "gres=gpu:h100:2"), 8, 20_000, "--nodes 2"),
         (("nodes=2", "tasks=2"), 2, 6000, "--nodes 2"),
@@ -194,16 +194,16 @@ def imports_of(file):
 def test_each_environment_holds_what_its_rules_import():
     called = {"sklearn": "scikit-learn", "torch": "pytorch", "yaml": "pyyaml", "umap": "umap-learn"}
     called |= {"performer_pytorch": "performer-pytorch", "matplotlib": "matplotlib-base"}
-    called |= {"scikit_posthocs": "scikit-posthocs"}
+    called |= {"scikit_posthocs": "scikit-posthocs", "isal": "python-isal"}
     checked = 0
     for file in (REPOSITORY / "rules").glob("*.smk"):
         for rule in re.split(r"\n(?:rule|checkpoint) ", file.read_text())[1:]:
             script = re.search(r"scripts/(\w+\.py)", rule)
-            environment = re.search(r"envs/(\w+\.yaml)", rule)
+            environment = re.search(r"(?:envs/|conda:\s+)(\w+)(?:\.yaml|_for\()", rule)
             if script and environment:
-                listed = (REPOSITORY / "envs" / environment[1]).read_text()
+                listed = (REPOSITORY / f"envs/{environment[1]}.yaml").read_text()
                 for package in imports_of(REPOSITORY / "scripts" / script[1]):
                     name = called.get(package, package)
-                    assert re.search(rf"- {name} ?=", listed), (script[1], environment[1], name)
+                    assert re.search(rf"- {name} ?[=>]", listed), (script[1], environment[1], name)
                 checked += 1
     assert checked > 15
