@@ -12,7 +12,7 @@ WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile workflow/Snakefile rules/*.smk
 
-.PHONY: help demo benchmark test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo benchmark package test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ check: $(VENV)/.dev  ## style, types, import contracts
 	$(WITH_VENV) snakemake --lint
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+
+package: $(VENV)/.workflow  ## dist/: source archive and wheel, tried in an empty environment
+	PYTHON=$(PYTHON) TORCH=$(TORCH) tests/package.sh
 
 bench: bench-corpus bench-training bench-annotate  ## speed and memory beside peers
 

@@ -20,9 +20,9 @@ rule explain_test_cells:
         markers="results/explanations/{dataset}/markers.tsv",
         gene_sets="results/explanations/{dataset}/gene_sets.tsv",
         deletion="results/explanations/{dataset}/deletion.tsv",
-        heatmap=explanation_figure("heatmap", "Genes by integrated gradients"),
-        attention=explanation_figure("attention", "Genes by attention sums"),
-        deletion_figure=explanation_figure("deletion", "Deletion test"),
+        heatmap=explanation_figure("heatmap", "genes", by="integrated gradients"),
+        attention=explanation_figure("attention", "genes", by="attention sums"),
+        deletion_figure=explanation_figure("deletion", "deletion test"),
     log:
         "logs/explain_test_cells/{dataset}.log",
     benchmark:

@@ -111,14 +111,14 @@ def dataset_figure(name, title):
     )
 
 
-def explanation_figure(name, title):
-    """A figure of an explanation, also for `snakemake --report`."""
+def explanation_figure(name, title, **labels):
+    """A figure of an explanation; in `snakemake --report` a label of two values is a switch."""
     return report(
         f"results/explanations/{{dataset}}/{name}.svg",
         caption=f"../report/{name}.rst",
         category="Explanations",
-        subcategory="{dataset}",
-        labels={"figure": title},
+        subcategory=f"{{dataset}}: {title}",
+        labels={"figure": title, **labels},
     )
 
 

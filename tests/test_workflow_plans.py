@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import sys
 
 import pytest
@@ -40,6 +41,15 @@ def test_each_configuration_resolves_in_an_empty_folder(fresh, config, expected)
     if config == "config":  # if this fails: make docs/rules.svg
         drawn = re.findall(r">(\w+)</text>", (REPOSITORY / "docs/rules.svg").read_text())
         assert {*planned, "all"} == {*drawn}
+
+
+def test_the_catalogue_of_workflows_finds_the_whole_workflow_and_a_test(fresh):
+    """Started as it says: --snakefile workflow/Snakefile --directory .test, without a target."""
+    shutil.copytree(REPOSITORY / ".test/config", fresh.here / "config")
+    how = ("-s", fresh.repository / "workflow/Snakefile", "--printshellcmds")
+    done = fresh.snakemake("--dry-run", *how, config=None)
+    assert re.search(r"^write_model_card +1$", done.said, re.M)
+    assert '"max_genes":800' in done.said  # of .test/config/config.yaml: tests/workflow/tiny.yaml
 
 
 @pytest.mark.parametrize(

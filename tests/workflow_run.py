@@ -47,17 +47,18 @@ class Run:
 
     def start(self, *arguments, config=TINY, changed=None, **how):
         """Start snakemake with a configuration file and, on top, changed values."""
-        files = [self.repository / config]
+        files = [self.repository / config] if config else []
         files += [self.repository / TWO_DATASETS] if config == TINY else []
         if changed is not None:
             files.append(self.here / "changed.yaml")
             files[-1].write_text(yaml.safe_dump(changed))
         command = [sys.executable, "-m", "snakemake", "--cores", "2"]
         command += ["-s", self.repository / "Snakefile", "--directory", self.here]
+        files = ["--configfile", *files] if files else []
         bin_folder = Path(sys.executable).parent  # the rules call plain python
         path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
-            [str(word) for word in [*command, *arguments, "--configfile", *files]],
+            [str(word) for word in [*command, *arguments, *files]],
             env={**os.environ, "PATH": path, "SCBERT_COMMIT": COMMIT},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -71,9 +72,9 @@ class Run:
             done.said, _ = done.communicate()
         return done
 
-    def planned(self, **options):
+    def planned(self, *arguments, **options):
         """Count the jobs of each rule that a dry run would do."""
-        done = self.snakemake("--dry-run", **options)
+        done = self.snakemake("--dry-run", *arguments, **options)
         assert done.returncode == 0, done.said
         jobs = re.findall(r"^(\w+) +(\d+)$", done.said.split("Job stats:")[-1], re.M)
         return {rule: int(number) for rule, number in jobs if rule not in ("total", "all")}
