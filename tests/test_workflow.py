@@ -208,9 +208,13 @@ def test_report_of_snakemake_has_captions_and_categories(finished):
     for words in ("Corpus and pretraining", "Datasets", "Report", "Scores beside baselines"):
         assert words in page
     assert "Every method on the test cells of second" in page  # a caption, filled in
-    done = finished.snakemake("--report", finished.here / "snakemake.zip")
+    metadata = ("--report-metadata", finished.repository / "report/metadata.yaml")
+    done = finished.snakemake("--report", finished.here / "snakemake.zip", *metadata)
     assert done.returncode == 0, done.said
     with ZipFile(finished.here / "snakemake.zip") as archive:
         names = archive.namelist()
-    assert "snakemake/report.html" in names
+        page = archive.read("snakemake/report.html").decode()
+    assert COMMIT in page  # of the metadata
+    for words in ("second: genes", "integrated gradients", "attention sums"):  # a switch
+        assert words in page
     assert sum(name.endswith("/confusion.svg") for name in names) == len(DATASETS)
