@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.sourcecache import HostingProviderFile, LocalSourceFile
 
-UNPACKED = ("scbert", "rules", "scripts", "config", "envs")
+UNPACKED = ("Snakefile", "scbert", "rules", "scripts", "config", "envs")
 
 
 def git(repository, *words):
