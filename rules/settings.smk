@@ -1,7 +1,10 @@
 # The checked configuration, the names that follow from it, and what each rule must know of it.
+import platform
+
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
+from scbert import __version__ as SCBERT
 from scbert import config as settings_of
 from scbert.config import (
     load_config,
@@ -189,3 +192,13 @@ def finetune_settings(wildcards):
     seed = int(wildcards.seed)
     own = CONFIG.finetune.model_copy(update={"seeds": (seed,)})
     return settings_for(settings_of.FinetuneSettings, seed=seed, finetune=own)
+
+
+if not AS_MODULE:  # for report/workflow.rst; the rules have CONFIG
+    config["about"] = {
+        "version": SCBERT,
+        "commit": COMMIT or "not in a git repository",
+        "folder": os.getcwd(),
+        "machine": platform.node(),
+        "snakemake": SNAKEMAKE,
+    }
