@@ -201,6 +201,18 @@ def imports_of(file):
     return packages - {*sys.stdlib_module_names}
 
 
+def test_each_rule_gives_its_program_the_package():
+    """PYTHONPATH=$SCBERT_CHECKOUT stands before it: rules/checkout.smk says why."""
+    programs = 0
+    for file in (REPOSITORY / "rules").glob("*.smk"):
+        for shell in re.findall(r"    shell:\n((?: {8}.*\n)+)", file.read_text()):
+            words = "".join(re.findall(r'"(.*)"\n', shell))
+            for before in re.findall(r"(.*?)(?:python|\{params\.python:q\}) (?:-m|\{input)", words):
+                assert before.endswith("PYTHONPATH=$SCBERT_CHECKOUT "), (file.name, words)
+                programs += 1
+    assert programs > 25
+
+
 def test_each_environment_holds_what_its_rules_import():
     called = {"sklearn": "scikit-learn", "torch": "pytorch", "yaml": "pyyaml", "umap": "umap-learn"}
     called |= {"performer_pytorch": "performer-pytorch", "matplotlib": "matplotlib-base"}
