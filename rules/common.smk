@@ -35,8 +35,8 @@ def found(path):
 def beside(path):
     """An input that may come with the workflow: it is then not in the storage of a run, if it has one."""
     whole = Path(path).absolute()
-    root = Path(workflow.basedir).absolute()
-    shipped = whole.is_relative_to(root) and whole.relative_to(root).parts[0] in SHIPPED
+    ours = whole.is_relative_to(CHECKOUT)
+    shipped = ours and whole.relative_to(CHECKOUT).parts[0] in SHIPPED
     return local(path) if shipped else path
 
 

@@ -30,7 +30,7 @@ rule annotate_query:
     wildcard_constraints:
         query=one_of(name for name in QUERIES if name not in SCATTERED),
     conda:
-        "../envs/torch.yaml"
+        torch_for("annotate_query")
     threads: threads_of("annotate_query", 1)
     resources:
         mem_mb=memory_of("annotate_query", 4000),
@@ -42,7 +42,8 @@ rule annotate_query:
         code=code("steps/annotate_query.py"),
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script:q} --query {input.query:q}"
+        "SCBERT_GPUS={resources.gpu} PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --query {input.query:q}"
         " --model {params.model:q} --settings {params.settings:q}"
         " --annotated {output.annotated:q} --device {params.device:q} > {log:q} 2>&1"
 
@@ -70,7 +71,8 @@ rule look_at_query:
         settings=query_settings,
         code=code("steps/look_at_query.py"),
     shell:
-        "python {input.script:q} --query {input.query:q} --model {params.model:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --query {input.query:q} --model {params.model:q}"
         " --settings {params.settings:q} --scale {output.scale:q} > {log:q} 2>&1"
 
 
@@ -88,7 +90,7 @@ rule annotate_piece:
     benchmark:
         "results/benchmarks/annotate_piece/{query}/{scatteritem}.tsv"
     conda:
-        "../envs/torch.yaml"
+        torch_for("annotate_piece")
     threads: threads_of("annotate_piece", 1)
     resources:
         mem_mb=memory_of("annotate_piece", 4000),
@@ -100,7 +102,8 @@ rule annotate_piece:
         code=code("steps/annotate_piece.py"),
         device=DEVICE,
     shell:
-        "SCBERT_GPUS={resources.gpu} python {input.script:q} --query {input.query:q}"
+        "SCBERT_GPUS={resources.gpu} PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --query {input.query:q}"
         " --model {params.model:q} --scale {input.scale:q} --piece {wildcards.scatteritem:q}"
         " --settings {params.settings:q} --answers {output.answers:q} --device {params.device:q}"
         " > {log:q} 2>&1"
@@ -133,7 +136,8 @@ rule gather_query:
         settings=query_settings,
         code=code("steps/gather_query.py"),
     shell:
-        "python {input.script:q} --query {input.query:q} --model {params.model:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --query {input.query:q} --model {params.model:q}"
         " --scale {input.scale:q} --answers {input.answers:q} --settings {params.settings:q}"
         " --annotated {output.annotated:q} > {log:q} 2>&1"
 
@@ -160,7 +164,8 @@ rule summarize_query:
         model=lookup("{query}", within=MODELS_OF_QUERIES),
         code=code("steps/summarize_query.py"),
     shell:
-        "python {input.script:q} --annotated {input.annotated:q} --query {wildcards.query:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --annotated {input.annotated:q} --query {wildcards.query:q}"
         " --source {params.source:q} --model {params.model:q} --summary {output.summary:q}"
         " --figure {output.figure:q} > {log:q} 2>&1"
 
@@ -193,5 +198,6 @@ rule write_queries:
             "steps/write_queries.py", "report/queries.html.jinja", "report/page.css"
         ),
     shell:
-        "python {input.script:q} --summaries {input.summaries:q} --figures {input.figures:q}"
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --summaries {input.summaries:q} --figures {input.figures:q}"
         " --page {output.page:q} > {log:q} 2>&1"
