@@ -12,7 +12,7 @@ WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile rules/*.smk
 
-.PHONY: help demo benchmark test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo benchmark test test-fast test-docs test-slurm check docs bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test: $(VENV)/.dev  ## the test suite
 test-fast: $(VENV)/.dev  ## the tests that take no seconds each, without Snakemake: while you work
 	$(PYTEST) -m "not workflow and not slow"
 
+test-docs: $(VENV)/.dev $(VENV)/.docs  ## the commands that the pages show, run page by page: three minutes
+	$(PYTEST) tests/docs/run_pages.py
+
 test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
 	$(WITH_VENV) tests/slurm/two_nodes.sh
 
@@ -42,6 +45,10 @@ check: $(VENV)/.dev  ## style, types, import contracts
 	$(WITH_VENV) snakemake --lint
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs  ## the site: docs/_build/html/index.html; the tutorials are run, a minute
+	$(WITH_VENV) sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "The site is $(CURDIR)/docs/_build/html/index.html"
 
 bench: bench-corpus bench-training bench-annotate  ## speed and memory beside peers
 
@@ -88,7 +95,7 @@ schema: $(VENV)/.workflow  ## config/config.schema.yaml, for editors, from scber
 	$(BIN)/python -m scbert.schema config/config.schema.yaml
 
 clean:  ## everything that a run made; .venv and the code stay
-	rm -rf results resources logs .snakemake
+	rm -rf results resources logs .snakemake docs/_build
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: scBERT needs 3.11 or newer. Try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -101,6 +108,10 @@ $(VENV)/.workflow: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.workflow
 	$(PIP) -e '.[workflow,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.workflow
+	$(PIP) -e '.[workflow,docs]'
 	@touch $@
 
 $(VENV)/.slurm: $(VENV)/.dev
