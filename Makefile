@@ -32,8 +32,8 @@ test: $(VENV)/.dev  ## the test suite
 test-fast: $(VENV)/.dev  ## the tests that take no seconds each, without Snakemake: while you work
 	$(PYTEST) -m "not workflow and not slow"
 
-test-docs: $(VENV)/.dev $(VENV)/.docs  ## the commands that the pages show, run page by page: three minutes
-	$(PYTEST) tests/docs/run_pages.py
+test-docs: $(VENV)/.dev  ## the commands that the pages show, run page by page: three minutes
+	$(PYTEST) --dist load tests/docs/run_pages.py
 
 test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
 	$(WITH_VENV) tests/slurm/two_nodes.sh

@@ -100,7 +100,7 @@ def config_text() -> str:
 
 
 def _table_of_keys(rows: list[list[str]]) -> str:
-    return table(["key", "default", "takes", "meaning"], rows)
+    return table(["key", "default", "what it takes, and means"], rows)
 
 
 def _rows(section: Any, path: tuple[str, ...], *context: Any) -> list[list[str]]:
@@ -129,12 +129,12 @@ def _row(
         values = values.get(key) if isinstance(values, dict) else None
     owner = schema if section is Config else schema["$defs"][section.__name__]
     meaning = _without_repetition(comments_of_class(section).get(path[-1], ""), notes.get(path, ""))
+    allowed = takes(owner["properties"][path[-1]], schema)
     name = ".".join(path[1:]) or path[0]
     return [
         f"`{name}`",
         f"`{_shown(values)}`",
-        cell(takes(owner["properties"][path[-1]], schema)),
-        "<br>".join(map(cell, meaning)),
+        "<br>".join([f"*{cell(allowed)}*", *map(cell, meaning)]),
     ]
 
 

@@ -33,7 +33,7 @@ def test_reference_has_every_key_and_what_it_takes():
     text = MADE.config_text()
     for name in Config.model_fields:
         assert f"## {name}\n" in text or f"| `{name}` |" in text
-    assert "| `n_bins` | `5` | whole number ≥ 1 ≤ 15 | above bin 0;" in text
+    assert "| `n_bins` | `5` | *whole number ≥ 1 ≤ 15*<br>above bin 0;" in text
     assert "| `optimizer.checkpoints.keep` | `2` |" in text
 
 
