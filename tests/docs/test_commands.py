@@ -11,6 +11,7 @@ from tests.docs.pages import HISTORY, ROOT, RUN, TAG, TEXT, blocks, commands_in_
 
 PAGES = pages()
 BLOCKS = [block for page in PAGES for block in blocks(page)]
+CARDS = [str(path.relative_to(ROOT)) for path in ROOT.glob("scbert/shipped/*/README.md")]
 NOW = [page for page in PAGES if not page.startswith(HISTORY)]
 COMMANDS = typer.main.get_command(app).commands
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -26,7 +27,9 @@ def shown():
         if block.language == "bash" and block.page in NOW
         for line in block.text.replace("\\\n", " ").splitlines()
     ]
-    return lines + [(page, code) for page in NOW for code in commands_in_text(page)]
+    of_cards = [(block.place, block.text) for card in CARDS for block in blocks(card)]
+    sentences = [(page, code) for page in [*NOW, *CARDS] for code in commands_in_text(page)]
+    return lines + of_cards + sentences
 
 
 def words(line):
