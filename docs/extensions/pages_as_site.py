@@ -1,6 +1,6 @@
 """What the pages are as files, made into a site: links to files outside docs/, and the menu.
 
-A link to a Markdown file outside docs/ leads to the page that shows this file.
+A link to a Markdown file outside docs/ leads to the page that shows this file, or to the file.
 """
 
 import posixpath
@@ -23,14 +23,18 @@ def lead(app: Any, page: str, source: list[str]) -> None:
     folder = posixpath.join("docs", posixpath.dirname(page))
 
     def there(found: re.Match[str]) -> str:
-        target = PAGES.get(posixpath.normpath(posixpath.join(folder, found[1])))
-        if target is None:
+        words, path, anchor = found[1], found[2], found[3] or ""
+        file = posixpath.normpath(posixpath.join(folder, path))
+        if file in PAGES:
+            target = posixpath.relpath(posixpath.join("docs", PAGES[file]), folder)
+            return f"[{words}]({target}{'' if file == 'README.md' else anchor})"
+        if file.startswith("docs/"):
             return found[0]
-        return f"]({posixpath.relpath(posixpath.join('docs', target), folder)}{found[2] or ''})"
+        return "{download}" + f"`{words.replace('`', '')} <{path}>`"
 
     if page in {f"{folder}/README" for folder in FOLDERS}:
         source[0] += MENU
-    source[0] = re.sub(r"\]\((\.\./[^)#]*\.md)(#[^)]*)?\)", there, source[0])
+    source[0] = re.sub(r"\[([^]]*)\]\((\.\./[^)#]*\.md)(#[^)]*)?\)", there, source[0])
 
 
 def setup(app: Any) -> dict[str, bool]:
