@@ -159,11 +159,12 @@ rule write_benchmark:
             "benchmark/page.js",
             "report/page.css",
         ),
+    # --against=: Snakemake leaves an empty word out, and argparse needs one
     shell:
         "python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
         " --methods {input.methods:q} --published {input.published:q}"
         " --chosen {params.chosen:q} --config {input.config:q}"
-        " --against {params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
+        " --against={params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
         " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 
