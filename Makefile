@@ -12,7 +12,7 @@ WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile workflow/Snakefile rules/*.smk
 
-.PHONY: help demo benchmark package test test-fast test-slurm check bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo benchmark package test test-fast test-docs test-slurm check docs bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test: $(VENV)/.dev  ## the test suite
 test-fast: $(VENV)/.dev  ## the tests that take no seconds each, without Snakemake: while you work
 	$(PYTEST) -m "not workflow and not slow"
 
+test-docs: $(VENV)/.dev  ## the commands that the pages show, run page by page: three minutes
+	$(PYTEST) --dist load tests/docs/run_pages.py
+
 test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
 	$(WITH_VENV) tests/slurm/two_nodes.sh
 
@@ -45,6 +48,10 @@ check: $(VENV)/.dev  ## style, types, import contracts
 
 package: $(VENV)/.workflow  ## dist/: source archive and wheel, tried in an empty environment
 	PYTHON=$(PYTHON) TORCH=$(TORCH) tests/package.sh
+
+docs: $(VENV)/.docs  ## the site: docs/_build/html/index.html; the tutorials are run, a minute
+	$(WITH_VENV) sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "The site is $(CURDIR)/docs/_build/html/index.html"
 
 bench: bench-corpus bench-training bench-annotate  ## speed and memory beside peers
 
@@ -94,7 +101,7 @@ docs/rules.svg: $(VENV)/.workflow Snakefile rules/*.smk docs/draw_rules.py  # th
 	$(WITH_VENV) snakemake --forceall --rulegraph | $(BIN)/python docs/draw_rules.py $@
 
 clean:  ## everything that a run made; .venv and the code stay
-	rm -rf results resources logs .snakemake
+	rm -rf results resources logs .snakemake docs/_build
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: scBERT needs 3.11 or newer. Try: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -107,6 +114,10 @@ $(VENV)/.workflow: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.workflow
 	$(PIP) -e '.[workflow,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.workflow
+	$(PIP) -e '.[workflow,docs]'
 	@touch $@
 
 $(VENV)/.slurm: $(VENV)/.dev

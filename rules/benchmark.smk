@@ -163,12 +163,13 @@ rule write_benchmark:
             "benchmark/page.js",
             "report/page.css",
         ),
+    # --against=: Snakemake leaves an empty word out, and argparse needs one
     shell:
         "PYTHONPATH=$SCBERT_CHECKOUT"
         " python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
         " --methods {input.methods:q} --published {input.published:q}"
         " --chosen {params.chosen:q} --config {input.config:q}"
-        " --against {params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
+        " --against={params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
         " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"
 
 

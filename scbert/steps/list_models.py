@@ -84,7 +84,8 @@ def _scores(folder: Path) -> str:
     `scbert finetune` puts comparison.json into the model's folder; the workflow, whose models are
     results/models/DATASET/SEED, into results/metrics/DATASET.
     """
-    of_workflow = folder.parent.parent.with_name("metrics") / folder.parent.name
+    dataset = folder.absolute().parent
+    of_workflow = dataset.parent.parent / "metrics" / dataset.name
     for path in (folder / COMPARISON, of_workflow / COMPARISON):
         if path.is_file():
             break

@@ -62,6 +62,12 @@ def test_models_lists_them_without_a_folder(tmp_path, monkeypatch):
     assert not any(model.problem for model in list_models(None))
 
 
+def test_models_lists_those_of_the_folder_one_is_in(monkeypatch):
+    monkeypatch.chdir(shipped_models()[ENCODER])
+    (found,) = list_models(Path())
+    assert (found.kind, found.problem) == ("pretrained", "")
+
+
 def test_blood_is_named_without_any_model_of_ones_own(zheng):
     named = annotate(zheng)
     true = named.obs.bulk_labels.astype(str).map(LINEAGE)
