@@ -251,10 +251,21 @@ def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -
     else:
         shutil.copyfile(query, copy)
     with h5py.File(copy, "r+") as file:
+        _require_groups(file, str(query))
         refuse_links(file, str(query))  # what is written must not go through one
         refuse_slashes(file, str(query))
         require_filters(file, str(query))
         make_file_plain(file, str(query))
+
+
+def _require_groups(file: h5py.File, name: str) -> None:
+    """Refuse a file to which nothing can be added."""
+    for place in ("obs", "obsm", "uns"):
+        if place in file and not isinstance(file[place], h5py.Group):
+            raise ValueError(
+                f"'{place}' of {name} is not a group of entries, so the file is damaged. Write or "
+                "download it again."
+            )
 
 
 def joined(adata: ad.AnnData, found: ad.AnnData, stale: Sequence[str]) -> ad.AnnData:
