@@ -124,7 +124,7 @@ def require_calibration(
         shares = {ENCODER: 1.0}
         if found.experts is not None:
             shares = {name: share.weight for name, share in found.experts.items()}
-        if set(shares) - {ENCODER} != set(experts):
+        if {*shares, ENCODER} != {*experts, ENCODER}:  # the encoder may be its head, or an expert
             raise ValueError(f"it has weights of {sorted(shares)}, the model {sorted(experts)}")
         if not 0 < sum(shares.values()) < np.inf:
             raise ValueError("no expert has a weight")

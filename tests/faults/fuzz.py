@@ -40,7 +40,7 @@ def tries(kind: Kind, n: int, seed: int, folder: Path) -> Iterator[Try]:
 
     Each try has a generator of its own, so that one alone can be done again.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     _, whole = _once(kind, None, folder)
     yield Try(kind.name, 0, "none", SAME if whole[0] == "read" else whole[0], whole[1])
     for number in range(1, n + 1):

@@ -34,6 +34,16 @@ from tests.faults.damage import Rng
 from tests.panglaodb_samples import matrix_of, rdata_of
 
 ROOT = Path(__file__).parents[2]
+NO_CHECKSUM = "no checksum in the format: a changed value is read as that value"
+SIGNED = "other values only where the checksums were made anew"
+TABLE = "a changed word that is valid is read as that word"
+NOTES = {  # how a row of the page is explained
+    "config": TABLE,
+    **dict.fromkeys(("datasets.tsv", "methods.tsv", "corpus.tsv", "ontology.tsv"), TABLE),
+    "exclusions.tsv": f"{TABLE}; a warning names accessions that no sample has",
+    **dict.fromkeys(("h5ad", "zarr", "RData"), NO_CHECKSUM),
+    **dict.fromkeys(("token store", "bundle", "checkpoint"), SIGNED),
+}
 QUERY = 12  # cells to annotate
 OF_A_SAMPLE = ("Lung", "10x chromium", "Homo sapiens", "x", "1", "1", "1", *"010")
 

@@ -1,0 +1,282 @@
+"""Full disks, read-only folders, clocks, two workflows, and damaged files between two rules."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.faults.kills import jobs_of, logs, started
+from tests.faults.page import Row
+from tests.faults.results import differing, digests
+from tests.workflow_run import COMMIT, Run, write_second
+
+DAY = 86400.0
+JOB = re.compile(r"^rule (\w+):\n    input: (.*)\n    output: (.*)$", re.M)
+SHELL = re.compile(r"^Shell command: (.*)$", re.M)
+CACHED = re.compile(r"\S+/scripts/(\w+\.py)")
+FULL = ("No space left on device", "could not be written")
+NOT_WRITABLE = ("Read-only file system", "Permission denied")
+
+
+def folder_rows(reference: Run, folder: Path, seed: int) -> Iterator[Row]:
+    """Try each fault on copies of a run that is complete."""
+    expected = digests(reference.here / "results")
+    yield two_workflows(reference, folder / "two", expected)
+    yield from clocks(reference, folder / "clocks", expected)
+    yield untouched(reference, folder / "untouched", expected)
+    yield read_only(reference, folder / "read_only")
+    yield disk_full(folder / "disk", expected)
+    yield from edges(reference, folder / "edges", expected, seed)
+
+
+def copied(run: Run, folder: Path) -> Run:
+    """Copy a run with all of its state; files are shared until they are written anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    made = Run.__new__(Run)
+    made.repository, made.here = run.repository, folder / "here"
+    shutil.copytree(run.here, made.here, copy_function=os.link, symlinks=True)
+    return made
+
+
+def judge(row: Row, run: Run, expected: dict[str, str], words: str) -> None:
+    """Count whether a run that ended well has the results that are expected."""
+    wrong = differing(run.here / "results", expected)
+    missing = sorted(set(expected) - set(digests(run.here / "results")))
+    if wrong or missing:
+        row.add("silently different", f"{words}: {wrong} {missing}")
+    else:
+        row.add("same")
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A result, and a job that reads it."""
+
+    rule: str
+    file: str
+    command: str
+    outputs: tuple[str, ...]
+
+
+def edges_of(run: Run) -> list[Edge]:
+    """Return the edges of the graph; of alike files and jobs of a rule the first stands for all."""
+    done = run.snakemake("--forceall", "--dry-run", "--printshellcmds")
+    assert done.returncode == 0, done.said
+    commands = [
+        CACHED.sub(f"{run.repository}/scripts/\\1", one) for one in SHELL.findall(done.said)
+    ]
+    jobs = [one for one in JOB.findall(done.said) if one[0] != "all"]
+    assert len(jobs) == len(commands)
+    found: dict[tuple[str, str], Edge] = {}
+    for (rule, inputs, outputs), command in zip(jobs, commands, strict=True):
+        made = tuple(outputs.split(", "))
+        for file in _files(run.here, inputs.split(", ")):
+            if file not in made:
+                kind = re.sub(r"pbmc68k_reduced|second|embedded|celltypist_sample", "*", file)
+                found.setdefault((rule, kind), Edge(rule, file, command, made))
+    return list(found.values())
+
+
+def _files(here: Path, inputs: list[str]) -> Iterator[str]:
+    for name in inputs:
+        path = here / name
+        if not name.startswith("results/") or not path.exists():
+            continue
+        path = path.parent if path.name == "MANIFEST.sha256" else path  # a model is its folder
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file() and not file.name.startswith("."):
+                yield str(file.relative_to(here))
+
+
+def edges(reference: Run, folder: Path, expected: dict[str, str], seed: int) -> Iterator[Row]:
+    """Damage a file and run a job that reads it; a fresh copy for each."""
+    rows = {"cut": Row("an intermediate file cut in half", note="")}
+    rows["flipped"] = Row("an intermediate file with one byte changed", note="")
+    found = edges_of(reference)
+    for number, edge in enumerate(found):
+        how = list(rows)[number % 2]
+        _try_edge(rows[how], edge, how, reference, folder, expected, seed + number)
+    for row in rows.values():
+        row.note = f"{len(found)} edges, one of the two at each; same: the job does not read it"
+        yield row
+
+
+def _try_edge(
+    row: Row,
+    edge: Edge,
+    how: str,
+    reference: Run,
+    folder: Path,
+    expected: dict[str, str],
+    seed: int,
+) -> None:
+    run = copied(reference, folder)
+    hurt(run.here / edge.file, how, np.random.default_rng(seed))
+    before = (run.here / edge.file).read_bytes()
+    for output in edge.outputs:
+        path = run.here / output
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    done = run_command(run, edge.command)
+    what = f"{edge.rule} of {edge.file}, {how}"
+    if done.returncode:
+        said = done.stdout + logs(run)
+        named = "ERROR: " in said and Path(edge.file).name in said
+        row.add("refused" if named else "ended without a reason", f"{what}: {said[-200:]}")
+        return
+    names = [name.removeprefix("results/") for name in edge.outputs]
+    now = {name: one for name, one in digests(run.here / "results").items() if _in(name, names)}
+    wrong = [name for name, one in now.items() if expected.get(name) != one]
+    intact = before == (run.here / edge.file).read_bytes()
+    row.add("same" if not wrong and intact else "silently different", f"{what}: {wrong}")
+
+
+def _in(name: str, outputs: list[str]) -> bool:
+    return any(name == output or name.startswith(f"{output}/") for output in outputs)
+
+
+def hurt(path: Path, how: str, rng: np.random.Generator) -> None:
+    """Damage a file, which other copies share, in a file of its own."""
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        del content[len(content) // 2 :]
+    elif content:
+        content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+    path.unlink()
+    path.write_bytes(content)
+
+
+def run_command(run: Run, command: str) -> subprocess.CompletedProcess[str]:
+    """Run the command of a job as Snakemake would; its log is emptied first."""
+    shutil.rmtree(run.here / "logs")
+    for log in re.findall(r"> (logs/\S+)", command):
+        (run.here / log).parent.mkdir(parents=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    more = {"PATH": path, "PYTHONPATH": str(run.repository), "SCBERT_COMMIT": COMMIT}
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=run.here,
+        env={**os.environ, **more},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def untouched(reference: Run, folder: Path, expected: dict[str, str]) -> Row:
+    """Damage a file without a change of its time: what is made of it already stays as it is."""
+    row = Row("a file damaged behind Snakemake's back (same time), and a rerun")
+    run = copied(reference, folder)
+    path = run.here / "results/counts/second.h5ad"
+    stat = path.stat()
+    hurt(path, "cut", np.random.default_rng(0))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    done = run.snakemake("--rerun-incomplete")
+    wrong = [name for name in differing(run.here / "results", expected) if "counts/" not in name]
+    fine = done.returncode == 0 and not wrong
+    row.add("same" if fine else "different", f"{wrong} {done.said[-200:]}")
+    row.note = "nothing is run again; the job that reads it next refuses it (below)"
+    return row
+
+
+def clocks(reference: Run, folder: Path, expected: dict[str, str]) -> Iterator[Row]:
+    """Files from the future and from the past, as a clock that was set makes them."""
+    cases = {"a day ahead": DAY, "ten years back": -3650 * DAY}
+    for words, shift in cases.items():
+        row = Row(f"half of the results from a clock {words}, and a rerun")
+        run = copied(reference, folder)
+        files = [path for path in sorted((run.here / "results").rglob("*")) if path.is_file()]
+        for path in files[::2]:
+            content, now = path.read_bytes(), time.time() + shift
+            path.unlink()
+            path.write_bytes(content)
+            os.utime(path, (now, now))
+        done = run.snakemake("--rerun-incomplete")
+        if done.returncode:
+            row.add("ended without a reason", done.said[-250:] + logs(run)[-250:])
+        else:
+            judge(row, run, expected, words)
+        jobs = done.said.count("Finished jobid")
+        row.note = f"{jobs} jobs are run again"
+        yield row
+
+
+def two_workflows(reference: Run, folder: Path, expected: dict[str, str]) -> Row:
+    """Start a second workflow in the folder of one that runs."""
+    row = Row(
+        "a second workflow in the same folder", note="Snakemake's lock: which files, what to do"
+    )
+    run = copied(reference, folder)
+    (run.here / "results/report.html").unlink()
+    first = started(run)
+    while first.poll() is None and not jobs_of(first.pid):
+        time.sleep(0.1)
+    second = run.snakemake("--rerun-incomplete")
+    locked = second.returncode != 0 and "cannot be locked" in second.said
+    row.add("refused" if locked else "not refused", second.said[-250:])
+    if first.wait(600) == 0:
+        judge(row, run, expected, "the first")
+    else:
+        row.add("the first one ended", first.said[-250:])
+    return row
+
+
+def read_only(reference: Run, folder: Path) -> Row:
+    """Run again what is missing in a results folder that cannot be written to."""
+    row = Row("a results folder that is read-only", note="")
+    if os.geteuid() != 0:
+        row.note = "not tried: needs root, to mount"
+        return row
+    run = copied(reference, folder)
+    (run.here / "results/vocabulary.tsv").unlink()
+    results = run.here / "results"
+    try:
+        _mount("--bind", results, results)
+        _mount("-o", "remount,ro,bind", results)
+        done = run.snakemake("--rerun-incomplete")
+    finally:
+        subprocess.run(["umount", results], check=False, capture_output=True)
+    said = done.said + logs(run)
+    fine = done.returncode != 0 and any(words in said for words in NOT_WRITABLE)
+    row.add("refused" if fine else "ended without a reason", said[-250:])
+    return row
+
+
+def _mount(*words: object) -> None:
+    subprocess.run(["mount", *map(str, words)], check=True, capture_output=True)
+
+
+def disk_full(folder: Path, expected: dict[str, str]) -> Row:
+    """Run on a disk that is too small, again and again, each time with a little more room."""
+    row = Row("a disk that is full, and more room each time")
+    if os.geteuid() != 0:
+        row.note = "not tried: needs root, to mount a small tmpfs"
+        return row
+    folder.mkdir(parents=True)
+    run = Run(folder)
+    write_second(run.here / "second.h5ad")
+    results = run.here / "results"
+    results.mkdir()
+    _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", results)
+    try:
+        for size in ("1m", "3m", "6m", "10m", "16m", "1g"):
+            _mount("-o", f"remount,size={size}", results)
+            done = run.snakemake("--rerun-incomplete")
+            wrong = differing(results, expected)
+            if done.returncode == 0:
+                judge(row, run, expected, size)
+                break
+            said = done.said + logs(run)
+            full = any(words in said for words in FULL) and not wrong
+            row.add("refused" if full else "different, or no reason", f"{wrong} {said[-250:]}")
+    finally:
+        subprocess.run(["umount", results], check=False, capture_output=True)
+    row.note = "what is there is whole each time, and the last run is complete"
+    return row
