@@ -39,8 +39,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="scbert_faults_") as folder:
         for part in options.parts or TITLES:
-            rows = PARTS[part](options, Path(folder))
-            save(options.to / f"{part}.json", shown(rows))
+            for row in shown(PARTS[part](options, Path(folder))):
+                save(options.to / f"{part}.json", row)
     sys.exit(write_page(options.page, options.to, options.seed) > 0)
 
 

@@ -1,8 +1,13 @@
 """Full disks, read-only folders, clocks, two workflows, and damaged files between two rules."""
 
+import importlib
 import os
+import pkgutil
 import re
+import runpy
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,14 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults.kills import jobs_of, logs, started
+from tests.faults.kills import jobs_of, logs, send, started
 from tests.faults.page import Row
 from tests.faults.results import differing, digests
+from tests.faults.watched import outcome
 from tests.workflow_run import COMMIT, Run, write_second
 
 DAY = 86400.0
-JOB = re.compile(r"^rule (\w+):\n    input: (.*)\n    output: (.*)$", re.M)
-SHELL = re.compile(r"^Shell command: (.*)$", re.M)
+SECONDS = 900  # of a job
+JOB = re.compile(  # as a dry run shows it; those without input are no edges
+    r"^(?:local)?rule (\w+):\n    input: (.*)\n    output: (.*)\n(?:    .*\n)*Shell command: (.*)$",
+    re.M,
+)
 CACHED = re.compile(r"\S+/scripts/(\w+\.py)")
 FULL = ("No space left on device", "could not be written")
 NOT_WRITABLE = ("Read-only file system", "Permission denied")
@@ -37,12 +46,12 @@ def folder_rows(reference: Run, folder: Path, seed: int) -> Iterator[Row]:
 
 
 def copied(run: Run, folder: Path) -> Run:
-    """Copy a run with all of its state; files are shared until they are written anew."""
+    """Copy a run with all of its state, and the times of its files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     made = Run.__new__(Run)
     made.repository, made.here = run.repository, folder / "here"
-    shutil.copytree(run.here, made.here, copy_function=os.link, symlinks=True)
+    shutil.copytree(run.here, made.here, symlinks=True)
     return made
 
 
@@ -70,18 +79,15 @@ def edges_of(run: Run) -> list[Edge]:
     """Return the edges of the graph; of alike files and jobs of a rule the first stands for all."""
     done = run.snakemake("--forceall", "--dry-run", "--printshellcmds")
     assert done.returncode == 0, done.said
-    commands = [
-        CACHED.sub(f"{run.repository}/scripts/\\1", one) for one in SHELL.findall(done.said)
-    ]
-    jobs = [one for one in JOB.findall(done.said) if one[0] != "all"]
-    assert len(jobs) == len(commands)
     found: dict[tuple[str, str], Edge] = {}
-    for (rule, inputs, outputs), command in zip(jobs, commands, strict=True):
-        made = tuple(outputs.split(", "))
+    for rule, inputs, outputs, cached in JOB.findall(done.said):
+        command = CACHED.sub(f"{run.repository}/scripts/\\1", cached)
+        made, script = tuple(outputs.split(", ")), re.search(r"scripts/(\w+)", command)
+        assert script
         for file in _files(run.here, inputs.split(", ")):
+            kind = re.sub(r"pbmc68k_reduced|second|embedded|celltypist_sample", "*", file)
             if file not in made:
-                kind = re.sub(r"pbmc68k_reduced|second|embedded|celltypist_sample", "*", file)
-                found.setdefault((rule, kind), Edge(rule, file, command, made))
+                found.setdefault((script[1], kind), Edge(rule, file, command, made))
     return list(found.values())
 
 
@@ -101,6 +107,8 @@ def edges(reference: Run, folder: Path, expected: dict[str, str], seed: int) -> 
     rows = {"cut": Row("an intermediate file cut in half", note="")}
     rows["flipped"] = Row("an intermediate file with one byte changed", note="")
     found = edges_of(reference)
+    for step in pkgutil.iter_modules([str(reference.repository / "scbert/steps")]):
+        importlib.import_module(f"scbert.steps.{step.name}")  # once, for all jobs
     for number, edge in enumerate(found):
         how = list(rows)[number % 2]
         _try_edge(rows[how], edge, how, reference, folder, expected, seed + number)
@@ -120,30 +128,37 @@ def _try_edge(
 ) -> None:
     run = copied(reference, folder)
     hurt(run.here / edge.file, how, np.random.default_rng(seed))
-    before = (run.here / edge.file).read_bytes()
+    damaged = (run.here / edge.file).read_bytes()
     for output in edge.outputs:
         path = run.here / output
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    done = run_command(run, edge.command)
-    what = f"{edge.rule} of {edge.file}, {how}"
-    if done.returncode:
-        said = done.stdout + logs(run)
-        named = "ERROR: " in said and Path(edge.file).name in said
-        row.add("refused" if named else "ended without a reason", f"{what}: {said[-200:]}")
-        return
-    names = [name.removeprefix("results/") for name in edge.outputs]
-    now = {name: one for name, one in digests(run.here / "results").items() if _in(name, names)}
-    wrong = [name for name, one in now.items() if expected.get(name) != one]
-    intact = before == (run.here / edge.file).read_bytes()
-    row.add("same" if not wrong and intact else "silently different", f"{what}: {wrong}")
+    named = (Path(edge.file).name, str(Path(edge.file).parent))
+    verdict, words = outcome(lambda: do(run, edge.command), run.here, named, seconds=SECONDS)
+    if verdict == "read":
+        now, made = digests(run.here / "results"), tuple(edge.outputs)
+        names = [name for name in now if f"results/{name}".startswith(made)]
+        wrong = [name for name in names if expected.get(name) != now[name]]
+        intact = damaged == (run.here / edge.file).read_bytes()
+        verdict, words = (
+            ("same", "") if intact and not wrong else ("silently different", str(wrong))
+        )
+    row.add(verdict, f"{edge.rule} of {edge.file}, {how}: {words}")
 
 
-def _in(name: str, outputs: list[str]) -> bool:
-    return any(name == output or name.startswith(f"{output}/") for output in outputs)
+def do(run: Run, command: str) -> bytes:
+    """Do what the command of a job does, in this process, which ends afterwards."""
+    words = shlex.split(command.partition(" > logs/")[0])
+    script = next(number for number, word in enumerate(words) if word.endswith(".py"))
+    os.environ |= {"SCBERT_COMMIT": COMMIT, "SCBERT_GPUS": "0"}
+    os.chdir(run.here)
+    of_launcher = ["--device", "cpu"] if "scbert.training.launch" in words else []
+    sys.argv = [*words[script:], *of_launcher]
+    runpy.run_path(words[script], run_name="__main__")
+    return b"\1"
 
 
 def hurt(path: Path, how: str, rng: np.random.Generator) -> None:
-    """Damage a file, which other copies share, in a file of its own."""
+    """Damage a file."""
     content = bytearray(path.read_bytes())
     if how == "cut":
         del content[len(content) // 2 :]
@@ -151,23 +166,6 @@ def hurt(path: Path, how: str, rng: np.random.Generator) -> None:
         content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
     path.unlink()
     path.write_bytes(content)
-
-
-def run_command(run: Run, command: str) -> subprocess.CompletedProcess[str]:
-    """Run the command of a job as Snakemake would; its log is emptied first."""
-    shutil.rmtree(run.here / "logs")
-    for log in re.findall(r"> (logs/\S+)", command):
-        (run.here / log).parent.mkdir(parents=True)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    more = {"PATH": path, "PYTHONPATH": str(run.repository), "SCBERT_COMMIT": COMMIT}
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=run.here,
-        env={**os.environ, **more},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def untouched(reference: Run, folder: Path, expected: dict[str, str]) -> Row:
@@ -215,10 +213,15 @@ def two_workflows(reference: Run, folder: Path, expected: dict[str, str]) -> Row
     )
     run = copied(reference, folder)
     (run.here / "results/report.html").unlink()
-    first = started(run)
-    while first.poll() is None and not jobs_of(first.pid):
-        time.sleep(0.1)
+    first, jobs = started(run), []
+    while first.poll() is None and not jobs:
+        jobs = [process for process, _ in jobs_of(first.pid)]
+        time.sleep(0.05)
+    for process in jobs:
+        send(process, signal.SIGSTOP)  # until the second one has ended
     second = run.snakemake("--rerun-incomplete")
+    for process in jobs:
+        send(process, signal.SIGCONT)
     locked = second.returncode != 0 and "cannot be locked" in second.said
     row.add("refused" if locked else "not refused", second.said[-250:])
     if first.wait(600) == 0:

@@ -1,7 +1,6 @@
 """What the parts of `make test-faults` found, and the page that shows it."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,20 +61,22 @@ class Row:
         self.seen.append(f"{verdict}: {words}"[:300])
 
 
-def save(file: Path, rows: Iterable[Row]) -> None:
-    """Keep the rows of a part."""
+def kept(file: Path) -> list[Row]:
+    """Return the rows of a part that were kept."""
+    return [Row(**one) for one in json.loads(file.read_text())] if file.is_file() else []
+
+
+def save(file: Path, row: Row) -> None:
+    """Keep a row of a part, in the place of an earlier one of the same fault."""
+    rows = {one.fault: one for one in kept(file)} | {row.fault: row}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    file.write_text(json.dumps([asdict(one) for one in rows.values()], indent=1) + "\n")
 
 
 def write_page(page: Path, folder: Path, seed: int) -> int:
     """Write the page from the parts that were run; return how many tries are unexplained."""
-    parts = {name: folder / f"{name}.json" for name in TITLES}
-    rows = {
-        name: [Row(**one) for one in json.loads(file.read_text())]
-        for name, file in parts.items()
-        if file.is_file()
-    }
+    found = {name: kept(folder / f"{name}.json") for name in TITLES}
+    rows = {name: part for name, part in found.items() if part}
     every = [row for part in rows.values() for row in part]
     unexplained = sum(row.unexplained for row in every)
     verdict = f"{sum(row.tries for row in every):,} tries, {unexplained} unexplained."

@@ -26,7 +26,9 @@ SHORTEST = 20  # characters of a message that says something
 Read = Callable[[], bytes]
 
 
-def outcome(read: Read, folder: Path, names: tuple[str, ...]) -> tuple[str, str]:
+def outcome(
+    read: Read, folder: Path, names: tuple[str, ...], seconds: float = SECONDS
+) -> tuple[str, str]:
     """Call `read` in another process; return what came of it, and the words of an error.
 
     Parameters
@@ -54,21 +56,21 @@ def outcome(read: Read, folder: Path, names: tuple[str, ...]) -> tuple[str, str]
             json.dump(said, handle)
         os._exit(0)
     os.close(sink)
-    text = _all_of(source, child)
+    text = _all_of(source, child, seconds)
     status = os.waitpid(child, 0)[1]
     if text is None:
-        return "hung", f"longer than {SECONDS} s"
+        return "hung", f"longer than {seconds} s"
     if os.WIFSIGNALED(status) or not text:
         return "crashed", f"signal {os.WTERMSIG(status)}"
     verdict, words = json.loads(text)
     return verdict, words
 
 
-def _all_of(source: int, child: int) -> str | None:
+def _all_of(source: int, child: int, seconds: float) -> str | None:
     """Return all that the child says; None if it takes too long, and is killed."""
     parts = []
     while True:
-        if not select.select([source], [], [], SECONDS)[0]:
+        if not select.select([source], [], [], seconds)[0]:
             os.kill(child, signal.SIGKILL)
             os.close(source)
             return None
