@@ -9,7 +9,6 @@ import argparse
 import logging
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from tests.faults.page import TITLES, Row, save, write_page
 
 ROOT = Path(__file__).parents[2]
 SEED = 2021
-SHOWN = 3  # unexplained tries of a row that are printed
 
 
 def main() -> None:
@@ -45,15 +43,24 @@ def main() -> None:
 
 
 def shown(rows: Iterator[Row]) -> Iterator[Row]:
-    """Print each row when it is complete."""
-    begun = time.monotonic()
+    """Print what is unexplained at once, and each row when the next one begins."""
+    last, seen = Row(""), 0
     for row in rows:
-        numbers = f"same {row.same}, other {row.other}, refused {row.refused}"
-        spent = time.monotonic() - begun
-        print(f"{row.fault}: {row.tries} tries, {numbers}, {row.unexplained} unexplained", end=" ")
-        print(f"({spent:.0f} s)", *row.seen[:SHOWN], sep="\n   ", flush=True)
+        if row.fault != last.fault:
+            _print(last)
+            seen = 0
+        for words in row.seen[seen:]:
+            print(f"{row.fault}: {words}", flush=True)
+        last, seen = row, len(row.seen)
         yield row
-        begun = time.monotonic()
+    _print(last)
+
+
+def _print(row: Row) -> None:
+    if row.tries:
+        numbers = f"same {row.same}, other {row.other}, refused {row.refused}"
+        unexplained = f"{row.unexplained} unexplained"
+        print(f"{row.fault}: {row.tries} tries, {numbers}, {unexplained}", flush=True)
 
 
 def input_rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:

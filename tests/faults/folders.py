@@ -105,17 +105,16 @@ def _files(here: Path, inputs: list[str]) -> Iterator[str]:
 
 def edges(reference: Run, folder: Path, expected: dict[str, str], seed: int) -> Iterator[Row]:
     """Damage a file and run a job that reads it; a fresh copy for each."""
-    rows = {"cut": Row("an intermediate file cut in half", note="")}
-    rows["flipped"] = Row("an intermediate file with one byte changed", note="")
     found = edges_of(reference)
+    note = f"{len(found)} edges, one of the two at each; same: the job does not read it"
+    rows = {"cut": Row("an intermediate file cut in half", note=note)}
+    rows["flipped"] = Row("an intermediate file with one byte changed", note=note)
     for step in pkgutil.iter_modules([str(reference.repository / "scbert/steps")]):
         importlib.import_module(f"scbert.steps.{step.name}")  # once, for all jobs
     for number, edge in enumerate(found):
         how = list(rows)[number % 2]
         _try_edge(rows[how], edge, how, reference, folder, expected, seed + number)
-    for row in rows.values():
-        row.note = f"{len(found)} edges, one of the two at each; same: the job does not read it"
-        yield row
+        yield rows[how]
 
 
 def _try_edge(

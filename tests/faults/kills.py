@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +114,8 @@ class Kills:
         self.faults: list[Fault] = []
         self.folder = folder
 
-    def run(self) -> list[Row]:
-        """Do it all."""
+    def run(self) -> Iterator[Row]:
+        """Do it all; give each row again whenever it has changed."""
         while self._goes_on():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
@@ -122,13 +123,12 @@ class Kills:
             write_second(run.here / "second.h5ad")
             self.seen.clear()
             self.orphans.clear()
-            self._one_run(run)
-        return [*self.rows.values(), self.rest]
+            yield from self._one_run(run)
 
     def _goes_on(self) -> bool:
         return len(self.faults) < self.n and time.monotonic() < self.until
 
-    def _one_run(self, run: Run) -> None:
+    def _one_run(self, run: Run) -> Iterator[Row]:
         """Start the workflow until it ends well; then compare everything."""
         refused = 0
         while True:
@@ -136,7 +136,7 @@ class Kills:
             done = started(run)
             self._disturb(run, done)
             if len(self.faults) > before:
-                self._look(run)
+                yield self._look(run)
                 refused = 0
             if done.returncode == 0:
                 break
@@ -146,8 +146,10 @@ class Kills:
                 refused += 1
                 if not self._is_documented(run, done.said) or refused > MOST_REFUSALS:
                     self.rest.add("the workflow ended by itself", done.said[-250:])
+                    yield self.rest
                     return
         self._compare(run)
+        yield self.rest
 
     def _is_documented(self, run: Run, said: str) -> bool:
         """Whether a job said that another one is at work; then wait for that, as it says."""
@@ -197,11 +199,10 @@ class Kills:
         for one in chosen[target]:
             send(one, number)
         self.faults.append(Fault(kind, name))
-        print(len(self.faults), kind, name[:70], flush=True)
         self.orphans = running if target == "workflow" else []
         done.wait(WAIT)
 
-    def _look(self, run: Run) -> None:
+    def _look(self, run: Run) -> Row:
         """Compare what is there with what should be; count the last fault."""
         row = self.rows[self.faults[-1].kind]
         wrong = differing(run.here / "results", self.expected)
@@ -209,6 +210,7 @@ class Kills:
             row.add("half-written or different", f"{self.faults[-1].job}: {wrong}")
         else:
             row.add("same")
+        return row
 
 
 def logs(run: Run) -> str:
