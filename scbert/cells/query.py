@@ -224,7 +224,13 @@ def write_result(
         cells = read_whole(query)
         new = make(query_in_memory(cells, reading, str(query), columns))
         with publish(out) as copy:
-            joined(cells, new, stale).write_h5ad(copy)
+            try:
+                joined(cells, new, stale).write_h5ad(copy)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{query} holds what anndata reads, but cannot write again ({error}). Write or "
+                    "download it again."
+                ) from error
             require_readable(copy, out)
         return new
     with publish(out) as copy:
