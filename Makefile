@@ -12,7 +12,7 @@ WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile workflow/Snakefile rules/*.smk
 
-.PHONY: help demo benchmark package test test-fast test-docs test-slurm check docs bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo benchmark package test test-fast test-docs test-slurm test-faults check docs bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,12 @@ test-docs: $(VENV)/.dev  ## the commands that the pages show, run page by page: 
 
 test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
 	$(WITH_VENV) tests/slurm/two_nodes.sh
+
+# FAULTS: signals to the workflow and its jobs; TRIES: damaged copies of each kind of input. About two hours on two cores.
+FAULTS ?= 40
+TRIES ?= 500
+test-faults: $(VENV)/.dev  ## killed, damaged, full, read-only: what happens then, and docs/results/faults.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --moments $(FAULTS) --tries $(TRIES)
 
 check: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/ruff check --quiet .

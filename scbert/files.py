@@ -215,13 +215,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; the error of a damaged file names it."""
+    """Read JSON; the error of a damaged file names it. NaN and infinity are refused, as written."""
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return json.loads(path.read_text(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # ValueError: also what is not UTF-8
         raise ValueError(
             f"{path} is not valid JSON ({error}). Make it again or restore it."
         ) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def is_compressed(path: Path) -> bool:

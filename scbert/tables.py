@@ -1,8 +1,10 @@
 """Small tab-separated tables, always read as text."""
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
+from pandas.errors import ParserWarning
 
 from scbert.files import publish
 
@@ -13,9 +15,22 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a column is missing.
+        If a column is missing, a line has more values than there are columns, or it is no text.
     """
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    try:
+        with warnings.catch_warnings(action="error", category=ParserWarning):
+            table = pd.read_csv(
+                path,
+                sep="\t",
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,  # else longer lines would move all values by a column
+            )
+    except (ValueError, ParserWarning) as error:  # ValueError: also what is not UTF-8
+        raise ValueError(
+            f"{path} is not a table of {', '.join(columns)}, separated by tabs, in UTF-8 "
+            f"({str(error).strip()}). Correct it, or make it again."
+        ) from error
     table.columns = table.columns.str.strip()  # of Excel or an editor
     missing = [name for name in columns if name not in table.columns]
     if missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scbert.files import lock, only_one, publish, read_json, sha256_of, write_json
+from scbert.tables import read_table
 
 
 def names(folder: Path) -> list[str]:
@@ -106,6 +107,22 @@ def test_read_json_names_a_damaged_file(tmp_path, content):
     (tmp_path / "meta.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"meta.json is not valid JSON \(.*Make it again"):
         read_json(tmp_path / "meta.json")
+
+
+def test_read_json_refuses_what_write_json_does(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": NaN}')
+    with pytest.raises(ValueError, match=r"a.json is not valid JSON \(NaN is no number"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content", [b"a\tb\n1\t2\t3\n4\t5\t6\n", b"a\tb\n1\t2\n1\t2\t3\n", b"", b"a\tb\n\xe4\t1\n"]
+)
+def test_read_table_refuses_what_is_no_table(tmp_path, content):
+    """Where all lines are longer than the header, pandas would move all values by a column."""
+    (tmp_path / "t.tsv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"t.tsv is not a table of a, b"):
+        read_table(tmp_path / "t.tsv", "a", "b")
 
 
 def test_sha256_of_the_standard_example(tmp_path):

@@ -21,7 +21,6 @@ from scbert.cells.plain_text import plain_table, plain_values
 from scbert.cells.read import UNIQUE_GENES, require_unique
 from scbert.cells.stores import HDF5, anndata_of, open_anndata
 from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
-from scbert.files import DAMAGE
 
 log = logging.getLogger(__name__)
 RESULTS = ("scbert", "scbert_embedding")  # in uns of what annotate and embed write
@@ -76,7 +75,7 @@ def open_matrix(
             what = f"{key} of {name}"
             try:
                 genes = plain_table(read_elem(file["raw/var" if key == "raw.X" else "var"]))
-            except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
+            except Exception as error:  # anndata and HDF5 raise any
                 raise damaged_matrix(what, error) from error
 
             @cache  # it may be looked at before it is chosen
@@ -88,7 +87,7 @@ def open_matrix(
                         raise ValueError(
                             f"its shape is {parts.shape}, but obs and var have {sides}"
                         )
-                except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
+                except Exception as error:
                     raise damaged_matrix(what, error) from error
                 return parts
 
@@ -138,7 +137,7 @@ def read_columns(file: Any, columns: list[str], name: str) -> pd.DataFrame:
         index = pd.Index(plain_values(read_elem(obs[obs.attrs["_index"]])))
         values = {key: plain_values(read_elem(obs[key])) for key in columns}
         return pd.DataFrame(values, index=index)
-    except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
+    except Exception as error:  # anndata and HDF5 raise any
         raise ValueError(
             f"obs of {name} is damaged ({error}). Write or download the file again."
         ) from error

@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 
 MOST_PACKED = 1032  # deflate, HDF5's own compression, makes at most so many bytes of one
+MOST_PACKED_EVER = 100_000  # Zstandard makes 32,768 bytes of one, no other more
+LARGE = 2**28  # bytes; less can be read whatever it is
 FIRST_PLUGIN = 256  # numbers below are of filters that HDF5 itself has, or may be built with
 FILTERS = {  # as The HDF Group registers them
     **{307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle"},
@@ -154,6 +156,31 @@ def _missing_filter(file: h5py.File) -> tuple[str, int, str] | None:
         return None
 
     return file.visititems(look)
+
+
+def require_stored(file: h5py.File, name: str) -> None:
+    """Refuse a file that declares far more than it holds: what is not there is read as zeros.
+
+    Raises
+    ------
+    ValueError
+        Naming the array, what it declares and what is stored of it.
+    """
+
+    def look(place: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset):
+            require_plausible(place, found.nbytes, found.id.get_storage_size(), name)
+
+    file.visititems(look)
+
+
+def require_plausible(place: str, declared: int, stored: int, name: str) -> None:
+    """Refuse an array of so few bytes that no compression made them of those that it declares."""
+    if declared >= LARGE and declared > MOST_PACKED_EVER * stored:
+        raise ValueError(
+            f"'{place}' of {name} declares {declared:,} bytes, but {stored:,} are stored, so that "
+            "most of it is not there. Write or download the file again."
+        )
 
 
 def list_in(group: h5py.Group, name: str, kinds: str) -> h5py.Dataset:

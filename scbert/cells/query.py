@@ -224,7 +224,13 @@ def write_result(
         cells = read_whole(query)
         new = make(query_in_memory(cells, reading, str(query), columns))
         with publish(out) as copy:
-            joined(cells, new, stale).write_h5ad(copy)
+            try:
+                joined(cells, new, stale).write_h5ad(copy)
+            except (ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{query} holds what anndata reads, but cannot write again ({error}). Write or "
+                    "download it again."
+                ) from error
             require_readable(copy, out)
         return new
     with publish(out) as copy:
@@ -251,10 +257,21 @@ def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -
     else:
         shutil.copyfile(query, copy)
     with h5py.File(copy, "r+") as file:
+        _require_groups(file, str(query))
         refuse_links(file, str(query))  # what is written must not go through one
         refuse_slashes(file, str(query))
         require_filters(file, str(query))
         make_file_plain(file, str(query))
+
+
+def _require_groups(file: h5py.File, name: str) -> None:
+    """Refuse a file to which nothing can be added."""
+    for place in ("obs", "obsm", "uns"):
+        if place in file and not isinstance(file[place], h5py.Group):
+            raise ValueError(
+                f"'{place}' of {name} is not a group of entries, so the file is damaged. Write or "
+                "download it again."
+            )
 
 
 def joined(adata: ad.AnnData, found: ad.AnnData, stale: Sequence[str]) -> ad.AnnData:

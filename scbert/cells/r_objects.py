@@ -161,7 +161,10 @@ class _DataParser(Parser):
             end = at + 8 + max(length, 0)
             if flags & 0xFF != CHAR or length < -1 or end > len(content):
                 raise ValueError("a string is damaged")
-            values.append(content[at + 8 : end].decode("latin-1" if flags & LATIN1 else "utf-8"))
+            text = content[at + 8 : end]
+            if b"\0" in text:  # R has none, and .h5ad cannot hold it
+                raise ValueError("a string holds a zero byte")
+            values.append(text.decode("latin-1" if flags & LATIN1 else "utf-8"))
             at = end
         self.at = at
         attributes = self.parse_R_object(*lists) if info.attributes else None

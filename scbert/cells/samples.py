@@ -69,7 +69,7 @@ def join_clusters(
 
 
 def _read_clusters(path: Path) -> pd.Series:
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.split() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     wrong = next((line for line in lines if len(line) != 2), None)
     if wrong is not None:
         raise ValueError(

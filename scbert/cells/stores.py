@@ -11,9 +11,8 @@ import h5py
 import numpy as np
 from anndata.io import read_elem, write_elem
 
-from scbert.cells.hdf5 import refuse_links, refuse_slashes, require_filters
+from scbert.cells.hdf5 import refuse_links, refuse_slashes, require_filters, require_stored
 from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
-from scbert.files import DAMAGE
 
 log = logging.getLogger(__name__)
 HDF5 = (".h5ad", ".h5", ".h5mu")
@@ -41,6 +40,7 @@ def open_anndata(path: Path, name: str) -> Iterator[Any]:
     with h5py.File(path) as file:
         refuse_links(file, name)
         require_filters(file, name)
+        require_stored(file, name)
         _say_modality(file, name)
         found = anndata_of(file, name)
         refuse_slashes(found, name)
@@ -88,7 +88,7 @@ def copy_anndata(path: Path, to: Path, name: str) -> None:
                 file.attrs.update(store.attrs)
             else:
                 _copy_group(store, file)
-        except (ValueError, TypeError, KeyError, RuntimeError, *DAMAGE) as error:
+        except Exception as error:  # anndata, HDF5 and zarr raise any
             raise ValueError(f"{name} is damaged ({error}). Write or download it again.") from error
 
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import zarr
 
+from scbert.cells.hdf5 import LARGE, require_plausible
+
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 MOST_METADATA = 2**26  # bytes of one file
+BYTES_OF_CHUNK = 2**12  # that one costs as much time as, even where it is not there
 NUMBERS = ("bytes", "delta", "endian", "packbits", "sharding_indexed", "transpose")
 TEXT = ("vlen-bytes", "vlen-utf8")
 PACKED = ("bitshuffle", "blosc", "bz2", "gzip", "lz4", "lzma", "shuffle", "zlib", "zstd")
@@ -32,18 +35,23 @@ def open_zarr(path: Path, name: str) -> Any:
     Raises
     ------
     ValueError
-        If it holds a link, is packed with a codec that is not known to be harmless, or is damaged.
+        If it holds a link, is packed with a codec that is not known to be harmless, is damaged, or
+        declares far more than it holds.
     """
     for file in _files(path, name):
         if file.name in METADATA:
             _require_known_codecs(file, f"'{file.parent.relative_to(path)}' of {name}")
     try:
         # the summary of all metadata at the root may say something else than what was looked at
-        return zarr.open_group(path, mode="r", use_consolidated=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        group = zarr.open_group(path, mode="r", use_consolidated=False)
+        large = [(place, one) for place, one in group.members(max_depth=None) if _is_large(one)]
+    except Exception as error:  # zarr raises any
         raise ValueError(
             f"{name} cannot be read as zarr ({error}). Write or copy it again."
         ) from error
+    for place, one in large:
+        require_plausible(place, _cost(one), one.nbytes_stored(), name)
+    return group
 
 
 def require_all_chunks(array: Any) -> None:
@@ -57,6 +65,15 @@ def require_all_chunks(array: Any) -> None:
     missing = array.nchunks - array.nchunks_initialized
     if missing:
         raise ValueError(f"{missing:,} of the {array.nchunks:,} chunks of '{array.path}' are gone")
+
+
+def _is_large(found: Any) -> bool:
+    return isinstance(found, zarr.Array) and _cost(found) >= LARGE
+
+
+def _cost(array: zarr.Array) -> int:
+    """Return how many bytes an array declares; a chunk costs time even where it is not there."""
+    return max(array.nbytes, array.nchunks * BYTES_OF_CHUNK)
 
 
 def _files(folder: Path, name: str) -> Iterator[Path]:

@@ -138,15 +138,28 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the lines of a table, as editors and Excel write it, with their numbers.
 
     It may begin with a byte-order mark, and spaces, tabs and empty lines may follow what counts.
+
+    Raises
+    ------
+    ValueError
+        If it is no text of UTF-8, or a quotation mark is not closed: it would swallow the lines
+        that follow.
     """
     with path.open(newline="", encoding="utf-8-sig") as handle:
-        table = csv.reader(handle, delimiter="\t")
-        names = [name.strip() for name in next(table, [])]
-        for row in table:
-            values = [value.strip() for value in row]
-            if any(values):
-                pairs = zip_longest(names, values, fillvalue="")
-                yield table.line_num, {name: value for name, value in pairs if name or value}
+        table = csv.reader(handle, delimiter="\t", strict=True)
+        try:
+            names = [name.strip() for name in next(table, [])]
+            for row in table:
+                values = [value.strip() for value in row]
+                if any(values):
+                    pairs = zip_longest(names, values, fillvalue="")
+                    yield table.line_num, {name: value for name, value in pairs if name or value}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{path} cannot be read after line {table.line_num} ({error}). A table of tabs in "
+                "UTF-8 is needed, with two quotation marks around a value or none: correct or "
+                "write it again."
+            ) from error
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:

@@ -3,11 +3,12 @@
 import argparse
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from scbert.config.base import Section
+from scbert.config.written import recorded
 from scbert.logs import end_when_told, explain_user_errors, start_logging
 
 PLAIN = (Path, str, int, float)
@@ -18,7 +19,7 @@ def run_step(step: Callable[..., object], description: str | None) -> None:
     """Run a step function with what the command line of its script says.
 
     Logging starts here, and from here on a user's error is shown without a traceback, and SIGTERM
-    leaves nothing half-written.
+    leaves nothing half-written. Results that were damaged since they were written are refused.
 
     Parameters
     ----------
@@ -33,7 +34,17 @@ def run_step(step: Callable[..., object], description: str | None) -> None:
     start_logging()
     explain_user_errors()
     end_when_told()
-    step(**vars(_parser(step, description).parse_args()))
+    given = vars(_parser(step, description).parse_args())
+    with recorded(_paths(given.values())):
+        step(**given)
+
+
+def _paths(values: Iterable[object]) -> Iterator[Path]:
+    for value in values:
+        if isinstance(value, Path):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _paths(value)
 
 
 def _parser(step: Callable[..., object], description: str | None) -> argparse.ArgumentParser:

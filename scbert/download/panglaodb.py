@@ -116,7 +116,8 @@ def choose_samples(
     reason = pd.Series("", index=metadata.index)
     for fails, text in checks:
         reason = reason.where((reason != "") | ~fails, text)
-    excluded = metadata.sra.map(why).fillna(metadata.srs.map(why)).fillna("")
+    study, own = (metadata[name].map(lambda one: why.get(one, "")) for name in ("sra", "srs"))
+    excluded = study.where(study != "", own)
     reason = reason.where((reason != "") | (excluded == ""), excluded)
     cells = cluster_sizes.groupby(cluster_sizes.sra + "_" + cluster_sizes.srs).cells.sum()
     return metadata.assign(

@@ -20,6 +20,7 @@ from sklearn.feature_selection import f_classif
 from scbert.tokens.store import TokenStore
 from scbert.tokens.tokenize import LEVELS
 
+LARGEST = 1e30  # of a weight; float32 ends at 3e38
 PARTS = ("weight", "bias", "vector_weight")
 
 
@@ -102,6 +103,11 @@ def _first(value_V: np.ndarray, n_genes: int) -> np.ndarray:
     return (order <= n_genes).to_numpy()
 
 
+def are_usable(weights: np.ndarray) -> bool:
+    """Whether weights are finite, and so small that their sums are."""
+    return bool((np.abs(weights) < LARGEST).all())
+
+
 def save_experts(path: Path, experts: Mapping[str, LinearExpert]) -> None:
     """Write experts as safetensors, with the columns of the genes that any of them uses."""
     used_V = np.any([expert.weight_CV.any(axis=0) for expert in experts.values()], axis=0)
@@ -141,8 +147,10 @@ def load_experts(path: Path, n_types: int, n_genes: int) -> dict[str, LinearExpe
                 f"{vector.shape}, but {n_types} cell types and {len(genes)} genes are needed. "
                 "Copy the folder again from where it was made."
             )
-        if not all(np.isfinite(array).all() for array in (weight, bias, vector)):
-            raise ValueError(f"{path} holds weights that are not finite. Train the model again.")
+        if not all(are_usable(array) for array in (weight, bias, vector)):
+            raise ValueError(
+                f"{path} holds weights that are not finite or absurd. Train the model again."
+            )
         weight_CV = np.zeros((n_types, n_genes), dtype=np.float32)
         weight_CV[:, genes] = weight
         experts[name] = LinearExpert(weight_CV, bias, vector)

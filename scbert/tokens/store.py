@@ -7,6 +7,7 @@ meta.json what it is made of, and size and SHA-256 of the files · meta.sha256 t
 """
 
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from scbert.tokens.store_files import (
 from scbert.tokens.tokenize import Sample, bins_of_levels
 
 NEEDED = ("cells", "tokens", "n_bins", "vocabulary_size", "vocabulary_sha256", "sources", "files")
+COUNTS = ("cells", "tokens", "n_bins", "vocabulary_size")
 NAMES_AT_ONCE = 100_000
 
 
@@ -88,14 +90,22 @@ class TokenStore:
             return [self.names[row] for row in rows]
         found = np.empty(len(rows), dtype=object)
         read = 0
-        parts = pd.read_csv(
-            self.names, sep="\t", dtype=str, keep_default_na=False, chunksize=NAMES_AT_ONCE
-        )
-        for table in parts:
-            here = (rows >= read) & (rows < read + len(table))
-            found[here] = table.cell.to_numpy()[rows[here] - read]
-            read += len(table)
+        try:
+            for names in _parts_of_names(self.names):
+                here = (rows >= read) & (rows < read + len(names))
+                found[here] = names[rows[here] - read]
+                read += len(names)
+        except (ValueError, KeyError) as error:  # ValueError: also what is not UTF-8
+            raise damaged_store(self.names, str(error).strip()) from error
+        if read != len(self):
+            raise damaged_store(self.names, f"it names {read} of {len(self)} cells")
         return found.tolist()
+
+
+def _parts_of_names(path: Path) -> Iterator[np.ndarray]:
+    parts = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, chunksize=NAMES_AT_ONCE)
+    for table in parts:
+        yield table["cell"].to_numpy()
 
 
 def store_in_memory(sample: Sample) -> TokenStore:
@@ -164,6 +174,9 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in meta]
     if missing:
         raise damaged_store(path, f"it lacks {', '.join(missing)}")
+    wrong = [key for key in COUNTS if type(meta[key]) is not int or meta[key] < 0]
+    if wrong:
+        raise damaged_store(path, f"{wrong[0]} is {meta[wrong[0]]!r}, not a number of things")
     return meta
 
 

@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scbert.config.removed import about_value
-from scbert.experts.linear import load_experts, save_experts
+from scbert.experts.linear import LARGEST, load_experts, save_experts
 from scbert.files import publish, read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.tables import write_table
+from scbert.training.bundle_contents import require_calibration, require_config, require_labels
 from scbert.training.bundle_files import (
     MANIFEST,
     WEIGHTS,
@@ -130,12 +131,15 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
     _require_readable_experts(folder, config, verified)
     genes = read_vocabulary(folder / "genes.tsv")
     labels = read_json(folder / "labels.json") if "labels.json" in verified else None
+    if labels is not None:
+        require_labels(folder, labels)
     n_types = None if labels is None else len(labels)
     network = _empty_network(verified[WEIGHTS], config, len(genes), n_types)
     sha256 = sha256_of(folder / MANIFEST)
     try:
         network.load_state_dict(load_file(verified[WEIGHTS]))
         network.eval()
+        _require_usable(network, verified[WEIGHTS])
         if labels is None:
             assert isinstance(network, MaskedExpressionModel)  # one without types has no head
             return PretrainedModel(network, config, genes, sha256)
@@ -143,15 +147,20 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
         of_types = partial(load_experts, n_types=len(labels), n_genes=n_genes)
         of_genes = partial(load_components, n_genes=n_genes)
         of_cells = partial(load_seen, n_genes=n_genes)
+        experts = _load_if_there(folder, verified, EXPERTS, of_types) or {}
+        components = _load_if_there(folder, verified, COMPONENTS, of_genes)
+        calibration = _read_calibration(folder, verified)
+        n_components = None if components is None else len(components.axes_KV)
+        require_calibration(folder, calibration, labels, experts, n_components)
         return FinetunedModel(
             network=network,
             config=config,
             genes=genes,
             sha256=sha256,
             labels=labels,
-            calibration=_read_calibration(folder, verified),
-            experts=_load_if_there(folder, verified, EXPERTS, of_types) or {},
-            components=_load_if_there(folder, verified, COMPONENTS, of_genes),
+            calibration=calibration,
+            experts=experts,
+            components=components,
             seen=_load_if_there(folder, verified, SEEN, of_cells),
         )
     except (RuntimeError, KeyError, SafetensorError) as error:
@@ -159,6 +168,15 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
             f"the weights in {folder} cannot be read or do not fit its config.json. Copy the "
             f"folder again from where it was made. ({error})"
         ) from error
+
+
+def _require_usable(network: nn.Module, weights: Path) -> None:
+    for name, value in network.state_dict().items():
+        if not bool((value.abs() < LARGEST).all()):
+            raise ValueError(
+                f"'{name}' of {weights} holds numbers that are not finite or absurd. Train the "
+                "model again."
+            )
 
 
 def _require_readable_experts(
@@ -214,6 +232,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder}/config.json says finetune.head: {head}, but this version reads models with "
             f"head mean or conv. {removed} Use that one, or fine-tune again."
         )
+    require_config(folder, config)
     return config
 
 

@@ -36,7 +36,7 @@ def verify_files(folder: Path) -> dict[str, Path]:
             "results/models/DATASET/seed2021."
         )
     files: dict[str, Path] = {}
-    for line in manifest.read_text().splitlines():
+    for line in manifest.read_text(errors="replace").splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
         if name == WEIGHTS and not path.exists() and ENCODER in shipped_models():

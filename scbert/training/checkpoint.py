@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scbert.files import publish, read_json, sha256_of, write_json
-from scbert.training.state import Checkpoint, Sums
+from scbert.training.state import Checkpoint
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -26,6 +27,7 @@ WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 FILES = (WEIGHTS, OPTIMIZER, STATE)
+STATE_TYPE = TypeAdapter(Checkpoint)
 
 
 def save_checkpoint(
@@ -147,7 +149,10 @@ def _damage(path: Path) -> str | None:
             if sums[name] != sha256_of(path / name):
                 return f"the SHA-256 of {path.name}/{name} differs"
         best = _read_state(path).best_name
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        for name in (WEIGHTS, OPTIMIZER):
+            with safe_open(path / name, framework="pt"):  # reads what it holds, not the numbers
+                pass
+    except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         return f"{type(error).__name__}: {error}"
     if best in (None, path.name):
         return None
@@ -158,7 +163,7 @@ def _damage(path: Path) -> str | None:
 def _read_state(path: Path) -> Checkpoint:
     saved = read_json(path / STATE)
     del saved["identity"]
-    return Checkpoint(**saved | {"sums": Sums(**saved["sums"])})
+    return STATE_TYPE.validate_python(saved)
 
 
 def _read(path: Path, identity: dict) -> Saved:

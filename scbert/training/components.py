@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 
-from scbert.experts.linear import expression_of
+from scbert.experts.linear import are_usable, expression_of
 from scbert.tokens.store import TokenStore
 
 N_COMPONENTS = 20  # 10 and 40 find new types as well, see docs/results/novelty.md
@@ -96,6 +96,8 @@ def load_components(path: Path, n_genes: int) -> Components:
             f"{path} has components of shape {axes.shape} and a mean of shape {mean.shape}, but "
             f"the model has {n_genes} genes. Copy the folder again from where it was made."
         )
-    if not (np.isfinite(axes).all() and np.isfinite(mean).all()):
-        raise ValueError(f"{path} holds numbers that are not finite. Train the model again.")
+    if not (are_usable(axes) and are_usable(mean)):
+        raise ValueError(
+            f"{path} holds numbers that are not finite or absurd. Train the model again."
+        )
     return Components(axes, mean)

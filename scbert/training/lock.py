@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from scbert.files import lock, read_json, write_text
 
@@ -59,10 +60,20 @@ def _self() -> dict[str, str | int]:
 
 
 def _describe(record: Path) -> str:
-    if not record.is_file():
+    holder = _holder(record)
+    if not holder:
         return "an unknown process"
-    holder = read_json(record)
     return f"process {holder['process']} on {holder['host']}, since {holder['since']}"
+
+
+def _holder(record: Path) -> dict[str, Any]:
+    """Return who wrote the record; nothing if it is damaged or not there."""
+    try:
+        found = read_json(record)
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(found, dict) and {"process", "host", "since"} <= found.keys()
+    return found if whole else {}
 
 
 def _refusal(record: Path) -> ValueError:
@@ -76,7 +87,7 @@ def _take_over(record: Path, silence: float) -> None:
     """Look at the record of a holder that was killed; its flock is gone already."""
     if not record.is_file():
         return
-    if read_json(record)["host"] != socket.gethostname():
+    if _holder(record).get("host") != socket.gethostname():
         log.info("watching for %.0f s whether %s is alive", silence, _describe(record))
         seen, until = record.stat().st_mtime_ns, time.monotonic() + silence
         while time.monotonic() < until:

@@ -149,6 +149,11 @@ def test_read_rdata_of_rpkm_only_and_of_repeated_barcodes_is_unusable_not_damage
     refuses(path, r"1 cells whose barcode another cell has too \(SRA1_SRS2_AAAC\)", UnusableSample)
 
 
+def test_read_rdata_refuses_a_name_that_h5ad_cannot_hold(tmp_path):
+    path = sample(tmp_path, cells=["A\0", *CELLS[1:]])
+    refuses(path, "a string holds a zero byte")
+
+
 def test_read_rdata_ignores_what_stands_beside_sm(tmp_path):
     csc = sparse.csc_matrix(np.array(COUNTS, dtype=float))
     sm = matrix_of(csc, GENES, CELLS)

@@ -202,6 +202,37 @@ def test_a_zarr_that_is_damaged_or_reaches_out_is_refused(
     assert inspect_file(path, None).refusal
 
 
+@pytest.mark.parametrize("form", ["zarr 3", "h5"])
+@pytest.mark.parametrize("place", ["obs/seen/mask", "X/indices", "var/_index"])
+def test_a_file_that_declares_far_more_than_it_holds_is_refused(
+    cells, toy_run, tmp_path, form, place
+):
+    """What is not there is read as zeros, for which there would be no memory."""
+    path = write(cells, tmp_path, form)
+    if form == "h5":
+        with h5py.File(path, "r+") as file:
+            attributes, kind = dict(file[place].attrs), file[place].dtype
+            del file[place]
+            made = file.create_dataset(place, (10**11,), kind, chunks=(10**6,))
+            made.attrs.update(attributes)
+    else:
+        metadata = path / place / "zarr.json"
+        content = json.loads(metadata.read_text())
+        content["shape"] = [10**11]
+        metadata.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"'{place}' of .* declares \d[\d,]+ bytes, but "):
+        annotate_file(path, toy_run.model, tmp_path / "out.h5ad")
+
+
+def test_a_file_to_which_nothing_can_be_added_is_refused(cells, toy_run, tmp_path):
+    path = write(cells, tmp_path, "h5")
+    with h5py.File(path, "r+") as file:
+        del file["obsm"]
+        file["obsm"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"'obsm' of .* is not a group of entries"):
+        annotate_file(path, toy_run.model, tmp_path / "out.h5ad")
+
+
 def test_a_codec_within_a_shard_is_looked_at(cells, tmp_path):
     path = write(cells, tmp_path, "zarr 3")
     file = path / "X/data/zarr.json"

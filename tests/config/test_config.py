@@ -239,6 +239,22 @@ def test_load_datasets_names_line_and_value(tmp_path, lines, message):
         load_datasets(table(tmp_path, *lines))
 
 
+@pytest.mark.parametrize("content", [b'a\t"open', b"a\xe4\tb", b"a\t" + b"x" * 200_000])
+def test_load_datasets_names_a_file_that_is_no_table(tmp_path, content):
+    """A quotation mark that is not closed would swallow the lines that follow."""
+    path = table(tmp_path, LINE)
+    path.write_bytes(path.read_bytes() + content)
+    with pytest.raises(ValueError, match=r"datasets.tsv cannot be read after line"):
+        load_datasets(path)
+
+
+def test_infinity_is_refused_because_it_does_not_reach_the_steps():
+    values = copy.deepcopy(BASE)
+    values["network"]["qk_rms"] = float("inf")
+    with pytest.raises(ValueError, match=r"network.qk_rms"):
+        load_config(values)
+
+
 def test_load_datasets_reads_what_an_editor_writes(tmp_path):
     """A byte-order mark, ends of lines of Windows, spaces and tabs at the ends, empty lines."""
     path = table(tmp_path, LINE, LINE | {"dataset": "b"})

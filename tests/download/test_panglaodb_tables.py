@@ -235,6 +235,27 @@ def test_the_full_run_takes_every_human_sample_but_the_benchmarks(name, caplog):
     assert caplog.text == ""  # every protocol is spelt as PanglaoDB does
 
 
+@pytest.mark.parametrize("accession", ["SRA1 x", "sra1", "", "GSE96583"])
+def test_select_samples_refuses_an_exclusion_that_would_exclude_nothing(tmp_path, accession):
+    for name, content in TABLES.items():
+        (tmp_path / name).write_bytes(content)
+    exclusions = tmp_path / "exclusions.tsv"
+    exclusions.write_text(f"accession\treason\n{accession}\ta benchmark\n")
+    given = (tmp_path / "metadata", tmp_path / "cluster_sizes", exclusions)
+    with pytest.raises(ValueError, match=r"exclusions.tsv has the accession .* are needed"):
+        select_samples(*given, tmp_path / "samples.tsv", PANGLAODB)
+
+
+def test_select_samples_warns_of_an_exclusion_that_no_sample_has(tmp_path, caplog):
+    for name, content in TABLES.items():
+        (tmp_path / name).write_bytes(content)
+    exclusions = tmp_path / "exclusions.tsv"
+    exclusions.write_text("accession\treason\n SRA7 \ta benchmark\n")
+    given = (tmp_path / "metadata", tmp_path / "cluster_sizes", exclusions)
+    select_samples(*given, tmp_path / "samples.tsv", PANGLAODB)
+    assert "no sample of PanglaoDB has SRA7" in caplog.text
+
+
 @needs_shared_data
 def test_select_samples_writes_all_samples_or_refuses(tmp_path):
     exclusions, samples = ROOT / PANGLAODB.exclusions, tmp_path / "samples.tsv"

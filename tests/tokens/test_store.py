@@ -201,6 +201,13 @@ def test_open_store_refuses_meta_without_a_key(store, key):
         open_store(store)
 
 
+@pytest.mark.parametrize("value", ["9", -1, 2.5, None, True])
+def test_open_store_refuses_meta_that_counts_nothing(store, value):
+    write_meta(store, read_json(store / "meta.json") | {"cells": value})
+    with pytest.raises(ValueError, match=r"meta.json is damaged: cells is .*not a number of"):
+        open_store(store)
+
+
 def test_open_store_refuses_another_format(store):
     meta = read_json(store / "meta.json")
     write_meta(store, meta | {"format": 2})

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from scbert.files import read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.steps.convert_checkpoint import NOT_CALIBRATED
 from scbert.training.bundle import load_finetuned, load_model, load_pretrained, save_model
 from scbert.training.new_models import new_encoder, new_head
 from scbert.training.saved_model import FinetunedModel, PretrainedModel
@@ -77,14 +79,15 @@ def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, atte
         "finetune": config.finetune.model_dump(),
     }
     labels = [{"name": name, "ontology_term_id": "unknown"} for name in ("B cell", "T cell")]
-    extra = {"labels": labels, "calibration": {"temperature": 1.5}}
+    calibration = NOT_CALIBRATED | {"temperature": 1.5}
+    extra = {"labels": labels, "calibration": calibration}
     save_model(tmp_path / "model", model, given, genes, [{"epoch": 1}], extra)
     loaded = load_model(tmp_path / "model")
     for ours, theirs in zip(loaded.network(*cells(80)), model(*cells(80)), strict=True):
         assert torch.equal(ours, theirs)
     assert not loaded.network.training
     assert loaded.labels == labels
-    assert loaded.calibration == {"temperature": 1.5}
+    assert loaded.calibration == calibration
     assert loaded.genes.equals(genes)
     assert loaded.config["format"] == 6
     assert loaded.sha256 == sha256_of(tmp_path / "model/MANIFEST.sha256")
@@ -223,6 +226,42 @@ def test_json_nested_without_end_is_refused(bundle):
     (bundle / "config.json").write_text("[" * 200_000)
     sign_again(bundle)
     with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("labels", lambda labels: labels[1].pop("name"), r"labels.json .*'1.name'.*Field required"),
+        ("labels", lambda labels: labels[1].update(labels[0]), "a cell type is there twice"),
+        ("labels", lambda labels: labels.clear(), "labels.json"),
+        ("calibration", lambda one: one.pop("novelty_threshold"), "'novelty_threshold'"),
+        ("calibration", lambda one: one.update(temperature=0), "'temperature' is 0"),
+        ("calibration", lambda one: one.update(temperature=True), "'temperature' is True"),
+        ("calibration", lambda one: one["experts"].pop("discriminant"), "it has weights of"),
+        ("calibration", lambda one: one.update(type_positions=[[1.0]]), "type_positions is not of"),
+        ("config", lambda one: one["normalization"].update(target_sum=-1), "target_sum"),
+    ],
+)
+def test_what_the_manifest_lists_must_also_make_sense(bundle, file, change, message):
+    content = read_json(bundle / f"{file}.json")
+    change(content)
+    write_json(bundle / f"{file}.json", content)
+    sign_again(bundle)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize("file", ["weights", "experts", "principal_components"])
+@pytest.mark.parametrize("value", [np.nan, 1e38])
+def test_weights_that_are_no_useful_numbers_are_refused(bundle, file, value):
+    path = bundle / f"{file}.safetensors"
+    arrays = load_file(path)
+    name = next(name for name in sorted(arrays) if arrays[name].dtype == torch.float32)
+    arrays[name].view(-1)[0] = value
+    save_file(arrays, path)
+    sign_again(bundle)
+    with pytest.raises(ValueError, match="not finite or absurd"):
         load_model(bundle)
 
 

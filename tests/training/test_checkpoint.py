@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scbert.files import read_json, write_json
+from scbert.files import read_json, sha256_of, write_json
 from scbert.training.checkpoint import (
     _delete_older,
     differences,
@@ -154,6 +154,20 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(tmp_path, 
     assert names(folder) == [f"damaged-{end_of(3)}", end_of(2)]
     assert f"the SHA-256 of {end_of(3)}/{file} differs" in caplog.text
     assert "the one before it is used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changed", [{"step": None}, {"best_epoch": 9}, {"recent_loss": "x"}, {"history": [1]}]
+)
+def test_a_state_that_makes_no_sense_is_damage_whatever_its_checksum(tmp_path, changed):
+    folder = tmp_path / "state"
+    save_epochs(folder, 2, keep=2)
+    newest = folder / end_of(2)
+    write_json(newest / "state.json", read_json(newest / "state.json") | changed)
+    sums = read_json(newest / "manifest.json") | {"state.json": sha256_of(newest / "state.json")}
+    write_json(newest / "manifest.json", sums)
+    tidy(folder)
+    assert names(folder) == [f"damaged-{end_of(2)}", end_of(1)]
 
 
 def test_a_checkpoint_whose_best_epoch_is_damaged_is_not_used(tmp_path):

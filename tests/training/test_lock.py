@@ -61,6 +61,14 @@ def test_a_lock_of_a_dead_process_is_taken_over_and_explained(tmp_path, caplog):
     assert "since yesterday, which is gone" in caplog.text
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_a_damaged_record_keeps_nobody_out(tmp_path, content):
+    folder = leave_record(tmp_path / "run")
+    (folder / "holder.json").write_text(content)
+    with only_trainer(folder, silence=0.01):
+        pass
+
+
 def test_a_silent_holder_on_another_host_is_taken_over(tmp_path, caplog):
     caplog.set_level("INFO", "scbert")
     with only_trainer(leave_record(tmp_path / "state", host="node7"), silence=0.05):
