@@ -45,6 +45,7 @@ FEW_GENES = 0.5  # share of the model's genes
 MISSING = 0.03  # share of the expression of the training cells
 CONTRADICTING = 0.01  # share of the ids and symbols; real files have 2 in 10,000 at most
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
+SHALLOW_PART = 0.25  # of the cells, below nearly all training cells
 SHALLOW = 0.7  # of the training cells' depth; of less, more than 2 % of the labels change
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
@@ -145,6 +146,30 @@ def shallow_cells(here: float, training: float, genes: int) -> list[Caution]:
             "or are of types that express few genes. The model takes what was not counted as not "
             "expressed: more labels are wrong than its card and their confidence say.",
             "Check types that are alike, such as CD4 and CD8 T, by markers or by a majority in "
+            "clusters (--cluster-key); or fine-tune a model on cells of this depth.",
+        )
+    ]
+
+
+def shallow_part(share: float, lowest: float, genes: int) -> list[Caution]:
+    """Cells among others of far fewer counts than the training cells; empty: hardly any.
+
+    Parameters
+    ----------
+    share
+        Of the cells, that express fewer than `lowest` of `genes` genes; 5 % of the training cells
+        do.
+    """
+    if share < SHALLOW_PART:
+        return []
+    return [
+        Caution(
+            "shallow_cells",
+            f"{share:.0%} of the cells express fewer than {lowest:,.0f} of {genes:,} compared "
+            "genes, of the training cells 5% do: these cells have few counts, are empty droplets, "
+            "or are of types that express few genes. More of their labels are wrong than the card "
+            "and their confidence say.",
+            "Leave empty droplets out; check types that are alike by markers or by a majority in "
             "clusters (--cluster-key); or fine-tune a model on cells of this depth.",
         )
     ]

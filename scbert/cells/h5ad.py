@@ -23,6 +23,7 @@ from scbert.cells.stores import HDF5, anndata_of, open_anndata
 from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
 
 log = logging.getLogger(__name__)
+MADE_BY = "model_sha256"  # which a result names
 RESULTS = ("scbert", "scbert_embedding")  # in uns of what annotate and embed write
 
 
@@ -240,7 +241,10 @@ def refuse_foreign(out: Path, query: Path) -> None:
     ValueError
         If there is such a file.
     """
-    if not out.exists() or not out.stat().st_size or _is_result(out):
+    if not out.exists() or not out.stat().st_size:
+        return
+    if _is_result(out):
+        log.info("%s, an earlier result, is replaced by this one", out)
         return
     if query.exists() and out.samefile(query) and query.suffix == ".h5ad":
         return
@@ -254,6 +258,6 @@ def _is_result(path: Path) -> bool:
     """Whether annotate or embed wrote it."""
     try:
         with h5py.File(path) as file:
-            return any(key in file.get("uns", {}) for key in RESULTS)
+            return any(MADE_BY in file.get(f"uns/{key}", {}) for key in RESULTS)
     except (OSError, RuntimeError, TypeError):
         return False

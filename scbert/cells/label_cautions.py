@@ -14,9 +14,10 @@ def labels_not_learned(out_of_fold: Mapping[str, Any]) -> list[Caution]:
     out_of_fold
         The macro F1 of cells that were not learned from, and the same by chance.
     """
-    chance, found = out_of_fold.get("by_chance"), out_of_fold["macro_f1"]
-    if chance is None or found > chance["high"]:
+    chance = out_of_fold.get("by_chance")
+    if chance is None or out_of_fold["macro_f1"] > chance["high"]:
         return []
+    found = out_of_fold["macro_f1"]
     return [
         Caution(
             "labels_not_learned",
@@ -93,3 +94,27 @@ def rare_types(counts: Mapping[str, int], fewest: int) -> Caution:
         "held out, so that nothing is known of how well it names them.",
         "Add cells of these types, merge them with others, or remove them.",
     )
+
+
+def labels_by_chance(found: float, chance: Mapping[str, float]) -> list[Caution]:
+    """Labels to be scored by with which the model agrees no more than by chance; empty: it does.
+
+    Parameters
+    ----------
+    found
+        The macro F1.
+    chance
+        The same where the labels are shuffled: macro_f1, the mean, and high, the highest.
+    """
+    if found > chance["high"]:
+        return []
+    return [
+        Caution(
+            "labels_by_chance",
+            f"the model agrees with these labels no better than by chance: macro F1 {found:.3f}; "
+            f"of 1,000 shuffles of them {chance['macro_f1']:.3f} on average and "
+            f"{chance['high']:.3f} at most. These are no scores of the model.",
+            "Look whether each type expresses its markers: the labels may be of other cells, "
+            "sorted or joined in another order.",
+        )
+    ]

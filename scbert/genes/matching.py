@@ -5,6 +5,7 @@ alias that means no other gene.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from scipy import sparse
 
 from scbert.genes.symbols import SEPARATOR
 from scbert.tables import read_table
+
+MOUSE = re.compile(r"ENSMUSG\d+(\.\d+)?|[A-Z][a-z]+\d*[a-z]?\d*")  # an id, or as in Cd3e
 
 
 def read_vocabulary(path: Path) -> pd.DataFrame:
@@ -203,9 +206,17 @@ def require_match(match: GeneMatch, vocabulary: pd.DataFrame, name: str) -> None
         raise ValueError(
             f"none of the {len(match.index)} genes of {name} ({', '.join(match.unmatched[:3])}, "
             f"...) is in the vocabulary of {len(vocabulary)} genes "
-            f"({', '.join(vocabulary.symbol[:3])}, ...). Use human gene symbols or Ensembl ids as "
-            "var_names."
+            f"({', '.join(vocabulary.symbol[:3])}, ...). {_species(match.unmatched)}Use human gene "
+            "symbols or Ensembl ids as var_names."
         )
+
+
+def _species(names: list[str]) -> str:
+    """Say of names that are a mouse's that they look so."""
+    mouse = [name for name in names if MOUSE.fullmatch(name)]
+    if 2 * len(mouse) < len(names):
+        return ""
+    return "They look like genes of a mouse: give the human genes that correspond to them. "
 
 
 def align(matrix: sparse.csr_matrix, match: GeneMatch) -> sparse.csr_matrix:

@@ -4,6 +4,7 @@ The model never sees a label. Beside it stand each of its experts alone, fitted 
 and the most frequent type of those.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from scbert import __version__
-from scbert.cells.cautions import by_code
+from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
+from scbert.cells.label_cautions import labels_by_chance
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName, Evaluate
 from scbert.evidence import metrics
@@ -30,6 +32,7 @@ from scbert.evidence.file_evaluation import (
 )
 from scbert.evidence.predictions import prediction_of
 from scbert.evidence.test_scores import score_seeds
+from scbert.experts.chance import by_chance, macro_f1
 from scbert.experts.titles import EXPERT_TITLES as EXPERTS
 from scbert.files import sha256_of
 from scbert.genes.matching import match_genes, require_match
@@ -43,6 +46,7 @@ from scbert.training.labelled_file import dataset_of, read_labelled, settings_of
 from scbert.training.query_tokens import normalization_of
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
+log = logging.getLogger(__name__)
 COLUMNS = {  # of obs, by method
     "scbert": "scbert_label",
     **{name: f"scbert_label_{name}" for name in EXPERTS},
@@ -110,6 +114,8 @@ def evaluate_file(
     rows = unseen_cells(store, expression, loaded)
     left_out["of the training"] = len(store) - len(rows)
     named = predict_types(cells[rows].copy(), loaded, device)
+    by_labels = _beside_chance(named, loaded.types)
+    say(by_labels, file.name, log)
     found = FileEvaluation(
         version=__version__,
         model=folder.name,
@@ -117,12 +123,25 @@ def evaluate_file(
         test=file.name,
         test_sha256=sha256_of(file),
         left_out=left_out,
-        warnings=by_code(cautions) | named.uns["scbert"]["warnings"],
+        warnings=by_code([*cautions, *by_labels]) | named.uns["scbert"]["warnings"],
         **score_cells(named, loaded, settings.evaluate),
     )
     if out is not None:
         found.write(Path(out) / "evaluation.json")
     return found.content()
+
+
+def _beside_chance(named: ad.AnnData, types: list[str]) -> list[Caution]:
+    """Warn if the labels of the known types are named as if they were shuffled."""
+    number = {name: place for place, name in enumerate(types)}
+    known = named.obs[named.obs.cell_type.isin(types)]
+    label, answer = (
+        known[column].astype(str).map(number).to_numpy() for column in ("cell_type", "scbert_label")
+    )
+    if not len(label):
+        return []
+    score = macro_f1(answer, label, len(types))
+    return labels_by_chance(score, by_chance(answer, label, len(types)))
 
 
 def predict_types(

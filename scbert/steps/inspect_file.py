@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from scbert.cells.amounts import USUAL_SUM, Amounts, amounts_of
-from scbert.cells.cautions import Caution, not_calibrated, say
+from scbert.cells.cautions import Caution, say
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, open_query
 from scbert.cells.read import gene_names
 from scbert.genes.matching import GeneMatch
 from scbert.shipped import model_folder
 from scbert.training.bundle import load_model
+from scbert.training.calls import cautions_of_model
 from scbert.training.depth import Depth
 from scbert.training.query_tokens import (
     CellsSeen,
@@ -111,8 +112,8 @@ def _inspect(query: QueryCells, model: SavedModel | None, found: Inspection) -> 
     found.look_at(tokens.amounts)
     found.cautions = list(tokens.cautions)
     _add_tokens(tokens, found)
-    if isinstance(model, FinetunedModel) and not model.calibrated:
-        found.cautions.append(not_calibrated())
+    if isinstance(model, FinetunedModel):
+        found.cautions += cautions_of_model(model)
     if isinstance(model, PretrainedModel):
         raise ValueError("the model is pretrained only: it can embed these cells, not name them.")
 

@@ -14,6 +14,7 @@ from scbert.calibration.confidence import softmax
 from scbert.calibration.novelty import CellOutputs, novelty
 from scbert.calibration.parents import level_calls
 from scbert.cells.cautions import Caution, by_code, many_unknown, not_calibrated, say
+from scbert.cells.label_cautions import labels_not_learned
 from scbert.cells.query import QueryCells
 from scbert.config import DeviceName
 from scbert.experts.combiner import agreement
@@ -46,9 +47,15 @@ def finetuned(model: str | Path | SavedModel) -> FinetunedModel:
         found = require_finetuned(model, "the model")
     else:
         found = require_finetuned(load_model(model_folder(model)), str(model))
-    if not found.calibrated:
-        log.warning("%s", not_calibrated())
+    for caution in cautions_of_model(found):
+        log.warning("%s", caution)
     return found
+
+
+def cautions_of_model(model: FinetunedModel) -> list[Caution]:
+    """Return what makes all that a model says less sure."""
+    found = [] if model.calibrated else [not_calibrated()]
+    return found + labels_not_learned(model.calibration.get("out_of_fold") or {})
 
 
 def call(
@@ -88,7 +95,7 @@ def calls_of(
     of_calls = _cautions_of_calls(result.obs.scbert_is_unknown, model)
     say(of_calls, query.name, log)
     cautions = [*tokens.cautions, *of_counts, *of_calls]
-    cautions += [] if model.calibrated else [not_calibrated()]
+    cautions += cautions_of_model(model)
     result.uns["scbert"] = made_by(tokens, cautions) | _called_by(model, tokens.match)
     asked = model.committee.runs_network(all_experts=all_experts)
     result.uns["scbert"]["vectors"] = "encoder" if asked else "principal components"

@@ -9,22 +9,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scbert.cells.cautions import Caution, shallow_cells
+from scbert.cells.cautions import Caution, shallow_cells, shallow_part
 from scbert.tokens.tokenize import Sample
 from scbert.training.saved_model import FinetunedModel, SavedModel
 from scbert.training.seen_cells import SeenCells
 
 FEWEST_GENES = 100  # below which the number of those that a cell expresses says little
+LOWEST = 0.05  # of the training cells express fewer genes than this quantile
 CELLS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
 class Depth:
-    """Of `genes` genes, how many half of the cells express at most, here and in the training."""
+    """Of `genes` genes, how many half of the cells express at most, here and in the training.
+
+    `below` is the share of the cells that express fewer than `lowest`, than 95 % of the training
+    cells express.
+    """
 
     genes: int
     here: float
     training: float
+    lowest: float
+    below: float
 
     @property
     def share(self) -> float:
@@ -33,7 +40,8 @@ class Depth:
 
     def cautions(self) -> list[Caution]:
         """Warn if the cells are far shallower than the training cells."""
-        return shallow_cells(self.here, self.training, self.genes)
+        whole = shallow_cells(self.here, self.training, self.genes)
+        return whole or shallow_part(self.below, self.lowest, self.genes)
 
 
 class DepthSeen:
@@ -47,14 +55,16 @@ class DepthSeen:
 
     def __init__(self, model: SavedModel, measured: np.ndarray) -> None:
         self.chosen = np.zeros(len(model.genes), dtype=bool)
-        self.training, self.here = 0.0, [np.zeros(0, dtype=np.int64)]
+        self.training, self.lowest = 0.0, 0.0
+        self.here = [np.zeros(0, dtype=np.int64)]
         seen = model.seen if isinstance(model, FinetunedModel) else None
         if seen is None or seen.genes is None or seen.expressed is None or not len(seen.expressed):
             return
         shared = np.isin(seen.genes, measured)
         if shared.sum() >= min(FEWEST_GENES, len(seen.genes)):
             self.chosen[seen.genes[shared]] = True
-            self.training = float(np.median(_expressed_genes(seen, shared)))
+            lowest, median = np.quantile(_expressed_genes(seen, shared), [LOWEST, 0.5])
+            self.training, self.lowest = float(median), float(lowest)
 
     def genes_of(self, sample: Sample) -> np.ndarray:
         """Return how many of the compared genes each cell expresses, int64 (cells,)."""
@@ -69,8 +79,10 @@ class DepthSeen:
         """Return what is known of all cells; None: they cannot be compared."""
         if not self.training:
             return None
-        here = float(np.median(np.concatenate(self.here)))
-        return Depth(int(self.chosen.sum()), here, self.training)
+        here = np.concatenate(self.here)
+        below = float((here < self.lowest).mean())
+        genes, median = int(self.chosen.sum()), float(np.median(here))
+        return Depth(genes, median, self.training, self.lowest, below)
 
 
 def _expressed_genes(seen: SeenCells, shared: np.ndarray) -> np.ndarray:

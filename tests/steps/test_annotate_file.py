@@ -469,7 +469,10 @@ def test_nothing_is_left_half_written(query, toy_run, tmp_path, monkeypatch):
 def test_a_file_that_is_no_result_is_not_replaced(query, toy_run, tmp_path):
     path, out = tmp_path / "query.h5ad", tmp_path / "out.h5ad"
     query.write_h5ad(path)
-    for content in (path.read_bytes(), b"a note"):
+    noted = query.copy()
+    noted.uns["scbert"] = {"my_notes": "of my own"}
+    noted.write_h5ad(tmp_path / "noted.h5ad")
+    for content in (path.read_bytes(), b"a note", (tmp_path / "noted.h5ad").read_bytes()):
         out.write_bytes(content)
         for make in (annotate_file, embed_file):
             with pytest.raises(ValueError, match=r"out.h5ad exists already and was not written by"):

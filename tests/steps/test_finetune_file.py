@@ -270,6 +270,8 @@ def test_labels_of_other_cells_are_told_in_scores_log_and_card(given, tmp_path, 
     assert "no better than by chance: macro F1 0." in text
     assert f"M: {text}" in caplog.messages
     assert f"Warning: {text}" in (tmp_path / "M/README.md").read_text()
+    named = scbert.annotate(cells, tmp_path / "M")
+    assert named.uns["scbert"]["warnings"]["labels_not_learned"] == text
 
 
 def test_the_card_without_test_says_that_nothing_was_held_out(untested):

@@ -133,6 +133,19 @@ def test_evaluate_names_labels_that_are_spelled_otherwise(toy, toy_run, tmp_path
     assert read_json(tmp_path / "out/evaluation.json")["warnings"] == found["warnings"]
 
 
+def test_evaluate_tells_labels_of_other_cells(toy, toy_run, tmp_path):
+    cells = toy.draw_cells(45, seed=5)
+    types = cells.obs.cell_type.astype(str).to_numpy()
+    cells.obs["cell_type"] = np.random.default_rng(0).permutation(types)
+    cells.write_h5ad(tmp_path / "test.h5ad")
+    found = evaluate_file(toy_run.model, tmp_path / "test.h5ad", label_key="cell_type")
+    assert "no better than by chance" in found["warnings"]["labels_by_chance"]
+    cells.obs["cell_type"] = types
+    cells.write_h5ad(tmp_path / "test.h5ad")
+    found = evaluate_file(toy_run.model, tmp_path / "test.h5ad", label_key="cell_type")
+    assert "labels_by_chance" not in found["warnings"]
+
+
 def test_store_gives_the_warnings_that_explain_passes_on(panel, toy_run):
 
     tokens = tokens_for(query_in_memory(panel, AUTOMATIC, "q"), load_finetuned(toy_run.model))

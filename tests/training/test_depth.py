@@ -111,6 +111,20 @@ def test_deep_cells_and_old_models_give_no_warning(deep, shallow, model, tmp_pat
         assert rows["depth, beside the training cells"].startswith("not compared")
 
 
+def test_a_part_of_shallow_cells_among_deep_ones_is_told(deep, shallow, model):
+    """The median is deep; two cells in five have few counts."""
+    mixed, few = deep.copy(), np.arange(45) % 5 < 2
+    mixed.X = sparse.vstack([(shallow if low else deep).X[row] for row, low in enumerate(few)])
+    mixed.X = mixed.X.tocsr()
+    found = depth_of(mixed, model)
+    assert found.share > 0.7
+    assert found.below == pytest.approx(0.4, abs=0.12)
+    (said,) = found.cautions()
+    assert said.code == "shallow_cells"
+    assert "of the training cells 5% do" in said.found
+    assert not depth_of(deep, model).cautions()
+
+
 def test_the_limit_is_that_of_the_measurement():
     assert not shallow_cells(70, 100, 1500)
     assert "express at most 69 of 1,500 compared genes, of the training cells 100 (69%)" in str(
