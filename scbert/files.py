@@ -209,6 +209,22 @@ def write_text(path: Path, text: str) -> None:
         unfinished.write_text(text)
 
 
+def require_room(path: Path, n_bytes: int) -> None:
+    """Refuse to begin a file that its disk cannot hold: libraries that write it end anyhow.
+
+    Raises
+    ------
+    ValueError
+        Saying how much is needed, and how much is free.
+    """
+    free = shutil.disk_usage(path.absolute().parent).free
+    if free < n_bytes:
+        raise ValueError(
+            f"{path} needs about {n_bytes / 1e6:,.0f} MB more, but its disk has {free / 1e6:,.0f} "
+            "MB free. Free space, or write to another disk."
+        )
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read; NaN and infinity are refused, for they are not JSON."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

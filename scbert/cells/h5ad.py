@@ -21,8 +21,10 @@ from scbert.cells.plain_text import plain_table, plain_values
 from scbert.cells.read import UNIQUE_GENES, require_unique
 from scbert.cells.stores import HDF5, anndata_of, open_anndata
 from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
+from scbert.files import require_room
 
 log = logging.getLogger(__name__)
+OVERHEAD = 2**20  # bytes of names, groups and uns
 MADE_BY = "model_sha256"  # which a result names
 RESULTS = ("scbert", "scbert_embedding")  # in uns of what annotate and embed write
 
@@ -173,6 +175,9 @@ def add(path: Path, new: ad.AnnData, stale: list[str]) -> None:
     stale
         Columns of obs to remove first.
     """
+    arrays = [*new.obsm.values(), new.obs]
+    needed = sum(8 * len(array) * array.shape[1] for array in arrays)
+    require_room(path, OVERHEAD + needed)  # HDF5 ends the process where a disk is full
     with h5py.File(path, "r+") as file:
         obs = file["obs"]
         for column in stale:

@@ -38,7 +38,7 @@ from scbert.cells.read import (
 )
 from scbert.cells.stores import copy_anndata
 from scbert.cells.tenx import is_10x_h5, open_10x_h5
-from scbert.files import publish, refuse_folder
+from scbert.files import publish, refuse_folder, require_room
 
 log = logging.getLogger(__name__)
 LARGE_GB = 0.5  # of a file: as a whole in memory, text takes ten times as much
@@ -234,6 +234,7 @@ def write_result(
             require_readable(copy, out)
         return new
     with publish(out) as copy:
+        require_room(out, query.stat().st_size if query.is_file() else 0)
         # first: what is annotated is what stands in the result
         _copy(query, copy, reading, columns)
         unread = unreadable(copy)

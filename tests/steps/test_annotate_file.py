@@ -1,6 +1,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -483,6 +484,18 @@ def test_a_file_that_is_no_result_is_not_replaced(query, toy_run, tmp_path):
     annotate_file(path, toy_run.model, out)
     annotate_file(path, toy_run.model, out)
     assert ad.read_h5ad(path).uns.keys() == set()
+
+
+@pytest.mark.parametrize("free", [1_000, 2_000_000])
+def test_a_full_disk_is_told_before_it_is_written_to(query, toy_run, tmp_path, monkeypatch, free):
+    """The copy of the query does not fit, or what is added to it."""
+    path, out = tmp_path / "query.h5ad", tmp_path / "out.h5ad"
+    query.write_h5ad(path)
+    sizes = iter([free, 1_000])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=next(sizes)))
+    with pytest.raises(ValueError, match=r"h5ad\S* needs about .* MB more, but its disk has 0 MB"):
+        annotate_file(path, toy_run.model, out)
+    assert [file.name for file in tmp_path.iterdir()] == ["query.h5ad"]
 
 
 def test_columns_that_would_lie_in_one_of_the_results_are_refused(query, model):
