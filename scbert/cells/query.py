@@ -258,8 +258,8 @@ def _copy(query: Path, copy: Path, reading: HowToRead, columns: Sequence[str]) -
     else:
         shutil.copyfile(query, copy)
     with h5py.File(copy, "r+") as file:
-        _require_groups(file, str(query))
         refuse_links(file, str(query))  # what is written must not go through one
+        _require_groups(file, str(query))
         refuse_slashes(file, str(query))
         require_filters(file, str(query))
         make_file_plain(file, str(query))

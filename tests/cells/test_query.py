@@ -146,7 +146,7 @@ def test_a_result_can_replace_its_query(cells, toy_run, tmp_path):
 def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, monkeypatch, when):
     """Ctrl-C in the third part, and while the result is written, over a result of before."""
     stored(cells, "csc").write_h5ad(tmp_path / "q.h5ad")
-    ad.AnnData(uns={"scbert": {"version": "0"}}).write_h5ad(tmp_path / "out.h5ad")
+    ad.AnnData(uns={"scbert": {"model_sha256": "0"}}).write_h5ad(tmp_path / "out.h5ad")
     before = (tmp_path / "out.h5ad").read_bytes()
     module, name = {"network": (step, "ask"), "adding": (query_module, "add")}[when]
     original, calls = getattr(module, name), []
