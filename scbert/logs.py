@@ -38,7 +38,8 @@ def explain_user_errors() -> None:
 def end_when_told() -> None:
     """Let SIGTERM end a step or command as an error does: what it was writing is removed first.
 
-    The exit code is 143, as shells say it. The training loop listens by itself while it runs. What
+    So does SIGHUP, of a terminal that is gone, unless nohup has it ignored. The exit code is 143
+    (129), as shells say it. The training loop listens by itself while it runs. What
     is told again, by Slurm and by torchrun, must not break off the clean-up.
     """
 
@@ -52,3 +53,5 @@ def end_when_told() -> None:
 
     if threading.current_thread() is threading.main_thread():  # no other may set handlers
         signal.signal(signal.SIGTERM, end)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, end)

@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -302,3 +303,24 @@ def test_files_can_be_read_by_whom_the_umask_lets(tmp_path):
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
     assert modes == {"a": 0o640, "b": 0o640}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_told_to_stop_leaves_nothing_half_written(tmp_path, number):
+    """SIGHUP: the terminal of a session is gone."""
+    text = (
+        "import sys, time, pathlib\n"
+        "from scbert.files import publish\n"
+        "from scbert.logs import end_when_told\n"
+        "end_when_told()\n"
+        "with publish(pathlib.Path(sys.argv[1])) as unfinished:\n"
+        "    unfinished.write_text('half')\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", text, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    assert list(tmp_path.iterdir()) == []
