@@ -5,7 +5,6 @@ alias that means no other gene.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.genes.symbols import SEPARATOR
+from scbert.genes.symbols import SEPARATOR, is_mouse_style
 from scbert.tables import read_table
 
-MOUSE = re.compile(r"ENSMUSG\d+(\.\d+)?|[A-Z][a-z]+\d*[a-z]?\d*")  # an id, or as in Cd3e
+MOUSE_ID = "ENSMUSG"
 
 
 def read_vocabulary(path: Path) -> pd.DataFrame:
@@ -168,16 +167,18 @@ def _other_names(vocabulary: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _with_other_spellings(symbols: pd.Series, aliases: pd.Series, ambiguous: pd.Index) -> pd.Series:
-    """Add symbols as R's make.names writes them, and without dashes: HLA.DRA, HLADRA for HLA-DRA.
+    """Add symbols as R's make.names writes them, and others: HLA.DRA, HLA_DRA, HLADRA for HLA-DRA.
 
     A dash between digits must be there: TRAV1-1 without it is another gene.
     """
     dashed = symbols[symbols.index.str.contains("-", regex=False)]
-    dotted = dashed.set_axis(dashed.index.str.replace("-", ".", regex=False))
+    other = [
+        dashed.set_axis(dashed.index.str.replace("-", written, regex=False)) for written in "._"
+    ]
     closed = dashed[~dashed.index.str.contains(r"\d-\d")]
     closed = closed.set_axis(closed.index.str.replace("-", "", regex=False))
     closed = closed[~closed.index.isin(ambiguous)]
-    added = pd.concat([dotted[~dotted.index.duplicated()], closed])
+    added = pd.concat([*(one[~one.index.duplicated()] for one in other), closed])
     added = added[~added.index.duplicated(keep=False)]
     return pd.concat([aliases, added[~added.index.isin([*symbols.index, *aliases.index])]])
 
@@ -213,7 +214,7 @@ def require_match(match: GeneMatch, vocabulary: pd.DataFrame, name: str) -> None
 
 def _species(names: list[str]) -> str:
     """Say of names that are a mouse's that they look so."""
-    mouse = [name for name in names if MOUSE.fullmatch(name)]
+    mouse = [name for name in names if is_mouse_style(name) or name.startswith(MOUSE_ID)]
     if 2 * len(mouse) < len(names):
         return ""
     return "They look like genes of a mouse: give the human genes that correspond to them. "

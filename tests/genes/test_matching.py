@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scbert.cells.read import gene_names
-from scbert.genes.matching import align, match_genes, read_vocabulary, vocabulary_sha256
+from scbert.genes.matching import (
+    align,
+    match_genes,
+    read_vocabulary,
+    require_match,
+    vocabulary_sha256,
+)
 
 CD3D, MS4A1, LYZ = "ENSG00000167286", "ENSG00000156738", "ENSG00000090382"
 VOCABULARY = pd.DataFrame({"symbol": ["CD3D", "LYZ", "MS4A1"], "gene_id": [CD3D, LYZ, ""]})
@@ -163,7 +169,9 @@ def test_align_loses_no_count_of_a_known_gene(seed, n_cells, n_genes, n_vocabula
 
 def test_symbols_as_r_writes_them_are_known():
     vocabulary = pd.DataFrame({"symbol": ["HLA-DRA", "MT-CO1", "A-B", "A.B"], "gene_id": [""] * 4})
-    match = match_genes(names(("HLA.DRA", ""), ("MT.CO1", ""), ("A.B", "")), vocabulary)
+    written = names(("HLA.DRA", ""), ("MT.CO1", ""), ("A.B", ""))
+    assert match_genes(names(("HLA_DRA", ""), ("MT_CO1", "")), vocabulary).index.tolist() == [0, 1]
+    match = match_genes(written, vocabulary)
     assert match.index.tolist() == [0, 1, 3]
     there = match_genes(names(("HLA.DRA", ""), ("HLA-DRA", "")), vocabulary)
     assert there.index.tolist() == [-1, 0]
@@ -187,3 +195,10 @@ def test_ids_and_symbols_that_contradict_are_counted():
     assert match.paired == 3
     assert match.contradicting == ["CD3D with the id of LYZ", "MS4A1 with the id of CD3D"]
     assert match.summary()["contradicting"] == 2
+
+
+def test_names_of_mouse_genes_are_told_as_such():
+    vocabulary = pd.DataFrame({"symbol": ["CD3E", "LYZ"], "gene_id": ["", ""]})
+    for written in (names(("Xkr4", ""), ("Cd8b1", "")), names(("ENSMUSG00000051951", ""))):
+        with pytest.raises(ValueError, match="They look like genes of a mouse: give the human"):
+            require_match(match_genes(written, vocabulary), vocabulary, "q.h5ad")
