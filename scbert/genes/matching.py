@@ -207,12 +207,12 @@ def require_match(match: GeneMatch, vocabulary: pd.DataFrame, name: str) -> None
         raise ValueError(
             f"none of the {len(match.index)} genes of {name} ({', '.join(match.unmatched[:3])}, "
             f"...) is in the vocabulary of {len(vocabulary)} genes "
-            f"({', '.join(vocabulary.symbol[:3])}, ...). {_species(match.unmatched)}Use human gene "
-            "symbols or Ensembl ids as var_names."
+            f"({', '.join(vocabulary.symbol[:3])}, ...). {species_of(match.unmatched)}Use human "
+            "gene symbols or Ensembl ids as var_names."
         )
 
 
-def _species(names: list[str]) -> str:
+def species_of(names: list[str]) -> str:
     """Say of names that are a mouse's that they look so."""
     mouse = [name for name in names if is_mouse_style(name) or name.startswith(MOUSE_ID)]
     if 2 * len(mouse) < len(names):

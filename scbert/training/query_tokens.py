@@ -24,7 +24,7 @@ from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names
 from scbert.cells.scale import Scale
 from scbert.config import Normalization
-from scbert.genes.matching import GeneMatch, match_genes
+from scbert.genes.matching import GeneMatch, match_genes, species_of
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
 from scbert.training.depth import Depth, DepthSeen
@@ -243,9 +243,18 @@ def require_overlap(match: GeneMatch, model: SavedModel, query: QueryCells) -> N
             f"{query.parts.name} has only {found} of the {n_used} genes that the model uses "
             f"({found / n_used:.1%}), {needed:.0%} are needed; of its own {len(match.index)} genes "
             f"the model knows {match.matched}" + (f", not {unknown}, ..." if unknown else "") + ". "
-            "Use human gene symbols or Ensembl ids as var_names, and give all genes that were "
-            "measured; or take a model for this panel of genes." + _other_matrices(query)
+            f"{_what_they_are(match, model, query)}Use human gene symbols or Ensembl ids as "
+            "var_names, and give all genes that were measured; or take a model for this panel of "
+            "genes." + _other_matrices(query)
         )
+
+
+def _what_they_are(match: GeneMatch, model: SavedModel, query: QueryCells) -> str:
+    """Say of names that are no human genes what they look like: cells, or a mouse's genes."""
+    rows = match_genes(gene_names(pd.DataFrame(index=query.obs.index)), model.genes).matched
+    if rows > match.matched:
+        return f"{rows:,} of its rows are genes that the model knows: transpose it (adata.T). "
+    return species_of(match.unmatched)
 
 
 def _other_matrices(query: QueryCells) -> str:

@@ -146,6 +146,14 @@ def test_evaluate_tells_labels_of_other_cells(toy, toy_run, tmp_path):
     assert "labels_by_chance" not in found["warnings"]
 
 
+def test_a_transposed_file_is_told_and_the_advice_works(toy, toy_run):
+    cells = toy.draw_cells(45, seed=5)
+    turned = ad.AnnData(cells.X.T.tocsr(), cells.var[[]].copy(), cells.obs[[]].copy())
+    with pytest.raises(ValueError, match=r"80 of its rows are genes that .* \(adata.T\)"):
+        annotate(turned, toy_run.model)
+    assert annotate(turned.T, toy_run.model).n_obs == 45
+
+
 def test_store_gives_the_warnings_that_explain_passes_on(panel, toy_run):
 
     tokens = tokens_for(query_in_memory(panel, AUTOMATIC, "q"), load_finetuned(toy_run.model))
