@@ -1,12 +1,15 @@
 """What the pages are as files, made into a site: links to files outside docs/, and the menu.
 
-A link to a Markdown file outside docs/ leads to the page that shows this file, or to the file.
+A link to a Markdown file outside docs/ leads to the page that shows this file, or to the file. Of a
+folder outside docs/ the name is left.
 """
 
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -32,9 +35,14 @@ def lead(app: Any, page: str, source: list[str]) -> None:
             return found[0]
         return "{download}" + f"`{words.replace('`', '')} <{path}>`"
 
+    def name_of(found: re.Match[str]) -> str:
+        place = posixpath.normpath(posixpath.join(folder, found[2]))
+        return f"`{found[1].strip('`')}`" if (ROOT / place).is_dir() else found[0]
+
     if page in {f"{folder}/README" for folder in FOLDERS}:
         source[0] += MENU
     source[0] = re.sub(r"\[([^]]*)\]\((\.\./[^)#]*\.md)(#[^)]*)?\)", there, source[0])
+    source[0] = re.sub(r"\[([^]]*)\]\((\.\./[^)#]*)\)", name_of, source[0])
 
 
 def setup(app: Any) -> dict[str, bool]:
