@@ -87,7 +87,8 @@ def test_a_result_that_cannot_be_read_back_does_not_take_its_name(
     from scbert.cells import query  # noqa: PLC0415
 
     cells.write_h5ad(tmp_path / "cells.h5ad")
-    (tmp_path / "out.h5ad").write_text("before")
+    ad.AnnData(uns={"scbert": {"model_sha256": "0"}}).write_h5ad(tmp_path / "out.h5ad")
+    before = (tmp_path / "out.h5ad").read_bytes()
     right = query.add
 
     def wrong(path, new, stale):
@@ -96,7 +97,7 @@ def test_a_result_that_cannot_be_read_back_does_not_take_its_name(
     monkeypatch.setattr(query, "add", wrong)
     with pytest.raises(ValueError, match=r"the result cannot be read back \(.*was not written"):
         annotate_file(tmp_path / "cells.h5ad", toy_run.model, tmp_path / "out.h5ad")
-    assert (tmp_path / "out.h5ad").read_text() == "before"
+    assert (tmp_path / "out.h5ad").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "out.h5ad"]
 
 

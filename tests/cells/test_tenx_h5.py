@@ -19,7 +19,7 @@ from scbert.cells.read import read_cells, write_cells
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.steps.embed_file import embed, embed_file
 from scbert.steps.inspect_file import inspect_file
-from scbert.training import calls as step
+from scbert.training import answers as step
 from tests.cells.test_query import everything
 
 NUMBERS = {"data": np.int32, "indices": np.int64, "indptr": np.int64}  # as Cell Ranger has them
