@@ -207,15 +207,15 @@ def require_match(match: GeneMatch, vocabulary: pd.DataFrame, name: str) -> None
         raise ValueError(
             f"none of the {len(match.index)} genes of {name} ({', '.join(match.unmatched[:3])}, "
             f"...) is in the vocabulary of {len(vocabulary)} genes "
-            f"({', '.join(vocabulary.symbol[:3])}, ...). {species_of(match.unmatched)}Use human "
+            f"({', '.join(vocabulary.symbol[:3])}, ...). {species_of(match)}Use human "
             "gene symbols or Ensembl ids as var_names."
         )
 
 
-def species_of(names: list[str]) -> str:
-    """Say of names that are a mouse's that they look so."""
-    mouse = [name for name in names if is_mouse_style(name) or name.startswith(MOUSE_ID)]
-    if 2 * len(mouse) < len(names):
+def species_of(match: GeneMatch) -> str:
+    """Say of a file most of whose genes are named as a mouse's that they look so."""
+    mouse = [name for name in match.unmatched if is_mouse_style(name) or name.startswith(MOUSE_ID)]
+    if 2 * len(mouse) <= len(match.index):
         return ""
     return "They look like genes of a mouse: give the human genes that correspond to them. "
 

@@ -254,7 +254,7 @@ def _what_they_are(match: GeneMatch, model: SavedModel, query: QueryCells) -> st
     rows = match_genes(gene_names(pd.DataFrame(index=query.obs.index)), model.genes).matched
     if rows > match.matched:
         return f"{rows:,} of its rows are genes that the model knows: transpose it (adata.T). "
-    return species_of(match.unmatched)
+    return species_of(match)
 
 
 def _other_matrices(query: QueryCells) -> str:

@@ -11,6 +11,7 @@ from scbert.genes.matching import (
     match_genes,
     read_vocabulary,
     require_match,
+    species_of,
     vocabulary_sha256,
 )
 
@@ -202,3 +203,9 @@ def test_names_of_mouse_genes_are_told_as_such():
     for written in (names(("Xkr4", ""), ("Cd8b1", "")), names(("ENSMUSG00000051951", ""))):
         with pytest.raises(ValueError, match="They look like genes of a mouse: give the human"):
             require_match(match_genes(written, vocabulary), vocabulary, "q.h5ad")
+
+
+def test_human_genes_are_not_told_to_be_a_mouse_s():
+    """All are known, but too few for a model; or some names are odd."""
+    for written in (names(("CD3D", "")), names(("CD3D", ""), ("LYZ", ""), ("Xkr4", ""))):
+        assert species_of(match_genes(written, VOCABULARY)) == ""
