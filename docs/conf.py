@@ -6,7 +6,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
 
-from scbert import __version__  # noqa: E402  after the path is set
+from pygments.lexers.python import PythonLexer  # noqa: E402  after the path is set
+from sphinx.highlighting import lexers  # noqa: E402
+
+from scbert import __version__  # noqa: E402
+
+lexers["snakemake"] = PythonLexer()  # Pygments has none; a Snakefile is Python and a little more
 
 project = "scBERT end to end"
 author = "The scBERT-end-to-end developers"
