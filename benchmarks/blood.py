@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.read import gene_names
+from scbert.files import checksum_line, read_json, write_json
 from scbert.genes.matching import align, match_genes
 from scbert.logs import start_logging
 from scbert.shipped import BLOOD, ENCODER, model_folder
@@ -26,7 +27,7 @@ from scbert.steps.annotate_file import annotate_file
 from scbert.steps.evaluate_file import evaluate_file
 from scbert.steps.finetune_file import finetune_file
 from scbert.training.bundle import load_pretrained
-from scbert.training.bundle_files import WEIGHTS
+from scbert.training.bundle_files import MANIFEST, WEIGHTS
 
 CONFIG = Path(__file__).parent.parent / "config"
 COLUMN = {"pbmc3k_labelled": "cell_type", "pbmc8k_labelled": "cell_subtype"}
@@ -156,7 +157,17 @@ def main(options: argparse.Namespace) -> None:
         lines="\n".join(lines), lung=len(obs), unknown=obs.scbert_is_unknown.mean()
     )
     (model / "README.md").write_text(card.replace("## Nothing was held out", about, 1))
+    without_paths(model)
     (model / WEIGHTS).unlink()  # those of the encoder beside it, which was not trained
+
+
+def without_paths(model: Path) -> None:
+    """Let the model say how it was made without the paths of this machine."""
+    config = read_json(model / "config.json")
+    config["provenance"]["command"] = "python benchmarks/blood.py DATA --out FOLDER"
+    write_json(model / "config.json", config)
+    names = [line.partition("  ")[2] for line in (model / MANIFEST).read_text().splitlines()]
+    (model / MANIFEST).write_bytes(b"".join(checksum_line(model / name) for name in names))
 
 
 def _line(name: str, n_genes: int, found: dict[str, Any]) -> str:

@@ -60,9 +60,10 @@ def ending(results: Results, stage: str) -> str:
     return (
         f"The small encoder was told to stop at step {found['stopped_at']:,} of {planned:,.0f}; "
         f"the record ends with epoch {last['epoch']}, and its skill has no interval. Its weights "
-        "are kept as a model and were scored again, on the CPU, with an interval "
-        "([scbert/shipped/encoder](../../scbert/shipped/encoder/README.md)); those of the "
-        "paper's size were not kept. "
+        "are kept as a model and were scored again, on the CPU, with an interval ([the encoder of "
+        "the benchmark](../../scbert/shipped/encoder_for_benchmarks/README.md)). The run "
+        "on all cells is [the encoder of the package](../../scbert/shipped/encoder/README.md); "
+        "the weights of the paper's size were not kept. "
     )
 
 

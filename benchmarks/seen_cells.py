@@ -2,7 +2,7 @@
 
 Run: python benchmarks/seen_cells.py DATA
 
-DATA holds labelled files and a folder corpora (benchmarks/annotation_tasks.py). Of each study four
+DATA holds labelled files and a folder corpora (STUDIES below). Of each study four
 fifths of the cells are training cells. Prints a table for docs/decisions/evaluation.md.
 """
 
@@ -21,7 +21,7 @@ from scipy import sparse
 from scbert.cells.read import gene_names
 from scbert.config import Normalization
 from scbert.genes.matching import match_genes
-from scbert.shipped import ENCODER, model_folder
+from scbert.shipped import BENCHMARK_ENCODER, model_folder
 from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import expression_of_counts, tokenize
 from scbert.training.bundle import load_pretrained
@@ -44,7 +44,7 @@ LEFT_OUT = r"^(MT-|RP[SL])"
 def main(data: Path) -> None:
     """Print the table."""
     warnings.filterwarnings("ignore")
-    genes = load_pretrained(model_folder(ENCODER)).genes
+    genes = load_pretrained(model_folder(BENCHMARK_ENCODER)).genes
     studies = {name: _read(data / f"{file}.h5ad") for name, file in STUDIES.items()}
     print(
         "| study | cells | genes a cell | filter | shared genes | recognized | not compared "

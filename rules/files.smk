@@ -1,5 +1,5 @@
 # Which files a rule reads, where that depends on the configuration, and figures as outputs.
-from scbert.shipped import ENCODER, model_folder, shipped_models
+from scbert.shipped import BLOOD, model_folder
 
 
 wildcard_constraints:
@@ -211,13 +211,12 @@ def model_of_query(wildcards):
 def require_models():
     """Refuse a model that neither exists nor is made by this run."""
     made = models_of_run()
-    shipped = " or ".join(name for name in shipped_models() if name != ENCODER)
     for name, line in QUERIES.items():
         folder = model_folder(line.model)
         if str(folder) not in made and not (folder / "MANIFEST.sha256").is_file():
             raise WorkflowError(
                 f"{CONFIG.queries}: the model of '{name}' is '{line.model}', but there is no model "
-                f"in that folder. Give {shipped}, which comes with the package, a model of this "
+                f"in that folder. Give {BLOOD}, which comes with the package, a model of this "
                 f"run ({', '.join(made)}), or the folder of another one."
             )
 

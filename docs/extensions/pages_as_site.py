@@ -16,6 +16,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "scbert/shipped/blood/README.md": "models/blood.md",
     "scbert/shipped/encoder/README.md": "models/encoder.md",
+    "scbert/shipped/encoder_for_benchmarks/README.md": "models/encoder_for_benchmarks.md",
 }
 FOLDERS = ("results", "decisions")  # each README lists the other pages of its folder
 MENU = "\n\n```{toctree}\n:hidden:\n:glob:\n*\n```\n"

@@ -1,4 +1,6 @@
-"""scBERT as its users run it: `scbert finetune`, with the encoder of the package, and annotate.
+"""scBERT as its users run it: `scbert finetune` and annotate.
+
+Only the encoder is another one: that of the package has seen cells on which the benchmark tests.
 
 With --random-encoder its weights and gene vectors are drawn: what pretraining is compared with.
 """
@@ -12,7 +14,7 @@ import pandas as pd
 import torch
 
 from scbert.config import Network
-from scbert.shipped import ENCODER, model_folder
+from scbert.shipped import BENCHMARK_ENCODER, model_folder
 from scbert.steps.annotate_file import annotate  # scbert.annotate and scbert.finetune, by the
 from scbert.steps.finetune_file import finetune_file  # names that rule run_benchmark_method follows
 from scbert.training.bundle import load_pretrained, save_model
@@ -24,7 +26,7 @@ def main(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     batches = ad.read_h5ad(options.learned, backed="r").obs["batch"].nunique()
     with tempfile.TemporaryDirectory(dir=options.answers.parent) as folder:
-        model, encoder = Path(folder) / "model", model_folder(ENCODER)
+        model, encoder = Path(folder) / "model", model_folder(BENCHMARK_ENCODER)
         if options.random_encoder:
             encoder = random_encoder(Path(folder) / "encoder", options.seed)
         finetune_file(
@@ -48,8 +50,8 @@ def main(options: argparse.Namespace) -> None:
 
 
 def random_encoder(folder: Path, seed: int) -> Path:
-    """Write an encoder like that of the package, with weights and gene vectors that are drawn."""
-    package = load_pretrained(model_folder(ENCODER))
+    """Write an encoder like it, with weights and gene vectors that are drawn."""
+    package = load_pretrained(model_folder(BENCHMARK_ENCODER))
     vectors = package.network.encoder.gene.weight[: len(package.genes)].detach()
     drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
     network = new_pretraining_model(
