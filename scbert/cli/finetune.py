@@ -72,7 +72,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
 ) -> None:
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
 
-    Tuned baselines are scored beside it; README.md of the model is its card. If it is stopped, the
+    Simple baselines are scored beside it; README.md of the model is its card. If it is stopped, the
     same command resumes from the last checkpoint.
     """
     with plain_errors():
