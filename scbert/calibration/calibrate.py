@@ -18,6 +18,17 @@ from scbert.calibration.parents import fit_levels
 from scbert.config import Annotate
 
 log = logging.getLogger(__name__)
+# Where nothing was there to fit it by: confidence is the plain softmax, and no cell is refused, for
+# the novelty score never exceeds 1. Annotation knows it by the number of validation cells.
+NOT_CALIBRATED = {
+    "temperature": 1.0,
+    "novelty_score": "max_probability",
+    "novelty_threshold": 1.0,
+    "false_unknown_rate": 0.0,
+    "validation_cells": 0,
+    "expected_novel_detection": [],
+    "levels": None,
+}
 
 
 def calibrate(

@@ -177,15 +177,15 @@ def expected_novel_detection(
 
     Returns
     -------
-    For each type with validation cells: "cell_type", their number "n", "detected", the share of
-    them that would be called unknown, and "auroc", of them against the other types' validation
-    cells. Empty for fewer than three types.
+    For each type with validation cells, if there are some of others: "cell_type", their number
+    "n", "detected", the share of them that would be called unknown, and "auroc", of them against
+    the other types' validation cells. Empty for fewer than three types.
     """
     if len(classes) < FEWEST_TYPES:
         return []
     found, rate = [], settings.false_unknown_rate
     for column, name in enumerate(classes):
-        if not (validation.label == column).any():
+        if not (validation.label == column).any() or _only(column, validation, left_out):
             continue
         training_positions, positions = positions_without(column)
         told = _notice(
@@ -196,6 +196,11 @@ def expected_novel_detection(
         )
         found.append({"cell_type": name, **told})
     return found
+
+
+def _only(column: int, *known: LabelledOutputs | KnownCells | None) -> bool:
+    """Whether some have cells of this type alone: nothing then says what others would look like."""
+    return any((cells.label == column).all() for cells in known if cells is not None)
 
 
 def _notice(

@@ -59,12 +59,12 @@ def divide_without_test(
 
     Returns
     -------
-    Shape (cells,): train or validation.
+    Shape (cells,): train or validation. Where each type has a single cell, all are for training.
 
     Raises
     ------
     ValueError
-        If there are too few cells or batches.
+        If there are too few batches.
     """
     if settings.method != "holdout":
         log.warning("split.method %s is not used: no cell is held out as a test", settings.method)
@@ -72,11 +72,11 @@ def divide_without_test(
     kept_whole = batch if settings.validation_by == "batch" else None
     part = np.full(len(cell_type), "train", dtype=object)
     _choose_validation(part, cell_type, kept_whole, settings.validation_fraction, rng)
-    if not (part == "validation").any():
-        found = f"{len(part)} cells" if kept_whole is None else f"{len(set(kept_whole))} batch(es)"
+    if kept_whole is not None and not (part == "validation").any():
         raise ValueError(
-            f"{found} cannot be divided into training and validation, which each need one of each "
-            "kind at least. Add cells, or, for batches, set split.validation_by to cell."
+            f"{len(set(kept_whole))} batch(es) cannot be divided into training and validation, "
+            "which need one each at least. Add cells of other batches, leave batch_key empty, or "
+            "set split.validation_by to cell."
         )
     return part
 

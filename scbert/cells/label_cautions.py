@@ -6,6 +6,34 @@ from typing import Any
 from scbert.cells.cautions import Caution
 
 
+def cautions_of_learning(
+    calibration: Mapping[str, Any], n_types: int, cells: Mapping[str, int]
+) -> list[Caution]:
+    """Return what the cells that a model learned from, and was judged by, say against it.
+
+    Parameters
+    ----------
+    calibration
+        Content of calibration.json of a model that scbert fine-tuned.
+    cells
+        Number of the labelled cells in each part.
+    """
+    if not calibration["validation_cells"]:
+        return [_too_few_cells(n_types, sum(cells.values()))]
+    return labels_not_learned(calibration["out_of_fold"])
+
+
+def _too_few_cells(n_types: int, n_cells: int) -> Caution:
+    return Caution(
+        "too_few_cells",
+        f"the model learned {n_types} types from {n_cells} cells, too few to hold any out and "
+        "judge it by: its confidence is not calibrated, no cell is called unknown, and how many "
+        "labels are wrong is not known.",
+        "Label more cells of each type, three at least, or judge it by labelled cells that it has "
+        "not seen (scbert evaluate).",
+    )
+
+
 def labels_not_learned(out_of_fold: Mapping[str, Any]) -> list[Caution]:
     """Labels that are named no better than shuffled ones; empty: they are, or it is not known.
 
@@ -16,6 +44,8 @@ def labels_not_learned(out_of_fold: Mapping[str, Any]) -> list[Caution]:
     """
     chance = out_of_fold.get("by_chance")
     if chance is None or out_of_fold["macro_f1"] > chance["high"]:
+        return []
+    if chance["high"] == 1:  # of a handful of cells, so that nothing could be better
         return []
     found = out_of_fold["macro_f1"]
     return [

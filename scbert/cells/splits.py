@@ -53,7 +53,8 @@ def frequent_types(cell_type: np.ndarray) -> np.ndarray:
     if sizes.max(initial=0) < FEWEST:
         raise ValueError(
             f"no cell type has {FEWEST} cells, one each for training, validation and test: the "
-            f"largest of {len(names)} has {sizes.max(initial=0)}. Add cells, or merge types."
+            f"largest of {len(names)} has {sizes.max(initial=0)}. Add cells, merge types, or hold "
+            "out no test: scbert finetune --no-test, test=False in Python."
         )
     return names[sizes >= FEWEST]
 

@@ -115,6 +115,7 @@ def _show_without_test(out: Path, label_key: str, found: OutOfFoldComparison) ->
     for one in found.methods:
         values = (one.out_of_fold_macro_f1, one.out_of_fold_log_loss)
         table.add_row(one.title, *(f"{value:.3f}" for value in values))
-    Console().print(table)
+    if found.methods:
+        Console().print(table)
     typer.echo(found.caution)
     typer.echo(f"Judge it: scbert evaluate {out} TEST.h5ad --label-key {label_key}")

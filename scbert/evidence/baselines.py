@@ -17,6 +17,7 @@ from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_classif
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from scbert.experts.classifiers import (
     N_COMPONENTS,
@@ -116,11 +117,16 @@ def _discriminant(cells: LabelledCells, seed: int) -> Any:
     n_genes = min(N_GENES, varies.fit(cells.expression).get_support().sum())
     return make_pipeline(
         varies,
-        SelectKBest(f_classif, k=n_genes),
+        SelectKBest(f_classif if n_cells > n_types else _variance, k=n_genes),
         FunctionTransformer(_dense, accept_sparse=True),
         PCA(min(N_COMPONENTS, n_genes, n_cells - 1), random_state=seed),
-        discriminant(n_types),
+        discriminant(n_types, n_cells),
     )
+
+
+def _variance(expression: sparse.csr_matrix, cell_types: np.ndarray) -> np.ndarray:
+    """Return that of each gene, for one cell per type: nothing varies within types."""
+    return mean_variance_axis(expression, axis=0)[1]
 
 
 def _nearest_neighbours(cells: LabelledCells, seed: int) -> Any:

@@ -7,6 +7,7 @@ handful of validation cells could choose (docs/decisions/experts.md).
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
 N_GENES = 2000  # that differ most between the types
@@ -26,7 +27,14 @@ def support_vectors(seed: int) -> LinearSVC:
     )
 
 
-def discriminant(n_types: int) -> LinearDiscriminantAnalysis:
-    """Return it with equal shares of the types; Ledoit & Wolf 2004 shrink its covariance."""
+def discriminant(n_types: int, n_cells: int) -> LinearDiscriminantAnalysis | GaussianNB:
+    """Return it with equal shares of the types; Ledoit & Wolf 2004 shrink its covariance.
+
+    Where each type has a single cell, nothing says how much cells of one type differ: the
+    covariance is then spherical, so that the nearest cell gives the type, and its variance is that
+    of all cells along the first component. That is too much, so its answers are rather too unsure.
+    """
     equal = np.full(n_types, 1 / n_types)
+    if n_cells == n_types:
+        return GaussianNB(priors=equal, var_smoothing=1.0)
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=equal)

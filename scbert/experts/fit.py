@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
+from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import MaxAbsScaler
 
 from scbert.experts.classifiers import (
@@ -80,18 +81,13 @@ def fit_experts(
     Raises
     ------
     ValueError
-        If there are fewer than two types, one cell of each, or no gene that differs between cells.
+        If there are fewer than two types, or no gene that differs between cells.
     """
     n_types = int(label.max()) + 1
     if n_types < 2:
         raise ValueError(
             f"the {len(label)} training cells have {n_types} cell type(s), but a classifier needs "
             "at least two to tell apart. Check the labels of the dataset."
-        )
-    if len(label) <= n_types:
-        raise ValueError(
-            f"the {len(label)} training cells have {n_types} cell types, one cell each: nothing "
-            "says how much cells of one type differ. Label at least three cells of each type."
         )
     used = np.flatnonzero(choose_genes(expression_NV, label, N_GENES))
     if not len(used):
@@ -130,7 +126,7 @@ def _support_vectors(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _discriminant(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit it on principal components; its covariance is shrunk, and types weigh the same.
 
-    Ledoit & Wolf 2004 choose the shrinkage.
+    Ledoit & Wolf 2004 choose the shrinkage; of one cell per type see `discriminant`.
     """
     plane_CK, bias_C = _fit_discriminant(cells.points_NK, cells.label)
     plane_CF, bias_C = cells.over_genes(plane_CK, bias_C)
@@ -154,9 +150,13 @@ def _encoder(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _fit_discriminant(points_NK: np.ndarray, label: np.ndarray) -> Plane:
+    model = discriminant(int(label.max()) + 1, len(label))
     with warnings.catch_warnings():  # a type of one cell has no spread to add: it is still a mean
         warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        model = discriminant(int(label.max()) + 1).fit(points_NK, label)
+        model.fit(points_NK, label)
+    if isinstance(model, GaussianNB):  # of one variance, so that it is linear
+        plane_CK = model.theta_ / model.var_
+        return plane_CK, -(model.theta_ * plane_CK).sum(axis=1) / 2
     return of_all_types(model.coef_, model.intercept_)
 
 

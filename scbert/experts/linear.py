@@ -71,8 +71,11 @@ def choose_genes(expression_NV: sparse.csr_matrix, label: np.ndarray, n_genes: i
     """Return which genes tell the types of these cells apart best, bool, shape (V,).
 
     By the F statistic of a one-way analysis of variance of expression between the types; of equals
-    the first in the vocabulary. A gene that is the same in all cells is never chosen.
+    the first in the vocabulary. A gene that is the same in all cells is never chosen. Where each
+    type has a single cell, nothing varies within types: the genes that vary most are chosen.
     """
+    if len(set(label)) == len(label):
+        return most_variable_genes(expression_NV, n_genes)
     expression, varies = _varying(expression_NV)
     statistic = np.full(expression.shape[1], -1.0)
     with np.errstate(divide="ignore"), warnings.catch_warnings():

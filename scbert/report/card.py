@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scbert.cells.cautions import by_code
-from scbert.cells.label_cautions import labels_not_learned
+from scbert.cells.label_cautions import cautions_of_learning
 from scbert.evidence.comparison import OutOfFoldComparison, Part
 from scbert.report.card_scores import (
     CardEvidence,
@@ -82,13 +82,15 @@ def _data(about: CardEvidence) -> str:
         f"(sha256 {quality['sha256']}); {left_out:,} of its {quality['cells_read']:,} cells were "
         f"left out before the split. Median of a cell: {quality['median_genes']:,.0f} genes, "
         f"{quality['median_counts']:,.0f} counts ({quality['scale']})."
-        f"{_warned(quality, about.calibration)}"
+        f"{_warned(quality, about.calibration, about.config)}"
     )
 
 
-def _warned(quality: Json, fitted: Json) -> str:
+def _warned(quality: Json, fitted: Json, config: Json) -> str:
     """Return the warnings about the file and what was learned from it, if there were any."""
-    of_labels = labels_not_learned(fitted["out_of_fold"]) if "out_of_fold" in fitted else []
+    of_labels = []
+    if "out_of_fold" in fitted:
+        of_labels = cautions_of_learning(fitted, len(config["cells_per_type"]), config["cells"])
     said = quality.get("warnings", {}) | by_code(of_labels)
     return "".join(f"\n\nWarning: {text}" for text in said.values())
 
@@ -202,7 +204,7 @@ def card_without_test(
         f"```\nscbert evaluate {name} TEST.h5ad --label-key KEY\n```",
         "## Data",
         f"Learned from {cells['train'] + cells['validation']:,} cells of {quality['source']} "
-        f"(sha256 {quality['sha256']}).{_warned(quality, calibration)}",
+        f"(sha256 {quality['sha256']}).{_warned(quality, calibration, config)}",
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.",
         f"Commit {config['provenance']['commit'] or 'not recorded'}.",
@@ -213,14 +215,11 @@ def card_without_test(
             [*encoder_adds(calibration), experts(calibration, list(config["cells_per_type"]))]
         ),
         "## Calibration",
-        f"Temperature {calibration['temperature']:.2f}, fitted on the out-of-fold predictions; the "
-        f"threshold of the unknown flag on {calibration['validation_cells']:,} validation cells. "
-        "What a confidence is worth on other cells was not measured.",
+        _calibrated_on(calibration)
+        + " What a confidence is worth on other cells was not measured.",
         "## Limits",
         "- How well the model names cells that it has not seen was not measured.\n"
-        "- Types without training cells cannot be named. The threshold of the unknown flag refuses "
-        f"{calibration['false_unknown_rate']:.0%} of the validation cells; how many cells of new "
-        "types it finds was not measured.\n"
+        f"- Types without training cells cannot be named. {_refused(calibration)}\n"
         "- Human genes only.",
         "## Use",
         f"```\nscbert annotate QUERY.h5ad --model {name} --out OUT.h5ad\n```",
@@ -228,9 +227,30 @@ def card_without_test(
     return "\n\n".join(parts) + "\n"
 
 
+def _calibrated_on(calibration: Json) -> str:
+    cells = calibration["validation_cells"]
+    if not cells:
+        return "Not calibrated: there were too few labelled cells to hold any out."
+    return (
+        f"Temperature {calibration['temperature']:.2f}, fitted on the out-of-fold predictions; the "
+        f"threshold of the unknown flag on {cells:,} validation cells."
+    )
+
+
+def _refused(calibration: Json) -> str:
+    if not calibration["validation_cells"]:
+        return "No cell is called unknown."
+    return (
+        f"The threshold of the unknown flag refuses {calibration['false_unknown_rate']:.0%} of the "
+        "validation cells; how many cells of new types it finds was not measured."
+    )
+
+
 def _split_without_test(parts: Mapping[str, Part]) -> str:
-    train, validation = parts["train"], parts["validation"]
-    if not train.batches or set(train.batches) & set(validation.batches):
+    train, validation = parts["train"], parts.get("validation", Part({}, []))
+    if not validation.cell_types:
+        how = "All cells taught the model."
+    elif not train.batches or set(train.batches) & set(validation.batches):
         how = "The cells of each type were divided at random, whatever batch they are of."
     else:
         listed = [f"{part} {', '.join(map(plain, parts[part].batches))}" for part in parts]

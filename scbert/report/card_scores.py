@@ -87,8 +87,7 @@ def calibration(about: CardEvidence) -> str:
         for found in reliability.after.bins
     ]
     return (
-        f"Temperature {fitted['temperature']:.2f}, fitted on "
-        f"{fitted['out_of_fold']['cells']:,} cells that no expert was trained on. Expected "
+        f"{_temperature(fitted)} Expected "
         f"calibration error on the test cells: {reliability.before.ece:.3f} before, "
         f"{reliability.after.ece:.3f} after. What a confidence is worth, on the test cells "
         "of all seeds together:\n\n"
@@ -96,10 +95,21 @@ def calibration(about: CardEvidence) -> str:
     )
 
 
+def _temperature(fitted: Json) -> str:
+    cells = fitted["out_of_fold"]["cells"]
+    how = f"fitted on {cells:,} cells that no expert was trained on" if cells else "not fitted"
+    return f"Temperature {fitted['temperature']:.2f}, {how}."
+
+
 def unknown(about: CardEvidence) -> str:
     """Return what the unknown flag refuses, and what it would notice at most."""
     fitted, found = about.calibration, about.evaluation.scbert.unknown
     refused = found.calibrated
+    if not fitted["validation_cells"]:
+        return (
+            "No cell is called unknown: there were too few labelled cells to hold any out, so "
+            "nothing says how unlike them a cell of a known type may be."
+        )
     text = (
         f"A cell whose novelty score ({fitted['novelty_score']}) exceeds "
         f"{fitted['novelty_threshold']:.3g} is called unknown. The threshold refuses "
@@ -171,6 +181,15 @@ def _two_digits(f1: float | None) -> str:
 def experts(calibration: Json, types: Sequence[str]) -> str:
     """Return each expert's weight and its scores out of fold, per type, too."""
     held = calibration["out_of_fold"]
+    if not held["cells"]:
+        weights = (
+            f"{EXPERT_TITLES[name]} {one['weight']:.2f}"
+            for name, one in calibration["experts"].items()
+        )
+        return (
+            "Experts, learned from one labelled cell of each type, so that none could be held out "
+            f"to judge or to weigh them: {', '.join(weights)}."
+        )
     how = {
         "batch": "whole batches were left out in turn",
         "cell": "a fifth of the cells of each type was left out in turn",

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.cells.read import gene_names
 from scbert.config import Head, Network
 from scbert.files import sha256_of, write_text
@@ -30,18 +31,6 @@ ANNOTATE = {  # of our own: the original compares no genes and annotates cell by
     "tokens_per_batch": 65_536,
     "false_unknown_rate": 0.0,
     "min_gene_overlap": LEAST_OVERLAP,
-}
-# Nobody calibrated it: confidence is the plain softmax, and no cell is refused, for the novelty
-# score never exceeds 1. Annotation knows it by the number of validation cells, and says so.
-NOT_CALIBRATED = {
-    "temperature": 1.0,
-    "novelty_score": "max_probability",
-    "novelty_threshold": 1.0,
-    "false_unknown_rate": 0.0,
-    "validation_cells": 0,
-    "validation_ece": None,
-    "expected_novel_detection": [],
-    "levels": None,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from scbert import __version__
 from scbert.cells.cautions import by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.label_cautions import labels_not_learned
+from scbert.cells.label_cautions import cautions_of_learning
 from scbert.config import (
     CompareSettings,
     Config,
@@ -254,7 +254,9 @@ def _judge(work: Work, config: Config) -> dict[str, Any]:
 def _warnings(work: Work) -> dict[str, str]:
     """Return what was warned of, by code: of the file, of its genes and of what was learned."""
     of_genes = cautions_of_genes(read_json(work.data / "overlap.json"))
-    of_labels = labels_not_learned(read_json(work.model / "calibration.json")["out_of_fold"])
+    about = read_json(work.model / "config.json")
+    fitted = read_json(work.model / "calibration.json")
+    of_labels = cautions_of_learning(fitted, len(about["cells_per_type"]), about["cells"])
     of_file = read_json(work.data / "quality.json").get("warnings", {})
     return of_file | by_code([*of_genes, *of_labels])
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scbert.calibration.calibrate import calibrate
+from scbert.calibration.calibrate import NOT_CALIBRATED, calibrate
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells
 from scbert.cells.cautions import say
-from scbert.cells.label_cautions import labels_not_learned
+from scbert.cells.label_cautions import cautions_of_learning
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256
@@ -22,7 +22,7 @@ from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, load_pretrained, save_model
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import LabelledRows
-from scbert.training.components import fit_components
+from scbert.training.components import Components, fit_components
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.finetuning import (
     encoder_batches,
@@ -34,6 +34,7 @@ from scbert.training.finetuning import (
     used_genes,
 )
 from scbert.training.hardware import hardware
+from scbert.training.learn_committee import Learned
 from scbert.training.left_out_batches import SCORE, novelty_left_out
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.seen_cells import seen_cells
@@ -86,6 +87,31 @@ def finetune_training_cells(
         )
     cells = encoder_batches(store, encoder, used, settings)
     learned = learn_experts(network, cells, labelled, settings, accelerator.device)
+    components, calibration = _calibrate(store, labelled, labels, learned, settings)
+    calibration |= learned.summary()
+    config = _config(encoder, tokens.name, store, labelled, settings, accelerator.device)
+    say(cautions_of_learning(calibration, len(labels), config["cells"]), model.name, log)
+    extra = {
+        "labels": labels,
+        "calibration": calibration,
+        EXPERTS: learned.committee.experts,
+        COMPONENTS: components,
+        SEEN: seen_cells(store, np.flatnonzero(labelled.label >= 0)),
+    }
+    if not learned.committee.experts:
+        del extra[EXPERTS]
+    save_model(model, network, config, _genes(encoder, store, used), history, extra)
+    remove_checkpoint(checkpoint)
+
+
+def _calibrate(
+    store: TokenStore,
+    labelled: LabelledRows,
+    labels: list[dict[str, str]],
+    learned: Learned,
+    settings: FinetuneSettings,
+) -> tuple[Components, dict[str, Any]]:
+    """Return the components by which new types are noticed, and what held-out answers calibrate."""
     left_out = _left_out(store, labelled, settings)
     rows, label = _near(labelled, left_out)
     components = fit_components(store, rows, None, settings.seed)
@@ -93,8 +119,10 @@ def finetune_training_cells(
     nothing = np.zeros((len(rows), len(labels)))
     train = LabelledOutputs(nothing, components.positions(store, rows), label)
     validation, judged = out_of_fold_answers(store, labelled, components, learned)
+    if not len(judged):
+        return components, dict(NOT_CALIBRATED)
     without = positions_without(store, rows, label, judged, settings.seed)
-    calibration = calibrate(
+    return components, calibrate(
         logits=learned.logits,
         label=learned.label,
         training=train,
@@ -104,20 +132,6 @@ def finetune_training_cells(
         positions_without=without,
         left_out=left_out,
     )
-    summary = learned.summary()
-    say(labels_not_learned(summary["out_of_fold"]), model.name, log)
-    extra = {
-        "labels": labels,
-        "calibration": calibration | summary,
-        EXPERTS: learned.committee.experts,
-        COMPONENTS: components,
-        SEEN: seen_cells(store, np.flatnonzero(labelled.label >= 0)),
-    }
-    if not learned.committee.experts:
-        del extra[EXPERTS]
-    config = _config(encoder, tokens.name, store, labelled, settings, accelerator.device)
-    save_model(model, network, config, _genes(encoder, store, used), history, extra)
-    remove_checkpoint(checkpoint)
 
 
 def _near(labelled: LabelledRows, left_out: KnownCells | None) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from scbert.calibration.confidence import softmax
 from scbert.calibration.novelty import CellOutputs, novelty
 from scbert.calibration.parents import level_calls
 from scbert.cells.cautions import Caution, by_code, many_unknown, not_calibrated, say
-from scbert.cells.label_cautions import labels_not_learned
+from scbert.cells.label_cautions import cautions_of_learning
 from scbert.cells.query import QueryCells
 from scbert.config import DeviceName
 from scbert.experts.combiner import agreement
@@ -54,8 +54,9 @@ def finetuned(model: str | Path | SavedModel) -> FinetunedModel:
 
 def cautions_of_model(model: FinetunedModel) -> list[Caution]:
     """Return what makes all that a model says less sure."""
-    found = [] if model.calibrated else [not_calibrated()]
-    return found + labels_not_learned(model.calibration.get("out_of_fold") or {})
+    if "out_of_fold" in model.calibration:
+        return cautions_of_learning(model.calibration, len(model.types), model.config["cells"])
+    return [] if model.calibrated else [not_calibrated()]
 
 
 def call(

@@ -40,7 +40,8 @@ class LabelledRows:
     Raises
     ------
     ValueError
-        If the table holds other cells, or no cell to learn from or to choose the epoch by.
+        If the table holds other cells, or no cell to learn from or to choose the epoch by; experts
+        that learn from a single cell of each type need none to choose by.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class LabelledRows:
         number = {name: index for index, name in enumerate(self.types)}
         hidden = table.cell_type.where(table.part != "test", "")  # test labels end here
         self.label = hidden.map(number).fillna(NO_TYPE).to_numpy(dtype=np.int64)
-        for part in ("train", "validation"):
+        one_each = "validation" in teaching and len(self.reference()[0]) == len(self.types)
+        for part in ("train",) if one_each else ("train", "validation"):
             if not len(self.rows(part)):
                 raise ValueError(
                     f"{split} has no cell of part '{part}' with a type that training cells have, "

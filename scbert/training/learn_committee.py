@@ -7,7 +7,7 @@ Shape letters: N labelled cells, C cell types, D width of the cell vector, V gen
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -56,10 +56,10 @@ class Reference:
 class Learned:
     """A committee, and what it said of cells that it had not learned from.
 
-    `judged` are numbers of reference cells, `logits` (judged, C) those of the committee, `each`
-    those of every expert; `without` are the shares that the others would have without the encoder,
-    None where there is none or it is alone; `weighed` are those of all, before the encoder had to
-    show that it is worth its time.
+    `judged` are numbers of reference cells, none where none could be held out; `logits` (judged, C)
+    are those of the committee, `each` those of every expert; `without` are the shares that the
+    others would have without the encoder, None where there is none or it is alone; `weighed` are
+    those of all, before the encoder had to show that it is worth its time.
     """
 
     committee: Committee
@@ -72,18 +72,11 @@ class Learned:
     folds_by: str
 
     def summary(self) -> dict[str, Any]:
-        """Return what calibration.json and the card state."""
-        n_types = self.logits.shape[1]
+        """Return what calibration.json and the card state; scores over no cell are None."""
+        label, answer = self.label, self.logits.argmax(axis=1)
+        together, known = _scores(self.logits, label), len(label) > 0
         experts = {
-            name: {
-                "weight": share.weight,
-                "temperature": share.temperature,
-                "macro_f1": _macro_f1(self.each[name], self.label),
-                "log_loss": float(
-                    _losses(calibrated(self.each[name], share.temperature), self.label).mean()
-                ),
-                "f1_of_type": _f1_of_types(self.each[name], self.label),
-            }
+            name: asdict(share) | _scores(calibrated(self.each[name], share.temperature), label)
             for name, share in self.committee.shares.items()
         }
         return {
@@ -91,11 +84,11 @@ class Learned:
             "out_of_fold": {
                 "cells": len(self.judged),
                 "folds_by": self.folds_by,
-                "macro_f1": _macro_f1(self.logits, self.label),
-                "by_chance": by_chance(self.logits.argmax(axis=1), self.label, n_types),
-                "accuracy": float((self.logits.argmax(axis=1) == self.label).mean()),
-                "log_loss": float(_losses(self.logits, self.label).mean()),
-                "f1_of_type": _f1_of_types(self.logits, self.label),
+                "macro_f1": together["macro_f1"],
+                "by_chance": by_chance(answer, label, self.logits.shape[1]) if known else None,
+                "accuracy": float((answer == label).mean()) if known else None,
+                "log_loss": together["log_loss"],
+                "f1_of_type": together["f1_of_type"],
                 "encoder_adds": self._encoder_adds(),
             },
         }
@@ -123,7 +116,8 @@ def learn_committee(
     """Ask the experts about cells they have not learned from, weigh them, learn them from all.
 
     The encoder keeps a weight only if the held-out cells are likelier with it, by a hundredth of
-    the loss and beyond chance: it takes nearly all of the time.
+    the loss and beyond chance: it takes nearly all of the time. Where each type has a single cell,
+    no cell can be held out, and nothing is fitted that needs one: the others weigh the same.
 
     Parameters
     ----------
@@ -138,6 +132,8 @@ def learn_committee(
     ValueError
         If no type is in two folds, or there is nothing to tell the types apart by.
     """
+    if own is None and len(set(cells.label)) == len(cells.label):
+        return _of_single_cells(names, cells, seed)
     linear = [name for name in names if own is None or name != ENCODER]
     logits, judged = _held_out(linear, cells, seed)
     if own is not None:
@@ -167,6 +163,26 @@ def learn_committee(
         weighed=weighed,
         without=without,
         folds_by=cells.folds_by if own is None else "validation",
+    )
+
+
+def _of_single_cells(names: Sequence[str], cells: Reference, seed: int) -> Learned:
+    """Learn the experts from one cell per type; no cell is left to judge them by."""
+    weighed = [name for name in names if name != ENCODER] or list(names)
+    shares = {name: Share((name in weighed) / len(weighed), 1.0) for name in names}
+    label = cells.label
+    nothing = np.zeros((0, len(label)))
+    return Learned(
+        committee=Committee(
+            fit_experts(names, cells.expression_NV, label, cells.vectors_ND, seed), shares
+        ),
+        judged=np.flatnonzero([]),
+        label=label[:0],
+        logits=nothing,
+        each=dict.fromkeys(names, nothing),
+        weighed=shares,
+        without=None,
+        folds_by=cells.folds_by,
     )
 
 
@@ -208,6 +224,16 @@ def _gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str,
     error = float(fall.std() / np.sqrt(len(fall)))
     mean = float(fall.mean())
     return {"mean": mean, "low": mean - SURE * error, "high": mean + SURE * error}
+
+
+def _scores(logits: np.ndarray, label: np.ndarray) -> dict[str, Any]:
+    """Return how well cells were named; None where there was no cell."""
+    known = len(label) > 0
+    return {
+        "macro_f1": _macro_f1(logits, label) if known else None,
+        "log_loss": float(_losses(logits, label).mean()) if known else None,
+        "f1_of_type": _f1_of_types(logits, label) if known else [None] * logits.shape[1],
+    }
 
 
 def _macro_f1(logits: np.ndarray, label: np.ndarray) -> float:

@@ -109,6 +109,19 @@ def test_expected_novel_detection_leaves_out_a_type_without_validation_cells(con
     assert [entry["cell_type"] for entry in found] == ["CD4 T", "B"]
 
 
+def test_expected_novel_detection_needs_cells_of_other_types(config, toy):
+    """All other types have a single cell, which is for training: none says what is known."""
+    validation = outputs(seed=1)
+    both = outputs(), validation.of(validation.label == 1)
+    given = (NAMES, settings(config, toy, "energy"), same_places(*both))
+    assert expected_novel_detection(*both, *given) == []
+    alone = KnownCells(np.arange(3.0), np.ones(3, dtype=int))
+    cells = outputs(), validation
+    given = (NAMES, settings(config, toy, "energy"), same_places(*cells), alone)
+    found = expected_novel_detection(*cells, *given)
+    assert [entry["cell_type"] for entry in found] == [NAMES[0], NAMES[2]]
+
+
 def test_a_type_is_noticed_by_components_that_were_learned_without_it(config, toy):
     """Known with the type, all positions are alike; learned without it, B cells lie far off."""
     training, validation = outputs(), outputs(seed=1)

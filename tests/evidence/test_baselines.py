@@ -103,6 +103,17 @@ def test_seven_cells_and_genes_that_do_not_vary_are_enough(method):
     assert len(baseline.predict(TEST.expression)) == 60
 
 
+@pytest.mark.parametrize("method", LEARNED)
+def test_one_cell_per_type_is_enough(method):
+    """A gene that varies more than the others tells the types apart."""
+    expression = sparse.csr_matrix(np.eye(3, 8) * 5 + np.random.default_rng(0).random((3, 8)))
+    names = np.array(["B cell", "NK cell", "T cell"])
+    found = fit(method, LabelledCells(expression, names)).predict(expression)
+    assert len(found) == 3
+    if method == "discriminant":
+        assert found.tolist() == names.tolist()
+
+
 def test_fit_baseline_refuses_one_type():
     cells = LabelledCells(CELLS.expression[:3], np.array(["T cell"] * 3))
     with pytest.raises(ValueError, match=r"3 training cells have 1 cell type\(s\)"):

@@ -227,7 +227,31 @@ def test_experts_that_are_not_finite_are_refused(tmp_path, part):
         load_experts(tmp_path / "experts.safetensors", 3, 20)
 
 
-def test_one_cell_of_each_type_is_too_few():
-    cells = sparse.csr_matrix(np.eye(3, 5))
-    with pytest.raises(ValueError, match="3 cell types, one cell each"):
-        fit_experts(["discriminant"], cells, np.arange(3), np.zeros((3, 0)), seed=0)
+@pytest.mark.parametrize("n_types", [2, 4])
+def test_of_one_cell_per_type_the_nearest_cell_names_a_cell(n_types):
+    """The variance is that of all cells along the first component, so nobody is very sure."""
+    bins, label = drawn(n_types)
+    one_each, vectors = np.arange(n_types), np.zeros((len(label), 0))
+    cells = sparse.csr_matrix(bins[:n_types])
+    expert = fit_experts(["discriminant"], cells, one_each, vectors[:n_types], 0)["discriminant"]
+    logits = expert.logits(sparse.csr_matrix(bins), vectors)
+    used = bins[:n_types].std(axis=0) > 0
+    pca = PCA(n_types - 1, random_state=0).fit(bins[:n_types, used])
+    points, means = pca.transform(bins[:, used]), pca.transform(bins[:n_types, used])
+    squared = ((points[:, None] - means) ** 2).sum(axis=2)
+    expected = -squared / (2 * means.var(axis=0).max())
+    assert log_odds(logits) == pytest.approx(log_odds(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_expert_learns_from_one_cell_per_type(name):
+    bins, label = drawn()
+    one_each = fit_experts([name], sparse.csr_matrix(bins[:3]), label[:3], vectors_of(label[:3]), 0)
+    logits = one_each[name].logits(sparse.csr_matrix(bins), vectors_of(label))
+    assert np.isfinite(logits).all()
+    assert (logits.argmax(axis=1) == label).mean() > 0.6
+
+
+def test_of_one_cell_per_type_the_genes_that_vary_most_are_chosen():
+    cells = sparse.csr_matrix([[0, 1, 3, 2], [9, 1, 1, 2], [0, 1, 2, 1]])
+    assert choose_genes(cells, np.arange(3), 2).tolist() == [True, False, True, False]

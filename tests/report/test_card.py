@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.evidence.comparison import Difference, Interval, MethodScores, Part
 from scbert.evidence.epochs import best_epoch, read_history
 from scbert.evidence.evaluation import ConfidenceBin, Curve, Reliability, TypeScores
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.files import read_json, write_json
+from scbert.report.card_scores import calibration as calibration_of
 from scbert.report.card_scores import encoder_adds, unknown
 from scbert.report.card_scores import experts as experts_of
 from scbert.steps.write_model_card import write_model_card
@@ -268,6 +270,7 @@ def test_the_card_calls_what_the_network_foretells_an_upper_bound(score):
         "novelty_score": score,
         "novelty_threshold": 1.5,
         "false_unknown_rate": 0.05,
+        "validation_cells": 12,
         "expected_novel_detection": [row],
     }
     about = SimpleNamespace(calibration=calibration, evaluation=EVALUATION)
@@ -305,3 +308,13 @@ def test_nothing_is_written_if_a_score_is_missing(toy_run, tmp_path):
     with pytest.raises(ValueError, match=r"evaluation.json does not hold .* scbert.per_type"):
         write_model_card(toy_run.model, *files, tmp_path / "README.md")
     assert not (tmp_path / "README.md").exists()
+
+
+def test_the_card_says_that_too_few_cells_calibrate_nothing():
+    about = SimpleNamespace(
+        calibration=NOT_CALIBRATED | {"out_of_fold": {"cells": 0}}, evaluation=EVALUATION
+    )
+    assert unknown(about).startswith("No cell is called unknown: there were too few")
+    assert calibration_of(about).startswith("Temperature 1.00, not fitted. Expected")
+    alone = {"out_of_fold": {"cells": 0}, "experts": {"encoder": {"weight": 1.0}}}
+    assert "none could be held out to judge or to weigh them: encoder 1.00" in experts_of(alone, [])

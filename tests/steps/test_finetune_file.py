@@ -227,6 +227,48 @@ def test_a_type_of_one_cell_is_learned_and_warned_of(given, tmp_path, test, capl
     assert "Rare" in (tmp_path / "MODEL/README.md").read_text()
 
 
+@pytest.fixture
+def one_each(given, tmp_path):
+    """A file with a single labelled cell of each type, of three donors."""
+    cells = ad.read_h5ad(given.file)
+    known = cells.obs.cell_type.dropna().drop_duplicates()
+    cells = cells[known.index].copy()
+    cells.obs["who"] = [f"donor {n}" for n in range(cells.n_obs)]
+    cells.write_h5ad(tmp_path / "one.h5ad")
+    return tmp_path / "one.h5ad"
+
+
+@pytest.mark.parametrize("batch_key", ["", "who"])
+def test_one_cell_per_type_makes_a_model_that_says_so(given, one_each, tmp_path, batch_key, caplog):
+    out, options = tmp_path / "MODEL", {"label_key": "cell_type", "batch_key": batch_key}
+    files = {"pretrained": given.pretrained, "config": given.small}
+    scores = finetune_file(one_each, out, **files, **options, test=False)
+    text = scores["warnings"]["too_few_cells"]
+    assert "learned 3 types from 3 cells, too few to hold any out" in text
+    assert f"MODEL: {text}" in caplog.messages
+    assert (scores["n_out_of_fold"], scores["methods"]) == (0, [])
+    card = (out / "README.md").read_text()
+    assert f"Warning: {text}" in card
+    assert "Not calibrated: there were too few labelled cells" in card
+    model = load_finetuned(out)
+    assert not model.calibrated
+    assert {share.weight for share in model.committee.shares.values()} == {0, 1 / 3}
+    query = ad.read_h5ad(given.file)
+    named = scbert.annotate(query, out)
+    assert set(named.uns["scbert"]["warnings"]) >= {"too_few_cells"}
+    assert "not_calibrated" not in named.uns["scbert"]["warnings"]
+    assert not named.obs.scbert_is_unknown.any()
+    known = query.obs.cell_type.notna().to_numpy()
+    right = named.obs.scbert_label.astype(str) == query.obs.cell_type.astype(str)
+    assert right[known].mean() > 0.6
+
+
+def test_one_cell_per_type_with_a_test_says_what_works(given, one_each, tmp_path):
+    files = {"pretrained": given.pretrained, "config": given.small}
+    with pytest.raises(ValueError, match=r"no cell type has 3 cells.*scbert finetune --no-test"):
+        finetune_file(one_each, tmp_path / "MODEL", label_key="cell_type", **files)
+
+
 def test_finetune_without_test_uses_every_cell_with_a_type(untested):
     """89 of 90 cells have a type; of three donors one is for validation."""
     assert [path.name for path in untested.out.parent.iterdir()] == ["ALL"]

@@ -87,6 +87,9 @@ def test_by_chance_is_the_macro_f1_of_shuffled_labels():
     assert labels_not_learned({"macro_f1": rare["high"], "by_chance": rare})
     assert not labels_not_learned({"macro_f1": 0.8, "by_chance": rare})
     assert not labels_not_learned({"macro_f1": 0.0})  # of an older version
+    few = by_chance(np.arange(3), np.arange(3), 3)
+    assert few["high"] == 1
+    assert not labels_not_learned({"macro_f1": 1.0, "by_chance": few})
 
 
 def test_a_network_alone_has_all_the_weight():
@@ -250,3 +253,26 @@ def test_a_single_experts_logits_keep_their_size():
     logits = {"encoder": np.array([[9.0, 1.0], [0.5, 0.25]])}
     joint = combine(logits, {"encoder": Share(1.0, 2.0)})
     assert joint.tolist() == [[4.5, 0.5], [0.25, 0.125]]
+
+
+@pytest.mark.parametrize("names", [NAMES, ("encoder",)])
+def test_of_one_cell_per_type_nothing_is_fitted_that_needs_a_held_out_cell(names):
+    """The encoder cannot show that it is worth its time; alone it is all there is."""
+    bins, label = drawn(n_cells=3)
+    learned = learn_committee(names, reference(bins, label, None, vectors_of(label)), None, 0)
+    shares = learned.committee.shares
+    expected = {"encoder": 1.0} if len(names) == 1 else dict(zip(names, (0.5, 0.5, 0), strict=True))
+    assert {name: share.weight for name, share in shares.items()} == expected
+    assert {share.temperature for share in shares.values()} == {1.0}
+    assert set(learned.committee.experts) == set(names)
+    found = learned.summary()
+    assert found["out_of_fold"]["cells"] == 0
+    assert found["out_of_fold"]["f1_of_type"] == [None] * 3
+    assert found["experts"]["encoder"]["macro_f1"] is None
+
+
+def test_one_type_of_two_cells_is_judged_and_the_others_are_not():
+    bins, label = drawn(n_cells=4)
+    learned = learn_committee(NAMES[:2], reference(bins, label), None, 0)
+    assert learned.judged.tolist() == [0, 3]
+    assert learned.summary()["out_of_fold"]["f1_of_type"][1:] == [None, None]

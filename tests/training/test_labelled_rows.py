@@ -69,3 +69,13 @@ def test_labelled_rows_refuse_other_cells(write):
 def test_labelled_rows_refuse_a_split_that_lacks_a_part(write):
     with pytest.raises(ValueError, match="no cell of part 'validation'"):
         LabelledRows(write(SPLIT.replace("c4\tB cell\tvalidation", "c4\tB cell\ttest")), CELLS)
+
+
+def test_one_cell_of_each_type_needs_no_validation_but_for_a_head_of_the_network(write):
+    one_each = write("cell\tcell_type\tpart\n" + "".join(f"{c}\ttype {c}\ttrain\n" for c in CELLS))
+    assert len(LabelledRows(one_each, CELLS, ("train", "validation")).types) == 6
+    with pytest.raises(ValueError, match="no cell of part 'validation'"):
+        LabelledRows(one_each, CELLS)
+    two = write(one_each.read_text().replace("type c1", "type c0"))
+    with pytest.raises(ValueError, match="no cell of part 'validation'"):
+        LabelledRows(two, CELLS, ("train", "validation"))
