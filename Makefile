@@ -12,7 +12,7 @@ WITH_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(WITH_VENV) pytest -q -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := Snakefile workflow/Snakefile rules/*.smk
 
-.PHONY: help demo benchmark package test test-fast test-docs test-slurm test-faults check docs bench bench-corpus bench-annotate bench-inputs bench-annotation blood bench-training bench-pretraining bench-gpu clean schema
+.PHONY: help demo benchmark package test test-fast test-docs test-slurm test-faults check docs bench bench-corpus bench-annotate bench-inputs blood bench-training bench-pretraining bench-gpu clean schema
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' Makefile
@@ -87,11 +87,6 @@ bench-pretraining: $(VENV)/.dev  ## pretraining on the cells of POOL, without an
 # from what came back: python benchmarks/gpu_table.py results/gpu
 bench-gpu: $(VENV)/.dev  ## correctness, speed and a pretraining on one GPU: docs/results/gpu.*
 	$(BIN)/python benchmarks/gpu.py --out results/gpu $(if $(DATA),--data $(DATA))
-
-# DATA: folder of labelled files (benchmarks/annotation_tasks.py).
-bench-annotation: $(VENV)/.dev  ## accuracy beside simple methods, eight tasks: two hours; docs/results/annotation.md
-	$(BIN)/python benchmarks/annotation.py $(DATA) --out results/annotation --jobs 2
-	$(BIN)/python benchmarks/annotation_page.py results/annotation
 
 # CELLS: an .h5ad of counts of blood; without it, the cells that celltypist ships.
 bench-inputs: $(VENV)/.dev  ## what happens with the same cells in 200 kinds of files: docs/results/inputs.md

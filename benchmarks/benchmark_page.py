@@ -1,0 +1,231 @@
+"""The results of `snakemake benchmark`, as a page of docs/results and a figure.
+
+Run: python benchmarks/benchmark_page.py FOLDER [--note TEXT]
+FOLDER is where the benchmark of config/benchmark.yaml ran. Writes docs/results/benchmark.md and
+benchmark.svg. Nothing is computed here that results/benchmark.html does not show.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scbert.benchmark.claims import compare_protocol
+from scbert.benchmark.pretraining import judge_pretraining
+from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
+from scbert.benchmark.statistics import Difference, over_what, paired_differences
+from scbert.benchmark.summary import read_rooms
+from scbert.config import load_config, load_methods
+from scbert.files import read_json
+from scbert.report.style import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
+
+METHODS = Path(__file__).parent.parent / "config/methods.tsv"
+EIGHT = ("within_dataset", "across_batches", "across_datasets")  # the first answer for a dataset
+SHOWN = {  # method: colour and marker in the figure
+    "scbert": (BLUE, "o"),
+    "logistic_regression": (VERMILION, "D"),
+    "linear_svm": (INK, "v"),
+    "discriminant": (MUTED, "^"),
+    "celltypist": (ORANGE, "s"),
+}
+HEAD = """# Benchmark: scBERT beside other methods, on seven studies
+
+    snakemake --configfile config/benchmark.yaml -- benchmark
+    python benchmarks/benchmark_page.py .
+
+Written by these commands; do not edit. What is asked, of whom, and how it is scored:
+[docs/benchmark.md](../benchmark.md). scBERT is `scbert finetune` and `scbert annotate` by default,
+from an encoder that has seen none of these studies but one: a sample of Zheng68K's donor, which
+pbmc68k_reduced is a part of (other cells). No method has a setting that was chosen on these cells.
+Cells of all folds are pooled and scored once. Types of fewer than ten cells take no part.
+"""
+
+
+def main() -> None:
+    """Write the page and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--note", default="", help="what else a reader must know of these runs")
+    options = parser.parse_args()
+    found = results_in(options.folder)
+    parts = [HEAD, options.note and f"{options.note}\n", overview(found)]
+    parts += ["![Macro F1 of each method](benchmark.svg)\n", answers(found)]
+    parts += [section(found, protocol) for protocol in found.protocols]
+    parts += [
+        scores_table(found, "ece", "Calibration error of the confidence", EIGHT),
+        costs(found),
+    ]
+    (options.out / "benchmark.md").write_text("\n".join(filter(None, parts)))
+    (options.out / "benchmark.svg").write_text(draw(found))
+
+
+def results_in(folder: Path) -> Results:
+    """Read what the benchmark left."""
+    config = load_config(read_json(folder / "results/config.json"))
+    known = load_methods(METHODS)
+    folders = sorted(path.parent for path in folder.glob("results/benchmark/*/*/scores.tsv"))
+    chosen = config.benchmark.chosen or list(known)
+    return Results(
+        read_rooms(folders),
+        {name: known[name] for name in chosen},
+        config.evaluate.confidence_level,
+    )
+
+
+def overview(found: Results) -> str:
+    """Return the mean macro F1 of each method over datasets, a column for each protocol."""
+    columns = {protocol: mean_of(found, protocol) for protocol in found.protocols}
+    lines = [
+        "Mean macro F1 over the datasets of each protocol, seed "
+        f"{', '.join(map(str, found.seeds))}; "
+        "a new type: AUROC of novelty.\n",
+        "| method | " + " | ".join(PROTOCOLS[name].lower() for name in columns) + " |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    for method in found.methods:
+        cells = [number(values.get(method)) for values in columns.values()]
+        lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def mean_of(found: Results, protocol: str) -> pd.Series:
+    """Return the mean of each method that has completed all tasks of a protocol."""
+    metric = "novelty_auroc" if protocol == "new_type" else "macro_f1"
+    table = found.scores(metric, protocol)
+    whole = table.groupby("method")["value"].apply(lambda values: values.notna().all())
+    table = table[table["method"].isin(whole.index[whole])]
+    return mean_by(table, "method", column="value")
+
+
+def answers(found: Results) -> str:
+    """Return what follows, a sentence for each protocol."""
+    verdicts = [compare_protocol(found, protocol) for protocol in found.protocols]
+    verdicts.append(judge_pretraining(found))
+    return "\n".join(f"- {one.sentence}" for one in verdicts) + "\n"
+
+
+def section(found: Results, protocol: str) -> str:
+    """Return scores of all methods by dataset and level, and how far scBERT is from each."""
+    metric = "novelty_auroc" if protocol == "new_type" else "macro_f1"
+    title = f"{PROTOCOLS[protocol]}: {'AUROC of novelty' if protocol == 'new_type' else 'macro F1'}"
+    gaps = {} if protocol == "new_type" else differences(found, protocol)
+    if protocol == "few_labels":
+        return by_level(found, f"{title}, mean over datasets", gaps)
+    return scores_table(found, metric, title, (protocol,), gaps)
+
+
+def differences(found: Results, protocol: str) -> dict[str, str]:
+    """Return scBERT's macro F1 minus that of each method, with its interval."""
+    listed = paired_differences(found.differences, protocol, found.confidence_level)
+    return {one.method: said(one) for one in listed}
+
+
+def said(one: Difference) -> str:
+    """Return a difference and its interval."""
+    if np.isnan(one.low):
+        return f"{one.value:+.3f}"
+    return f"{one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f}, {over_what(one.interval)})"
+
+
+def scores_table(
+    found: Results,
+    metric: str,
+    title: str,
+    protocols: tuple[str, ...],
+    gaps: dict[str, str] | None = None,
+) -> str:
+    """Return a line for each method, a column for each dataset and level."""
+    table = found.scores(metric)
+    table = table[table["protocol"].isin(protocols)]
+    where = ["protocol", "dataset", "level"]
+    keys = list(dict.fromkeys(table[where].itertuples(index=False, name=None)))
+    scores = table.set_index(["method", *where])["value"].to_dict()
+    heads = [", ".join(_named(key, alone=len(protocols) == 1)) for key in keys]
+    last = " | scBERT minus it" if gaps else ""
+    lines = [f"## {title}\n", f"| method | {' | '.join(heads)}{last} |".replace("_", " ")]
+    lines.append("|---|" + "---:|" * len(keys) + ("---|" if gaps else ""))
+    for method in found.methods:
+        if method in set(table["method"]):
+            cells = [number(scores.get((method, *key))) for key in keys]
+            cells += [gaps.get(method, "")] if gaps else []
+            lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _named(key: tuple[str, str, str], *, alone: bool) -> list[str]:
+    """Return what a column is called: the dataset, and what is not the same in all columns."""
+    protocol, dataset, level = key
+    return [dataset, *([] if alone else [PROTOCOLS[protocol].lower()]), *({level} - {"all", ""})]
+
+
+def by_level(found: Results, title: str, gaps: dict[str, str]) -> str:
+    """Return the mean over datasets, a column for each level; empty where one has no score."""
+    table = found.scores(protocol="few_labels")
+    means = table.groupby(["method", "level"])["value"].agg(lambda one: one.mean(skipna=False))
+    levels = [level for _, level in sorted({(len(one), one) for one in table["level"]})]
+    lines = [f"## {title}\n"]
+    lines.append(f"| method | {' | '.join(levels)} | scBERT minus it |".replace("_", " "))
+    lines.append("|---|" + "---:|" * len(levels) + "---|")
+    for method in found.methods:
+        if method in set(table["method"]):
+            cells = [number(means.get((method, level))) for level in levels]
+            cells.append(gaps.get(method, ""))
+            lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def costs(found: Results) -> str:
+    """Return time and memory of each method within a dataset."""
+    table = cost_of(found, "within_dataset")
+    lines = ["## Time and memory, within a dataset\n"]
+    lines += ["| method | s per 1,000 cells | largest memory, MB |", "|---|---:|---:|"]
+    for method in found.methods:
+        if method in table.index:
+            row = table.loc[method]
+            lines.append(
+                f"| {found.title(method)} | {row.seconds_per_1000:.1f} | {row.peak_mb:,.0f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float | None) -> str:
+    """Return a score; a method that failed or was not asked has none."""
+    return "" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+@svg_figure
+def draw(found: Results) -> Figure:
+    """Draw macro F1 of some methods, a group of rows for each dataset."""
+    table = found.scores()
+    table = table[table["protocol"].isin(EIGHT)]
+    rows = list(dict.fromkeys(zip(table["protocol"], table["dataset"], strict=True)))
+    figure = Figure(figsize=(7.6, 0.8 + 0.55 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    offsets = np.linspace(-0.3, 0.3, len(SHOWN))
+    for offset, (method, (colour, marker)) in zip(offsets, SHOWN.items(), strict=True):
+        own = table[table["method"] == method].set_index(["protocol", "dataset"])
+        own = own.reindex(pd.MultiIndex.from_tuples(rows))
+        ends = np.maximum([own["value"] - own["low"], own["high"] - own["value"]], 0)
+        height = np.arange(len(rows)) + offset
+        axes.errorbar(
+            own["value"],
+            height,
+            xerr=ends,
+            color=colour,
+            fmt=marker,
+            label=found.title(method),
+        )
+    named = [f"{dataset.replace('_', ' ')}\n{PROTOCOLS[name].lower()}" for name, dataset in rows]
+    axes.set_yticks(range(len(rows)), named)
+    axes.invert_yaxis()
+    axes.set_xlabel("macro F1 on cells that were held out, with 95 % interval")
+    axes.grid(visible=True, axis="x")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
