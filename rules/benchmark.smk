@@ -121,12 +121,65 @@ rule score_benchmark:
         " --settings {params.settings:q} > {log:q} 2>&1"
 
 
+rule embed_benchmark_cells:
+    input:
+        counts="results/counts/{source}.h5ad",
+        script=workflow.source_path("../scripts/embed_benchmark_cells.py"),
+    output:
+        embedded="results/benchmark/{source}/embedded.h5ad",
+    log:
+        "logs/embed_benchmark_cells/{source}.log",
+    benchmark:
+        "results/benchmarks/embed_benchmark_cells/{source}.tsv"
+    conda:
+        torch_for("embed_benchmark_cells")
+    threads: threads_of("embed_benchmark_cells", 1)
+    resources:
+        mem_mb=memory_of("embed_benchmark_cells", 8000),
+        runtime=per_attempt(120),
+        gpu=0,
+    params:
+        settings=CONFIG.benchmark.protocols.model_dump_json(),
+        code=code("steps/embed_benchmark_cells.py"),
+        device=DEVICE,
+    shell:
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --embedded {output.embedded:q}"
+        " --settings {params.settings:q} --device {params.device:q} > {log:q} 2>&1"
+
+
+rule measure_batch_mixing:
+    input:
+        embedded="results/benchmark/{source}/embedded.h5ad",
+        script=workflow.source_path("../scripts/measure_batch_mixing.py"),
+    output:
+        mixing="results/benchmark/{source}/batch_mixing.tsv",
+    log:
+        "logs/measure_batch_mixing/{source}.log",
+    benchmark:
+        "results/benchmarks/measure_batch_mixing/{source}.tsv"
+    conda:
+        "../envs/batch_mixing.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(8000),
+        runtime=per_attempt(120),
+    params:
+        python=CONFIG.benchmark.python.get("batch_mixing", "python"),
+        code=code("steps/measure_batch_mixing.py"),
+    shell:
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " {params.python:q} {input.script:q} --embedded {input.embedded:q}"
+        " --dataset {wildcards.source:q} --mixing {output.mixing:q} > {log:q} 2>&1"
+
+
 rule write_benchmark:
     input:
         scores=expand(
             f"{ROOM}/scores.tsv", dataset=BENCHMARK_SETS, seed=CONFIG.benchmark.seeds
         ),
         qualities=qualities_of_benchmark,
+        mixing=mixing_of_benchmark,
         methods=beside(found(CONFIG.benchmark.methods)),
         published=beside(found("config/benchmark/published.tsv")),
         earlier=files_of_earlier_run(),
@@ -167,7 +220,7 @@ rule write_benchmark:
     shell:
         "PYTHONPATH=$SCBERT_CHECKOUT"
         " python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
-        " --methods {input.methods:q} --published {input.published:q}"
+        " --mixing {input.mixing:q} --methods {input.methods:q} --published {input.published:q}"
         " --chosen {params.chosen:q} --config {input.config:q}"
         " --against={params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
         " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"

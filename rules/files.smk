@@ -308,6 +308,14 @@ def qualities_of_benchmark(wildcards):
     return expand("results/counts/{source}.json", source=sources)
 
 
+def mixing_of_benchmark(wildcards):
+    """How batches mix in each dataset that names them, if that is to be measured."""
+    sets = [sources[0] for sources in BENCHMARK_SETS.values() if len(sources) == 1]
+    asked = [name for name in sets if DATASETS[name].batch_key]
+    files = expand("results/benchmark/{source}/batch_mixing.tsv", source=asked)
+    return files if CONFIG.benchmark.batch_mixing else []
+
+
 def benchmark_command(wildcards):
     """What runs the benchmark again: for the page, hence no reason to write it again."""
     words = ["snakemake", "benchmark"]

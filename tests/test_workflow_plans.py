@@ -216,7 +216,11 @@ def test_each_rule_gives_its_program_the_package():
 def test_each_environment_holds_what_its_rules_import():
     called = {"sklearn": "scikit-learn", "torch": "pytorch", "yaml": "pyyaml", "umap": "umap-learn"}
     called |= {"performer_pytorch": "performer-pytorch", "matplotlib": "matplotlib-base"}
-    called |= {"scikit_posthocs": "scikit-posthocs", "isal": "python-isal"}
+    called |= {
+        "scib_metrics": "scib-metrics",
+        "scikit_posthocs": "scikit-posthocs",
+        "isal": "python-isal",
+    }
     checked = 0
     for file in (REPOSITORY / "rules").glob("*.smk"):
         for rule in re.split(r"\n(?:rule|checkpoint) ", file.read_text())[1:]:

@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scbert.benchmark.against import Comparison, comparison_table, judge_comparison
+from scbert.benchmark.batch_mixing import mixing_table
 from scbert.benchmark.cards import datasets_cards, methods_cards, metrics_cards
 from scbert.benchmark.checks import check_benchmark, checks_table
 from scbert.benchmark.claims import UNTESTED, Verdict, claims_table, compare_protocol, judge_claims
@@ -41,6 +42,7 @@ SECTIONS = {
     "ranks": "Ranks and differences",
     "cost": "Score against cost",
     "conditions": "Few labels, imbalance, new types, label noise",
+    "mixing": "Do batches mix, and do types stay apart?",
     "pretraining": "Does pretraining help?",
     "claims": "The claims of the paper",
     "cards": "Datasets, methods, scores",
@@ -55,13 +57,15 @@ CONDITIONS = ("few_labels", "class_imbalance", "new_type", "label_noise")
 class About:
     """How the benchmark was run: the command, its configuration, and what ran.
 
-    `published` is a table of scores of others, see `published_table`.
+    `published` is a table of scores of others, see `published_table`; `mixing` are those of rule
+    measure_batch_mixing.
     """
 
     command: str
     settings: Benchmark
     provenance: Json
     published: Path
+    mixing: Sequence[Path]
 
     @property
     def config(self) -> str:
@@ -91,6 +95,7 @@ class Page:
     def sections(self) -> dict[str, str]:
         """The headings of what there is something to say of."""
         left_out = {"conditions": not self.conditions, "against": not self.against}
+        left_out["mixing"] = not self.tables["mixing"]
         return {name: title for name, title in SECTIONS.items() if not left_out.get(name)}
 
 
@@ -125,6 +130,7 @@ def benchmark_page(
         "cost": cost_table(results, results.protocols[0]),
         "levels": levels_table(results),
         "novelty": novelty_table(results) if "new_type" in conditions else None,
+        "mixing": mixing_table(about.mixing),
         "pretraining": pretraining_table(results) if pretraining.outcome != UNTESTED else None,
         "claims": claims_table(claims),
         "published": published_table(about.published, results),

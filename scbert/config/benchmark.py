@@ -49,6 +49,7 @@ class Benchmark(Section):
     protocols: Protocols
     python: dict[Name, str]  # a method -> the Python of its environment, where conda is not used
     minutes: float = Field(gt=0)  # that a method may take for one task; then it has failed
+    batch_mixing: bool  # of vectors of cells, by scib-metrics, which the package does not need
     against: str  # folder benchmark_crate of an earlier run, shown beside this one; empty: none
 
 

@@ -19,6 +19,7 @@ log = logging.getLogger("scbert")
 def write_benchmark(
     scores: Sequence[Path],
     qualities: Sequence[Path],
+    mixing: Sequence[Path],
     *,
     methods: Path,
     published: Path,
@@ -40,6 +41,8 @@ def write_benchmark(
         answers and the runs are read from their folders.
     qualities
         JSON files of rule read_counts, one for each file of cells.
+    mixing
+        Tables of rule measure_batch_mixing, if it was asked for.
     methods
         The table of methods.
     published
@@ -67,7 +70,9 @@ def write_benchmark(
     write_table(table, as_text(found.long))
     means = means_over_seeds(found.long, settings.confidence_level)
     write_json(data, as_json(found.long, means, settings.confidence_level))
-    about = About(command, load_config(read_json(config)).benchmark, provenance(), published)
+    about = About(
+        command, load_config(read_json(config)).benchmark, provenance(), published, mixing
+    )
     earlier = compare_with(Path(against), found, folders) if against else None
     text = benchmark_page(found, folders, [read_json(file) for file in qualities], about, earlier)
     write_text(page, text)

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from scbert.benchmark import page as pages
+from scbert.benchmark.batch_mixing import COLUMNS as MIXING
+from scbert.benchmark.batch_mixing import mixing_table
 from scbert.benchmark.checks import check_benchmark
 from scbert.benchmark.claims import judge_claims
 from scbert.benchmark.heat_map import heat_map
@@ -37,6 +39,14 @@ def published(file):
     return file
 
 
+def mixing(file):
+    """Two embeddings of the made-up dataset, with one metric and the sums."""
+    scores = {"iLISI": 0.25, "Bio conservation": 0.7, "Batch correction": 0.5, "Total": 0.62}
+    lines = [["toy", name, *one] for name in ("scbert", "pca") for one in scores.items()]
+    pd.DataFrame(lines, columns=MIXING).to_csv(file, sep="\t", index=False)
+    return file
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a made-up result with one dataset, and what the rule makes of it."""
@@ -50,6 +60,7 @@ def made(tmp_path_factory):
     write_benchmark(
         [room / "scores.tsv" for room in rooms],
         [root / "toy.json"],
+        [mixing(root / "mixing.tsv")],
         methods=root / "methods.tsv",
         published=published(root / "published.tsv"),
         chosen=NAMES,
@@ -254,3 +265,13 @@ def test_the_page_works_in_a_browser(made, text, tmp_path):
     assert found["sorted"] == 1
     assert found["downloads"] == found["tables"] > 10
     assert len(found["csv"].splitlines()) == 1 + len(NAMES)
+
+
+def test_batches_that_mix_have_a_table_if_they_were_measured(text):
+    (table,) = re.findall(r'<table id="table-mixing".*?</table>', text, re.DOTALL)
+    heads = re.findall(r"<span>(.*?)</span>", table)
+    sums = ["Bio conservation", "Batch correction", "Total"]
+    assert heads == ["Dataset", "Vectors", *sums, "iLISI"]
+    assert table.index("scBERT's encoder".replace("'", "&#39;")) < table.index("Principal")
+    assert table.count(">0.620<") == 2
+    assert mixing_table([]) is None
