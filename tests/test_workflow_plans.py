@@ -233,3 +233,20 @@ def test_each_environment_holds_what_its_rules_import():
                     assert re.search(rf"- {name} ?[=>]", listed), (script[1], environment[1], name)
                 checked += 1
     assert checked > 15
+
+
+@pytest.mark.parametrize("batch_mixing", [True, False])
+def test_batch_mixing_is_measured_where_it_is_asked_for_and_batches_are_named(fresh, batch_mixing):
+    """panc8 names its laboratories, pbmc3k no batch; nothing of the transfer is measured."""
+    asked = {"datasets": ["panc8", "pbmc3k"], "seeds": [1], "batch_mixing": batch_mixing}
+    folder = fresh.here / "resources/benchmark"
+    folder.mkdir(parents=True)
+    for name in ("panc8_small500", "pbmc3k", "pbmc8k"):
+        (folder / f"{name}_labelled.h5ad").touch()
+    changed = {"benchmark": asked}
+    how = {"config": "config/benchmark.yaml", "changed": changed}
+    planned = fresh.planned("results/benchmark.html", **how)
+    measured = {"embed_benchmark_cells", "measure_batch_mixing"}
+    assert {name: planned.get(name) for name in measured} == dict.fromkeys(
+        measured, 1 if batch_mixing else None
+    )
