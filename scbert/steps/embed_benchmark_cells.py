@@ -10,7 +10,7 @@ from scbert.benchmark.protocols import LabelledSet, frequent
 from scbert.config import DeviceName, Protocols
 from scbert.experts.classifiers import N_COMPONENTS, N_GENES
 from scbert.experts.linear import most_variable_genes
-from scbert.shipped import ENCODER
+from scbert.shipped import BENCHMARK_ENCODER
 from scbert.steps.embed_file import embed
 from scbert.tokens.tokenize import normalize
 
@@ -18,7 +18,7 @@ from scbert.tokens.tokenize import normalize
 def embed_benchmark_cells(
     counts: Path, embedded: Path, settings: Protocols, device: DeviceName
 ) -> None:
-    """Give each cell a vector by the package's encoder, and its principal components.
+    """Give each cell a vector by the encoder of the benchmark, and its principal components.
 
     Neither is told a label or a batch.
 
@@ -34,7 +34,7 @@ def embed_benchmark_cells(
     columns = (cells.obs[name].to_numpy(dtype=str) for name in ("cell_type", "batch"))
     cells = cells[frequent(LabelledSet(cells.obs_names.to_numpy(), *columns), settings)].copy()
     how = {"matrix": "X", "scale": "expected_counts", "library_size_key": "library_size"}
-    vectors = embed(cells, ENCODER, device=device, **how).obsm["X_scbert"]
+    vectors = embed(cells, BENCHMARK_ENCODER, device=device, **how).obsm["X_scbert"]
     made = {"scbert": vectors, "pca": _components(cells)}
     ad.AnnData(obs=cells.obs[["cell_type", "batch"]].astype(str), obsm=made).write_h5ad(embedded)
 

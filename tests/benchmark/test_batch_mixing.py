@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scbert.benchmark.batch_mixing import COLUMNS
 from scbert.genes.matching import read_vocabulary
-from scbert.shipped import ENCODER, model_folder
+from scbert.shipped import BENCHMARK_ENCODER, model_folder
 from scbert.steps.embed_benchmark_cells import embed_benchmark_cells
 from scbert.steps.measure_batch_mixing import measure_batch_mixing
 from tests.benchmark.made_up import DEFAULTS
@@ -20,7 +20,7 @@ from tests.benchmark.made_up import DEFAULTS
 @pytest.fixture
 def counts(tmp_path):
     """24 T and B cells of two donors, and a cell of a type that is too rare."""
-    symbols = read_vocabulary(model_folder(ENCODER) / "genes.tsv").symbol[:12_000]
+    symbols = read_vocabulary(model_folder(BENCHMARK_ENCODER) / "genes.tsv").symbol[:12_000]
     rng = np.random.default_rng(0)
     matrix = sparse.csr_matrix(rng.poisson(0.2, (25, len(symbols))).astype(np.float32))
     obs = pd.DataFrame(index=[f"c{n}" for n in range(25)])
