@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from scbert.config.base import Section
-from scbert.config.written import recorded
 from scbert.logs import end_when_told, explain_user_errors, start_logging
+from scbert.written import recorded
 
 PLAIN = (Path, str, int, float)
 LISTS = (list, tuple, Sequence)
