@@ -3,7 +3,7 @@
 The cells of all folds of a protocol, level and seed are scored together, once: of a rare type a
 fold alone has a handful. Cells of a type that was not taught have no right answer, and count for
 novelty only. A method that failed in one fold has no score of that protocol, level and seed; the
-reason stands in its place.
+reason stands in its place. Beside them: the first method minus each other, on the same cells.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,8 @@ COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", "exit", "reason")
 MAIN = "macro_f1"
 COUNTED = ("learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb", "gpu_mb")
 COSTS = (*KEYS, "fold", *COUNTED)
+COMPARED_COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells")
+COMPARED = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -176,3 +178,18 @@ def _scores(key: dict[str, Any], pooled: Pooled, settings: Evaluate) -> Iterator
 def with_ends(found: dict[str, Any]) -> dict[str, float]:
     """Return a score or difference and the ends of its interval by the names of the columns."""
     return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+
+
+def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[dict[str, Any]]:
+    """Yield the score of the first method minus that of each other, where both have answered."""
+    pooled = {method: pool(folds) for method, folds in group.folds.items()}
+    ours = pooled.pop(first, None)
+    for method, theirs in pooled.items():
+        if not (ours and theirs):
+            continue
+        classes = sorted({*ours.classes, *theirs.classes})
+        labels = [ours.label], [theirs.label]
+        found = metrics.paired_difference(ours.true, *labels, classes, settings)
+        for metric in COMPARED:
+            key = group.key | {"method": method, "metric": metric, "cells": len(ours.true)}
+            yield key | with_ends(found[metric])

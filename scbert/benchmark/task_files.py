@@ -38,6 +38,11 @@ class TaskCells:
         return np.isin(self.true, self.taught)
 
 
+def dataset_and_seed(folder: Path) -> tuple[str, str]:
+    """Return the two of which a folder, DATASET/seedS, is."""
+    return folder.parent.name, folder.name.removeprefix("seed")
+
+
 def labelled_set(counts: Path) -> LabelledSet:
     """Read the labels of a file of counts, as rule read_counts writes it."""
     obs = ad.read_h5ad(counts, backed="r").obs
