@@ -20,9 +20,8 @@ from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import parts_in_memory
 from scbert.cells.other_formats import other_format
 from scbert.cells.plain_text import make_plain
-from scbert.cells.stores import open_anndata
+from scbert.cells.stores import is_zarr, open_anndata
 from scbert.cells.tenx import is_10x_h5, read_10x_folder, read_10x_h5
-from scbert.cells.zarr_folder import is_zarr
 from scbert.files import publish
 
 UNIQUE_CELLS = "adata.obs_names_make_unique()"

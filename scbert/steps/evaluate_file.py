@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from scbert import __version__
 from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.label_cautions import labels_by_chance
+from scbert.cells.labels import labels_by_chance
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName, Evaluate
 from scbert.evidence import metrics

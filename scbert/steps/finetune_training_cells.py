@@ -12,7 +12,7 @@ from scbert.calibration.calibrate import NOT_CALIBRATED, calibrate
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells
 from scbert.cells.cautions import say
-from scbert.cells.label_cautions import cautions_of_learning
+from scbert.cells.labels import cautions_of_learning
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from scbert.cells.cautions import Caution
-from scbert.cells.piece import WHOLE, Piece
+from scbert.cells.how_to_read import WHOLE, Piece
 from scbert.config import Precision
 from scbert.files import publish
 from scbert.tokens.store import TokenStore, store_in_memory
