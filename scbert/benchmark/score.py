@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scbert.benchmark.answers import Answers, read_answers
 from scbert.benchmark.run_method import Run
-from scbert.benchmark.task_files import TaskCells, read_task, read_tasks
+from scbert.benchmark.task_files import Answers, TaskCells, read_answers, read_task, read_tasks
 from scbert.calibration.confidence import expected_calibration_error, reliability
 from scbert.calibration.novelty_threshold import novelty_auroc
 from scbert.config import Evaluate
@@ -188,8 +187,9 @@ def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[dict
         if not (ours and theirs):
             continue
         classes = sorted({*ours.classes, *theirs.classes})
-        labels = [ours.label], [theirs.label]
-        found = metrics.paired_difference(ours.true, *labels, classes, settings)
+        found = metrics.paired_difference(
+            ours.true, [ours.label], [theirs.label], classes, settings
+        )
         for metric in COMPARED:
             key = group.key | {"method": method, "metric": metric, "cells": len(ours.true)}
             yield key | with_ends(found[metric])

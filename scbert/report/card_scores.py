@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scbert.evidence.comparison import Comparison
-from scbert.evidence.epochs import best_epoch
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.record import best_epoch
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.text import NOTHING, percent, plain, score, score_with_interval, signed, table
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from scbert.evidence.comparison import Comparison, Interval
-from scbert.evidence.epochs import best_epoch
 from scbert.evidence.evaluation import Evaluation, ModelScores
+from scbert.evidence.record import best_epoch
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.style import (
     BLUE,

@@ -22,7 +22,12 @@ from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, load_pretrained, save_model
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import LabelledRows
-from scbert.training.components import Components, fit_components
+from scbert.training.components import (
+    SCORE,
+    Components,
+    fit_components,
+    novelty_left_out,
+)
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.finetuning import (
     encoder_batches,
@@ -35,7 +40,6 @@ from scbert.training.finetuning import (
 )
 from scbert.training.hardware import hardware
 from scbert.training.learn_committee import Learned
-from scbert.training.left_out_batches import SCORE, novelty_left_out
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.seen_cells import seen_cells
 

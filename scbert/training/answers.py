@@ -100,8 +100,8 @@ def each_answer(
                 precision=precision_of(model.config),
                 all_experts=all_experts,
             )
-            counts = np.array([part.known_counts]), np.array([part.counts])
-            yield Answers(said, *counts, seen.genes_of(part))
+            known, all_counts = np.array([part.known_counts]), np.array([part.counts])
+            yield Answers(said, known, all_counts, seen.genes_of(part))
 
 
 def joined_answers(parts: Iterable[Answers]) -> Answers:

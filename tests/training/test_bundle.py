@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.files import read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
-from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.network.model import CellTypeModel, MaskedExpressionModel, new_encoder, new_head
 from scbert.training.bundle import load_finetuned, load_model, load_pretrained, save_model
-from scbert.training.new_models import new_encoder, new_head
 from scbert.training.saved_model import FinetunedModel, PretrainedModel
 
 FILES = [
