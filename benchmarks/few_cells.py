@@ -29,7 +29,7 @@ from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import LEVELS, Sample, expression_of_counts, levels_of_expression
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import load_pretrained
-from scbert.training.predict import outputs
+from scbert.training.committee import outputs
 from scbert.training.saved_model import PretrainedModel
 
 DATA_SETS = {  # file and types; whether the package's encoder has not seen the study

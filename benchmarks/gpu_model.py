@@ -25,14 +25,13 @@ from scbert.steps.pretrain import masked_loss
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import save_model
-from scbert.training.committee import network_of
+from scbert.training.committee import Outputs, network_of, outputs
 from scbert.training.corpus import make_masked
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.loop import fit
 from scbert.training.losses import Step
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.optimizer import OptimizerSteps
-from scbert.training.predict import Outputs, outputs
 from scbert.training.saved_model import FinetunedModel
 from scbert.training.state import Task
 

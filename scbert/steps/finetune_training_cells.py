@@ -118,7 +118,7 @@ def _calibrate(
     """Return the components by which new types are noticed, and what held-out answers calibrate."""
     left_out = _left_out(store, labelled, settings)
     rows, label = _near(labelled, left_out)
-    components = fit_components(store, rows, None, settings.seed)
+    components = fit_components(store, rows, settings.seed)
     # What the model says of these cells is of no use, only where they lie.
     nothing = np.zeros((len(rows), len(labels)))
     train = LabelledOutputs(nothing, components.positions(store, rows), label)

@@ -21,8 +21,7 @@ from scbert.config import Precision
 from scbert.files import publish
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.training.batches import CellBatches, layout_of
-from scbert.training.committee import ask, network_of
-from scbert.training.predict import Outputs, joined_outputs
+from scbert.training.committee import Outputs, ask, joined_outputs, network_of
 from scbert.training.query_tokens import CellsSeen, QueryTokens
 from scbert.training.saved_model import FinetunedModel, SavedModel
 

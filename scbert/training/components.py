@@ -32,7 +32,7 @@ SCORE = "expression_distance"  # the others need the experts, which are held out
 class Components:
     """position = axes x (bin - mean bin) over the genes that were measured.
 
-    `axes_KV` and `mean_V` are float32; genes that may not be tokens have axes of 0.
+    `axes_KV` and `mean_V` are float32; genes that all cells express alike have axes of 0.
     """
 
     axes_KV: np.ndarray
@@ -52,33 +52,27 @@ class Components:
         return made
 
 
-def fit_components(
-    store: TokenStore, rows: np.ndarray, genes: np.ndarray | None, seed: int
-) -> Components:
+def fit_components(store: TokenStore, rows: np.ndarray, seed: int) -> Components:
     """Learn the principal components of the expression of cells.
 
     Parameters
     ----------
     rows
         The training cells.
-    genes
-        Which genes of the vocabulary may be used, shape (V,); None: all.
     seed
         Draws MOST_CELLS of the cells if there are more, and where the solver starts.
     """
     if len(rows) > MOST_CELLS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_CELLS, replace=False))
-    n_genes = store.measured.shape[1]
-    used = np.flatnonzero(np.ones(n_genes, dtype=bool) if genes is None else genes)
-    values = expression_of(store, rows)[:, used].astype(np.float64).tocsc()
-    mean_V = np.zeros(n_genes, dtype=np.float32)
-    mean_V[used] = np.asarray(values.mean(axis=0)).ravel()
+    values = expression_of(store, rows).astype(np.float64).tocsc()
+    mean_V = np.asarray(values.mean(axis=0)).ravel().astype(np.float32)
     varies = (values.max(axis=0) != values.min(axis=0)).toarray().ravel()
     most = min(N_COMPONENTS, len(rows) - 1, varies.sum() - 1)
-    axes_KV = np.zeros((max(most, 1), n_genes), dtype=np.float32)  # of 0: nothing can be learned
+    # Axes of 0 are of what nothing can be learned from.
+    axes_KV = np.zeros((max(most, 1), values.shape[1]), dtype=np.float32)
     if most > 0:
         pca = PCA(most, svd_solver="arpack", random_state=seed).fit(values[:, varies])
-        axes_KV[:, used[varies]] = pca.components_
+        axes_KV[:, varies] = pca.components_
     return Components(axes_KV, mean_V)
 
 
@@ -141,7 +135,7 @@ def _scores(
     store: TokenStore, others: np.ndarray, label: np.ndarray, asked: np.ndarray, seed: int
 ) -> np.ndarray:
     """Score the rows `asked` by the rows `others`, whose types are 0 to C - 1."""
-    components = fit_components(store, others, None, seed)
+    components = fit_components(store, others, seed)
     nothing = np.zeros((len(label), label.max() + 1))  # logits, which this score does not look at
     learned = LabelledOutputs(nothing, components.positions(store, others), label)
     cells = CellOutputs(nothing[:0], components.positions(store, asked))

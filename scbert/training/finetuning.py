@@ -22,11 +22,10 @@ from scbert.network.model import CellTypeModel, MaskedExpressionModel, new_head
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.classification import Classification, LabelledRows, TypeLoss, choose_trained
-from scbert.training.committee import ENCODER, network_of
+from scbert.training.committee import ENCODER, network_of, outputs
 from scbert.training.components import Components, fit_components
 from scbert.training.learn_committee import Learned, Reference, learn_committee
 from scbert.training.loop import fit
-from scbert.training.predict import outputs
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.state import UNIMPORTANT, Task
 
@@ -193,7 +192,7 @@ def positions_without(
     """Return what learns the components again without a type, and places all cells there."""
 
     def positions(column: int) -> tuple[np.ndarray, np.ndarray]:
-        components = fit_components(store, rows[label != column], None, seed)
+        components = fit_components(store, rows[label != column], seed)
         return components.positions(store, rows), components.positions(store, validation)
 
     return positions

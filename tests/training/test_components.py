@@ -39,7 +39,7 @@ def bins_in(cells):
 
 def test_positions_are_those_of_a_singular_value_decomposition():
     cells, rows = store(), np.arange(30)
-    found = fit_components(cells, rows, None, 0).positions(cells, rows)
+    found = fit_components(cells, rows, 0).positions(cells, rows)
     dense = bins_in(cells)[rows]
     _, singular, _ = np.linalg.svd(dense - dense.mean(axis=0))
     assert found.shape == (30, 20)
@@ -47,16 +47,9 @@ def test_positions_are_those_of_a_singular_value_decomposition():
     assert found.mean(axis=0) == pytest.approx(np.zeros(20), abs=1e-5)
 
 
-def test_only_the_given_genes_count():
-    cells, used = store(), np.arange(30) < 15
-    components = fit_components(cells, np.arange(40), used, 0)
-    assert components.axes_KV.shape == (14, 30)  # fewer than 20: one less than the genes
-    assert not components.axes_KV[:, 15:].any()
-
-
 def test_a_gene_that_was_not_measured_counts_as_average():
     """Silent, it would move the cell; and so would it as part of a smaller panel."""
-    components = fit_components(store(), np.arange(40), None, 0)
+    components = fit_components(store(), np.arange(40), 0)
     panel = store(measured=np.arange(10, 30))
     expected = (bins_in(panel) - components.mean_V)[:, 10:] @ components.axes_KV[:, 10:].T
     assert components.positions(panel, np.arange(40)) == pytest.approx(expected, abs=1e-5)
@@ -64,7 +57,7 @@ def test_a_gene_that_was_not_measured_counts_as_average():
 
 def test_the_position_of_a_cell_does_not_depend_on_other_cells():
     cells = store()
-    components = fit_components(cells, np.arange(40), None, 0)
+    components = fit_components(cells, np.arange(40), 0)
     together = components.positions(cells, np.array([5, 3, 9]))
     alone = [components.positions(cells, np.array([row]))[0] for row in (5, 3, 9)]
     assert together.tolist() == np.array(alone).tolist()
@@ -72,7 +65,7 @@ def test_the_position_of_a_cell_does_not_depend_on_other_cells():
 
 def test_the_same_seed_gives_the_same_bits(monkeypatch):
     monkeypatch.setattr("scbert.training.components.MOST_CELLS", 25)  # a draw takes part
-    found = [fit_components(store(), np.arange(40), None, seed) for seed in (1, 1, 2)]
+    found = [fit_components(store(), np.arange(40), seed) for seed in (1, 1, 2)]
     assert (found[0].axes_KV == found[1].axes_KV).all()
     assert (found[0].mean_V != found[2].mean_V).any()
 
@@ -80,7 +73,7 @@ def test_the_same_seed_gives_the_same_bits(monkeypatch):
 @pytest.mark.parametrize(("n_cells", "n_genes"), [(2, 1), (2, 30), (40, 1)])
 def test_of_too_little_nothing_is_learned_and_nothing_fails(n_cells, n_genes):
     cells = store(n_cells, n_genes)
-    found = fit_components(cells, np.arange(n_cells), None, 0).positions(cells, np.arange(n_cells))
+    found = fit_components(cells, np.arange(n_cells), 0).positions(cells, np.arange(n_cells))
     assert found.shape == (n_cells, 1)
     assert np.isfinite(found).all()
 
@@ -89,11 +82,11 @@ def test_cells_that_are_all_alike_have_the_same_position():
     bins = sparse.csr_matrix(np.full((4, 6), 2, np.uint8))
     sample = sample_of("s", list("abcd"), bins, range(6), 0)
     cells = store_in_memory(sample)
-    assert not fit_components(cells, np.arange(4), None, 0).positions(cells, np.arange(4)).any()
+    assert not fit_components(cells, np.arange(4), 0).positions(cells, np.arange(4)).any()
 
 
 def test_saved_components_are_read_again(tmp_path):
-    components = fit_components(store(), np.arange(40), None, 0)
+    components = fit_components(store(), np.arange(40), 0)
     save_components(tmp_path / "c.safetensors", components)
     found = load_components(tmp_path / "c.safetensors", 30)
     assert (found.axes_KV == components.axes_KV).all()
