@@ -8,9 +8,17 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scbert.report.dataset_figures import LEGEND_MARKER, draw_types
 from scbert.report.report import inline_figure
-from scbert.report.style import FAINT, VECTOR_POINTS, VERMILION, WIDTH, Figure, svg_figure
+from scbert.report.style import (
+    FAINT,
+    LEGEND_MARKER,
+    VECTOR_POINTS,
+    VERMILION,
+    WIDTH,
+    Figure,
+    draw_types,
+    svg_figure,
+)
 from scbert.report.text import count, percent, score
 
 MOST_TYPES = 35  # as many pairs of colour and shape as there are
