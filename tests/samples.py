@@ -1,13 +1,25 @@
-"""Samples of tokens for tests, told by their bins."""
+"""A dataset of the configuration, and samples of tokens told by their bins, for tests."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
+from scbert.config import Dataset
 from scbert.tokens.tokenize import LEVELS, Sample
 
 N_BINS = 5
+DATASET = Dataset(
+    dataset="toy",
+    file="toy.h5ad",
+    matrix="auto",
+    scale="auto",
+    label_key="cell_type",
+    batch_key="",
+    library_size_key="",
+    in_corpus="yes",
+    ontology="",
+)
 
 
 def sample_of(
