@@ -30,11 +30,10 @@ from scipy import sparse
 from scbert.calibration.novelty import LabelledOutputs, fit_novelty
 from scbert.cells.read import gene_names, read_cells
 from scbert.config import Head, Network
-from scbert.network.model import CellTypeModel
+from scbert.network.model import CellTypeModel, new_encoder, new_head
 from scbert.steps.annotate_file import annotate_file
 from scbert.training.bundle import COMPONENTS, save_model
 from scbert.training.components import N_COMPONENTS, Components
-from scbert.training.new_models import new_encoder, new_head
 
 EMBEDDED = Path(importlib.util.find_spec("scanpy").origin).parent  # type: ignore[union-attr,arg-type]
 CELLS = EMBEDDED / "datasets/10x_pbmc68k_reduced.h5ad"

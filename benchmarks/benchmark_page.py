@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from scbert.benchmark.claims import compare_protocol
-from scbert.benchmark.pretraining import judge_pretraining
+from scbert.benchmark.claims import compare_protocol, judge_pretraining
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
 from scbert.benchmark.statistics import Difference, over_what, paired_differences
 from scbert.benchmark.summary import read_rooms

@@ -23,14 +23,13 @@ from scbert.config import Network, Normalization
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import most_variable_genes
 from scbert.genes.matching import match_genes
-from scbert.network.model import MeanOfGenes
+from scbert.network.model import MeanOfGenes, new_encoder
 from scbert.shipped import BENCHMARK_ENCODER, ENCODER, model_folder
 from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import LEVELS, Sample, expression_of_counts, levels_of_expression
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import load_pretrained
-from scbert.training.new_models import new_encoder
-from scbert.training.predict import outputs
+from scbert.training.committee import outputs
 from scbert.training.saved_model import PretrainedModel
 
 DATA_SETS = {  # file and types; whether the package's encoder has not seen the study

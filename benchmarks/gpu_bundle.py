@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from scbert.config import PretrainSettings
 from scbert.files import sha256_of
 from scbert.genes.matching import read_vocabulary
+from scbert.network.model import new_pretraining_model
 from scbert.shipped import BENCHMARK_ENCODER, ENCODER
 from scbert.tokens.store import TokenStore, open_store
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_model, save_model
 from scbert.training.bundle_files import MANIFEST, write_manifest
-from scbert.training.new_models import new_pretraining_model
-from scbert.training.validation_cells import choose_validation_cells, studies_of
+from scbert.training.corpus import choose_validation_cells, studies_of
 from scbert.training.validation_loss import ValidationLoss
 
 STAGES = {"E2": ("without", BENCHMARK_ENCODER), "E3": ("all", ENCODER)}  # on which cells; the name

@@ -18,22 +18,20 @@ from torch import Tensor, nn
 from scbert.config import Config, DeviceName, Network, PretrainSettings, load_config, settings_for
 from scbert.genes.matching import read_vocabulary
 from scbert.genes.vector_files import read_vectors
-from scbert.network.model import MaskedExpressionModel
+from scbert.network.model import MaskedExpressionModel, new_pretraining_model
 from scbert.network.performer import compile_layers
 from scbert.provenance import provenance
 from scbert.steps.pretrain import masked_loss
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import save_model
-from scbert.training.committee import network_of
+from scbert.training.committee import Outputs, network_of, outputs
+from scbert.training.corpus import make_masked
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.loop import fit
 from scbert.training.losses import Step
-from scbert.training.masked_batches import make_masked
 from scbert.training.mini_batch import MiniBatch
-from scbert.training.new_models import new_pretraining_model
 from scbert.training.optimizer import OptimizerSteps
-from scbert.training.predict import Outputs, outputs
 from scbert.training.saved_model import FinetunedModel
 from scbert.training.state import Task
 

@@ -44,7 +44,7 @@ def name_files(folder: Path, dropped: set[str]) -> dict[str, Path]:
 
     Files whose names begin with the same word are of one study, as geact_fetal_esophagus.h5ad and
     geact_fetal_stomach.h5ad. Held-out studies are whole ones, and pretraining knows samples of one
-    study by an SRA accession in front of their names (training/validation_cells): SRA1, SRA2, ...
+    study by an SRA accession in front of their names (training/corpus): SRA1, SRA2, ...
     are none that exists, for accessions have six digits or more. One file of several studies would
     need one list of genes, and the measured ones of each be lost. What is left out is numbered too,
     so that a study has the same name in each corpus.

@@ -25,8 +25,7 @@ from scbert.shipped import BENCHMARK_ENCODER, model_folder
 from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import expression_of_counts, tokenize
 from scbert.training.bundle import load_pretrained
-from scbert.training.recognition import Recognized, recognize
-from scbert.training.seen_cells import SeenCells, seen_cells
+from scbert.training.seen_cells import Recognized, SeenCells, recognize, seen_cells
 
 STUDIES = {
     "pbmc3k": "pbmc3k_labelled",

@@ -23,7 +23,6 @@ from hypothesis import settings
 from scipy import sparse
 
 from scbert.config import (
-    Dataset,
     FinetuneSettings,
     PretrainSettings,
     ReadSettings,
@@ -38,6 +37,7 @@ from scbert.steps.normalize_counts import normalize_counts
 from scbert.steps.read_counts import read_counts
 from scbert.steps.select_training_cells import select_training_cells
 from scbert.steps.split_cells import split_cells
+from tests.samples import DATASET
 from tests.workflow_run import Run
 
 settings.register_profile("busy", deadline=None)  # a busy machine is no fault of an example
@@ -145,17 +145,8 @@ def run_to_tokens(root, cells, config, split=None):
     root.mkdir(parents=True, exist_ok=True)
     cells.write_h5ad(paths.cells)
     write_gene_table(gene_table, SYMBOLS, ENSEMBL, aliases=[f"OLD{name}" for name in SYMBOLS])
-    dataset = Dataset(
-        dataset="toy",
-        file=str(paths.cells),
-        matrix="X",
-        scale="counts",
-        label_key="cell_type",
-        batch_key="",
-        library_size_key="",
-        in_corpus="yes",
-        ontology="",
-    )
+    said = {"file": str(paths.cells), "matrix": "X", "scale": "counts"}
+    dataset = DATASET.model_copy(update=said)
     reading = step_settings(
         ReadSettings,
         config,

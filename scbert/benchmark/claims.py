@@ -1,8 +1,11 @@
-"""What the benchmark says of each claim of the paper, in one sentence made from the differences."""
+"""What the benchmark says of each claim of the paper, in one sentence made from the differences.
+
+Beside them: does pretraining help? The encoder frozen and fine-tuned, pretrained and not.
+"""
 
 from dataclasses import dataclass
 
-from scbert.benchmark.page_tables import Table, heads, words
+from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, RIVALS, Results
 from scbert.benchmark.statistics import (
     Difference,
@@ -11,7 +14,7 @@ from scbert.benchmark.statistics import (
     paired_differences,
 )
 from scbert.benchmark.summary import NO_INTERVAL
-from scbert.report.text import percent, signed
+from scbert.report.text import NOTHING, percent, signed
 
 CLAIMS = {
     "Robust to batch effects": ("across_batches", "across_datasets"),
@@ -24,6 +27,11 @@ NOVELTY = "novelty_auroc"
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not shown", "not testable here"
 SIDES = {"ahead": "ahead of", "behind": "behind", "unclear": "not clearly different from"}
 LOOKS = {HOLDS: "ahead", FAILS: "behind"}
+QUESTION = "Does pretraining help?"
+PRETRAINING = {  # frozen or fine-tuned -> methods with a pretrained encoder and without
+    "frozen": ("encoder", "random_encoder"),
+    "fine-tuned": ("trained_encoder", "random_trained_encoder"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def judge_claims(results: Results) -> list[Verdict]:
             names = " or ".join(PROTOCOLS[name].lower() for name in protocols)
             reason = f"No dataset has tasks of the protocol {names}."
             found.append(Verdict(claim, UNTESTED, f"{claim}: {UNTESTED}. {reason}"))
-        found += [_judged(results, claim, protocol) for protocol in tested]
+        found += [_judge_claim(results, claim, protocol) for protocol in tested]
     return found
 
 
@@ -68,31 +76,32 @@ def _not_measured(claim: str) -> str:
 
 def compare_protocol(results: Results, protocol: str) -> Verdict:
     """Say in a sentence how the first method compares with the best peer or baseline."""
-    found = _judged(results, PROTOCOLS[protocol], protocol)
-    if found.outcome == UNTESTED:
-        return found
-    sentence = found.sentence.removeprefix(f"{found.claim}: {found.outcome}. ")
-    return Verdict(found.claim, found.outcome, f"{found.claim}: {sentence}")
+    outcome, reason = _judged(results, protocol)
+    said = f"{outcome}. {reason}" if outcome == UNTESTED else reason
+    return Verdict(PROTOCOLS[protocol], outcome, f"{PROTOCOLS[protocol]}: {said}")
 
 
-def _judged(results: Results, claim: str, protocol: str) -> Verdict:
-    by_novelty = protocol == "new_type"
-    one = _novelty_difference(results) if by_novelty else _difference(results, protocol)
+def _judge_claim(results: Results, claim: str, protocol: str) -> Verdict:
+    outcome, reason = _judged(results, protocol)
     name = PROTOCOLS[protocol].lower()
     where = claim if name in claim.lower() else f"{claim} ({name})"
+    return Verdict(where, outcome, f"{where}: {outcome}. {reason}")
+
+
+def _judged(results: Results, protocol: str) -> tuple[str, str]:
+    """Return what became of a protocol, and why."""
+    by_novelty = protocol == "new_type"
+    one = _novelty_difference(results) if by_novelty else _difference(results, protocol)
     if one is None:
-        return Verdict(claim, UNTESTED, f"{where}: {UNTESTED}. {_why_not(results)}")
+        return UNTESTED, _why_not(results)
     outcome, failed = {"ahead": HOLDS, "behind": FAILS}.get(one.side, OPEN), ""
     metric, ours = "AUROC of novelty" if by_novelty else "macro F1", results.title(results.first)
     if lacking := _failures(results, protocol):
         outcome = OPEN if outcome == HOLDS else outcome
         failed = f" {ours} failed in {lacking}, which this leaves out."
-    return Verdict(
-        claim,
-        outcome,
-        f"{where}: {outcome}. {ours} {_beside(one)} the best other method, "
-        f"{results.title(one.method)}: {signed(one.value)} {metric}"
-        f"{with_ends(one, results.confidence_level)}.{failed}",
+    return outcome, (
+        f"{ours} {_beside(one)} the best other method, {results.title(one.method)}: "
+        f"{signed(one.value)} {metric}{with_ends(one, results.confidence_level)}.{failed}"
     )
 
 
@@ -143,6 +152,71 @@ def _novelty_difference(results: Results) -> Difference | None:
 
 def claims_table(verdicts: list[Verdict]) -> Table:
     """Return the claims as a table."""
-    rows = [[words(one.sentence.partition(": ")[0]), words(one.outcome)] for one in verdicts]
+    rows = [[words(one.claim), words(one.outcome)] for one in verdicts]
     header = heads(["Claim of the paper", "Outcome"], texts=2)
     return Table(name="claims", caption="Claims of the paper", heads=header, rows=rows)
+
+
+def pretraining_table(results: Results) -> Table:
+    """Return frozen and fine-tuned x pretrained and not, by the protocol that most of them met."""
+    protocol = pretraining_protocol(results)
+    rows = []
+    for how, pair in PRETRAINING.items():
+        found = _gain(results, pair, protocol)
+        gain = Cell(NOTHING) if found is None else Cell(signed(found.value), found.value)
+        rows.append([words(how), *(number(_mean(results, name, protocol)) for name in pair), gain])
+    return Table(
+        name="pretraining",
+        caption="Macro F1 of the encoder alone"
+        + (f": {PROTOCOLS[protocol].lower()}" if protocol else ""),
+        heads=heads(["Encoder", "Pretrained", "Not pretrained", "Difference"]),
+        rows=rows,
+    )
+
+
+def _mean(results: Results, method: str, protocol: str) -> float | None:
+    table = results.scores(protocol=protocol) if protocol else results.scores().iloc[:0]
+    values = table[(table["method"] == method)].groupby("dataset")["value"].mean().dropna()
+    return float(values.mean()) if len(values) else None
+
+
+def pretraining_protocol(results: Results) -> str:
+    """Return the protocol in which most of the methods with and without pretraining have scores."""
+    wanted = {name for pair in PRETRAINING.values() for name in pair}
+    found = {
+        protocol: len(wanted & set(results.scores(protocol=protocol)["method"]))
+        for protocol in results.protocols
+    }
+    best = max(found, key=lambda name: found[name], default="")
+    return best if best and found[best] else ""
+
+
+def judge_pretraining(results: Results) -> Verdict:
+    """Say in one sentence whether pretraining helps."""
+    claim, protocol = "Pretraining helps", pretraining_protocol(results)
+    pairs = {how: _gain(results, pair, protocol) for how, pair in PRETRAINING.items()}
+    found = {how: one for how, one in pairs.items() if one is not None}
+    if not found:
+        names = ", ".join(name for pair in PRETRAINING.values() for name in pair)
+        return Verdict(
+            claim,
+            UNTESTED,
+            f"{QUESTION} {UNTESTED.capitalize()}: no encoder was run both with and without "
+            f"pretraining (benchmark.chosen, of {names}).",
+        )
+    sides = {one.side for one in found.values()}
+    outcome = HOLDS if sides == {"ahead"} else FAILS if sides == {"behind"} else OPEN
+    answer = {HOLDS: "Yes", FAILS: "No", OPEN: "Not shown"}[outcome]
+    parts = [
+        f"{how} {signed(one.value)}{with_ends(one, results.confidence_level)}"
+        for how, one in found.items()
+    ]
+    sentence = (
+        f"{QUESTION} {answer}. {PROTOCOLS[protocol]}, macro F1 with pretraining minus without: "
+        f"{'; '.join(parts)}."
+    )
+    return Verdict(claim, outcome, sentence)
+
+
+def _gain(results: Results, pair: tuple[str, str], protocol: str) -> Difference | None:
+    return method_difference(results.long, pair, protocol, results.confidence_level)

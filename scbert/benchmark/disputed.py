@@ -13,6 +13,7 @@ import pandas as pd
 from scbert.benchmark.page_tables import Table, heads, number, words
 from scbert.benchmark.results import Results
 from scbert.benchmark.score import read_folds
+from scbert.benchmark.task_files import dataset_and_seed
 
 PROTOCOL = "within_dataset"
 FEWEST_METHODS = 3  # that must agree, else the table would say what one of them says
@@ -32,7 +33,7 @@ def disputed_cells(folders: Sequence[Path], results: Results) -> pd.DataFrame:
     for folder in folders:
         found = _of_folder(folder, results)
         if found is not None:
-            by_dataset.setdefault(folder.parent.name, []).append(found)
+            by_dataset.setdefault(dataset_and_seed(folder)[0], []).append(found)
     tables = [_in_all_seeds(name, found) for name, found in by_dataset.items()]
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -42,14 +43,14 @@ def disputed_cells(folders: Sequence[Path], results: Results) -> pd.DataFrame:
 
 def _of_folder(folder: Path, results: Results) -> pd.DataFrame | None:
     """Return the disputed cells of a dataset and seed; None if too few methods answered."""
-    seed = folder.name.removeprefix("seed")
-    lines = _of_set(results.rooms.scores, folder)
+    dataset, seed = dataset_and_seed(folder)
+    lines = _of_set(results.rooms.scores, dataset)
     answered = set(lines["method"][(lines["seed"] == int(seed)) & (lines["exit"] == 0)])
     methods = [name for name in results.methods if name in answered]
     methods = [name for name in methods if results.kind(name) != "control"]
     if len(methods) < FEWEST_METHODS:
         return None
-    tasks = _of_set(results.rooms.tasks, folder)
+    tasks = _of_set(results.rooms.tasks, dataset)
     names = [name for name in tasks["task"][tasks["seed"] == seed] if name]
     labels, confidences, own = [], [], pd.Series(dtype=str)
     for method in methods:
@@ -63,8 +64,8 @@ def _of_folder(folder: Path, results: Results) -> pd.DataFrame | None:
     return table[same & (table["said"] != table["own"])].rename_axis("cell").reset_index()
 
 
-def _of_set(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    return table[(table["dataset"] == folder.parent.name) & (table["protocol"] == PROTOCOL)]
+def _of_set(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    return table[(table["dataset"] == dataset) & (table["protocol"] == PROTOCOL)]
 
 
 def _answers(

@@ -12,19 +12,25 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scbert.benchmark.against import Comparison, comparison_table, judge_comparison
+from scbert.benchmark.against import Comparison, comparison_table, judge_comparison, published_table
 from scbert.benchmark.batch_mixing import mixing_table
 from scbert.benchmark.cards import datasets_cards, methods_cards, metrics_cards
 from scbert.benchmark.checks import check_benchmark, checks_table
-from scbert.benchmark.claims import UNTESTED, Verdict, claims_table, compare_protocol, judge_claims
+from scbert.benchmark.claims import (
+    UNTESTED,
+    Verdict,
+    claims_table,
+    compare_protocol,
+    judge_claims,
+    judge_pretraining,
+    pretraining_table,
+)
 from scbert.benchmark.disputed import disputed_cells, disputed_table, judge_disputed
 from scbert.benchmark.heat_map import heat_map
-from scbert.benchmark.page_figures import draw_all
 from scbert.benchmark.page_tables import Table
-from scbert.benchmark.pretraining import judge_pretraining, pretraining_table
-from scbert.benchmark.published import published_table
 from scbert.benchmark.ranked import RankedProtocol, ranked_protocols
 from scbert.benchmark.results import Results
+from scbert.benchmark.score_figures import draw_all
 from scbert.benchmark.score_tables import (
     cost_table,
     failures_table,

@@ -68,9 +68,9 @@ class Table:
     kind: str = ""  # a class of the table
 
 
-def words(text: Any, small: str = "") -> Cell:
+def words(text: Any) -> Cell:
     """Return a cell of text."""
-    return Cell(str(text), small=small)
+    return Cell(str(text))
 
 
 def number(value: float | None, form: str = "{:.3f}") -> Cell:

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 
-from scbert.benchmark.page_tables import Table
+from scbert.benchmark.page_tables import Cell, Head, Table, chance, difference, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, Results
-from scbert.benchmark.score_tables import datasets_table, differences_table, ranks_table
+from scbert.benchmark.score_tables import datasets_table
 from scbert.benchmark.statistics import (
     FEWEST_DATASETS,
     TOO_FEW,
+    Difference,
     Ranking,
+    chances,
+    over_what,
+    paired_differences,
     rank_methods,
     scores_to_rank,
 )
@@ -70,4 +74,56 @@ def _sentence(results: Results, ranking: Ranking | None, datasets: int) -> str:
     return (
         f"Over {len(ranking.datasets)} datasets, {found} (Friedman's test, p = "
         f"{ranking.friedman_p:.2g}).{left_out}"
+    )
+
+
+def differences_table(results: Results, protocol: str) -> Table:
+    """Return the differences of the first method and each other, with the chances if known."""
+    found = paired_differences(results.differences, protocol, results.confidence_level)
+    methods = [results.first, *(one.method for one in found)]
+    shares = chances(scores_to_rank(results.means, protocol, methods), results.first) or {}
+    ours = results.title(results.first)
+    names = [f"{ours} minus …", "Macro F1", "Interval", "Datasets"]
+    header = heads(names) + [
+        Head(name, meaning="On a further dataset; equal: within 0.01")
+        for name in ("Better", "Equal", "Worse")
+        if shares
+    ]
+    return Table(
+        name=f"differences-{protocol}",
+        caption=f"{ours} beside each other method: {PROTOCOLS[protocol].lower()}",
+        heads=[Head(one.text, one.text not in {names[0], "Interval"}) for one in header],
+        rows=[_difference_row(results, one, shares) for one in found],
+        looks=[results.kind(one.method) for one in found],
+    )
+
+
+def _difference_row(
+    results: Results, one: Difference, shares: dict[str, tuple[float, float, float]]
+) -> list[Cell]:
+    row = [words(results.title(one.method)), difference(one.value, one.low, one.high)]
+    row += [words(over_what(one.interval)), number(one.datasets, "{:.0f}")]
+    if shares:
+        row += [number(share, "{:.2f}") for share in shares.get(one.method, [None] * 3)]
+    return row
+
+
+def ranks_table(results: Results, protocol: str, ranking: Ranking) -> Table:
+    """Return the mean ranks, and which methods do not differ from the best."""
+    best = str(ranking.ranks.index[0])
+    p_of = ranking.different[best]
+    rows = [
+        [
+            words(results.title(str(name))),
+            number(float(rank), "{:.2f}"),
+            chance(None if name == best else float(p_of[str(name)])),
+        ]
+        for name, rank in ranking.ranks.items()
+    ]
+    return Table(
+        name=f"ranks-{protocol}",
+        caption=f"Mean ranks over {len(ranking.datasets)} datasets: {PROTOCOLS[protocol].lower()}",
+        heads=heads(["Method", "Mean rank", f"p against {results.title(best)}"]),
+        rows=rows,
+        looks=[results.kind(str(name)) for name in ranking.ranks.index],
     )

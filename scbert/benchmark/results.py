@@ -1,6 +1,5 @@
 """What the page of the benchmark shows, read and averaged once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,13 +97,13 @@ class Results:
         scaled = self.has_control and metric == MAIN
         return table.assign(score=table["scaled"] if scaled else table["value"])
 
-    def best_rival(self, protocol: str, among: Sequence[str] = RIVALS) -> str | None:
+    def best_rival(self, protocol: str) -> str | None:
         """Return the peer or baseline with the best mean in a protocol: known by hindsight only.
 
         A method that failed on one of its tasks is not taken: its mean is of other tasks.
         """
         table = self.scores(protocol=protocol)
-        table = table[table["method"].isin(self.of_kind(*among))]
+        table = table[table["method"].isin(self.of_kind(*RIVALS))]
         counts = table.groupby("method")["score"].agg(["count", "size"])
         keep = counts.index[counts["count"] == counts["size"].max()]
         if not len(keep):

@@ -12,21 +12,25 @@ import platform
 import re
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-
-from scbert.benchmark.gpu_memory import watched
 
 EMPTY = "cell\tlabel\n"
 TIMED_OUT = 124  # as of timeout(1)
 KEPT = 300  # characters of a reason
 PACKAGE = re.compile(r"^\s*-\s*([A-Za-z][A-Za-z0-9_.-]*)\s*[=<>~!]", re.MULTILINE)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+SECONDS = 0.5  # between two looks; what is held for less may be missed
+ASK = ("--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits")
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def _measured(method: Method, command: list[str]) -> Run:
         seconds=round(time.monotonic() - began, 2),
         cpu_seconds=round(used.ru_utime + used.ru_stime, 2),
         peak_mb=round(used.ru_maxrss / per_mb),
-        gpu_mb=gpu.peak_mb,
+        gpu_mb=gpu.peak_mb if gpu else None,
         versions=_versions(method.folder / "environment.yaml"),
     )
 
@@ -144,3 +148,45 @@ def _versions(environment: Path) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found.setdefault(name, "not found")
     return found
+
+
+class GpuMemory:
+    """Memory of NVIDIA GPUs that a group of processes takes: the largest sum seen, in MiB."""
+
+    def __init__(self, asking: str, group: int) -> None:
+        self.asking, self.group, self.peak_mb = asking, group, 0
+
+    def look(self) -> None:
+        """Ask once, and keep the largest answer."""
+        found = subprocess.run([self.asking, *ASK], capture_output=True, text=True, check=False)
+        lines = [line.split(",") for line in found.stdout.splitlines()]
+        used = [int(mb) for pid, mb in lines if mb.strip().isdigit() and self._own(int(pid))]
+        self.peak_mb = max(self.peak_mb, sum(used))
+
+    def _own(self, pid: int) -> bool:
+        try:
+            return os.getpgid(pid) == self.group
+        except ProcessLookupError:  # it has ended since
+            return False
+
+
+@contextmanager
+def watched(group: int) -> Iterator[GpuMemory | None]:
+    """Look at the memory of a process group every half second; None without nvidia-smi."""
+    asking = shutil.which("nvidia-smi")
+    if asking is None:
+        yield None
+        return
+    memory, done = GpuMemory(asking, group), threading.Event()
+
+    def follow() -> None:
+        while not done.wait(SECONDS):
+            memory.look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        done.set()
+        thread.join()

@@ -3,7 +3,7 @@
 The cells of all folds of a protocol, level and seed are scored together, once: of a rare type a
 fold alone has a handful. Cells of a type that was not taught have no right answer, and count for
 novelty only. A method that failed in one fold has no score of that protocol, level and seed; the
-reason stands in its place.
+reason stands in its place. Beside them: the first method minus each other, on the same cells.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scbert.benchmark.answers import Answers, read_answers
 from scbert.benchmark.run_method import Run
-from scbert.benchmark.task_files import TaskCells, read_task, read_tasks
+from scbert.benchmark.task_files import Answers, TaskCells, read_answers, read_task, read_tasks
 from scbert.calibration.confidence import expected_calibration_error, reliability
 from scbert.calibration.novelty_threshold import novelty_auroc
 from scbert.config import Evaluate
@@ -28,6 +27,8 @@ COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", "exit", "reason")
 MAIN = "macro_f1"
 COUNTED = ("learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb", "gpu_mb")
 COSTS = (*KEYS, "fold", *COUNTED)
+COMPARED_COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells")
+COMPARED = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -176,3 +177,19 @@ def _scores(key: dict[str, Any], pooled: Pooled, settings: Evaluate) -> Iterator
 def with_ends(found: dict[str, Any]) -> dict[str, float]:
     """Return a score or difference and the ends of its interval by the names of the columns."""
     return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+
+
+def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[dict[str, Any]]:
+    """Yield the score of the first method minus that of each other, where both have answered."""
+    pooled = {method: pool(folds) for method, folds in group.folds.items()}
+    ours = pooled.pop(first, None)
+    for method, theirs in pooled.items():
+        if not (ours and theirs):
+            continue
+        classes = sorted({*ours.classes, *theirs.classes})
+        found = metrics.paired_difference(
+            ours.true, [ours.label], [theirs.label], classes, settings
+        )
+        for metric in COMPARED:
+            key = group.key | {"method": method, "metric": metric, "cells": len(ours.true)}
+            yield key | with_ends(found[metric])

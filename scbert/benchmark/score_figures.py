@@ -1,11 +1,16 @@
-"""Figures of the benchmark: score against cost, and scores at each level of a protocol."""
+"""Figures of the benchmark's page: mean ranks, score against cost, scores at each level."""
 
-from collections.abc import Hashable, Mapping
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
 import pandas as pd
+from scikit_posthocs import critical_difference_diagram
 
+from scbert.benchmark.ranked import RankedProtocol
+from scbert.benchmark.results import Results, cost_of, mean_by
+from scbert.benchmark.statistics import Ranking
 from scbert.report.style import (
     BLUE,
     FAINT,
@@ -31,6 +36,15 @@ LOOKS = {  # of a kind of methods: colour, marker, whether it is filled
 PLAIN = (INK, "o", True)
 OTHERS = (VERMILION, "#007a5a", "#a8518a", INK, OCHRE, MUTED)  # dark enough for names
 LINES = [(colour, dashes) for dashes in ("-", "--", ":") for colour in OTHERS]
+ROW = 0.2  # inches for a name
+LEVEL = re.compile(r"^([\d.]+)_(.+)$")
+PANELS = {
+    ("few_labels", "per_type"): "Cells of each type to learn from",
+    ("few_labels", "percent"): "% of the cells to learn from",
+    ("class_imbalance", "to_1"): "Common cells for each rare one",
+    ("label_noise", "percent"): "% wrong labels among the cells to learn from",
+}
+FEWEST_LEVELS = 2  # that make a line
 
 
 @svg_figure
@@ -147,3 +161,83 @@ def _draw_panel(
     axes.grid(axis="y")
     axes.margins(y=0.06)
     label_ends(axes, ends, gap=0.98 / max(len(ends), 12))
+
+
+@svg_figure
+def draw_ranks(ranking: Ranking, titles: Mapping[str, str], first: str, level: float) -> Figure:
+    """Draw mean ranks, the best left; a bar joins methods that the tests cannot tell apart."""
+    names = {name: short_name(titles[str(name)]) for name in ranking.ranks.index}
+    ranks = ranking.ranks.rename(index=names)
+    different = ranking.different.rename(index=names, columns=names)
+    height = 1.3 + ROW * len(ranks)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    critical_difference_diagram(
+        ranks,
+        different,
+        alpha=1 - level,
+        ax=axes,
+        text_h_margin=0.06,
+        label_fmt_left="{label}  {rank:.1f}",
+        label_fmt_right="{rank:.1f}  {label}",
+        color_palette={name: BLUE if key == first else INK for key, name in names.items()},
+        elbow_props={"linewidth": 1},
+        crossbar_props={"color": MUTED, "linewidth": 4},
+    )
+    axes.set_title("mean rank", loc="center", fontweight="normal", fontsize=9)
+    return figure
+
+
+def draw_all(results: Results, ranks: Sequence[RankedProtocol]) -> dict[str, str]:
+    """Return the figures that the results allow: name -> SVG."""
+    score = "macro F1, control-scaled" if results.has_control else "macro F1"
+    titles = {name: results.title(name) for name in results.methods}
+    level = results.confidence_level
+    figures = {
+        one.figure: draw_ranks(one.ranking, titles, results.first, level)
+        for one in ranks
+        if one.ranking is not None
+    }
+    points = _cost_points(results)
+    if len(points.dropna()):
+        figures["cost"] = draw_cost(points, score)
+    panels = _panels(results)
+    if panels:
+        figures["levels"] = draw_levels(panels, titles[results.first], score)
+    return figures
+
+
+def _shown(results: Results) -> list[str]:
+    """Return the methods without the controls, which would press the others together."""
+    return [name for name in results.methods if results.kind(name) != "control"]
+
+
+def _cost_points(results: Results) -> pd.DataFrame:
+    protocol = results.protocols[0]
+    costs = cost_of(results, protocol)
+    score = mean_by(results.scores(protocol=protocol), "method")
+    names = [name for name in _shown(results) if name in costs.index]
+    return pd.DataFrame(
+        {
+            "title": [results.title(name) for name in names],
+            "kind": [results.kind(name) for name in names],
+            "seconds": costs["seconds_per_1000"].reindex(names).to_numpy(),
+            "score": score.reindex(names).to_numpy(),
+        }
+    )
+
+
+def _panels(results: Results) -> dict[str, pd.DataFrame]:
+    """Return scores by level, shape (levels, methods), of what has two levels or more."""
+    found = {}
+    for (protocol, unit), title in PANELS.items():
+        table = results.scores(protocol=protocol)
+        parts = table["level"].str.extract(LEVEL)
+        table = table.assign(number=pd.to_numeric(parts[0]), unit=parts[1])
+        table = table[table["unit"] == unit]
+        grid = table.pivot_table(index="number", columns="method", values="score", dropna=False)
+        if len(grid) >= FEWEST_LEVELS:
+            grid.index = pd.Index([f"{number:g}" for number in grid.index])
+            asked = [name for name in _shown(results) if name in grid]
+            found[title] = grid[asked].rename(columns=results.title)
+    return found

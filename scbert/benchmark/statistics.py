@@ -5,7 +5,6 @@ Ranks follow Demšar 2006, JMLR 7, with Holm's correction; chances Benavoli et a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ EQUAL = 0.01  # scores closer than this count as equal
 DRAWS = 10_000
 RANDOM = "random"  # the control that sets the zero
 OVER_DATASETS = "datasets"
-Json = dict[str, Any]
 
 
 def control_scaled(means: pd.DataFrame) -> pd.DataFrame:
@@ -62,9 +60,7 @@ class Difference:
         return "behind" if self.high < 0 else "unclear"
 
 
-def paired_differences(
-    means: pd.DataFrame, protocol: str, level: float, metric: str = MAIN
-) -> list[Difference]:
+def paired_differences(means: pd.DataFrame, protocol: str, level: float) -> list[Difference]:
     """Average the differences of a protocol over levels, then datasets; the smallest first.
 
     Parameters
@@ -75,7 +71,7 @@ def paired_differences(
         Of the interval: of t over datasets where there are two at least. Of one dataset its ends
         are the means of those of its levels, which is wide enough.
     """
-    chosen = means[(means["protocol"] == protocol) & (means["metric"] == metric)]
+    chosen = means[(means["protocol"] == protocol) & (means["metric"] == MAIN)]
     found = [
         _joined(str(name), group, level) for name, group in chosen.groupby("method", sort=False)
     ]
@@ -174,11 +170,9 @@ def _different(complete: pd.DataFrame) -> pd.DataFrame:
     return found.fillna(1.0)
 
 
-def scores_to_rank(
-    means: pd.DataFrame, protocol: str, methods: Sequence[str], metric: str = MAIN
-) -> pd.DataFrame:
+def scores_to_rank(means: pd.DataFrame, protocol: str, methods: Sequence[str]) -> pd.DataFrame:
     """Return the mean scores of a protocol, a row for each dataset and a column for each method."""
-    chosen = means[(means["protocol"] == protocol) & (means["metric"] == metric)]
+    chosen = means[(means["protocol"] == protocol) & (means["metric"] == MAIN)]
     table = chosen.pivot_table(index="dataset", columns="method", values="value", sort=False)
     return table.reindex(columns=[name for name in methods if name in set(chosen["method"])])
 

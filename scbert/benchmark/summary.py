@@ -14,6 +14,7 @@ from scipy import stats
 
 from scbert.benchmark.score import COLUMNS as SCORES
 from scbert.benchmark.score import COSTS, COUNTED, KEYS
+from scbert.benchmark.task_files import dataset_and_seed
 from scbert.tables import read_table
 
 SPENT = ("seconds", "peak_mb", "gpu_mb")
@@ -65,8 +66,9 @@ def _joined(
     for folder in folders:
         table = read_table(folder / name, *columns)
         if "dataset" not in table:
-            table.insert(0, "dataset", folder.parent.name)
-            table.insert(1, "seed", folder.name.removeprefix("seed"))
+            dataset, seed = dataset_and_seed(folder)
+            table.insert(0, "dataset", dataset)
+            table.insert(1, "seed", seed)
         tables.append(table)
     joined = pd.concat(tables, ignore_index=True)
     for column in numbers:

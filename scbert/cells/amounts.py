@@ -25,8 +25,8 @@ from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts
 from scbert.cells.quality import cell_sums
 from scbert.cells.read import library_sizes
+from scbert.cells.recover import find_sum, share_of_whole, steps_of
 from scbert.cells.scale import EXPECTED_COUNTS, Scale, is_stepwise, scale_of_parts
-from scbert.cells.steps import find_sum, share_of_whole, steps_of
 from scbert.config.cells import TRANSCRIPTOME_GENES
 
 log = logging.getLogger(__name__)

@@ -34,17 +34,17 @@ def divide(cell_type: np.ndarray, batch: np.ndarray | None, settings: Split) -> 
         If there are too few cells or batches, or no such fold.
     """
     rng = np.random.default_rng(settings.seed)
-    fractions = settings.test_fraction, settings.validation_fraction
+    test, validation = settings.test_fraction, settings.validation_fraction
     kept_whole = batch if settings.validation_by == "batch" else None
     if settings.method != "holdout":
         fold = name_folds(cell_type, batch, settings)
-        return fold_parts(fold, str(settings.fold), cell_type, kept_whole, fractions[1], rng)
+        return fold_parts(fold, str(settings.fold), cell_type, kept_whole, validation, rng)
     if batch is None:
-        return split_types(cell_type, *fractions, rng)
-    part = split_batches(batch, *fractions, rng)
+        return split_types(cell_type, test, validation, rng)
+    part = split_batches(batch, test, validation, rng)
     if kept_whole is not None:
         return part
-    return fold_parts(part, "test", cell_type, None, fractions[1], rng)
+    return fold_parts(part, "test", cell_type, None, validation, rng)
 
 
 def divide_without_test(

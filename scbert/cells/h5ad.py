@@ -19,8 +19,14 @@ from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts, damaged_matrix, require_two_sides, turn
 from scbert.cells.plain_text import plain_table, plain_values
 from scbert.cells.read import UNIQUE_GENES, require_unique
-from scbert.cells.stores import HDF5, anndata_of, open_anndata
-from scbert.cells.zarr_folder import is_zarr, open_zarr, require_all_chunks
+from scbert.cells.stores import (
+    HDF5,
+    anndata_of,
+    is_zarr,
+    open_anndata,
+    open_zarr,
+    require_all_chunks,
+)
 from scbert.files import require_room
 
 log = logging.getLogger(__name__)

@@ -1,9 +1,13 @@
-"""How the cells of a file or an AnnData are to be read."""
+"""How the cells of a file are to be read, and which of them, where several jobs share it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import pandas as pd
+
+from scbert.config.inputs import HowCellsAreRead
 
 
 def named_genes(genes: pd.DataFrame) -> int:
@@ -46,6 +50,11 @@ class HowToRead:
     library_size_key: str = ""
     wanted: Wanted = ALL_GENES
 
+    @classmethod
+    def of(cls, said: HowCellsAreRead) -> Self:
+        """Return what a line of the table of queries says."""
+        return cls(said.matrix, said.scale, said.library_size_key)
+
     @property
     def columns(self) -> list[str]:
         """The columns of obs that are needed."""
@@ -53,3 +62,37 @@ class HowToRead:
 
 
 AUTOMATIC = HowToRead()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The piece with this number, from 1, of so many that are as equal as can be.
+
+    It is made of whole parts, as a matrix is read in: a cell is computed beside the same others,
+    hence with the same bits, however many jobs there are.
+    """
+
+    number: int
+    of: int
+
+    def of_parts(self, n_parts: int) -> range:
+        """Return the numbers, from 0, of the parts of this piece; there may be none."""
+        return range((self.number - 1) * n_parts // self.of, self.number * n_parts // self.of)
+
+
+WHOLE = Piece(1, 1)
+
+
+def read_piece(text: str) -> Piece:
+    """Return the piece that Snakemake calls 2-of-8.
+
+    Raises
+    ------
+    ValueError
+        If it is called otherwise.
+    """
+    found = re.fullmatch(r"(\d+)-of-(\d+)", text)
+    piece = Piece(int(found[1]), int(found[2])) if found else None
+    if piece is None or not 1 <= piece.number <= piece.of:
+        raise ValueError(f"the piece is called '{text}', but a name such as 2-of-8 is needed.")
+    return piece

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from scipy import sparse
 
-from scbert.cells.piece import WHOLE, Piece
+from scbert.cells.how_to_read import WHOLE, Piece
 from scbert.files import DAMAGE
 
 VALUES_AT_ONCE = 2**24  # of a part, silent genes included: a sparse file may have none

@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pandas as pd
 from anndata.io import read_elem
-from scipy import sparse
 
 from scbert.cells.choose import Candidate, Chosen, choose_matrix
 from scbert.cells.count_table import read_count_table
@@ -20,9 +19,8 @@ from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import parts_in_memory
 from scbert.cells.other_formats import other_format
 from scbert.cells.plain_text import make_plain
-from scbert.cells.stores import open_anndata
+from scbert.cells.stores import is_zarr, open_anndata
 from scbert.cells.tenx import is_10x_h5, read_10x_folder, read_10x_h5
-from scbert.cells.zarr_folder import is_zarr
 from scbert.files import publish
 
 UNIQUE_CELLS = "adata.obs_names_make_unique()"
@@ -122,29 +120,14 @@ def require_unique(what: str, index: pd.Index, remedy: str, name: str) -> None:
         )
 
 
-def select_matrix(
-    adata: ad.AnnData, choice: str, name: str
-) -> tuple[sparse.csr_matrix, pd.DataFrame, str]:
-    """Return a copy of a matrix of the AnnData as CSR, its table of genes and its name.
-
-    Zeros that the file stores are gone: what is stored is expressed.
-
-    Parameters
-    ----------
-    choice
-        See `HowToRead`.
+def matrix_of(adata: ad.AnnData, reading: HowToRead, name: str) -> Chosen:
+    """Choose a matrix of the AnnData; it is not copied.
 
     Raises
     ------
     ValueError
         If it does not exist, is damaged, or its genes repeat.
     """
-    chosen = matrix_of(adata, HowToRead(choice), name)
-    return chosen.parts.read(0, adata.n_obs), chosen.genes, chosen.found
-
-
-def matrix_of(adata: ad.AnnData, reading: HowToRead, name: str) -> Chosen:
-    """Choose a matrix of the AnnData, as `select_matrix` does; it is not copied."""
     present = {f"layers/{key}": (adata.layers[key], adata.var) for key in adata.layers}
     if adata.raw is not None:
         present["raw.X"] = (adata.raw.X, adata.raw.var)

@@ -17,8 +17,7 @@ from scipy import sparse
 from scbert.cells.amounts import Amounts, amounts_of, in_steps
 from scbert.cells.cautions import Caution, say
 from scbert.cells.how_to_read import ALL_GENES, HowToRead, Wanted
-from scbert.cells.label_cautions import repeated_cells
-from scbert.cells.labels import clean_labels
+from scbert.cells.labels import clean_labels, repeated_cells
 from scbert.cells.quality import cell_sums, count_copies
 from scbert.cells.query import open_query
 from scbert.cells.read import gene_names, require_column

@@ -17,7 +17,7 @@ from scbert.cli.app import (
     plain_errors,
     show_warnings,
 )
-from scbert.evidence.file_evaluation import FileEvaluation
+from scbert.evidence.evaluation import FileEvaluation
 from scbert.report.text import score_with_interval
 
 

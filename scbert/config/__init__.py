@@ -30,8 +30,7 @@ from scbert.config.load import (
     load_queries,
     load_samples,
 )
-from scbert.config.script import run_step
-from scbert.config.steps import (
+from scbert.config.script import (
     CompareSettings,
     FinetuneSettings,
     PanglaoDBSettings,
@@ -40,6 +39,7 @@ from scbert.config.steps import (
     ReadSettings,
     SampleSettings,
     SourceSettings,
+    run_step,
     settings_for,
 )
 from scbert.config.training import (

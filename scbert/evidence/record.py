@@ -1,5 +1,7 @@
-"""What is written as JSON and read again: known keys, known types."""
+"""What was written and is read again: JSON of known keys and types, and a training's epochs."""
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -46,3 +48,18 @@ class Record:
     def _nested(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Return the content by the fields of the class, where the file has them side by side."""
         return content
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return a record for each epoch; none if the encoder stayed as it was pretrained."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def merit(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what is compared between epochs: macro F1 of the validation cells, then their loss."""
+    return record["validation_macro_f1"], -record["validation_loss"]
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the record of the epoch that was kept; of equals the first."""
+    return max(history, key=merit)

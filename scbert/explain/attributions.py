@@ -65,9 +65,14 @@ def gradients_of_cells(
     for number in np.unique(cell_types):
         own = np.flatnonzero(cell_types == number)
         for batch, within in _batches(cells, rows[own], device):
-            tensors = batch.genes_BG, batch.tokens_BG, batch.real_BG
             found_BG = integrated_gradients(
-                model, *tensors, int(number), baseline="mask", steps=steps
+                model,
+                batch.genes_BG,
+                batch.tokens_BG,
+                batch.real_BG,
+                int(number),
+                baseline="mask",
+                steps=steps,
             )
             places = own[within]
             values[places] = _by_gene(found_BG, batch, values.shape[1])

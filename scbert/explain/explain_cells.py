@@ -5,6 +5,7 @@ Nothing here chooses a model, a setting or a threshold: cells are explained, not
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,40 @@ from scbert.training.saved_model import FinetunedModel
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What each method says of each gene, and the type of each cell, `code`, 0 to n_types - 1.
+
+    `expression_NV`, `gradients_NV` and `attention_NV` are of each cell; `weights` of each type.
+    """
+
+    expression_NV: np.ndarray
+    gradients_NV: np.ndarray
+    attention_NV: np.ndarray
+    weights: dict[str, np.ndarray]
+    code: np.ndarray
+    n_types: int
+
+    def rank(self, of: np.ndarray, min_expressed: float) -> dict[str, Ranking]:
+        """Rank by a part of the cells, bool (cells,)."""
+        expression_NV, attention_NV = self.expression_NV[of], self.attention_NV[of]
+        code, n_types = self.code[of], self.n_types
+        considered = considered_genes(expression_NV, code, n_types, min_expressed)
+        contribution = type_means(self.gradients_NV[of], code, n_types)
+        scores = {
+            "gradients": contribution,
+            "gradients_mean": contribution,
+            "attention": means_where_given(
+                attention_NV, attention_NV > 0, code, n_types, neutral=1.0
+            ),
+            "expression": type_means(expression_NV, code, n_types),
+        }
+        return {
+            method: rank_types(method, score, considered)
+            for method, score in (scores | self.weights).items()
+        }
+
+
 def explain_cells(
     chosen_cells: ChosenCells, known: MarkersAndSets, settings: Explain
 ) -> Explanation:
@@ -45,40 +80,24 @@ def explain_cells(
     attention = attention_of_cells(
         chosen_cells.network, cells, chosen_cells.rows, chosen_cells.device
     )
-    weights = _weights(chosen_cells.model, present)
-
-    def rank(of: np.ndarray) -> dict[str, Ranking]:
-        """Rank by a part of the cells."""
-        n_types = len(types)
-        considered = considered_genes(expression_NV[of], code[of], n_types, settings.min_expressed)
-        contribution = type_means(gradients[of], code[of], n_types)
-        scores = {
-            "gradients": contribution,
-            "gradients_mean": contribution,
-            "attention": means_where_given(
-                attention[of], attention[of] > 0, code[of], n_types, neutral=1.0
-            ),
-            "expression": type_means(expression_NV[of], code[of], n_types),
-        }
-        return {
-            method: rank_types(method, score, considered)
-            for method, score in (scores | weights).items()
-        }
-
+    measured = _Measured(
+        expression_NV, gradients, attention, _weights(chosen_cells.model, present), code, len(types)
+    )
     half = halves(code)
     ranks = {
         (method, tested): one.rank
         for tested in (0, 1)
-        for method, one in rank(half != tested).items()
+        for method, one in measured.rank(half != tested, settings.min_expressed).items()
     }
     judged = _test(chosen_cells, ranks, code, half, [types[number] for number in code], settings)
+    everything = np.ones(len(code), dtype=bool)
     return Explanation(
         name=chosen_cells.name,
         labels_from=chosen_cells.labels_from,
         model=chosen_cells.model,
         types=types,
         cells=np.bincount(code).tolist(),
-        rankings=list(rank(np.ones(len(code), dtype=bool)).values()),
+        rankings=list(measured.rank(everything, settings.min_expressed).values()),
         missed=missed,
         judged=judged,
         known=known,

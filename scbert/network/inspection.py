@@ -46,8 +46,8 @@ def look_into_layers(
             cast(nn.Module, project)(x_BGD).unflatten(-1, (block.heads, -1)).transpose(1, 2)
             for project in (block.to_q, block.to_k)
         )
-        scaled = (with_rms(x_BHGE, attention.qk_rms) for x_BHGE in (q_BHGE, k_BHGE))
-        found.append(look(attention, *scaled))
+        rms = attention.qk_rms
+        found.append(look(attention, with_rms(q_BHGE, rms), with_rms(k_BHGE, rms)))
 
     layers = encoder.performer.net.layers
     hooks = [attention.fn.register_forward_pre_hook(before) for attention, _ in layers]

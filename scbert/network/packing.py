@@ -89,8 +89,9 @@ def packed_attention(q_THE: Tensor, k_THE: Tensor, v_THE: Tensor, packing: Packi
         # With it comes PyTorch's compiler, two seconds of each process that would never need it.
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415
 
-        bounds = (packing.starts_N, packing.starts_N, packing.longest, packing.longest)
-        return cast(Tensor, varlen_attn(q_THE, k_THE, v_THE, *bounds))
+        starts_N, longest = packing.starts_N, packing.longest
+        found = varlen_attn(q_THE, k_THE, v_THE, starts_N, starts_N, longest, longest)
+        return cast(Tensor, found)
     q_1HTE, k_1HTE, v_1HTE = (x_THE.transpose(0, 1)[None] for x_THE in (q_THE, k_THE, v_THE))
     attended = [
         functional.scaled_dot_product_attention(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scbert.cells.cautions import by_code
-from scbert.cells.label_cautions import cautions_of_learning
+from scbert.cells.labels import cautions_of_learning
 from scbert.evidence.comparison import OutOfFoldComparison, Part
 from scbert.report.card_scores import (
     CardEvidence,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scbert.evidence.comparison import Comparison
-from scbert.evidence.epochs import best_epoch
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.record import best_epoch
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.text import NOTHING, percent, plain, score, score_with_interval, signed, table
 
@@ -180,16 +180,36 @@ def _two_digits(f1: float | None) -> str:
 
 def experts(calibration: Json, types: Sequence[str]) -> str:
     """Return each expert's weight and its scores out of fold, per type, too."""
-    held = calibration["out_of_fold"]
+    held, each = calibration["out_of_fold"], calibration["experts"]
     if not held["cells"]:
-        weights = (
-            f"{EXPERT_TITLES[name]} {one['weight']:.2f}"
-            for name, one in calibration["experts"].items()
-        )
+        weights = (f"{EXPERT_TITLES[name]} {one['weight']:.2f}" for name, one in each.items())
         return (
             "Experts, learned from one labelled cell of each type, so that none could be held out "
             f"to judge or to weigh them: {', '.join(weights)}."
         )
+    rows = [
+        (EXPERT_TITLES[name], f"{one['weight']:.2f}", *_two_scores(one))
+        for name, one in each.items()
+    ]
+    rows.append(("together", "", *_two_scores(held)))
+    said = table(("expert", "weight", "macro F1", "log loss"), rows, 3)
+    text = f"{_how_judged(held, types)}\n\n{said}"
+    if len(each) < 2:
+        return text
+    columns = [one["f1_of_type"] for one in (*each.values(), held)]
+    lines = [
+        (plain(name), *(_two_digits(column[number]) for column in columns))
+        for number, name in enumerate(types)
+    ]
+    header = ("F1 out of fold", *(EXPERT_TITLES[name] for name in each), "together")
+    return f"{text}\n\n{table(header, lines, len(columns))}"
+
+
+def _two_scores(found: Json) -> tuple[str, str]:
+    return f"{found['macro_f1']:.3f}", f"{found['log_loss']:.3f}"
+
+
+def _how_judged(held: Json, types: Sequence[str]) -> str:
     how = {
         "batch": "whole batches were left out in turn",
         "cell": "a fifth of the cells of each type was left out in turn",
@@ -206,32 +226,7 @@ def experts(calibration: Json, types: Sequence[str]) -> str:
             f" Of {', '.join(map(plain, missing))} no cell could be judged: the cells left in had "
             "none of the type. Nothing here says how well these are named."
         )
-    rows = [
-        (
-            EXPERT_TITLES[name],
-            f"{one['weight']:.2f}",
-            f"{one['macro_f1']:.3f}",
-            f"{one['log_loss']:.3f}",
-        )
-        for name, one in calibration["experts"].items()
-    ]
-    rows.append(("together", "", f"{held['macro_f1']:.3f}", f"{held['log_loss']:.3f}"))
-    text = (
+    return (
         f"Experts, on {held['cells']:,} labelled cells that none was trained on ({how}). The "
-        f"weights were fitted to the same answers. {again}\n\n"
-        + table(("expert", "weight", "macro F1", "log loss"), rows, 3)
+        f"weights were fitted to the same answers. {again}"
     )
-    if len(calibration["experts"]) < 2:
-        return text
-    columns = [one["f1_of_type"] for one in calibration["experts"].values()]
-    columns.append(held["f1_of_type"])
-    lines = [
-        (plain(name), *(_two_digits(column[number]) for column in columns))
-        for number, name in enumerate(types)
-    ]
-    header = (
-        "F1 out of fold",
-        *(EXPERT_TITLES[name] for name in calibration["experts"]),
-        "together",
-    )
-    return f"{text}\n\n{table(header, lines, len(columns))}"

@@ -10,25 +10,24 @@ from typing import Any
 import numpy as np
 
 from scbert.evidence.comparison import Comparison, Interval
-from scbert.evidence.epochs import best_epoch
 from scbert.evidence.evaluation import Evaluation, ModelScores
+from scbert.evidence.record import best_epoch
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.style import (
     BLUE,
     FAINT,
     GREEN,
     INK,
+    LEGEND_MARKER,
     MUTED,
     ORANGE,
-    PURPLE,
     SKY,
     VECTOR_POINTS,
-    VERMILION,
     WIDTH,
-    YELLOW,
     Axes,
     Figure,
     colour_bar,
+    draw_types,
     epoch_axis,
     label_ends,
     label_squares,
@@ -40,9 +39,6 @@ from scbert.report.text import METRICS
 
 Json = dict[str, Any]
 KIND_COLOURS = {"model": BLUE, "expert": SKY, "baseline": INK, "control": MUTED}
-TYPE_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
-TYPE_SHAPES = ("o", "^", "s", "D", "v")  # 7 colours and 5 shapes: 35 different pairs
-LEGEND_MARKER = 8.5  # points
 RING: Json = {"markersize": 8.5, "color": INK, "markerfacecolor": "none"}
 
 
@@ -234,22 +230,3 @@ def draw_umap(evaluation: Evaluation) -> Figure:
     for handle in filter(None, legend.legend_handles):
         handle.set(markersize=LEGEND_MARKER)  # those of many cells are too small to tell shapes
     return figure
-
-
-def draw_types(
-    axes: Axes, cells: Sequence[Any], key: str, types: Sequence[str], *, image: bool
-) -> None:
-    """Draw cells, at x and y, in a colour and shape for each type, which is their `key`."""
-    for i, cell_type in enumerate(types):
-        shown = [cell for cell in cells if getattr(cell, key) == cell_type]
-        axes.plot(
-            [cell.x for cell in shown],
-            [cell.y for cell in shown],
-            TYPE_SHAPES[i % len(TYPE_SHAPES)],
-            color=TYPE_COLOURS[i % len(TYPE_COLOURS)],
-            markersize=3 if image else 5,
-            markeredgecolor="white",
-            markeredgewidth=0.2 if image else 0.4,
-            label=short_name(cell_type),
-            rasterized=image,
-        )

@@ -15,6 +15,9 @@ Arguments = ParamSpec("Arguments")
 INK, MUTED, FAINT = "#1f2a35", "#75818d", "#dde3e8"
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW = "#CC79A7", "#56B4E9", "#B8A800"  # yellow darkened: F0E442 vanishes on white
+TYPE_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
+TYPE_SHAPES = ("o", "^", "s", "D", "v")  # 7 colours and 5 shapes: 35 different pairs
+LEGEND_MARKER = 8.5  # points
 WIDTH = 8.4  # inches; the column of the report
 VECTOR_POINTS = 500  # more points than this are drawn as an image, which keeps the file light
 LAYOUT_FONT = "DejaVu Sans"  # ships with matplotlib: the same layout on every machine
@@ -51,6 +54,7 @@ __all__ = [
     "Figure",
     "Line2D",
     "colour_bar",
+    "draw_types",
     "epoch_axis",
     "label_ends",
     "label_squares",
@@ -143,3 +147,22 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float) -
         heights[i] = min(heights[i], ceiling)
     for height, (_, name, colour) in zip(heights, ends, strict=True):
         axes.text(1.02, height, name, color=colour, va="center", transform=axes.transAxes)
+
+
+def draw_types(
+    axes: Axes, cells: Sequence[Any], key: str, types: Sequence[str], *, image: bool
+) -> None:
+    """Draw cells, at x and y, in a colour and shape for each type, which is their `key`."""
+    for i, cell_type in enumerate(types):
+        shown = [cell for cell in cells if getattr(cell, key) == cell_type]
+        axes.plot(
+            [cell.x for cell in shown],
+            [cell.y for cell in shown],
+            TYPE_SHAPES[i % len(TYPE_SHAPES)],
+            color=TYPE_COLOURS[i % len(TYPE_COLOURS)],
+            markersize=3 if image else 5,
+            markeredgecolor="white",
+            markeredgewidth=0.2 if image else 0.4,
+            label=short_name(cell_type),
+            rasterized=image,
+        )

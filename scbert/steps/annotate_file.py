@@ -6,6 +6,7 @@ import anndata as ad
 
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.query import QueryCells, in_memory, joined, query_in_memory, write_result
+from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName
 from scbert.shipped import BLOOD
 from scbert.training.calls import STALE, call, finetuned
@@ -76,6 +77,21 @@ def annotate(
     query = query_in_memory(cells, reading, name, _columns(cluster_key))
     found = call(query, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
     return joined(cells, found, STALE)
+
+
+def annotate_checked(
+    cells: ad.AnnData, model: str | Path | FinetunedModel, device: DeviceName, name: str
+) -> ad.AnnData:
+    """Annotate counts that were checked when they were read, with their `library_size` in obs."""
+    return annotate(
+        cells,
+        model,
+        matrix="X",
+        scale=EXPECTED_COUNTS,
+        library_size_key="library_size",
+        device=device,
+        name=name,
+    )
 
 
 def annotate_file(

@@ -3,8 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from scbert.cells.how_to_read import HowToRead
-from scbert.cells.piece import read_piece
+from scbert.cells.how_to_read import HowToRead, read_piece
 from scbert.cells.query import open_query
 from scbert.cells.scale import Scale
 from scbert.config import DeviceName, QuerySettings
@@ -37,10 +36,10 @@ def annotate_piece(
     """
     here = choose_device(device)
     loaded = finetuned(model)
-    said = HowToRead(settings.matrix, settings.scale, settings.library_size_key)
+    reading = reading_for(HowToRead.of(settings), loaded)
     with (
         tempfile.TemporaryDirectory(dir=answers.parent) as folder,
-        open_query(query, reading_for(said, loaded), Path(folder), str(query)) as opened,
+        open_query(query, reading, Path(folder), str(query)) as opened,
     ):
         tokens = tokens_for(opened, loaded, Scale(**read_json(scale)))
         mine = read_piece(piece)

@@ -15,7 +15,7 @@ def annotate_query(
         query,
         model,
         annotated,
-        reading=HowToRead(settings.matrix, settings.scale, settings.library_size_key),
+        reading=HowToRead.of(settings),
         cluster_key=settings.cluster_key,
         device=device,
     )

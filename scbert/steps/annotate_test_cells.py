@@ -5,10 +5,9 @@ from pathlib import Path
 import anndata as ad
 
 from scbert.cells.read import write_cells
-from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.cells.splits import unlabelled_part
 from scbert.config import DeviceName
-from scbert.steps.annotate_file import annotate
+from scbert.steps.annotate_file import annotate_checked
 from scbert.tables import read_table
 
 
@@ -17,13 +16,4 @@ def annotate_test_cells(
 ) -> None:
     """Annotate the test cells of a dataset, without letting the model see a label."""
     cells = unlabelled_part(ad.read_h5ad(counts), read_table(split, "cell", "part"), "test")
-    result = annotate(
-        adata=cells,
-        model=model,
-        matrix="X",
-        scale=EXPECTED_COUNTS,  # they were checked when they were read
-        library_size_key="library_size",
-        device=device,
-        name=str(counts),
-    )
-    write_cells(predictions, result)
+    write_cells(predictions, annotate_checked(cells, model, device, str(counts)))

@@ -16,10 +16,10 @@ from scbert.cells.read import gene_names
 from scbert.config import Head, Network
 from scbert.files import sha256_of, write_text
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
+from scbert.network.model import empty_model
 from scbert.network.original import OriginalSizes, read_sizes, rename_weights
 from scbert.provenance import provenance
 from scbert.training.bundle import save_model
-from scbert.training.new_models import empty_model
 from scbert.training.query_tokens import LEAST_OVERLAP
 
 log = logging.getLogger(__name__)

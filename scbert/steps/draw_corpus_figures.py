@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scbert.evidence.epochs import read_history
+from scbert.evidence.record import read_history
 from scbert.files import read_json, write_text
 from scbert.report import corpus_figures, gene2vec_figures
 from scbert.tables import read_table

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scbert.evidence.comparison import Comparison
-from scbert.evidence.epochs import read_history
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.record import read_history
 from scbert.files import read_json, write_text
 from scbert.report import calibration_figures, dataset_figures
 

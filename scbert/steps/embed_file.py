@@ -15,9 +15,8 @@ from scbert.tokens.store import store_in_memory
 from scbert.training.answers import batches_of, precision_of
 from scbert.training.bundle import load_model
 from scbert.training.calls import made_by
-from scbert.training.committee import network_of
+from scbert.training.committee import network_of, outputs
 from scbert.training.devices import choose_device
-from scbert.training.predict import outputs
 from scbert.training.query_tokens import CellsSeen, reading_for, tokens_for
 from scbert.training.saved_model import SavedModel
 

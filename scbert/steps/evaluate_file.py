@@ -17,18 +17,17 @@ from sklearn.metrics import roc_auc_score
 from scbert import __version__
 from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.label_cautions import labels_by_chance
-from scbert.cells.scale import EXPECTED_COUNTS
+from scbert.cells.labels import labels_by_chance
 from scbert.config import DeviceName, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.comparison import Interval
-from scbert.evidence.evaluation import SeedScores
-from scbert.evidence.file_evaluation import (
+from scbert.evidence.evaluation import (
     BatchScores,
     FileDifference,
     FileEvaluation,
     FileMethod,
     NovelCells,
+    SeedScores,
 )
 from scbert.evidence.predictions import prediction_of
 from scbert.evidence.test_scores import score_seeds
@@ -37,7 +36,7 @@ from scbert.experts.titles import EXPERT_TITLES as EXPERTS
 from scbert.files import sha256_of
 from scbert.genes.matching import match_genes, require_match
 from scbert.shipped import model_folder
-from scbert.steps.annotate_file import annotate
+from scbert.steps.annotate_file import annotate_checked
 from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import expression_of_counts, tokenize
 from scbert.training.bundle import load_finetuned
@@ -155,15 +154,7 @@ def predict_types(
     and the rest as `annotate` does, which gets no label.
     """
     unlabelled = ad.AnnData(cells.X, obs=cells.obs[["library_size"]].copy(), var=cells.var)
-    named = annotate(
-        adata=unlabelled,
-        model=model,
-        matrix="X",
-        scale=EXPECTED_COUNTS,  # they were checked when they were read
-        library_size_key="library_size",
-        device=device,
-        name="the test cells",
-    )
+    named = annotate_checked(unlabelled, model, device, "the test cells")
     for column in ("cell_type", "batch"):
         if column in cells.obs:
             named.obs[column] = cells.obs[column].to_numpy(dtype=str)

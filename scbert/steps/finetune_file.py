@@ -13,7 +13,7 @@ from typing import Any
 from scbert import __version__
 from scbert.cells.cautions import by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.label_cautions import cautions_of_learning
+from scbert.cells.labels import cautions_of_learning
 from scbert.config import (
     CompareSettings,
     Config,

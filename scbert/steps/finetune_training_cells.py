@@ -12,7 +12,7 @@ from scbert.calibration.calibrate import NOT_CALIBRATED, calibrate
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells
 from scbert.cells.cautions import say
-from scbert.cells.label_cautions import cautions_of_learning
+from scbert.cells.labels import cautions_of_learning
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256
@@ -22,7 +22,12 @@ from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, load_pretrained, save_model
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import LabelledRows
-from scbert.training.components import Components, fit_components
+from scbert.training.components import (
+    SCORE,
+    Components,
+    fit_components,
+    novelty_left_out,
+)
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.finetuning import (
     encoder_batches,
@@ -35,7 +40,6 @@ from scbert.training.finetuning import (
 )
 from scbert.training.hardware import hardware
 from scbert.training.learn_committee import Learned
-from scbert.training.left_out_batches import SCORE, novelty_left_out
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.seen_cells import seen_cells
 
@@ -114,7 +118,7 @@ def _calibrate(
     """Return the components by which new types are noticed, and what held-out answers calibrate."""
     left_out = _left_out(store, labelled, settings)
     rows, label = _near(labelled, left_out)
-    components = fit_components(store, rows, None, settings.seed)
+    components = fit_components(store, rows, settings.seed)
     # What the model says of these cells is of no use, only where they lie.
     nothing = np.zeros((len(rows), len(labels)))
     train = LabelledOutputs(nothing, components.positions(store, rows), label)

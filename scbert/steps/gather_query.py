@@ -46,6 +46,5 @@ def gather_query(
         found = load_answers(answers, len(opened), loaded)
         return calls_of(found, tokens_for(opened, loaded, known), loaded, cluster_key=key)
 
-    said = HowToRead(settings.matrix, settings.scale, settings.library_size_key)
-    reading = reading_for(said, loaded)
+    reading = reading_for(HowToRead.of(settings), loaded)
     write_result(query, annotated, reading, make, [key] if key else [], STALE)

@@ -30,8 +30,7 @@ def look_at_query(query: Path, model: Path, settings: QuerySettings, scale: Path
         As `scbert annotate`.
     """
     loaded = finetuned(model)
-    said = HowToRead(settings.matrix, settings.scale, settings.library_size_key)
-    reading = reading_for(said, loaded)
+    reading = reading_for(HowToRead.of(settings), loaded)
     with (
         tempfile.TemporaryDirectory(dir=scale.parent) as folder,
         open_query(query, reading, Path(folder), str(query)) as opened,

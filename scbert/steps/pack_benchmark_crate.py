@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scbert.benchmark.against import LABELS, all_labels
 from scbert.benchmark.crate import BenchmarkRun, Source, write_crate
-from scbert.benchmark.labels import LABELS, all_labels
 from scbert.files import publish, read_json
 from scbert.provenance import provenance
 

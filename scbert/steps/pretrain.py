@@ -19,23 +19,21 @@ from scbert.genes.vector_files import read_vectors
 from scbert.network.diagnostics import diagnose_attention
 from scbert.network.flops import step_flop
 from scbert.network.masking import NOT_A_TARGET
-from scbert.network.model import MaskedExpressionModel
+from scbert.network.model import MaskedExpressionModel, gene_table, new_pretraining_model
 from scbert.network.performer import compile_layers, redraw_projections
 from scbert.provenance import provenance
 from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import save_model
 from scbert.training.checkpoint import remove_checkpoint
+from scbert.training.corpus import choose_validation_cells, make_masked
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.hardware import hardware
 from scbert.training.loop import fit
-from scbert.training.masked_batches import make_masked
 from scbert.training.mini_batch import MiniBatch
-from scbert.training.new_models import gene_table, new_pretraining_model
 from scbert.training.processes import is_first_of_node, together
 from scbert.training.reference_predictors import FILE
 from scbert.training.state import UNIMPORTANT, Task
-from scbert.training.validation_cells import choose_validation_cells
 from scbert.training.validation_loss import ValidationLoss
 
 log = logging.getLogger(__name__)
@@ -78,10 +76,13 @@ def pretrain(
     cells = _batches(store, settings, compiled)
     training, held_out = choose_validation_cells(store, options)
     if accelerator.is_main_process:
-        where = (accelerator.device, accelerator.num_processes)
-        used = (len(training), len(held_out), len(store) - len(training) - len(held_out))
         log.info(
-            "%d cells to train on, %d held out and %d more not used, on %s x %d", *used, *where
+            "%d cells to train on, %d held out and %d more not used, on %s x %d",
+            len(training),
+            len(held_out),
+            len(store) - len(training) - len(held_out),
+            accelerator.device,
+            accelerator.num_processes,
         )
     validation = ValidationLoss(cells, held_out, training, options, checkpoint / FILE)
     task = Task(
@@ -93,13 +94,7 @@ def pretrain(
         name_cells=store.cell_names,
         after_step=partial(_redraw, model.encoder, options),
         flop=partial(step_flop, settings.network),
-        identity={
-            "tokens": store.meta,
-            "gene2vec": sha256_of(gene2vec / "vectors.npy"),
-            **settings.model_dump(
-                mode="json", exclude={"pretrain": {"compile": True, **UNIMPORTANT}}
-            ),
-        },
+        identity=_identity(store, gene2vec, settings),
     )
     history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
     with accelerator.autocast():
@@ -109,15 +104,25 @@ def pretrain(
     if accelerator.is_main_process:
         log.info("held-out cells: %s", result)
         _warn_of_collapse(result["attention"])
-        config = settings.model_dump(mode="json") | {
-            "kind": "pretrained",
-            "n_bins": n_bins,
-            "tokens": store.meta,
-            "provenance": provenance() | {"hardware": hardware(accelerator.device)},
-        }
+        config = _config(store, settings, accelerator.device)
         save_model(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)
     accelerator.end_training()
+
+
+def _identity(store: TokenStore, gene2vec: Path, settings: PretrainSettings) -> dict[str, Any]:
+    """Return what must be the same where a run that was stopped goes on."""
+    said = settings.model_dump(mode="json", exclude={"pretrain": {"compile": True, **UNIMPORTANT}})
+    return {"tokens": store.meta, "gene2vec": sha256_of(gene2vec / "vectors.npy"), **said}
+
+
+def _config(store: TokenStore, settings: PretrainSettings, device: torch.device) -> dict[str, Any]:
+    return settings.model_dump(mode="json") | {
+        "kind": "pretrained",
+        "n_bins": settings.binning.n_bins,
+        "tokens": store.meta,
+        "provenance": provenance() | {"hardware": hardware(device)},
+    }
 
 
 def _can_be_compiled(settings: PretrainSettings, accelerator: Accelerator) -> bool:

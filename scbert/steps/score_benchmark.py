@@ -5,8 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from scbert.benchmark import differences as paired
-from scbert.benchmark.score import COLUMNS, read_costs, read_groups, score_group
+from scbert.benchmark.score import (
+    COLUMNS,
+    COMPARED_COLUMNS,
+    compare_group,
+    read_costs,
+    read_groups,
+    score_group,
+)
 from scbert.config import Evaluate
 from scbert.tables import write_table
 
@@ -36,9 +42,9 @@ def score_benchmark(
     compared: list[dict[str, Any]] = []
     for group in read_groups(folder, dataset, seed, methods):
         scored += score_group(group, settings)
-        compared += paired.differences(group, methods[0], settings)
+        compared += compare_group(group, methods[0], settings)
     write_table(scores, _rounded(pd.DataFrame(scored, columns=list(COLUMNS))))
-    write_table(differences, _rounded(pd.DataFrame(compared, columns=list(paired.COLUMNS))))
+    write_table(differences, _rounded(pd.DataFrame(compared, columns=list(COMPARED_COLUMNS))))
     write_table(costs, read_costs(folder, dataset, seed, methods))
 
 

@@ -11,7 +11,7 @@ from anndata.io import read_elem
 from scbert.cells.h5ad import read_columns
 from scbert.evidence.plane import plane_coordinates
 from scbert.files import write_json, write_text
-from scbert.report.query_figures import NamedCell, draw_named_cells
+from scbert.report.queries import NamedCell, draw_named_cells
 
 MOST_DRAWN = 3000  # cells: UMAP takes ten seconds for them
 SEED = 0  # of UMAP

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from scbert.evidence.comparison import Comparison, OutOfFoldComparison
-from scbert.evidence.epochs import read_history
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.record import read_history
 from scbert.files import read_json, write_text
 from scbert.report.card import CardEvidence, card_without_test, write_card
 from scbert.tables import read_table

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scbert.files import read_json, write_text
-from scbert.report.query_page import render_queries
+from scbert.report.queries import render_queries
 
 
 def write_queries(summaries: Sequence[Path], figures: Sequence[Path], page: Path) -> None:

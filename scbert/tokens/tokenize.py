@@ -19,7 +19,6 @@ from scbert.genes.matching import GeneMatch, align, vocabulary_sha256
 CELLS_AT_ONCE = 256
 LEVELS = 16  # per bin; a step is 4 % of a count
 HIGHEST_LEVEL = 255  # one byte
-MOST_BINS = HIGHEST_LEVEL // LEVELS
 
 
 def denominators(aligned: sparse.csr_matrix, library_size: np.ndarray, kind: str) -> np.ndarray:

@@ -16,13 +16,12 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from scbert.cells.cautions import Caution
-from scbert.cells.piece import WHOLE, Piece
+from scbert.cells.how_to_read import WHOLE, Piece
 from scbert.config import Precision
 from scbert.files import publish
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.training.batches import CellBatches, layout_of
-from scbert.training.committee import ask, network_of
-from scbert.training.predict import Outputs, joined_outputs
+from scbert.training.committee import Outputs, ask, joined_outputs, network_of
 from scbert.training.query_tokens import CellsSeen, QueryTokens
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
@@ -100,8 +99,8 @@ def each_answer(
                 precision=precision_of(model.config),
                 all_experts=all_experts,
             )
-            counts = np.array([part.known_counts]), np.array([part.counts])
-            yield Answers(said, *counts, seen.genes_of(part))
+            known, all_counts = np.array([part.known_counts]), np.array([part.counts])
+            yield Answers(said, known, all_counts, seen.genes_of(part))
 
 
 def joined_answers(parts: Iterable[Answers]) -> Answers:

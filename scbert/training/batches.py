@@ -191,9 +191,9 @@ class CellBatches:
         """Return the cells of each batch of an epoch; seed and number fix them."""
         return self.plan(rows, np.random.default_rng([seed, number]))
 
-    def each(self, rows: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[MiniBatch]:
-        """Yield the batches of `plan`."""
-        for batch in self.plan(rows, rng):
+    def each(self, rows: np.ndarray) -> Iterator[MiniBatch]:
+        """Yield the batches of `plan`, in the order of the rows."""
+        for batch in self.plan(rows, None):
             yield self.make(batch)
 
 

@@ -19,13 +19,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scbert.config.removed import about_value
 from scbert.experts.linear import LARGEST, load_experts, save_experts
-from scbert.files import publish, read_json, sha256_of, write_json
+from scbert.files import publish, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
-from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.network.model import CellTypeModel, MaskedExpressionModel, empty_model
 from scbert.tables import write_table
-from scbert.training.bundle_contents import require_calibration, require_config, require_labels
+from scbert.training.bundle_contents import (
+    FORMAT,
+    read_calibration,
+    read_config,
+    read_labels,
+)
 from scbert.training.bundle_files import (
     MANIFEST,
     WEIGHTS,
@@ -34,13 +38,9 @@ from scbert.training.bundle_files import (
     write_manifest,
 )
 from scbert.training.components import Components, load_components, save_components
-from scbert.training.new_models import empty_model
 from scbert.training.saved_model import FinetunedModel, PretrainedModel, require_finetuned
 from scbert.training.seen_cells import SeenCells, load_seen, save_seen
 
-# Experts and components read bins up to 5, expression in 6; other models are the same since 4
-FORMAT = 6
-READABLE = (4, 5, 6)
 EXPERTS = "experts"
 COMPONENTS = "principal_components"
 SEEN = "training_cells"
@@ -127,12 +127,10 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
         If a file is missing or altered, or the folder is of another format.
     """
     verified = verify_files(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     _require_readable_experts(folder, config, verified)
     genes = read_vocabulary(folder / "genes.tsv")
-    labels = read_json(folder / "labels.json") if "labels.json" in verified else None
-    if labels is not None:
-        require_labels(folder, labels)
+    labels = read_labels(folder) if "labels.json" in verified else None
     n_types = None if labels is None else len(labels)
     network = _empty_network(verified[WEIGHTS], config, len(genes), n_types)
     sha256 = sha256_of(folder / MANIFEST)
@@ -149,16 +147,14 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
         of_cells = partial(load_seen, n_genes=n_genes)
         experts = _load_if_there(folder, verified, EXPERTS, of_types) or {}
         components = _load_if_there(folder, verified, COMPONENTS, of_genes)
-        calibration = _read_calibration(folder, verified)
         n_components = None if components is None else len(components.axes_KV)
-        require_calibration(folder, calibration, labels, experts, n_components)
         return FinetunedModel(
             network=network,
             config=config,
             genes=genes,
             sha256=sha256,
             labels=labels,
-            calibration=calibration,
+            calibration=read_calibration(folder, verified, labels, experts, n_components),
             experts=experts,
             components=components,
             seen=_load_if_there(folder, verified, SEEN, of_cells),
@@ -203,37 +199,6 @@ def _empty_network(
             f"config.json beside {weights} does not describe a model that this version knows "
             f"({error}). Use the version of scbert that it names, or train the model again."
         ) from error
-
-
-def _read_calibration(folder: Path, verified: dict[str, Path]) -> dict[str, Any]:
-    if "calibration.json" in verified:
-        return read_json(folder / "calibration.json")
-    raise ValueError(
-        f"{folder} names cell types, but its {MANIFEST} lists no calibration.json, which says what "
-        "a confidence is worth and what is called unknown. Copy the folder again from where it was "
-        "made, or fine-tune again."
-    )
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder}/config.json holds no keys and values. Copy the folder again.")
-    if config.get("format") not in READABLE:
-        raise ValueError(
-            f"{folder} has bundle format {config.get('format')}, but this version reads "
-            f"{', '.join(map(str, READABLE))}. Use the version of scbert that config.json "
-            "names, or train the model again."
-        )
-    finetune = config.get("finetune")
-    head = finetune.get("head") if isinstance(finetune, dict) else None
-    if removed := about_value("finetune.head", head):
-        raise ValueError(
-            f"{folder}/config.json says finetune.head: {head}, but this version reads models with "
-            f"head mean or conv. {removed} Use that one, or fine-tune again."
-        )
-    require_config(folder, config)
-    return config
 
 
 def _load_if_there(

@@ -1,4 +1,4 @@
-"""Whether labels.json, calibration.json and config.json of a bundle hold what a model needs.
+"""What config.json, labels.json and calibration.json of a bundle hold, if it is what a model needs.
 
 The manifest says that a file is what was written; who writes a bundle writes the manifest, too.
 """
@@ -14,12 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from scbert.config import Normalization
 from scbert.config.base import Count
 from scbert.config.base import Sequence as SequenceName
+from scbert.config.removed import about_value
+from scbert.files import read_json
+from scbert.training.bundle_files import MANIFEST
 from scbert.training.committee import ENCODER
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # .h5ad cannot hold others
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Experts and components read bins up to 5, expression in 6; other models are the same since 4
+FORMAT = 6
+READABLE = (4, 5, 6)
 NEEDS_POSITIONS = "expression_distance"  # of the novelty scores, see calibration.novelty
 
 
@@ -85,40 +91,68 @@ class _Config(_Part):
 LABELS = TypeAdapter(Annotated[list[_Label], Field(min_length=1)])
 
 
-def require_config(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse a config.json that a model cannot be used with.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what config.json holds, of a format that this version reads.
 
     Raises
     ------
     ValueError
-        Naming the file and the key.
+        If a model cannot be used with it, naming the file and the key.
     """
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder}/config.json holds no keys and values. Copy the folder again.")
+    if config.get("format") not in READABLE:
+        raise ValueError(
+            f"{folder} has bundle format {config.get('format')}, but this version reads "
+            f"{', '.join(map(str, READABLE))}. Use the version of scbert that config.json "
+            "names, or train the model again."
+        )
+    finetune = config.get("finetune")
+    head = finetune.get("head") if isinstance(finetune, dict) else None
+    if removed := about_value("finetune.head", head):
+        raise ValueError(
+            f"{folder}/config.json says finetune.head: {head}, but this version reads models with "
+            f"head mean or conv. {removed} Use that one, or fine-tune again."
+        )
     with _explained(folder / "config.json"):
         _Config.model_validate(config)
+    return config
 
 
-def require_labels(folder: Path, labels: object) -> None:
-    """Refuse a labels.json that does not name cell types, each once; see `require_config`."""
+def read_labels(folder: Path) -> list[dict[str, str]]:
+    """Return what labels.json holds, cell types, each once; see `read_config`."""
+    labels = read_json(folder / "labels.json")
     with _explained(folder / "labels.json"):
         names = [label.name for label in LABELS.validate_python(labels)]
         if len(set(names)) < len(names):
             raise ValueError("a cell type is there twice")
+    return labels
 
 
-def require_calibration(
+def read_calibration(
     folder: Path,
-    calibration: object,
+    verified: Collection[str],
     labels: Sequence[dict[str, str]],
     experts: Collection[str],
     n_components: int | None,
-) -> None:
-    """Refuse a calibration.json that does not fit the labels, the experts or the components.
+) -> dict[str, Any]:
+    """Return what calibration.json holds, if it fits the labels, the experts and the components.
 
     Parameters
     ----------
+    verified
+        The names of the files of the bundle.
     n_components
         None if there are no components.
     """
+    if "calibration.json" not in verified:
+        raise ValueError(
+            f"{folder} names cell types, but its {MANIFEST} lists no calibration.json, which says "
+            "what a confidence is worth and what is called unknown. Copy the folder again from "
+            "where it was made, or fine-tune again."
+        )
+    calibration = read_json(folder / "calibration.json")
     with _explained(folder / "calibration.json"):
         found = _Calibration.model_validate(calibration)
         shares = {ENCODER: 1.0}
@@ -135,6 +169,7 @@ def require_calibration(
             _require_shape(
                 found.position_cholesky, (n_components, n_components), "position_cholesky"
             )
+    return calibration
 
 
 def _require_shape(rows: list[list[float]] | None, shape: tuple[int | None, ...], key: str) -> None:

@@ -14,7 +14,7 @@ from scbert.calibration.confidence import softmax
 from scbert.calibration.novelty import CellOutputs, novelty
 from scbert.calibration.parents import level_calls
 from scbert.cells.cautions import Caution, by_code, many_unknown, not_calibrated, say
-from scbert.cells.label_cautions import cautions_of_learning
+from scbert.cells.labels import cautions_of_learning
 from scbert.cells.query import QueryCells
 from scbert.config import DeviceName
 from scbert.experts.combiner import agreement
@@ -23,8 +23,8 @@ from scbert.genes.matching import GeneMatch, vocabulary_sha256
 from scbert.shipped import model_folder
 from scbert.training.answers import Answers, each_answer, joined_answers
 from scbert.training.bundle import load_model
+from scbert.training.committee import Outputs
 from scbert.training.devices import choose_device
-from scbert.training.predict import Outputs
 from scbert.training.query_tokens import QueryTokens, tokens_for
 from scbert.training.saved_model import FinetunedModel, SavedModel, require_finetuned
 

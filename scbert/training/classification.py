@@ -15,9 +15,9 @@ from scbert.config import Finetune, Precision
 from scbert.network.model import CellTypeModel, Encoder
 from scbert.tables import read_table
 from scbert.training.batches import CellBatches
+from scbert.training.committee import outputs
 from scbert.training.mini_batch import MiniBatch
-from scbert.training.predict import outputs
-from scbert.training.stopping import StopRequest
+from scbert.training.state import StopRequest
 
 NO_TYPE = -1
 

@@ -1,9 +1,9 @@
-"""The experts of a fine-tuned model, asked together.
+"""What a model says of cells: its network, run in batches, and its experts, asked together.
 
 The expert `encoder` reads the frozen encoder's cell vectors beside the tokens; where the network
 was trained with a head of its own, as in the paper, it is that head that answers.
 
-Shape letters: N cells, C cell types, D width of the cell vector.
+Shape letters: B cells in a mini-batch, N cells, C cell types, D width of the cell vector.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +19,75 @@ from scbert.experts.linear import LinearExpert, expression_of
 from scbert.network.model import CellTypeModel, MaskedExpressionModel, MeanOfGenes
 from scbert.training.batches import CellBatches
 from scbert.training.components import Components
-from scbert.training.predict import Outputs, outputs
+from scbert.training.devices import autocast
+from scbert.training.mini_batch import MiniBatch, Prefetched
 
 ENCODER = "encoder"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of cells, float32, in the order that was asked for.
+
+    `logits` has shape (cells, types), `vectors` (cells, width); `positions`: see `CellOutputs`.
+    `experts` has the logits of each expert that was asked, see `Committee`; of a network alone it
+    is empty.
+    """
+
+    logits: np.ndarray
+    vectors: np.ndarray
+    positions: np.ndarray
+    experts: dict[str, np.ndarray]
+
+
+@torch.no_grad()
+def outputs(
+    model: nn.Module,
+    cells: CellBatches,
+    rows: np.ndarray,
+    device: torch.device,
+    done: Callable[[int], object] = lambda n: None,
+    *,
+    precision: Precision = "auto",
+) -> Outputs:
+    """Run a model, one that is called as CellTypeModel is, over cells.
+
+    `done` is told how many cells were finished, for a progress bar. No positions are given.
+    """
+    model.eval()
+    order, parts = [], []
+
+    def make(some: np.ndarray) -> MiniBatch:
+        return cells.make(some).bound_for(device)
+
+    with autocast(device, precision), Prefetched(make, cells.plan(rows, None)) as batches:
+        for batch in batches:
+            parts.append(_of_batch(model, batch.to(device)))
+            order.append(batch.rows)
+            done(len(batch.rows))
+    made = np.concatenate(order)
+    # Batches come by length: where each row that was asked for lies among them.
+    back = np.argsort(made)[np.searchsorted(np.sort(made), rows)]
+    found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+    return Outputs(
+        found["logits"], found["vectors"], np.zeros((len(rows), 0), dtype=np.float32), {}
+    )
+
+
+def joined_outputs(parts: list[Outputs]) -> Outputs:
+    """Put what was said of several parts of the cells one after the other."""
+    return Outputs(
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.vectors for part in parts]),
+        np.concatenate([part.positions for part in parts]),
+        {name: np.concatenate([part.experts[name] for part in parts]) for name in parts[0].experts},
+    )
+
+
+def _of_batch(model: nn.Module, batch: MiniBatch) -> dict[str, np.ndarray]:
+    logits_BC, vectors_BD = model(batch.genes_BG, batch.tokens_BG, batch.real_BG, batch.packing)
+    found = {"logits": logits_BC, "vectors": vectors_BD}
+    return {name: tensor.float().cpu().numpy() for name, tensor in found.items()}
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,19 @@ from tqdm import tqdm
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import Positions
 from scbert.config import Finetune, FinetuneSettings, Network
-from scbert.evidence.epochs import merit
+from scbert.evidence.record import merit
 from scbert.experts.linear import choose_genes, expression_of, most_variable_genes
 from scbert.experts.titles import EXPERT_TITLES as TITLES
 from scbert.files import sha256_of
 from scbert.network.flops import passes_of, step_flop
-from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.network.model import CellTypeModel, MaskedExpressionModel, new_head
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.classification import Classification, LabelledRows, TypeLoss, choose_trained
-from scbert.training.committee import ENCODER, network_of
+from scbert.training.committee import ENCODER, network_of, outputs
 from scbert.training.components import Components, fit_components
 from scbert.training.learn_committee import Learned, Reference, learn_committee
 from scbert.training.loop import fit
-from scbert.training.new_models import new_head
-from scbert.training.predict import outputs
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.state import UNIMPORTANT, Task
 
@@ -132,8 +130,8 @@ def _new_classifier(
 ) -> CellTypeModel:
     """Put a new head on the pretrained encoder, and choose what of both is trained."""
     encoder, options = pretrained_model.network.encoder, settings.finetune
-    sizes = (pretrained_model.config["network"]["dim"], encoder.gene.num_embeddings, n_types)
-    classifier = CellTypeModel(encoder, new_head(options, *sizes, settings.seed))
+    dim, n_genes = pretrained_model.config["network"]["dim"], encoder.gene.num_embeddings
+    classifier = CellTypeModel(encoder, new_head(options, dim, n_genes, n_types, settings.seed))
     choose_trained(classifier, options)
     return classifier
 
@@ -194,7 +192,7 @@ def positions_without(
     """Return what learns the components again without a type, and places all cells there."""
 
     def positions(column: int) -> tuple[np.ndarray, np.ndarray]:
-        components = fit_components(store, rows[label != column], None, seed)
+        components = fit_components(store, rows[label != column], seed)
         return components.positions(store, rows), components.positions(store, validation)
 
     return positions

@@ -17,9 +17,8 @@ from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_fo
 from scbert.defaults import load_defaults
 from scbert.tokens.store import TokenStore
 from scbert.training.query_tokens import reading_for
-from scbert.training.recognition import Recognized, recognize
 from scbert.training.saved_model import FinetunedModel, SavedModel
-from scbert.training.seen_cells import SeenCells, fingerprints
+from scbert.training.seen_cells import Recognized, SeenCells, fingerprints, recognize
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from scbert.config import Optimizer
 from scbert.training.checkpoint import tidy
 from scbert.training.lock import only_trainer
 from scbert.training.processes import together
-from scbert.training.state import Task
-from scbert.training.stopping import Stopping
+from scbert.training.state import Stopping, Task
 from scbert.training.trainer import SETBACK, Trainer
 
 log = logging.getLogger(__name__)

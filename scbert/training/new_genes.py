@@ -21,9 +21,9 @@ from scbert.cells.cautions import (
 )
 from scbert.cells.read import gene_names
 from scbert.genes.matching import GeneMatch, match_genes
+from scbert.network.model import empty_model
 from scbert.tables import read_table
 from scbert.training.bundle import load_pretrained, save_model
-from scbert.training.new_models import empty_model
 
 log = logging.getLogger(__name__)
 GENES = "encoder.gene.weight"
@@ -110,9 +110,10 @@ def cautions_of_genes(found: dict) -> list[Caution]:
     found
         What `normalize_counts` writes of the genes.
     """
-    contradicting = found["contradicting"], found["with_id_and_symbol"]
     return [
-        *contradicting_names(*contradicting, found["contradicting_examples"]),
+        *contradicting_names(
+            found["contradicting"], found["with_id_and_symbol"], found["contradicting_examples"]
+        ),
         *few_known_counts(found["share_of_counts"], found["unmatched_examples"]),
         *few_genes_to_learn(found["share_of_vocabulary"]),
     ]

@@ -18,8 +18,7 @@ from scbert.cells.cautions import (
     missing_expression,
     say,
 )
-from scbert.cells.how_to_read import HowToRead, Wanted
-from scbert.cells.piece import WHOLE, Piece
+from scbert.cells.how_to_read import WHOLE, HowToRead, Piece, Wanted
 from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names
 from scbert.cells.scale import Scale

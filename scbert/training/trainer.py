@@ -26,8 +26,7 @@ from scbert.training.processes import (
     told_by_first,
 )
 from scbert.training.progress import HISTORY, Progress, rates, require_finite, truncate_lines
-from scbert.training.state import Checkpoint, Task
-from scbert.training.stopping import Stopping, StopRequest
+from scbert.training.state import Checkpoint, Stopping, StopRequest, Task
 
 log = logging.getLogger(__name__)
 SETBACK = 0.5  # of the learning rate, with each
@@ -176,9 +175,15 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint; all processes must call this together."""
         self._read()
-        keep = self.settings.checkpoints.keep
-        tensors = (self.optimizer_steps.model, self.optimizer_steps.optimizer)
-        write = partial(save_checkpoint, self.folder, self.state, *tensors, self.identity, keep)
+        write = partial(
+            save_checkpoint,
+            self.folder,
+            self.state,
+            self.optimizer_steps.model,
+            self.optimizer_steps.optimizer,
+            self.identity,
+            self.settings.checkpoints.keep,
+        )
         together(write, mine=self.accelerator.is_main_process)
         self.saved = time.monotonic()
 

@@ -16,7 +16,7 @@ from scbert.config import Pretrain
 from scbert.evidence.bin_predictors import skill
 from scbert.network.masking import NOT_A_TARGET
 from scbert.training.batches import CellBatches
-from scbert.training.masked_batches import Masked, hidden_genes, masked_of_cells
+from scbert.training.corpus import Masked, hidden_genes, masked_of_cells
 from scbert.training.mini_batch import MiniBatch, Prefetched
 from scbert.training.processes import (
     is_first,
@@ -35,7 +35,7 @@ from scbert.training.reference_predictors import (
     kept_answers,
     key_of,
 )
-from scbert.training.stopping import StopRequest
+from scbert.training.state import StopRequest
 
 
 class ValidationLoss:

@@ -1,12 +1,19 @@
-"""A benchmark beside an earlier one: nothing has changed, or which labels of which method."""
+"""A benchmark beside an earlier one, and beside the scores of others."""
 
 import json
 
 import pandas as pd
 import pytest
 
-from scbert.benchmark.against import compare_with, comparison_table, judge_comparison
-from scbert.benchmark.labels import LABELS, all_labels
+from scbert.benchmark.against import (
+    LABELS,
+    all_labels,
+    changed_labels,
+    compare_with,
+    comparison_table,
+    judge_comparison,
+    published_table,
+)
 from scbert.benchmark.results import Results
 from scbert.benchmark.summary import as_json, means_over_seeds, read_rooms
 from tests.benchmark.made_up import make_room, methods
@@ -69,3 +76,37 @@ def test_runs_with_nothing_in_common_are_refused(crate, results, room):
     (crate / "benchmark.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match="no method and dataset in common"):
         compare_with(crate, results, [room])
+
+
+def labels(*called):
+    rows = [("toy", "1", "t", "m", f"c{i}", "B", label) for i, label in enumerate(called)]
+    return pd.DataFrame(
+        rows, columns=["dataset", "seed", "task", "method", "cell", "true", "label"]
+    )
+
+
+def test_cells_that_are_called_otherwise_are_counted():
+    found = changed_labels(labels("B", "T", "B", "NK"), labels("B", "B", "T", "T"))
+    (line,) = found.to_dict("records")
+    assert line == {
+        "method": "m",
+        "dataset": "toy",
+        "cells": 4,
+        "changed": 3,
+        "became_right": 1,
+        "became_wrong": 1,
+    }
+
+
+def test_cells_of_one_run_only_are_not_compared():
+    found = changed_labels(labels("B", "T", "B"), labels("B", "T"))
+    assert found["cells"].tolist() == [2]
+    assert found["changed"].tolist() == [0]
+
+
+def test_a_published_score_that_is_no_number_is_refused(results, tmp_path):
+    columns = ["dataset", "protocol", "method", "accuracy", "macro_f1", "split", "source"]
+    lines = [["toy", "within_dataset", "Other", score, "", "", ""] for score in ("0.5", "76 %")]
+    pd.DataFrame(lines, columns=columns).to_csv(tmp_path / "p.tsv", sep="\t", index=False)
+    with pytest.raises(ValueError, match=r"p.tsv holds '76 %' as accuracy in line 3. Needed is"):
+        published_table(tmp_path / "p.tsv", results)

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scbert.benchmark.answers import read_answers
-from scbert.benchmark.task_files import TaskCells
+from scbert.benchmark.task_files import TaskCells, read_answers
 from scbert.config import load_methods
 
 ROOT = Path(__file__).parents[2]

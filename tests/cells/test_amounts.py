@@ -10,7 +10,7 @@ from scbert.cells.amounts import amounts_of
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import parts_in_memory
 from scbert.cells.quality import cell_sums
-from tests.cells.test_steps import draw_counts
+from tests.cells.test_recover import draw_counts
 
 SIZE_FACTORS = np.random.default_rng(1).uniform(0.3, 2.0, 120)
 

@@ -132,7 +132,8 @@ def test_read_cells_of_a_damaged_10x_folder_is_valid_or_refused(tmp_path, name, 
 READ_MANY = """
 import faulthandler, os, sys, warnings
 from pathlib import Path
-from scbert.cells.read import read_cells, select_matrix
+from scbert.cells.how_to_read import AUTOMATIC
+from scbert.cells.read import matrix_of, read_cells
 from scbert.cells.scale import guess_scale
 warnings.simplefilter("ignore")
 
@@ -141,7 +142,7 @@ def read(path):
         faulthandler.enable(crash)
         try:
             adata = read_cells(path)
-            matrix = select_matrix(adata, "auto", str(path))[0]
+            matrix = matrix_of(adata, AUTOMATIC, str(path)).parts.read(0, adata.n_obs)
             guess_scale(matrix, str(path))
             matrix.check_format(full_check=True)
             return "valid"

@@ -1,4 +1,4 @@
-"""read_cells, require_unique, select_matrix, ...; the bad files themselves are in test_read.py."""
+"""read_cells, require_unique, matrix_of, ...; the bad files themselves are in test_read.py."""
 
 import importlib.util
 from pathlib import Path
@@ -15,8 +15,8 @@ from scbert.cells.read import (
     read_cells,
     require_column,
     require_unique,
-    select_matrix,
 )
+from tests.samples import select_matrix
 
 PACKAGES = Path(importlib.util.find_spec("scanpy").origin).parents[1]
 CELLTYPIST = PACKAGES / "celltypist/data/samples/sample_cell_by_gene.csv"
@@ -77,7 +77,7 @@ def test_require_unique_accepts_what_is_unique_and_names_what_is_not():
         require_unique("cell ids", twice.obs_names, UNIQUE_CELLS, "q.h5ad")
 
 
-def test_select_matrix_auto_prefers_counts_and_gives_a_copy():
+def test_matrix_of_auto_prefers_counts_and_gives_a_copy():
     adata = cells()
     matrix, genes, found = select_matrix(adata, "auto", "q")
     assert (found, genes.index.tolist()) == ("X", ["CD3D", "LYZ"])
@@ -93,7 +93,7 @@ def test_select_matrix_auto_prefers_counts_and_gives_a_copy():
     assert select_matrix(adata, "X", "q")[0].toarray().tolist() == [[1, 0], [2, 3]]
 
 
-def test_select_matrix_adds_up_an_entry_stored_twice_and_drops_stored_zeros():
+def test_matrix_of_adds_up_an_entry_stored_twice_and_drops_stored_zeros():
     adata = cells()
     adata.X = sparse.csr_matrix(([1.0, 1.0, 0.0, 3.0], [0, 0, 0, 1], [0, 2, 4]), shape=(2, 2))
     matrix, _, _ = select_matrix(adata, "X", "q")
@@ -102,7 +102,7 @@ def test_select_matrix_adds_up_an_entry_stored_twice_and_drops_stored_zeros():
     assert adata.X.nnz == 4
 
 
-def test_select_matrix_names_the_matrices_that_exist():
+def test_matrix_of_names_the_matrices_that_exist():
     adata = cells()
     adata.layers["spliced"] = adata.X
     with pytest.raises(ValueError, match=r"q has no matrix 'raw.X'; it has layers/spliced, X"):

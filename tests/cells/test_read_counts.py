@@ -10,26 +10,16 @@ import pytest
 import yaml
 from scipy import sparse
 
-from scbert.config import Dataset, ReadSettings, load_config
+from scbert.config import ReadSettings, load_config
 from scbert.files import read_json, sha256_of
 from scbert.steps.read_counts import read_counts
 from scbert.steps.select_training_cells import select_training_cells
 from scbert.steps.split_cells import split_cells
 from tests.cells.test_stores import write
+from tests.samples import DATASET
 
 ROOT = Path(__file__).parents[2]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
-DATASET = Dataset(
-    dataset="toy",
-    file="toy.h5ad",
-    matrix="auto",
-    scale="auto",
-    label_key="cell_type",
-    batch_key="",
-    library_size_key="",
-    in_corpus="yes",
-    ontology="",
-)
 
 
 def settings(min_genes=1, **dataset):

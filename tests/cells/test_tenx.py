@@ -9,8 +9,9 @@ import pytest
 from scipy import sparse
 from scipy.io import mmwrite
 
-from scbert.cells.read import gene_names, read_cells, select_matrix
+from scbert.cells.read import gene_names, read_cells
 from scbert.files import sha256_of
+from tests.samples import select_matrix
 
 IDS = ["ENSG00000167286", "ENSG00000090382", "CD3"]
 SYMBOLS = ["CD3D", "NA", "CD3_TotalSeqB"]  # NA stands for a symbol that pandas would lose

@@ -3,14 +3,15 @@
 import pytest
 
 from scbert.evidence.comparison import Comparison, OutOfFoldComparison, OutOfFoldScores, Part
-from scbert.evidence.evaluation import Evaluation
-from scbert.evidence.file_evaluation import (
+from scbert.evidence.evaluation import (
     BatchScores,
+    Evaluation,
     FileDifference,
     FileEvaluation,
     FileMethod,
     NovelCells,
 )
+from scbert.evidence.record import best_epoch
 from scbert.files import read_json, write_json
 from tests.report.test_figures import make_comparison, make_difference, make_evaluation
 
@@ -80,3 +81,17 @@ def test_a_difference_is_that_of_the_metric_that_was_asked_for():
     assert found.mean == make_difference(0.6871 - 0.0512)["mean"]
     assert make_comparison().difference("unknown") is None
     assert make_comparison().best_baseline.title == "Logistic regression"
+
+
+def record(epoch, macro_f1, loss, **more):
+    return {"epoch": epoch, "validation_macro_f1": macro_f1, "validation_loss": loss, **more}
+
+
+def test_best_epoch_has_the_highest_macro_f1():
+    history = [record(1, 0.7, 0.1), record(2, 0.9, 0.5), record(3, 0.8, 0.2)]
+    assert best_epoch(history)["epoch"] == 2
+
+
+def test_best_epoch_of_equals_has_the_least_loss():
+    history = [record(1, 1.0, 0.09), record(2, 1.0, 0.02), record(3, 1.0, 0.02)]
+    assert best_epoch(history)["epoch"] == 2

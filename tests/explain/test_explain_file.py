@@ -15,12 +15,11 @@ from scbert.explain.chosen_cells import choose_cells
 from scbert.explain.enrichment import MarkersAndSets
 from scbert.explain.explain_cells import explain_cells
 from scbert.files import read_json
-from scbert.network.model import CellTypeModel
+from scbert.network.model import CellTypeModel, new_encoder
 from scbert.steps.explain_file import explain_file
 from scbert.steps.explain_test_cells import explain_test_cells
 from scbert.tokens.store import open_store
 from scbert.training.bundle import load_finetuned
-from scbert.training.new_models import new_encoder
 
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
 

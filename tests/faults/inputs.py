@@ -32,6 +32,7 @@ from tests import conftest as toy
 from tests.faults import formats
 from tests.faults.damage import Rng
 from tests.panglaodb_samples import matrix_of, rdata_of
+from tests.samples import DATASET
 
 ROOT = Path(__file__).parents[2]
 NO_CHECKSUM = "no checksum in the format: a changed value is read as that value"
@@ -163,17 +164,8 @@ class Whole:
         """Annotate the cells, and read them as a dataset of the workflow."""
         out = folder / "annotated.h5ad"
         made = annotated(path, self.run.model, out)
-        dataset = toy.Dataset(
-            dataset="toy",
-            file=str(path),
-            matrix="X",
-            scale="counts",
-            label_key="cell_type",
-            batch_key="",
-            library_size_key="",
-            in_corpus="yes",
-            ontology="",
-        )
+        said = {"file": str(path), "matrix": "X", "scale": "counts"}
+        dataset = DATASET.model_copy(update=said)
         counts = self._counts(path, folder, dataset, matrix="X", scale="counts")
         return digest(made, counts)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.attention_sums import attention_sums, sums_of_attention
 from scbert.network.inspection import look_into_layers
-from scbert.training.new_models import new_encoder
+from scbert.network.model import new_encoder
 
 KINDS = ["head", "cell", "exact"]
 

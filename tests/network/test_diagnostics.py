@@ -3,7 +3,7 @@ import torch
 
 from scbert.network.attention import ExactAttention, PerformerAttention
 from scbert.network.diagnostics import _look_at_cell, diagnose_attention
-from scbert.training.new_models import new_encoder
+from scbert.network.model import new_encoder
 from tests.network.test_attention_sums import cells_of, draw, encoder_of, matrices
 
 

@@ -5,7 +5,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scbert.network.flops import FORWARD, THROUGH, TRAINING, Passes, passes_of, step_flop
-from scbert.training.new_models import new_encoder
+from scbert.network.model import new_encoder
 
 N_CELLS, N_GENES = 3, 40
 

@@ -5,9 +5,8 @@ import torch
 
 from scbert.network.integrated_gradients import integrated_gradients
 from scbert.network.masking import mask_id
-from scbert.network.model import CellTypeModel
+from scbert.network.model import CellTypeModel, new_encoder, new_head
 from scbert.training.bundle import load_finetuned
-from scbert.training.new_models import new_encoder, new_head
 
 pytest.importorskip("captum", reason="captum is not installed: extra [explain]")
 

@@ -6,8 +6,8 @@ import pytest
 
 from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.evidence.comparison import Difference, Interval, MethodScores, Part
-from scbert.evidence.epochs import best_epoch, read_history
 from scbert.evidence.evaluation import ConfidenceBin, Curve, Reliability, TypeScores
+from scbert.evidence.record import best_epoch, read_history
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.files import read_json, write_json
 from scbert.report.card_scores import calibration as calibration_of

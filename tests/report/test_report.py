@@ -15,6 +15,7 @@ from scbert.evidence.evaluation import Evaluation
 from scbert.files import write_json
 from scbert.report import report
 from scbert.report import text as text_module
+from scbert.report.text import with_interval
 from scbert.steps.draw_corpus_figures import draw_corpus_figures
 from scbert.steps.draw_dataset_figures import draw_dataset_figures
 from scbert.steps.summarize_quality import summarize_quality
@@ -64,6 +65,7 @@ BENCHMARK = (
     "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
     "{s}\t0:03:07\t{rss}\t0\t0\t0\t0\t0\t99.1\t12.0\n"
 )
+ENDS = {"low": -0.0104, "high": 0.05, "per_seed": [0.02]}
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
@@ -444,3 +446,11 @@ def test_number_formats():
         "\N{EN DASH}",
     ]
     assert (text_module.score(None), text_module.percent(None)) == ("\N{EN DASH}", "\N{EN DASH}")
+
+
+def test_with_interval_rounds_a_score():
+    assert with_interval(0.8996, {"low": 0.85, "high": 0.95}) == "0.900 (0.850-0.950)"
+
+
+def test_with_interval_shows_the_signs_of_a_difference():
+    assert with_interval(0.02, ENDS, "+") == "+0.020 (-0.010 to +0.050)"

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from scbert.cells import matrix as matrix_module
-from scbert.cells.how_to_read import HowToRead
-from scbert.cells.piece import Piece, read_piece
+from scbert.cells.how_to_read import HowToRead, Piece, read_piece
 from scbert.config import QuerySettings
 from scbert.steps.annotate_file import annotate_file
 from scbert.steps.annotate_piece import annotate_piece

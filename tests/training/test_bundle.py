@@ -2,6 +2,7 @@ import json
 import pickle
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ from safetensors.torch import load_file, save_file
 from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.files import read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
-from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.network.model import CellTypeModel, MaskedExpressionModel, new_encoder, new_head
 from scbert.training.bundle import load_finetuned, load_model, load_pretrained, save_model
-from scbert.training.new_models import new_encoder, new_head
 from scbert.training.saved_model import FinetunedModel, PretrainedModel
 
 FILES = [
@@ -41,6 +41,15 @@ def sign_again(folder):
     files = [path for path in sorted(folder.iterdir()) if path.name != "MANIFEST.sha256"]
     lines = [f"{sha256_of(path)}  {path.name}\n" for path in files]
     (folder / "MANIFEST.sha256").write_text("".join(lines))
+
+
+@contextmanager
+def edited(file):
+    """Yield the content of a JSON file of a bundle, and write and sign what became of it."""
+    content = read_json(file)
+    yield content
+    write_json(file, content)
+    sign_again(file.parent)
 
 
 def cells(n_genes):
@@ -277,28 +286,22 @@ def test_a_config_that_is_a_list_is_refused(bundle):
     [("dim", 2**30), ("depth", 10**9), ("ff_mult", 10**9), ("n_features", 10**9)],
 )
 def test_a_config_cannot_claim_memory_that_the_weights_do_not_need(bundle, key, value):
-    config = read_json(bundle / "config.json")
-    config["network"][key] = value
-    write_json(bundle / "config.json", config)
-    sign_again(bundle)
+    with edited(bundle / "config.json") as config:
+        config["network"][key] = value
     with pytest.raises(ValueError, match="is not the network of these weights"):
         load_model(bundle)
 
 
 def test_a_head_cannot_claim_memory_that_the_weights_do_not_need(bundle):
-    config = read_json(bundle / "config.json")
-    config["finetune"]["hidden"] = [10**9]
-    write_json(bundle / "config.json", config)
-    sign_again(bundle)
+    with edited(bundle / "config.json") as config:
+        config["finetune"]["hidden"] = [10**9]
     with pytest.raises(ValueError, match="whose hidden needs"):
         load_model(bundle)
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(bundle):
-    config = read_json(bundle / "config.json")
-    config["network"]["depth"] = 1
-    write_json(bundle / "config.json", config)
-    sign_again(bundle)
+    with edited(bundle / "config.json") as config:
+        config["network"]["depth"] = 1
     with pytest.raises(ValueError, match=r"do not fit its config\.json\. Copy the folder again"):
         load_model(bundle)
 
@@ -312,10 +315,8 @@ def test_another_format_is_refused(bundle):
 
 
 def test_a_model_with_a_head_that_was_removed_is_refused(bundle):
-    config = read_json(bundle / "config.json")
-    config["finetune"]["head"] = "pooled"
-    write_json(bundle / "config.json", config)
-    sign_again(bundle)
+    with edited(bundle / "config.json") as config:
+        config["finetune"]["head"] = "pooled"
     with pytest.raises(
         ValueError, match=r"finetune\.head: pooled.*mean or conv.*commit [0-9a-f]{7}"
     ):
@@ -324,13 +325,11 @@ def test_a_model_with_a_head_that_was_removed_is_refused(bundle):
 
 @pytest.mark.parametrize("key", ["network", "sequence"])
 def test_a_config_of_another_version_is_refused(bundle, key):
-    config = read_json(bundle / "config.json")
-    if key == "network":
-        del config[key]["qk_rms"]
-    else:
-        del config[key]
-    write_json(bundle / "config.json", config)
-    sign_again(bundle)
+    with edited(bundle / "config.json") as config:
+        if key == "network":
+            del config[key]["qk_rms"]
+        else:
+            del config[key]
     with pytest.raises(ValueError, match=r"(?s)does not describe a model .*(qk_rms|sequence)"):
         load_model(bundle)
 

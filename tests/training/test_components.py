@@ -8,9 +8,13 @@ from scbert.training.components import (
     Components,
     fit_components,
     load_components,
+    novelty_left_out,
     save_components,
 )
 from tests.samples import sample_of
+
+N_CELLS = 120
+LABEL = np.tile([0, 1, 2], N_CELLS // 3)
 
 
 def store(n_cells=40, n_genes=30, measured=None, seed=0):
@@ -35,7 +39,7 @@ def bins_in(cells):
 
 def test_positions_are_those_of_a_singular_value_decomposition():
     cells, rows = store(), np.arange(30)
-    found = fit_components(cells, rows, None, 0).positions(cells, rows)
+    found = fit_components(cells, rows, 0).positions(cells, rows)
     dense = bins_in(cells)[rows]
     _, singular, _ = np.linalg.svd(dense - dense.mean(axis=0))
     assert found.shape == (30, 20)
@@ -43,16 +47,9 @@ def test_positions_are_those_of_a_singular_value_decomposition():
     assert found.mean(axis=0) == pytest.approx(np.zeros(20), abs=1e-5)
 
 
-def test_only_the_given_genes_count():
-    cells, used = store(), np.arange(30) < 15
-    components = fit_components(cells, np.arange(40), used, 0)
-    assert components.axes_KV.shape == (14, 30)  # fewer than 20: one less than the genes
-    assert not components.axes_KV[:, 15:].any()
-
-
 def test_a_gene_that_was_not_measured_counts_as_average():
     """Silent, it would move the cell; and so would it as part of a smaller panel."""
-    components = fit_components(store(), np.arange(40), None, 0)
+    components = fit_components(store(), np.arange(40), 0)
     panel = store(measured=np.arange(10, 30))
     expected = (bins_in(panel) - components.mean_V)[:, 10:] @ components.axes_KV[:, 10:].T
     assert components.positions(panel, np.arange(40)) == pytest.approx(expected, abs=1e-5)
@@ -60,7 +57,7 @@ def test_a_gene_that_was_not_measured_counts_as_average():
 
 def test_the_position_of_a_cell_does_not_depend_on_other_cells():
     cells = store()
-    components = fit_components(cells, np.arange(40), None, 0)
+    components = fit_components(cells, np.arange(40), 0)
     together = components.positions(cells, np.array([5, 3, 9]))
     alone = [components.positions(cells, np.array([row]))[0] for row in (5, 3, 9)]
     assert together.tolist() == np.array(alone).tolist()
@@ -68,7 +65,7 @@ def test_the_position_of_a_cell_does_not_depend_on_other_cells():
 
 def test_the_same_seed_gives_the_same_bits(monkeypatch):
     monkeypatch.setattr("scbert.training.components.MOST_CELLS", 25)  # a draw takes part
-    found = [fit_components(store(), np.arange(40), None, seed) for seed in (1, 1, 2)]
+    found = [fit_components(store(), np.arange(40), seed) for seed in (1, 1, 2)]
     assert (found[0].axes_KV == found[1].axes_KV).all()
     assert (found[0].mean_V != found[2].mean_V).any()
 
@@ -76,7 +73,7 @@ def test_the_same_seed_gives_the_same_bits(monkeypatch):
 @pytest.mark.parametrize(("n_cells", "n_genes"), [(2, 1), (2, 30), (40, 1)])
 def test_of_too_little_nothing_is_learned_and_nothing_fails(n_cells, n_genes):
     cells = store(n_cells, n_genes)
-    found = fit_components(cells, np.arange(n_cells), None, 0).positions(cells, np.arange(n_cells))
+    found = fit_components(cells, np.arange(n_cells), 0).positions(cells, np.arange(n_cells))
     assert found.shape == (n_cells, 1)
     assert np.isfinite(found).all()
 
@@ -85,11 +82,11 @@ def test_cells_that_are_all_alike_have_the_same_position():
     bins = sparse.csr_matrix(np.full((4, 6), 2, np.uint8))
     sample = sample_of("s", list("abcd"), bins, range(6), 0)
     cells = store_in_memory(sample)
-    assert not fit_components(cells, np.arange(4), None, 0).positions(cells, np.arange(4)).any()
+    assert not fit_components(cells, np.arange(4), 0).positions(cells, np.arange(4)).any()
 
 
 def test_saved_components_are_read_again(tmp_path):
-    components = fit_components(store(), np.arange(40), None, 0)
+    components = fit_components(store(), np.arange(40), 0)
     save_components(tmp_path / "c.safetensors", components)
     found = load_components(tmp_path / "c.safetensors", 30)
     assert (found.axes_KV == components.axes_KV).all()
@@ -116,3 +113,55 @@ def test_components_of_a_cell_at_the_mean_are_zero():
     cells = store(n_cells=2)
     expected = bins_in(cells).sum(axis=1, keepdims=True)
     assert components.positions(cells, np.arange(2)) == pytest.approx(expected)
+
+
+def cells(shifted):
+    """Three types with ten markers each; the shifted cells express all of these."""
+    rng = np.random.default_rng(0)
+    chance = np.full((N_CELLS, 60), 0.2)
+    for number in range(3):
+        chance[np.ix_(number == LABEL, range(10 * number, 10 * number + 10))] = 0.9
+    chance[np.ix_(shifted, range(30))] = 0.9
+    bins = (rng.random(chance.shape) < chance) * rng.integers(1, 4, chance.shape)
+    names = [f"c{number}" for number in range(N_CELLS)]
+    return store_in_memory(sample_of("s", names, sparse.csr_matrix(bins), np.arange(60), 0))
+
+
+def scores(batch, label=LABEL, shifted=None):
+    shifted = np.zeros(N_CELLS, dtype=bool) if shifted is None else shifted
+    return novelty_left_out(cells(shifted), np.arange(N_CELLS), label, batch, seed=0)
+
+
+@pytest.mark.parametrize("batch", [None, np.repeat("one", N_CELLS)])
+def test_one_batch_says_nothing(batch):
+    assert scores(batch) is None
+
+
+@pytest.mark.parametrize("n_batches", [2, 3, 8])
+def test_each_cell_is_scored_once_by_the_other_batches(n_batches):
+    found = scores(np.arange(N_CELLS).astype(str) if n_batches == 8 else numbered(n_batches))
+    assert len(found.scores) == N_CELLS
+    assert (found.label == LABEL).all()
+
+
+def numbered(n_batches):
+    return (np.arange(N_CELLS) // 3 % n_batches).astype(str)
+
+
+def test_batches_that_differ_raise_the_threshold():
+    """Each batch is as far from the other as a new one would be from both."""
+    batch = numbered(2)
+    others = np.random.default_rng(0).permutation(batch)
+    by_batch, at_random = (scores(of, shifted=batch == "1") for of in (batch, others))
+    assert by_batch.threshold(0.05) > 1.1 * at_random.threshold(0.05)
+
+
+def test_cells_of_a_type_that_no_other_batch_has_are_left_out():
+    batch = np.where(LABEL == 2, "b", numbered(2))
+    found = scores(batch)
+    assert 2 not in found.label
+    assert set(found.label) == {0, 1}
+
+
+def test_batches_without_a_common_type_say_nothing():
+    assert scores(np.array(["a", "b", "c"])[LABEL]) is None

@@ -18,7 +18,7 @@ from scbert.steps.convert_checkpoint import convert_checkpoint
 from scbert.tokens.store import open_store
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_finetuned, load_model
-from scbert.training.predict import predict
+from scbert.training.committee import outputs
 from tests.original_network import COUNTER, GENE2VEC, LAYER, original_logits, original_state
 
 N_GENES = 11
@@ -318,8 +318,8 @@ def test_a_converted_model_is_fine_tuned_and_the_result_annotates(
     assert (result.obs.scbert_label.astype(str) == result.obs.cell_type).mean() > 0.6
     store = open_store(toy_run.tokens)
     cells = CellBatches(store, "paper", 5, 4096)
-    logits, _ = predict(bundle.network, cells, np.arange(4), torch.device("cpu"))
-    assert np.isfinite(logits).all()
+    found = outputs(bundle.network, cells, np.arange(4), torch.device("cpu"))
+    assert np.isfinite(found.logits).all()
 
 
 def test_the_command_converts(toy_run, tmp_path):

@@ -12,7 +12,7 @@ from scbert.files import checksum_line, read_json
 from scbert.tokens.store import open_store
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_finetuned, load_pretrained
-from scbert.training.predict import predict
+from scbert.training.committee import outputs
 from tests.timing import TIMING
 
 WEIGHTS, CALIBRATION = "weights.safetensors", "calibration.json"
@@ -64,10 +64,10 @@ def test_finetune_learns_the_planted_types(toy_run, config):
     split = read_split(toy_run.split).set_index("cell").loc[store.cell_names()]
     rows = np.flatnonzero(split.part == "test")
     cells = CellBatches(store, "expressed_genes", config.binning.n_bins, 4096)
-    logits, vectors = predict(bundle.network, cells, rows, torch.device("cpu"))
+    found = outputs(bundle.network, cells, rows, torch.device("cpu"))
     names = np.array([label["name"] for label in bundle.labels])
-    assert (names[logits.argmax(axis=1)] == split.cell_type.iloc[rows]).mean() > 0.85
-    assert vectors.shape == (18, 16)
+    assert (names[found.logits.argmax(axis=1)] == split.cell_type.iloc[rows]).mean() > 0.85
+    assert found.vectors.shape == (18, 16)
 
 
 def test_the_bundle_says_what_it_is(toy_run, config):
@@ -273,16 +273,16 @@ def test_all_genes_can_be_fine_tuned(toy, config, tmp_path):
     assert load_finetuned(paths.model).config["sequence"] == "all_genes"
 
 
-def test_predict_keeps_the_order_of_rows_whatever_the_batches(toy_run, config):
+def test_outputs_keep_the_order_of_rows_whatever_the_batches(toy_run, config):
     bundle, store = load_finetuned(toy_run.model), open_store(toy_run.tokens)
     rows = np.random.default_rng(0).permutation(len(store))[:40]
     done = []
     one_by_one = CellBatches(store, "expressed_genes", config.binning.n_bins, 1)
     together = CellBatches(store, "expressed_genes", config.binning.n_bins, 10_000)
-    expected, _ = predict(bundle.network, one_by_one, rows, torch.device("cpu"))
-    found, _ = predict(bundle.network, together, rows, torch.device("cpu"), done.append)
+    expected = outputs(bundle.network, one_by_one, rows, torch.device("cpu")).logits
+    found = outputs(bundle.network, together, rows, torch.device("cpu"), done.append).logits
     assert sum(done) == 40
     assert np.abs(found - expected).max() < 1e-5
     for position in (0, 17, 39):
-        alone, _ = predict(bundle.network, together, rows[[position]], torch.device("cpu"))
-        assert np.abs(alone[0] - found[position]).max() < 1e-5
+        alone = outputs(bundle.network, together, rows[[position]], torch.device("cpu"))
+        assert np.abs(alone.logits[0] - found[position]).max() < 1e-5

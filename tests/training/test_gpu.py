@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from scbert.steps.pretrain import masked_loss
+from scbert.training.corpus import make_masked
 from scbert.training.losses import Step
-from scbert.training.masked_batches import make_masked
 from scbert.training.optimizer import OptimizerSteps
 from scbert.training.state import Task
 from tests.gpu import needs_gpu, never_waiting

@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from scbert.files import read_json
-from scbert.training import stopping
+from scbert.training import state
 from scbert.training.devices import make_accelerator
 from scbert.training.loop import fit
 from scbert.training.losses import PendingLosses
@@ -232,16 +232,16 @@ def test_sigterm_is_answered_by_a_checkpoint_and_the_run_ends_with_the_same_bits
 def test_a_signal_that_is_passed_on_is_the_same_and_a_later_one_acts_as_ever(monkeypatch):
     """Slurm tells the trainer and torchrun, which tells the trainer again."""
     ended = []
-    monkeypatch.setattr(stopping, "SIGNALS", (signal.SIGUSR1,))
+    monkeypatch.setattr(state, "SIGNALS", (signal.SIGUSR1,))
     before = signal.signal(signal.SIGUSR1, lambda number, frame: ended.append(number))
     now = 100.0
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now)
+    monkeypatch.setattr(state.time, "monotonic", lambda: now)
     try:
-        stop = stopping.StopRequest()
+        stop = state.StopRequest()
         with stop.listening():
             signal.raise_signal(signal.SIGUSR1)
             assert stop.received
-            now += stopping.PASSED_ON
+            now += state.PASSED_ON
             signal.raise_signal(signal.SIGUSR1)
             assert ended == []
             now += 0.1

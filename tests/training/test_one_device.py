@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 from scbert.network.model import CellTypeModel, ConvHead
 from scbert.steps.pretrain import masked_loss
 from scbert.training.classification import Classification, TypeLoss
+from scbert.training.corpus import make_masked
 from scbert.training.losses import Step
-from scbert.training.masked_batches import make_masked
 from scbert.training.optimizer import OptimizerSteps
 from scbert.training.state import Task
 from tests.packed_cells import batches, model_of, network

@@ -14,8 +14,7 @@ from scbert.tokens.store import open_store
 from scbert.tokens.store_writer import SampleSource, write_store
 from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_pretrained
-from scbert.training.masked_batches import hidden_genes
-from scbert.training.validation_cells import choose_validation_cells, studies_of
+from scbert.training.corpus import choose_validation_cells, hidden_genes, studies_of
 from scbert.training.validation_loss import ValidationLoss
 from tests.samples import sample_of
 from tests.timing import TIMING

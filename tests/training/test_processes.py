@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from scbert.files import read_json
 from scbert.tokens.store import open_store
+from scbert.training.corpus import choose_validation_cells
 from scbert.training.devices import make_accelerator
 from scbert.training.processes import (
     add_up_gradients,
@@ -27,7 +28,6 @@ from scbert.training.processes import (
     together,
     told_by_first,
 )
-from scbert.training.validation_cells import choose_validation_cells
 
 ROOT = Path(__file__).parents[2]
 PROJECTION = "encoder.performer.net.layers.0.0.fn.fast_attention.projection_ME"

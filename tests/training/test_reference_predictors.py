@@ -11,7 +11,7 @@ from scbert.network.masking import mask_id
 from scbert.tokens.store import open_store
 from scbert.training import reference_predictors as module
 from scbert.training.batches import CellBatches
-from scbert.training.masked_batches import hidden_genes
+from scbert.training.corpus import hidden_genes
 from scbert.training.reference_predictors import (
     PREDICTORS,
     Answers,

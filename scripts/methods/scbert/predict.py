@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 
 from scbert.config import Network
+from scbert.network.model import gene_table, new_pretraining_model
 from scbert.shipped import BENCHMARK_ENCODER, model_folder
 from scbert.steps.annotate_file import annotate  # scbert.annotate and scbert.finetune, by the
 from scbert.steps.finetune_file import finetune_file  # names that rule run_benchmark_method follows
 from scbert.training.bundle import load_pretrained, save_model
-from scbert.training.new_models import gene_table, new_pretraining_model
 
 
 def main(options: argparse.Namespace) -> None:

@@ -1,10 +1,25 @@
-"""The figure of an annotated file."""
+"""The page of annotated files, and the figure of each; the layout is queries.html.jinja."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
 
-from scbert.report.dataset_figures import LEGEND_MARKER, draw_types
-from scbert.report.style import FAINT, VECTOR_POINTS, VERMILION, WIDTH, Figure, svg_figure
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from scbert.report.report import inline_figure
+from scbert.report.style import (
+    FAINT,
+    LEGEND_MARKER,
+    VECTOR_POINTS,
+    VERMILION,
+    WIDTH,
+    Figure,
+    draw_types,
+    svg_figure,
+)
+from scbert.report.text import count, percent, score
 
 MOST_TYPES = 35  # as many pairs of colour and shape as there are
 
@@ -53,3 +68,27 @@ def draw_named_cells(cells: Sequence[NamedCell], types: Sequence[str]) -> Figure
     for handle in filter(None, legend.legend_handles):
         handle.set(markersize=LEGEND_MARKER)
     return figure
+
+
+def render_queries(summaries: Sequence[Mapping[str, Any]], figures: Mapping[str, str]) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    summaries
+        What summarize_query wrote of each file.
+    figures
+        The SVG text of each, by the name of the query.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"count": count, "percent": percent, "score": score}
+    environment.globals |= {"figure": inline_figure}
+    here = files("scbert.report")
+    page = environment.from_string(here.joinpath("queries.html.jinja").read_text()).render(
+        queries=summaries,
+        figures=figures,
+        style=Markup(here.joinpath("page.css").read_text()),  # ours, hence not escaped
+    )
+    return page.lstrip()

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from scbert.benchmark.answers import read_answers
-from scbert.benchmark.task_files import TaskCells
+from scbert.benchmark.task_files import TaskCells, read_answers
 
 TASK = TaskCells(
     learned=np.array(["a", "b"]),

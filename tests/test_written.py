@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scbert.config.written import recorded
+from scbert.written import recorded
 
 FILES = ["results/a/b.json", "results/folder/c.npy"]
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from scbert.cells.quality import cell_sums
-from scbert.cells.steps import find_sum, steps_of
+from scbert.cells.recover import find_sum, steps_of
 
 
 def draw_counts(n_cells=120, n_genes=400, seed=0):
