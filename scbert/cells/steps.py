@@ -56,7 +56,7 @@ def find_sum(steps: np.ndarray, sums: np.ndarray) -> float | None:
         Shape (cells,): the value of one count, and the sum over the genes that are there, which
         cannot be above what is looked for.
     """
-    least = 0.999 * sums.max()
+    least = 0.999 * sums.max()  # of float32 logarithms taken back, so a little off
     for total in USUAL_SUMS:
         if np.abs(sums / total - 1).max() < 1e-3:  # also of a single cell
             return total
@@ -98,12 +98,14 @@ def _of_several(steps: np.ndarray, total: float) -> bool:
     shares = (counts[:, None] % PRIMES == 0).mean(axis=0)
     if len(steps) < FEWEST_FOR_ANY:  # some share a factor by chance
         return bool((shares > 0.9).any())
+    # Of counts that nothing was multiplied with, a prime p divides one in p.
     by_chance = 1 / PRIMES
     spread = np.sqrt(by_chance * (1 - by_chance) / len(steps))
     return bool((shares > by_chance + np.maximum(0.15, 4 * spread)).any())
 
 
 def _is_whole(counts: np.ndarray) -> np.ndarray:
+    # Float32 keeps the number of all counts to some 3e-7 of itself.
     tolerance = np.minimum(0.1, NEAR + 5e-7 * counts)
     return np.abs(counts - np.round(counts)) < tolerance
 

@@ -67,9 +67,11 @@ def fit_components(
     mean_V = np.zeros(n_genes, dtype=np.float32)
     mean_V[used] = np.asarray(values.mean(axis=0)).ravel()
     varies = (values.max(axis=0) != values.min(axis=0)).toarray().ravel()
+    # ARPACK finds fewer than the matrix has rows or columns.
     most = min(N_COMPONENTS, len(rows) - 1, varies.sum() - 1)
     axes_KV = np.zeros((max(most, 1), n_genes), dtype=np.float32)  # of 0: nothing can be learned
     if most > 0:
+        # The solver that centres sparse cells without making them dense.
         pca = PCA(most, svd_solver="arpack", random_state=seed).fit(values[:, varies])
         axes_KV[:, used[varies]] = pca.components_
     return Components(axes_KV, mean_V)

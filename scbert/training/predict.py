@@ -54,6 +54,7 @@ def outputs(
             order.append(batch.rows)
             done(len(batch.rows))
     made = np.concatenate(order)
+    # Batches come by length: where each row that was asked for lies among them.
     back = np.argsort(made)[np.searchsorted(np.sort(made), rows)]
     found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
     return Outputs(

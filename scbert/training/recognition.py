@@ -86,6 +86,7 @@ def _alike(values: np.ndarray, groups: list[_TrainingCells]) -> np.ndarray:
     found = np.zeros(len(values), dtype=bool)
     highest = -np.sort(-values, axis=1)
     for group in groups:
+        # With as many genes as the fullest cell of the group: too many for others, never too few.
         candidates = _highest(values, highest[:, group.n.max() - 1, None])
         shared = candidates.astype(np.float32) @ group.expressed.T
         cell, other = np.nonzero(shared >= ALIKE * group.n)
