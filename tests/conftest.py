@@ -38,7 +38,7 @@ from scbert.steps.read_counts import read_counts
 from scbert.steps.select_training_cells import select_training_cells
 from scbert.steps.split_cells import split_cells
 from tests.samples import DATASET
-from tests.workflow_run import Run
+from tests.workflow_run import Run, copy_repository
 
 settings.register_profile("busy", deadline=None)  # a busy machine is no fault of an example
 settings.load_profile("busy")
@@ -290,10 +290,16 @@ def stop_at_epoch(monkeypatch):
     return stop
 
 
+@pytest.fixture(scope="session")
+def repository_copy(tmp_path_factory):
+    """A copy of the repository; tests only read it."""
+    return copy_repository(tmp_path_factory.mktemp("copy") / "repository")
+
+
 @pytest.fixture
-def fresh(tmp_path):
-    """A copy of the repository in which the workflow has not run yet."""
-    return Run(tmp_path)
+def fresh(tmp_path, repository_copy):
+    """A folder in which the workflow has not run yet."""
+    return Run(tmp_path, repository_copy)
 
 
 def pytest_collection_modifyitems(items):

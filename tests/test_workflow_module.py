@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow_run import PARTS, REPOSITORY
+from tests.workflow_run import PARTS, REPOSITORY, snakemake
 
 pytestmark = [
     pytest.mark.workflow,
@@ -77,17 +77,10 @@ class Module:
         (self.here / "mine.yaml").write_text("scbert:\n  finetune:\n    seeds: [7]\n")
 
     def snakemake(self, *arguments):
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
-        done = subprocess.run(
-            command,
-            check=False,
-            cwd=self.here,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        said = self.here.with_name("said.txt")
+        done = snakemake(["--cores", "1", *arguments], self.environment, self.here, said)
+        assert done.returncode == 0, done.said
+        return done.said
 
     def planned(self, *arguments):
         said = self.snakemake("--dry-run", *arguments).split("Job stats:")[-1]

@@ -1,5 +1,7 @@
 """A run of the real workflow on the embedded cells, from a copy of the repository to edit."""
 
+import functools
+import json
 import os
 import re
 import shutil
@@ -8,6 +10,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -34,32 +37,61 @@ COMMIT = "0123456789abcdef"
 DATASETS = ("pbmc68k_reduced", "second")
 
 
+@functools.cache
+def forks():
+    """The process that Snakemake is forked from; it ends when its input does, with this one."""
+    program = [sys.executable, "-EP", REPOSITORY / "tests/snakemake_forks.py"]  # no path of tests
+    pipe = subprocess.PIPE
+    return subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True)
+
+
+def snakemake(words, environment, folder, said):
+    """Do what `snakemake` does with these words in a folder; return its exit code and its words."""
+    job = {"words": words, "environment": environment, "folder": folder, "said": said}
+    print(json.dumps(job, default=str), file=forks().stdin, flush=True)
+    code = int(forks().stdout.readline())
+    return SimpleNamespace(returncode=code, said=said.read_text())
+
+
+def copy_repository(folder):
+    """Copy what the workflow consists of; return the folder."""
+    folder.mkdir()
+    for part in PARTS:
+        copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
+        copy(REPOSITORY / part, folder / part)
+    return folder
+
+
 class Run:
-    """A copy of the repository and a working directory elsewhere."""
+    """A copy of the repository, one of its own if none is given, and a working directory."""
 
-    def __init__(self, folder):
-        self.repository, self.here = folder / "repository", folder / "here"
+    def __init__(self, folder, repository=None):
+        self.repository = repository or copy_repository(folder / "repository")
+        self.here = folder / "here"
         self.here.mkdir()
-        for part in PARTS:
-            copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
-            self.repository.mkdir(exist_ok=True)
-            copy(REPOSITORY / part, self.repository / part)
 
-    def start(self, *arguments, config=TINY, changed=None, **how):
-        """Start snakemake with a configuration file and, on top, changed values."""
+    def command(self, *arguments, config=TINY, changed=None):
+        """The words after snakemake: a configuration file and, on top, changed values."""
         files = [self.repository / config] if config else []
         files += [self.repository / TWO_DATASETS] if config == TINY else []
         if changed is not None:
             files.append(self.here / "changed.yaml")
             files[-1].write_text(yaml.safe_dump(changed))
-        command = [sys.executable, "-m", "snakemake", "--cores", "2"]
-        command += ["-s", self.repository / "Snakefile", "--directory", self.here]
+        words = ["--cores", "2", "-s", self.repository / "Snakefile", "--directory", self.here]
         files = ["--configfile", *files] if files else []
+        return [str(word) for word in [*words, *arguments, *files]]
+
+    def environment(self):
         bin_folder = Path(sys.executable).parent  # the rules call plain python
         path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "SCBERT_COMMIT": COMMIT}
+
+    def start(self, *arguments, config=TINY, changed=None, **how):
+        """Start snakemake as a program, which may be killed."""
+        words = self.command(*arguments, config=config, changed=changed)
         return subprocess.Popen(
-            [str(word) for word in [*command, *arguments, *files]],
-            env={**os.environ, "PATH": path, "SCBERT_COMMIT": COMMIT},
+            [sys.executable, "-m", "snakemake", *words],
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -68,9 +100,9 @@ class Run:
 
     def snakemake(self, *arguments, **options):
         """Run snakemake to its end; show its words."""
-        with self.start(*arguments, **options) as done:
-            done.said, _ = done.communicate()
-        return done
+        words = self.command(*arguments, **options)
+        said = self.here.parent / "said.txt"
+        return snakemake(words, self.environment(), Path.cwd(), said)
 
     def planned(self, *arguments, **options):
         """Count the jobs of each rule that a dry run would do."""

@@ -32,6 +32,7 @@ def draw_projection(n_features: int, dim_head: int, generator: torch.Generator) 
     for _ in range(0, n_features, dim_head):
         orthogonal, _ = torch.linalg.qr(torch.randn(dim_head, dim_head, generator=generator))
         blocks.append(orthogonal.T)
+    # Rows of length 1 would estimate another kernel than exp(q·k).
     lengths = torch.randn(n_features, dim_head, generator=generator).norm(dim=1)
     return lengths[:, None] * torch.cat(blocks)[:n_features]
 
@@ -91,6 +92,7 @@ class PerformerAttention(nn.Module):
         -------
         Shape (B, G, H E), float32 or wider.
         """
+        # The kernel turns autocast off, so what autocast would narrow is narrowed here.
         device = x_BGD.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)

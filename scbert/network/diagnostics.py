@@ -52,6 +52,7 @@ def diagnose_attention(
     """
     assert real_BG.any(dim=1).all(), "a cell has no gene"
     generator = torch.Generator().manual_seed(seed)
+    # On the CPU every device draws the same; with replacement, as a cell may have fewer genes.
     chosen_BQ = torch.multinomial(
         real_BG.cpu().double(), QUERIES, replacement=True, generator=generator
     ).to(real_BG.device)
@@ -116,6 +117,7 @@ def _favor_rows(
     for genes in slices(k_BHGE.shape[2], chunk):
         real_B1G1 = real_BG[:, None, genes, None]
         phi_BHGM = key_features(k_BHGE[:, :, genes], real_BG[:, genes], w_ME, highest_BH11)
+        # Twice: the features hold the floor already.
         n_floor_BH += ((phi_BHGM <= 2 * EPSILON) & real_B1G1).sum(dim=(2, 3))
         rows.append(phi_BHQM @ phi_BHGM.mT * real_B1G1.mT)
     norm_BHQ1 = phi_BHQM @ sum_BHM[..., None]

@@ -95,6 +95,7 @@ class _Cells:
         else:
             x_BCN = functional.linear(x_BCD, self.weight_ND[rows])
         x_BCPHE = x_BCN.unflatten(-1, (part.stop - part.start, self.shape.heads, -1))
+        # product() joins cells and heads: of a tensor with gaps each product would make a copy.
         return x_BCPHE.permute(2, 0, 3, 1, 4).to(self.down_EM.dtype).contiguous()
 
     def scaled(self, x_BHCE: Tensor) -> Tensor:
@@ -130,6 +131,7 @@ class _Cells:
         n_columns = width + 1 + self.spare()
         sums_BHMF = self.down_EM.new_zeros(n_cells, n_heads, n_features, n_columns)
         floor_BH1F = sums_BHMF.new_zeros(n_cells, n_heads, 1, n_columns)
+        # Not -inf: in a cell without genes exp(-inf - -inf) would be NaN.
         lowest = torch.finfo(sums_BHMF.dtype).min
         highest_BH11 = sums_BHMF.new_full((n_cells, n_heads, 1, 1), lowest)
         memory = self.memory()
@@ -177,6 +179,7 @@ class _Gradients:
         for genes in self.cells.shape.genes(self.dx_BGD):
             grad_BHCE = grad_BGHE[:, genes].transpose(1, 2)
             divided_BHCE = grad_BHCE / norm_BHG1[:, :, genes]
+            # Of a quotient a / n: da is grad / n, dn is -grad · (a / n) / n.
             dnorm_BHC = torch.linalg.vecdot(divided_BHCE, out_BGHE[:, genes].transpose(1, 2))
             dboth_BHCF = torch.cat([divided_BHCE, -dnorm_BHC[..., None]], dim=-1)
             dboth_BHCF = functional.pad(dboth_BHCF, (0, self.cells.spare()))
@@ -229,6 +232,7 @@ class _Gradients:
 
 
 def _down(projection_ME: Tensor, dtype: torch.dtype) -> Tensor:
+    # Queries and keys get E^(-1/4) each, and so their product the usual E^(-1/2).
     return (projection_ME.to(dtype).T * projection_ME.shape[1] ** -0.25).contiguous()
 
 
@@ -271,6 +275,7 @@ class Favor(torch.autograd.Function):
         shape, wide = ctx.shape, out_BGHE.dtype
         with torch.autocast(x_BGD.device.type, enabled=False):
             cells = _Cells(x_BGD, weight_ND, _down(projection_ME, wide), real_BG, shape)
+            # The chunks' parts are added up in float32: bf16 would round each sum to 8 bits.
             dx_BGD = torch.zeros_like(x_BGD, dtype=wide)
             wanted = weight_ND is not None and ctx.needs_input_grad[1]
             dweight_ND = torch.zeros_like(weight_ND, dtype=wide) if wanted else None

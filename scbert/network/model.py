@@ -38,6 +38,7 @@ class Encoder(nn.Module):
             freeze=settings.gene_identity == "frozen",
         )
         self.performer = build_encoder(settings, seed)
+        # Performer's layers norm what they read, and nothing norms what the last one leaves.
         self.norm = nn.LayerNorm(settings.dim)
 
     def forward(self, genes_BG: Tensor, tokens_BG: Tensor, cells: Tensor | Packing) -> Tensor:
@@ -97,6 +98,7 @@ class ConvHead(nn.Module):
 def by_gene(value_BG: Tensor, genes_BG: Tensor, n_genes: int) -> Tensor:
     """Put each token's value in the place of its gene, shape (B, V); padding must have zero."""
     value_BV = value_BG.new_zeros(len(value_BG), n_genes)
+    # Added, not put: padding has gene number 0, and would put its zero in the place of that gene.
     return value_BV.scatter_add(1, genes_BG, value_BG)
 
 

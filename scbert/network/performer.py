@@ -76,6 +76,7 @@ def build_encoder(settings: Network, seed: int) -> Performer:
         qkv_bias=False,
     )
     for layer, (attention, feed_forward) in enumerate(encoder.net.layers):
+        # Changed in place: weights keep performer-pytorch's names and first values.
         attention.fn.__class__ = MaskedSelfAttention
         feed_forward.__class__ = ChunkedFeedForward
         feed_forward.has_dropout = settings.dropout > 0

@@ -72,6 +72,7 @@ def exponents(x_BHCE: Tensor, down_EM: Tensor, memory: Tensor) -> tuple[Tensor, 
 
 def exp_of_queries(q_BHCE: Tensor, down_EM: Tensor, memory: Tensor) -> Tensor:
     """Return the features of queries less EPSILON, shape (B, H, C, M)."""
+    # A factor of a query cancels in its quotient, so each has its own maximum; keys share one.
     dash_BHCM, half_norm_BHC1 = exponents(q_BHCE, down_EM, memory)
     return dash_BHCM.sub_(half_norm_BHC1 + dash_BHCM.amax(dim=-1, keepdim=True)).exp_()
 

@@ -103,6 +103,7 @@ class CellBatches:
             pool = shuffled[start : start + POOL * per_batch]
             pool[:] = pool[np.argsort(lengths[pool], kind="stable")]
             batches += self._cut(pool, lengths)
+        # Else each pool would begin with its shortest cells.
         return [batches[number] for number in rng.permutation(len(batches))]
 
     def _cut(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

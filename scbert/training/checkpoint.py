@@ -69,6 +69,7 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    # Without its param_groups: they follow from the settings and the position.
     return {
         f"{number}.{key}": value
         for number, values in optimizer.state_dict()["state"].items()

@@ -67,10 +67,12 @@ def fit_components(store: TokenStore, rows: np.ndarray, seed: int) -> Components
     values = expression_of(store, rows).astype(np.float64).tocsc()
     mean_V = np.asarray(values.mean(axis=0)).ravel().astype(np.float32)
     varies = (values.max(axis=0) != values.min(axis=0)).toarray().ravel()
+    # ARPACK finds fewer than the matrix has rows or columns.
     most = min(N_COMPONENTS, len(rows) - 1, varies.sum() - 1)
     # Axes of 0 are of what nothing can be learned from.
     axes_KV = np.zeros((max(most, 1), values.shape[1]), dtype=np.float32)
     if most > 0:
+        # The solver that centres sparse cells without making them dense.
         pca = PCA(most, svd_solver="arpack", random_state=seed).fit(values[:, varies])
         axes_KV[:, varies] = pca.components_
     return Components(axes_KV, mean_V)

@@ -89,6 +89,7 @@ def _take_over(record: Path, silence: float) -> None:
         return
     if _holder(record).get("host") != socket.gethostname():
         log.info("watching for %.0f s whether %s is alive", silence, _describe(record))
+        # Compared with itself, never with the clock of this host: clocks of hosts differ.
         seen, until = record.stat().st_mtime_ns, time.monotonic() + silence
         while time.monotonic() < until:
             time.sleep(min(1.0, silence / 5))

@@ -88,6 +88,7 @@ class PendingLosses:
         limit = self.explosion * max(state.first_loss, self.least_first_loss)
         recent = [state.recent(loss, items) for loss, items in totals[:, :2].tolist()]
         for step, each, mean, norm in zip(steps, found, recent, norms.tolist(), strict=True):
+            # Not `mean > limit`: of NaN that is false.
             if not (mean <= limit and math.isfinite(norm)):
                 self._fail(step, each, (mean, norm, limit))
         for loss, items, cells, tokens, flop in totals.tolist():  # in order: the same sums always

@@ -51,6 +51,7 @@ class OptimizerSteps:
 
     def add_gradients(self, step: Step, number: int, batch: MiniBatch) -> None:
         """Add the gradients of a batch to those of the step; its loss stays on the device."""
+        # Dropout draws from torch's global generator, whose state no checkpoint holds.
         torch.manual_seed(self._draws(step.epoch, number)[0])
         with self.accelerator.autocast():
             loss, n_items = self.task.loss(self.model, batch.to(self.accelerator.device))
@@ -67,9 +68,11 @@ class OptimizerSteps:
         Gradients are sums over batches and over processes, divided once by the number of items of
         all of them: no mean of means, whatever the batches hold.
         """
+        # At the end of an epoch a process may have no batch; it must send something all the same.
         items = torch.stack([torch.zeros(2, device=self.accelerator.device), *step.losses])
         add_up_gradients(self.trained, items.sum(dim=0)[1])
         step.norm = nn.utils.clip_grad_norm_(self.trained, self.settings.clip_norm)
+        # No scheduler: the rate follows from the position, so no checkpoint must hold its state.
         for group in self.optimizer.param_groups:
             group["lr"] = step.learning_rate
         self.optimizer.step()
@@ -95,6 +98,7 @@ def learning_rate(settings: Optimizer, epoch: int, progress: float) -> float:
 def cosine(progress: float, warmup: float) -> float:
     """Return the share of the peak: linear warm-up, then a cosine down to zero, over the run."""
     if progress < warmup:
+        # With a rate of 0 the first step would do nothing.
         return max(progress / warmup, 0.01)
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 

@@ -143,6 +143,7 @@ def require_same_weights(model: nn.Module) -> None:
     if is_alone():
         return
     digests = torch.tensor([_digest(value) for value in model.state_dict().values()])
+    # All are the same where the lowest is the highest: two messages for any number of them.
     lowest, highest = digests.clone(), digests.clone()
     torch.distributed.all_reduce(lowest, torch.distributed.ReduceOp.MIN, _cpu_group())
     torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX, _cpu_group())

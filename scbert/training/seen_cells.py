@@ -26,7 +26,7 @@ from scbert.tokens.store import TokenStore
 FEWEST_TOKENS = 20  # cells with fewer may be alike by chance
 COMMON, VARIABLE = 512, 1024  # genes whose expression is kept: 192 bytes a cell
 HIGHLY_VARIABLE = 2000  # as many as are usually selected
-BINS_OF_MEAN = 20
+BINS_OF_MEAN = 20  # as Seurat and scanpy take
 CELLS_AT_ONCE = 4096
 ALIKE = 0.9  # shared genes of the two, of the genes of either
 FEWEST_EXPRESSED = 12  # shared genes of a cell, below which two may be alike by chance
@@ -85,6 +85,7 @@ def _telling_genes(store: TokenStore, rows: np.ndarray) -> np.ndarray:
     cells, total, squares = np.zeros((3, n_genes))
     for part in _parts(rows):
         linear = expression_of(store, part).astype(np.float64)
+        # Seurat's dispersion is of counts, not of their logarithms.
         linear.data = np.exp2(linear.data) - 1
         cells += linear.getnnz(axis=0)
         total += np.asarray(linear.sum(axis=0)).ravel()

@@ -132,10 +132,12 @@ class Trainer:
                 rate = learning_rate(self.settings, epoch, step[0] / len(plan))
                 rate *= SETBACK**self.state.setbacks
                 done = Step(self.state.step + 1, epoch, rate)
+                # Not strict: `batches` goes on to those of the next step.
                 for number, batch in zip(step[rank::n_processes], batches, strict=False):
                     self.optimizer_steps.add_gradients(done, number, batch)
                     if self.stop.received:
                         break  # before the optimizer's step: it is done again after a restart
+                # All must agree: they save together, and clocks and signals differ.
                 told, due = in_any_process(self.stop.received, self._is_due())
                 if told:
                     raise Stopping

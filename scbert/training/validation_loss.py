@@ -185,6 +185,7 @@ def _score_batch(model: nn.Module, masked: Masked, here: MiniBatch) -> np.ndarra
         ignore_index=NOT_A_TARGET,
         reduction="none",
     ).view_as(here.targets)
+    # Only expressed genes are asked about, so bin 0 is no answer.
     hit_BG = (logits_BGT[..., 1:].argmax(dim=-1) + 1 == here.targets).float()
     loss_BG, hit_BG = torch.stack([loss_BG, hit_BG]).cpu()
     columns = []

@@ -224,6 +224,7 @@ app(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "module", "function"),
     [

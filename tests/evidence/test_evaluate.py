@@ -242,7 +242,9 @@ def test_plane_coordinates_of_few_cells_are_principal_components():
     assert plane_coordinates(line[:1], seed=0).tolist() == [[0, 0]]
 
 
+@pytest.mark.slow
 def test_plane_coordinates_of_many_cells_keep_groups_together():
+    """UMAP is compiled, which takes 13 s."""
     rng = np.random.default_rng(0)
     groups = np.repeat([0.0, 20.0], 25)[:, None] + rng.normal(size=(50, 6))
     points = plane_coordinates(groups, seed=0)
@@ -252,7 +254,10 @@ def test_plane_coordinates_of_many_cells_keep_groups_together():
     assert (plane_coordinates(groups, seed=0) == points).all()
 
 
-@pytest.mark.parametrize("n_cells", [14, 15, 16])
+@pytest.mark.parametrize(
+    "n_cells",
+    [14, pytest.param(15, marks=pytest.mark.slow), pytest.param(16, marks=pytest.mark.slow)],
+)
 def test_plane_coordinates_are_finite_around_the_smallest_umap(n_cells):
     embedding = np.random.default_rng(0).normal(size=(n_cells, 4)).astype(np.float32)
     assert np.isfinite(plane_coordinates(embedding, seed=0)).all()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -132,10 +133,10 @@ def write_quality(folder: Path, *qualities: dict) -> None:
     summarize_quality(sorted(folder.glob("counts/*.json")), folder / "corpus/quality.tsv")
 
 
-@pytest.fixture
-def results(tmp_path):
-    """Write the workflow's files of the corpus, and give the folder."""
-    folder = tmp_path / "results"
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Write the workflow's files of the corpus, with figures; tests only read them."""
+    folder = tmp_path_factory.mktemp("corpus") / "results"
     write_json(folder / "tokens/embedded/meta.json", make_store())
     write_json(folder / "gene2vec/meta.json", GENE2VEC)
     write_json(folder / "gene2vec_quality.json", make_gene2vec_quality())
@@ -157,6 +158,26 @@ def results(tmp_path):
         ),
     )
     return folder
+
+
+@pytest.fixture
+def results(corpus, tmp_path):
+    """A folder with the files of the corpus."""
+    return shutil.copytree(corpus, tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def drawn(corpus, tmp_path_factory):
+    """The same, and those of one dataset; tests only read them."""
+    folder = shutil.copytree(corpus, tmp_path_factory.mktemp("drawn") / "results")
+    add_dataset(folder, make_evaluation(), make_comparison())
+    return folder
+
+
+@pytest.fixture
+def results_of_one(drawn, tmp_path):
+    """A folder with the files of the corpus and of one dataset."""
+    return shutil.copytree(drawn, tmp_path / "results")
 
 
 def add_dataset(results: Path, evaluation: Evaluation, comparison: Comparison) -> None:
@@ -233,10 +254,9 @@ def numbers(found: object) -> set[float]:
     return {found} if isinstance(found, float) else set()
 
 
-def test_write_report_holds_every_number_as_given(results):
+def test_write_report_holds_every_number_as_given(results_of_one):
     evaluation, comparison = make_evaluation(), make_comparison()
-    add_dataset(results, evaluation, comparison)
-    page = lay_out(results)
+    page = lay_out(results_of_one)
     exact = {float(value) for value in Page(page).values}
     for method in comparison.methods:
         for found in map(method.metric, report.METRICS):
@@ -261,11 +281,11 @@ def test_write_report_holds_every_number_as_given(results):
         assert text in page
 
 
-def test_write_report_says_which_explanation_fails(results):
-    add_dataset(results, make_evaluation(), make_comparison())
+def test_write_report_says_which_explanation_fails(results_of_one):
     """Attention that beats random genes, but not a list made without the model, fails."""
     found = re.findall(
-        r"<tr><th>(integrated gradients|attention sums|mean bin)</th>(.*)</tr>", lay_out(results)
+        r"<tr><th>(integrated gradients|attention sums|mean bin)</th>(.*)</tr>",
+        lay_out(results_of_one),
     )
     rows = dict(found)
     assert "0.251 to +0.342" in rows["integrated gradients"]
@@ -276,13 +296,12 @@ def test_write_report_says_which_explanation_fails(results):
     assert "0.151" not in rows["mean bin"]  # the control is not held against itself
 
 
-def test_write_report_needs_the_explanation_of_each_dataset(results):
-    add_dataset(results, make_evaluation(), make_comparison())
-    (results / f"explanations/{make_evaluation().dataset}/explanation.json").unlink()
+def test_write_report_needs_the_explanation_of_each_dataset(results_of_one):
+    (results_of_one / f"explanations/{make_evaluation().dataset}/explanation.json").unlink()
     with pytest.raises(
         ValueError, match=r"has no explanation.json; there are explanations of none"
     ):
-        lay_out(results)
+        lay_out(results_of_one)
 
 
 def test_write_report_says_where_attention_has_collapsed(results):
@@ -293,14 +312,13 @@ def test_write_report_says_where_attention_has_collapsed(results):
     assert "In layer 1 attention has collapsed to a mean" in lay_out(results)
 
 
-def test_write_report_lists_samples_left_out_with_the_reason(results):
+def test_write_report_lists_samples_left_out_with_the_reason(results_of_one):
     """305 samples must not drown it: they stand in a box that scrolls."""
     nothing = {"cells_kept": 0, "median_genes": None, "median_counts": None, "dropped": {}}
     mouse = make_quality("SRA1_SRS1", decision="left out", reason="only 0% <human>", **nothing)
     many = [make_quality(f"SRA2_SRS{number}", fractional=0.53) for number in range(300)]
-    write_quality(results, mouse, *many)
-    add_dataset(results, make_evaluation(), make_comparison())
-    page = lay_out(results)
+    write_quality(results_of_one, mouse, *many)
+    page = lay_out(results_of_one)
     assert "302 of 303 files of cells were used; of 515,100 cells, 510,984 were kept" in page
     assert re.search(r"<th>SRA1_SRS1</th><td[^>]*>1,700</td><td>only 0% &lt;human&gt;</td>", page)
     assert page.count("SRA1_SRS1") == 1
@@ -309,9 +327,8 @@ def test_write_report_lists_samples_left_out_with_the_reason(results):
     assert "type with fewer than 3 cells" not in page
 
 
-def test_write_report_loads_nothing_and_is_light(results):
-    add_dataset(results, make_evaluation(), make_comparison())
-    page = lay_out(results)
+def test_write_report_loads_nothing_and_is_light(results_of_one):
+    page = lay_out(results_of_one)
     found = Page(page)
     assert all(load.startswith(("#", "data:image/png")) for load in found.loads)
     assert not re.search(r"@import|url\((?!#)", page)
@@ -346,17 +363,16 @@ def test_write_report_escapes_hostile_names(results):
     assert 'onload="y"' not in page
 
 
-def test_write_report_lists_what_steps_took(results):
-    add_dataset(results, make_evaluation(), make_comparison())
-    assert "No step was timed" in lay_out(results)
+def test_write_report_lists_what_steps_took(results_of_one):
+    assert "No step was timed" in lay_out(results_of_one)
     for name, seconds, memory in (
         ("pretrain", "187.4", "1523.2"),
         ("finetune/d/seed1", "0.2", "-"),
     ):
-        path = results / f"benchmarks/{name}.tsv"
+        path = results_of_one / f"benchmarks/{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(BENCHMARK.format(s=seconds, rss=memory))
-    page = lay_out(results)
+    page = lay_out(results_of_one)
     for text in ("finetune/d/seed1", "3 min 7 s", "1.5 GB", "0.2 s"):
         assert text in page
 
@@ -368,24 +384,21 @@ def test_write_report_copes_with_controls_only(results):
     assert "No baseline was run" in lay_out(results)
 
 
-def test_write_report_is_the_same_bytes_again(results):
-    add_dataset(results, make_evaluation(), make_comparison())
-    assert lay_out(results) == lay_out(results)
+def test_write_report_is_the_same_bytes_again(results_of_one):
+    assert lay_out(results_of_one) == lay_out(results_of_one)
 
 
-def test_write_report_wants_a_comparison_of_each_dataset(results):
-    add_dataset(results, make_evaluation(), make_comparison())
-    (results / "metrics/pbmc68k_reduced/comparison.json").unlink()
+def test_write_report_wants_a_comparison_of_each_dataset(results_of_one):
+    (results_of_one / "metrics/pbmc68k_reduced/comparison.json").unlink()
     with pytest.raises(ValueError, match=r"no comparison.*pass the comparison"):
-        lay_out(results)
+        lay_out(results_of_one)
 
 
-def test_write_report_wants_every_figure(results):
-    add_dataset(results, make_evaluation(), make_comparison())
-    (results / "figures/pbmc68k_reduced/umap.svg").unlink()
+def test_write_report_wants_every_figure(results_of_one):
+    (results_of_one / "figures/pbmc68k_reduced/umap.svg").unlink()
     with pytest.raises(ValueError, match=r"no figure umap\.svg.*Draw it first"):
-        lay_out(results)
-    assert not (results / "report.html").exists()
+        lay_out(results_of_one)
+    assert not (results_of_one / "report.html").exists()
 
 
 def test_draw_dataset_figures_wants_a_model(results):
