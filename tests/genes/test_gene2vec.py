@@ -148,9 +148,11 @@ def test_train_gene2vec_writes_vectors_a_map_and_neighbours(corpus):
     assert learnt.tolist() == ["yes"] * 22 + ["no"] * 2
 
 
-@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's import
-def test_train_gene2vec_imports_what_it_exported(corpus):
+def test_train_gene2vec_imports_what_it_exported(corpus, monkeypatch):
     folder, vocabulary = corpus
+    monkeypatch.setattr(  # UMAP is compiled for seconds, and the map is not looked at
+        "scbert.steps.train_gene2vec.umap", lambda vectors, *_, **__: vectors[:, :2]
+    )
     run(folder, [folder / "s1.npy"])
     trained = read_vectors(folder / "gene2vec", vocabulary)
     text = (folder / "gene2vec/vectors.tsv").rename(folder / "vectors.tsv")
@@ -164,7 +166,9 @@ def test_train_gene2vec_imports_what_it_exported(corpus):
 
 
 @pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's import
-@pytest.mark.parametrize(("n_genes", "mapped"), [(2, 0), (3, 0), (4, 4)])
+@pytest.mark.parametrize(
+    ("n_genes", "mapped"), [(2, 0), (3, 0), pytest.param(4, 4, marks=pytest.mark.slow)]
+)
 def test_train_gene2vec_draws_no_map_of_three_genes(corpus, n_genes, mapped):
     folder, _ = corpus
     few = [[first, second] for second in range(n_genes) for first in range(second)]
