@@ -86,7 +86,8 @@ def overview(found: Results) -> str:
     ]
     for method in found.methods:
         cells = [number(values.get(method)) for values in columns.values()]
-        lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
+        if any(cells):
+            lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

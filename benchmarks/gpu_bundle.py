@@ -31,13 +31,13 @@ from scbert.training.validation_loss import ValidationLoss
 STAGES = {"E2": ("without", BENCHMARK_ENCODER), "E3": ("all", ENCODER)}  # on which cells; the name
 PURPOSE = {
     ENCODER: "`scbert finetune` starts with it. The scores in README.md and docs are those of "
-    "[another one](../encoder_for_benchmarks/README.md), by the same recipe, that has not seen the "
-    "studies they are measured on; on three studies that neither has seen: "
+    "another one, encoder_for_benchmarks in the repository, by the same recipe, that has not seen "
+    "the studies they are measured on; on three studies that neither has seen: "
     "docs/results/few_cells.md. Its gene vectors were made of all cells below. It has "
     "seen counts, never types: if you test a model on a study below, say so.",
     BENCHMARK_ENCODER: "For the benchmark alone: it has seen no study on which the benchmark "
     "tests, and the scores in README.md and docs come from it. `scbert finetune` starts with "
-    "[another one](../encoder/README.md) that has seen some of them.",
+    "another one, the encoder of the package, that has seen some of them.",
 }
 # What is known of each sample; of the licences only GeACT's was read.
 SOURCES = {
