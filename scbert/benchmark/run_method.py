@@ -78,6 +78,11 @@ def run_method(method: Method, learned: Path, query: Path, answers: Path, run: P
         Files of cells, see docs/benchmark.md.
     answers, run
         The files to write, a table and a JSON; the answers are not looked into here.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of cells has vanished and the method failed, which then says nothing of it.
     """
     unfinished = answers.with_name(f".{answers.name}.unfinished")
     answers.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +90,12 @@ def run_method(method: Method, learned: Path, query: Path, answers: Path, run: P
     found = _measured(method, method.command(learned, query, unfinished))
     if not found.exit and not unfinished.exists():
         found = replace(found, exit=1, reason="predict.py ended well but wrote no answers")
+    gone = [str(file) for file in (learned, query) if not file.exists()]
+    if found.exit and gone:
+        raise FileNotFoundError(
+            f"{' and '.join(gone)} vanished while {method.folder.name} ran, so that it failed. Run "
+            "the benchmark again."
+        )
     if found.exit:
         unfinished.write_text(EMPTY)
     run.write_text(json.dumps(asdict(found), indent=1) + "\n")

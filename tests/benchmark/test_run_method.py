@@ -31,6 +31,8 @@ def method(tmp_path):
 
 def ran(method, folder):
     answers, run = folder / "answers.tsv", folder / "run.json"
+    for name in ("learned", "query"):
+        (folder / f"{name}.h5ad").touch()
     run_method(method, folder / "learned.h5ad", folder / "query.h5ad", answers, run)
     return answers.read_text(), json.loads(run.read_text())
 
@@ -77,6 +79,13 @@ def test_a_failure_is_a_result_with_its_reason(method, tmp_path):
     answers, run = ran(method("raise ValueError('no genes')"), tmp_path)
     assert answers == "cell\tlabel\n"
     assert (run["exit"], run["reason"]) == (1, "ValueError: no genes")
+
+
+def test_cells_that_vanish_are_no_failure_of_the_method(method, tmp_path):
+    vanish = "import os\nos.unlink(a.query)\nopen(a.query)"
+    with pytest.raises(FileNotFoundError, match=r"query\.h5ad vanished while method ran"):
+        ran(method(vanish), tmp_path)
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_what_takes_too_long_has_failed(method, tmp_path):
