@@ -309,9 +309,10 @@ def test_files_can_be_read_by_whom_the_umask_lets(tmp_path):
 def test_what_is_told_to_stop_leaves_nothing_half_written(tmp_path, number):
     """SIGHUP: the terminal of a session is gone."""
     text = (
-        "import sys, time, pathlib\n"
+        "import signal, sys, time, pathlib\n"
         "from scbert.files import publish\n"
         "from scbert.logs import end_when_told\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # tests under nohup ignore it
         "end_when_told()\n"
         "with publish(pathlib.Path(sys.argv[1])) as unfinished:\n"
         "    unfinished.write_text('half')\n"
