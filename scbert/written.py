@@ -5,6 +5,7 @@ the user's own, are taken as they are. Models, token stores and checkpoints have
 own.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ Stamp = tuple[int, int, int]
 def recorded(paths: Iterable[Path]) -> Iterator[None]:
     """Check results before they are read, and record those that the block writes.
 
+    Of several processes of a training the first does.
+
     Parameters
     ----------
     paths
@@ -31,6 +34,9 @@ def recorded(paths: Iterable[Path]) -> Iterator[None]:
     ValueError
         If a file is not what the step wrote that made it.
     """
+    if os.environ.get("RANK", "0") != "0":  # torchrun's; the first process writes for all, and may
+        yield  # remove the checkpoints of a complete run while others still look
+        return
     known = [path for path in dict.fromkeys(paths) if _is_result(path)]
     for path in known:
         if not path.exists():

@@ -56,3 +56,15 @@ def test_models_and_token_stores_check_themselves(tmp_path, monkeypatch):
         Path("results/model").mkdir(parents=True)
         Path("results/model/MANIFEST.sha256").touch()
     assert not Path("results/.sha256").exists()
+
+
+def test_of_several_processes_the_first_alone_looks_and_records(written, monkeypatch):
+    """Others may be slower: the first removes the checkpoints of a complete run meanwhile."""
+    monkeypatch.setenv("RANK", "1")
+    Path(FILES[0]).write_text("2")
+    with recorded(written):
+        Path("results/folder/new.npy").write_text("3")
+    assert not Path("results/.sha256/folder/new.npy").exists()
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="is not what was written"):
+        recorded(written).__enter__()
