@@ -19,6 +19,7 @@ from scbert.benchmark.summary import read_rooms
 from scbert.config import load_config, load_methods
 from scbert.files import read_json
 from scbert.report.style import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
+from scbert.report.text import table, with_interval
 
 METHODS = Path(__file__).parent.parent / "config/methods.tsv"
 EIGHT = ("within_dataset", "across_batches", "across_datasets")  # the first answer for a dataset
@@ -76,28 +77,31 @@ def results_in(folder: Path) -> Results:
 
 def overview(found: Results) -> str:
     """Return the mean macro F1 of each method over datasets, a column for each protocol."""
-    columns = {protocol: mean_of(found, protocol) for protocol in found.protocols}
-    lines = [
+    means = {protocol: mean_of(found, protocol) for protocol in found.protocols}
+    rows = {
+        method: [number(values.get(method)) for values in means.values()]
+        for method in found.methods
+    }
+    return (
         "Mean macro F1 over the datasets of each protocol, seed "
-        f"{', '.join(map(str, found.seeds))}; "
-        "a new type: AUROC of novelty.\n",
-        "| method | " + " | ".join(PROTOCOLS[name].lower() for name in columns) + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
-    for method in found.methods:
-        cells = [number(values.get(method)) for values in columns.values()]
-        if any(cells):
-            lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        f"{', '.join(map(str, found.seeds))}; a new type: AUROC of novelty.\n\n"
+        + by_method(found, [PROTOCOLS[name].lower() for name in means], rows)
+    )
+
+
+def by_method(found: Results, heads: list[str], rows: dict[str, list[str]]) -> str:
+    """Return a table with a line for each method that has any number, in their order."""
+    lines = [[found.title(name), *rows[name]] for name in found.methods if any(rows.get(name, []))]
+    return table(["method", *heads], lines, len(heads)) + "\n"
 
 
 def mean_of(found: Results, protocol: str) -> pd.Series:
     """Return the mean of each method that has completed all tasks of a protocol."""
     metric = "novelty_auroc" if protocol == "new_type" else "macro_f1"
-    table = found.scores(metric, protocol)
-    whole = table.groupby("method")["value"].apply(lambda values: values.notna().all())
-    table = table[table["method"].isin(whole.index[whole])]
-    return mean_by(table, "method", column="value")
+    scores = found.scores(metric, protocol)
+    whole = scores.groupby("method")["value"].apply(lambda values: values.notna().all())
+    scores = scores[scores["method"].isin(whole.index[whole])]
+    return mean_by(scores, "method", column="value")
 
 
 def answers(found: Results) -> str:
@@ -127,7 +131,8 @@ def said(one: Difference) -> str:
     """Return a difference and its interval."""
     if np.isnan(one.low):
         return f"{one.value:+.3f}"
-    return f"{one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f}, {over_what(one.interval)})"
+    ends = with_interval(one.value, {"low": one.low, "high": one.high}, "+")
+    return f"{ends.removesuffix(')')}, {over_what(one.interval)})"
 
 
 def scores_table(
@@ -138,21 +143,31 @@ def scores_table(
     gaps: dict[str, str] | None = None,
 ) -> str:
     """Return a line for each method, a column for each dataset and level."""
-    table = found.scores(metric)
-    table = table[table["protocol"].isin(protocols)]
+    means = found.scores(metric)
+    means = means[means["protocol"].isin(protocols)]
     where = ["protocol", "dataset", "level"]
-    keys = list(dict.fromkeys(table[where].itertuples(index=False, name=None)))
-    scores = table.set_index(["method", *where])["value"].to_dict()
+    keys = list(dict.fromkeys(means[where].itertuples(index=False, name=None)))
     heads = [", ".join(_named(key, alone=len(protocols) == 1)) for key in keys]
-    last = " | scBERT minus it" if gaps else ""
-    lines = [f"## {title}\n", f"| method | {' | '.join(heads)}{last} |".replace("_", " ")]
-    lines.append("|---|" + "---:|" * len(keys) + ("---|" if gaps else ""))
-    for method in found.methods:
-        if method in set(table["method"]):
-            cells = [number(scores.get((method, *key))) for key in keys]
-            cells += [gaps.get(method, "")] if gaps else []
-            lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return titled(found, title, heads, means.set_index(["method", *where])["value"], keys, gaps)
+
+
+def titled(
+    found: Results,
+    title: str,
+    heads: list[str],
+    scores: pd.Series,
+    keys: list[tuple[str, ...]],
+    gaps: dict[str, str] | None,
+) -> str:
+    """Return a section: scores of each method by key, and how far scBERT is from it."""
+    rows = {
+        method: [number(scores.get((method, *key))) for key in keys] for method in found.methods
+    }
+    heads = [head.replace("_", " ") for head in heads]
+    if gaps:
+        heads.append("scBERT minus it")
+        rows = {name: [*row, gaps.get(name, "")] for name, row in rows.items()}
+    return f"## {title}\n\n{by_method(found, heads, rows)}"
 
 
 def _named(key: tuple[str, str, str], *, alone: bool) -> list[str]:
@@ -163,32 +178,20 @@ def _named(key: tuple[str, str, str], *, alone: bool) -> list[str]:
 
 def by_level(found: Results, title: str, gaps: dict[str, str]) -> str:
     """Return the mean over datasets, a column for each level; empty where one has no score."""
-    table = found.scores(protocol="few_labels")
-    means = table.groupby(["method", "level"])["value"].agg(lambda one: one.mean(skipna=False))
-    levels = [level for _, level in sorted({(len(one), one) for one in table["level"]})]
-    lines = [f"## {title}\n"]
-    lines.append(f"| method | {' | '.join(levels)} | scBERT minus it |".replace("_", " "))
-    lines.append("|---|" + "---:|" * len(levels) + "---|")
-    for method in found.methods:
-        if method in set(table["method"]):
-            cells = [number(means.get((method, level))) for level in levels]
-            cells.append(gaps.get(method, ""))
-            lines.append(f"| {found.title(method)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    scores = found.scores(protocol="few_labels")
+    means = scores.groupby(["method", "level"])["value"].agg(lambda one: one.mean(skipna=False))
+    levels = [level for _, level in sorted({(len(one), one) for one in scores["level"]})]
+    return titled(found, title, levels, means, [(level,) for level in levels], gaps)
 
 
 def costs(found: Results) -> str:
     """Return time and memory of each method within a dataset."""
-    table = cost_of(found, "within_dataset")
-    lines = ["## Time and memory, within a dataset\n"]
-    lines += ["| method | s per 1,000 cells | largest memory, MB |", "|---|---:|---:|"]
-    for method in found.methods:
-        if method in table.index:
-            row = table.loc[method]
-            lines.append(
-                f"| {found.title(method)} | {row.seconds_per_1000:.1f} | {row.peak_mb:,.0f} |"
-            )
-    return "\n".join(lines) + "\n"
+    rows = {
+        str(method): [f"{row.seconds_per_1000:.1f}", f"{row.peak_mb:,.0f}"]
+        for method, row in cost_of(found, "within_dataset").iterrows()
+    }
+    heads = ["s per 1,000 cells", "largest memory, MB"]
+    return f"## Time and memory, within a dataset\n\n{by_method(found, heads, rows)}"
 
 
 def number(value: float | None) -> str:
@@ -199,14 +202,14 @@ def number(value: float | None) -> str:
 @svg_figure
 def draw(found: Results) -> Figure:
     """Draw macro F1 of some methods, a group of rows for each dataset."""
-    table = found.scores()
-    table = table[table["protocol"].isin(EIGHT)]
-    rows = list(dict.fromkeys(zip(table["protocol"], table["dataset"], strict=True)))
+    scores = found.scores()
+    scores = scores[scores["protocol"].isin(EIGHT)]
+    rows = list(dict.fromkeys(zip(scores["protocol"], scores["dataset"], strict=True)))
     figure = Figure(figsize=(7.6, 0.8 + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots()
     offsets = np.linspace(-0.3, 0.3, len(SHOWN))
     for offset, (method, (colour, marker)) in zip(offsets, SHOWN.items(), strict=True):
-        own = table[table["method"] == method].set_index(["protocol", "dataset"])
+        own = scores[scores["method"] == method].set_index(["protocol", "dataset"])
         own = own.reindex(pd.MultiIndex.from_tuples(rows))
         ends = np.maximum([own["value"] - own["low"], own["high"] - own["value"]], 0)
         height = np.arange(len(rows)) + offset
