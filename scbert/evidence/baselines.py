@@ -24,6 +24,7 @@ from scbert.experts.classifiers import (
     N_GENES,
     discriminant,
     logistic_regression,
+    one_cell_each,
     support_vectors,
 )
 
@@ -112,15 +113,14 @@ def _linear_svm(cells: LabelledCells, seed: int) -> Any:
 
 
 def _discriminant(cells: LabelledCells, seed: int) -> Any:
-    n_cells, n_types = len(cells.cell_types), len(np.unique(cells.cell_types))
     varies = VarianceThreshold()
     n_genes = min(N_GENES, varies.fit(cells.expression).get_support().sum())
     return make_pipeline(
         varies,
-        SelectKBest(f_classif if n_cells > n_types else _variance, k=n_genes),
+        SelectKBest(_variance if one_cell_each(cells.cell_types) else f_classif, k=n_genes),
         FunctionTransformer(_dense, accept_sparse=True),
-        PCA(min(N_COMPONENTS, n_genes, n_cells - 1), random_state=seed),
-        discriminant(n_types, n_cells),
+        PCA(min(N_COMPONENTS, n_genes, len(cells.cell_types) - 1), random_state=seed),
+        discriminant(cells.cell_types),
     )
 
 

@@ -27,14 +27,25 @@ def support_vectors(seed: int) -> LinearSVC:
     )
 
 
-def discriminant(n_types: int, n_cells: int) -> LinearDiscriminantAnalysis | GaussianNB:
+def one_cell_each(label: np.ndarray) -> bool:
+    """Whether each type has a single cell, so that nothing says how cells of one type differ."""
+    return len(np.unique(label)) == len(label)
+
+
+def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:
     """Return it with equal shares of the types; Ledoit & Wolf 2004 shrink its covariance.
 
-    Where each type has a single cell, nothing says how much cells of one type differ: the
-    covariance is then spherical, so that the nearest cell gives the type, and its variance is that
-    of all cells along the first component. That is too much, so its answers are rather too unsure.
+    Where each type has a single cell the covariance is spherical, so that the nearest cell gives
+    the type, and its variance is that of all cells along the first component. That is too much, so
+    its answers are rather too unsure.
+
+    Parameters
+    ----------
+    label
+        Types of the cells that it is to learn from.
     """
+    n_types = len(np.unique(label))
     equal = np.full(n_types, 1 / n_types)
-    if n_cells == n_types:
+    if one_cell_each(label):
         return GaussianNB(priors=equal, var_smoothing=1.0)
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=equal)

@@ -150,7 +150,7 @@ def _encoder(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _fit_discriminant(points_NK: np.ndarray, label: np.ndarray) -> Plane:
-    model = discriminant(int(label.max()) + 1, len(label))
+    model = discriminant(label)
     with warnings.catch_warnings():  # a type of one cell has no spread to add: it is still a mean
         warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
         model.fit(points_NK, label)

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.feature_selection import f_classif
 
+from scbert.experts.classifiers import one_cell_each
 from scbert.tokens.store import TokenStore
 from scbert.tokens.tokenize import LEVELS
 
@@ -74,7 +75,7 @@ def choose_genes(expression_NV: sparse.csr_matrix, label: np.ndarray, n_genes: i
     the first in the vocabulary. A gene that is the same in all cells is never chosen. Where each
     type has a single cell, nothing varies within types: the genes that vary most are chosen.
     """
-    if len(set(label)) == len(label):
+    if one_cell_each(label):
         return most_variable_genes(expression_NV, n_genes)
     expression, varies = _varying(expression_NV)
     statistic = np.full(expression.shape[1], -1.0)

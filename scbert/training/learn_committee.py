@@ -16,7 +16,8 @@ from scipy import sparse
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
-from scbert.experts.chance import by_chance
+from scbert.experts.chance import by_chance, macro_f1
+from scbert.experts.classifiers import one_cell_each
 from scbert.experts.combiner import Share, calibrated, combine, fit_shares
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import LinearExpert, expression_of
@@ -132,7 +133,7 @@ def learn_committee(
     ValueError
         If no type is in two folds, or there is nothing to tell the types apart by.
     """
-    if own is None and len(set(cells.label)) == len(cells.label):
+    if own is None and one_cell_each(cells.label):
         return _of_single_cells(names, cells, seed)
     linear = [name for name in names if own is None or name != ENCODER]
     logits, judged = _held_out(linear, cells, seed)
@@ -237,8 +238,7 @@ def _scores(logits: np.ndarray, label: np.ndarray) -> dict[str, Any]:
 
 
 def _macro_f1(logits: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean F1 of the types that have a cell to be judged by."""
-    return float(np.mean([value for value in _f1_of_types(logits, label) if value is not None]))
+    return macro_f1(logits.argmax(axis=1), label, logits.shape[1])
 
 
 def _f1_of_types(logits: np.ndarray, label: np.ndarray) -> list[float | None]:
