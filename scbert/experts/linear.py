@@ -8,7 +8,7 @@ Shape letters: N cells, C cell types, V genes of the vocabulary, D width of the 
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,10 @@ class LinearExpert:
         if self.reads_vectors:
             found_NC = found_NC + vectors_ND @ self.vector_weight_CD.T
         return np.asarray(found_NC, dtype=np.float32)
+
+    def raised(self, by_C: np.ndarray) -> "LinearExpert":
+        """Return it with something added to the logits of each type."""
+        return replace(self, bias_C=self.bias_C + by_C.astype(np.float32))
 
 
 def expression_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:

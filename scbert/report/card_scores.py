@@ -188,11 +188,11 @@ def experts(calibration: Json, types: Sequence[str]) -> str:
             f"to judge or to weigh them: {', '.join(weights)}."
         )
     rows = [
-        (EXPERT_TITLES[name], f"{one['weight']:.2f}", *_two_scores(one))
+        (EXPERT_TITLES[name], f"{one['weight']:.2f}", _raised(one), *_two_scores(one))
         for name, one in each.items()
     ]
-    rows.append(("together", "", *_two_scores(held)))
-    said = table(("expert", "weight", "macro F1", "log loss"), rows, 3)
+    rows.append(("together", "", "", *_two_scores(held)))
+    said = table(("expert", "weight", "rare types, tau", "macro F1", "log loss"), rows, 4)
     text = f"{_how_judged(held, types)}\n\n{said}"
     if len(each) < 2:
         return text
@@ -203,6 +203,12 @@ def experts(calibration: Json, types: Sequence[str]) -> str:
     ]
     header = ("F1 out of fold", *(EXPERT_TITLES[name] for name in each), "together")
     return f"{text}\n\n{table(header, lines, len(columns))}"
+
+
+def _raised(expert: Json) -> str:
+    """Return by how much rare types are raised; models made before this existed have no number."""
+    found = expert.get("logit_adjustment")
+    return NOTHING if found is None else f"{found:.2f}"
 
 
 def _two_scores(found: Json) -> tuple[str, str]:
@@ -228,5 +234,6 @@ def _how_judged(held: Json, types: Sequence[str]) -> str:
         )
     return (
         f"Experts, on {held['cells']:,} labelled cells that none was trained on ({how}). The "
-        f"weights were fitted to the same answers. {again}"
+        f"weights, and by what multiple tau of the logarithm of its rarity a type is raised, were "
+        f"fitted to the same answers. {again}"
     )

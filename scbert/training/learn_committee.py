@@ -21,6 +21,7 @@ from scbert.experts.classifiers import one_cell_each
 from scbert.experts.combiner import Share, calibrated, combine, fit_shares
 from scbert.experts.fit import fit_experts
 from scbert.experts.linear import LinearExpert, expression_of
+from scbert.experts.logit_adjustment import fit_logit_adjustment, rarity
 from scbert.experts.out_of_fold import leaves_batches_out, make_folds, out_of_fold
 from scbert.tokens.store import TokenStore
 from scbert.training.committee import ENCODER, Committee
@@ -60,7 +61,8 @@ class Learned:
     `judged` are numbers of reference cells, none where none could be held out; `logits` (judged, C)
     are those of the committee, `each` those of every expert; `without` are the shares that the
     others would have without the encoder, None where there is none or it is alone; `weighed` are
-    those of all, before the encoder had to show that it is worth its time.
+    those of all, before the encoder had to show that it is worth its time. `adjustment`: see
+    `fit_logit_adjustment`, of each linear expert.
     """
 
     committee: Committee
@@ -70,6 +72,7 @@ class Learned:
     each: Mapping[str, np.ndarray]
     weighed: Mapping[str, Share]
     without: Mapping[str, Share] | None
+    adjustment: Mapping[str, float]
     folds_by: str
 
     def summary(self) -> dict[str, Any]:
@@ -77,7 +80,9 @@ class Learned:
         label, answer = self.label, self.logits.argmax(axis=1)
         together, known = _scores(self.logits, label), len(label) > 0
         experts = {
-            name: asdict(share) | _scores(calibrated(self.each[name], share.temperature), label)
+            name: asdict(share)
+            | {"logit_adjustment": self.adjustment.get(name, 0.0) / share.temperature}
+            | _scores(calibrated(self.each[name], share.temperature), label)
             for name, share in self.committee.shares.items()
         }
         return {
@@ -141,8 +146,11 @@ def learn_committee(
         logits[ENCODER] = own
         judged &= np.isfinite(own).any(axis=1)
     rows = np.flatnonzero(judged)
-    each = {name: logits[name][rows] for name in names}
-    label, without = cells.label[rows], None
+    label, without, rarity_C = cells.label[rows], None, rarity(cells.label)
+    adjustment = {
+        name: fit_logit_adjustment(logits[name][rows], label, rarity_C) for name in linear
+    }
+    each = {name: logits[name][rows] + adjustment.get(name, 0.0) * rarity_C for name in names}
     shares = weighed = fit_shares(each, label)
     if ENCODER in each and len(each) > 1:
         without = fit_shares({name: each[name] for name in names if name != ENCODER}, label)
@@ -155,14 +163,16 @@ def learn_committee(
         if linear
         else {}
     )
+    raised = {name: one.raised(adjustment[name] * rarity_C) for name, one in experts.items()}
     return Learned(
-        committee=Committee(experts, shares),
+        committee=Committee(raised, shares),
         judged=rows,
         label=label,
         logits=combine(each, shares),
         each=each,
         weighed=weighed,
         without=without,
+        adjustment=adjustment,
         folds_by=cells.folds_by if own is None else "validation",
     )
 
@@ -183,6 +193,7 @@ def _of_single_cells(names: Sequence[str], cells: Reference, seed: int) -> Learn
         each=dict.fromkeys(names, nothing),
         weighed=shares,
         without=None,
+        adjustment={},
         folds_by=cells.folds_by,
     )
 

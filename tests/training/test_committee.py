@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 from scbert.cells.labels import labels_not_learned
 from scbert.experts.chance import by_chance
 from scbert.experts.combiner import Share, combine
+from scbert.experts.logit_adjustment import rarity
 from scbert.training.batches import CellBatches
 from scbert.training.committee import Committee, ask
 from scbert.training.learn_committee import Reference, learn_committee
@@ -148,7 +149,14 @@ def test_the_summary_scores_each_expert():
     found = learned.summary()
     assert list(found["experts"]) == list(NAMES[:2])
     for one in found["experts"].values():
-        assert set(one) == {"weight", "temperature", "macro_f1", "log_loss", "f1_of_type"}
+        assert set(one) == {
+            "weight",
+            "temperature",
+            "logit_adjustment",
+            "macro_f1",
+            "log_loss",
+            "f1_of_type",
+        }
         assert one["macro_f1"] == pytest.approx(np.mean(one["f1_of_type"]))
         assert 0 < one["log_loss"] < 0.3
     assert found["out_of_fold"]["folds_by"] == "cell"
@@ -166,7 +174,11 @@ def test_the_answer_about_a_cell_does_not_know_its_label(changed):
         learn_committee(NAMES[:2], reference(bins, of, batch), None, 0) for of in (label, other)
     )
     for name in NAMES[:2]:
-        assert np.array_equal(before.each[name][changed], after.each[name][changed])
+        said = [
+            learned.each[name][changed] - learned.adjustment[name] * rarity(of)
+            for learned, of in ((before, label), (after, other))
+        ]
+        assert np.abs(said[0] - said[1]).max() < 1e-6
     assert not np.array_equal(before.logits, after.logits)
 
 
