@@ -51,3 +51,8 @@ rule all:
 
 if not AS_MODULE:  # else there are rules of others, before and after
     warn_of_unknown_rules()
+    warn_of_methods_left_out()
+
+
+onsuccess:
+    tell_of_failed_methods()

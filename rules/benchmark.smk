@@ -78,7 +78,7 @@ rule run_benchmark_method:
     params:
         folder=folder_of_method,
         options=options_of_method,
-        minutes=CONFIG.benchmark.minutes,
+        minutes=Untracked(CONFIG.benchmark.minutes),
         python=python_of_method,
         code=code_of_method,
     shell:

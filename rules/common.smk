@@ -148,7 +148,7 @@ def code_of(waiting, others):
 
 
 class Untracked:
-    """A parameter whose change runs no job again: how a file is fetched, not which one.
+    """A parameter whose change runs no job again: how a file is fetched or how long a job may take.
 
     Snakemake compares params that are plain values, and leaves out all others.
     """
@@ -157,4 +157,4 @@ class Untracked:
         self.text = text
 
     def __str__(self):
-        return self.text
+        return str(self.text)

@@ -316,6 +316,35 @@ def mixing_of_benchmark(wildcards):
     return files if CONFIG.benchmark.batch_mixing else []
 
 
+def warn_of_methods_left_out():
+    """A method that was added to the table is else missed on the page only."""
+    left_out = [
+        name
+        for name, one in ALL_METHODS.items()
+        if one.optional == "no" and name not in METHODS
+    ]
+    if left_out and workflow.is_main_process:
+        logger.warning(
+            f"The benchmark leaves out {', '.join(left_out)}: {CONFIG.benchmark.methods} lists more "
+            "methods than benchmark.chosen. Name them there, or give chosen: [] for all but the "
+            "optional ones."
+        )
+
+
+def tell_of_failed_methods():
+    """Said after a run that asked for the page: its jobs end well also where a method failed."""
+    page, table = Path("results/benchmark.html"), Path("results/benchmark.tsv")
+    asked = any(str(page) in job.output for job in workflow.dag.jobs)
+    if not (asked and table.exists()):
+        return
+    failed = [row["method"] for row in rows_of(table) if row["exit"] != "0"]
+    if failed:
+        logger.warning(
+            f"Missing scores: {len(failed)}, because methods failed "
+            f"({', '.join(dict.fromkeys(failed))}). The reasons are in {page}."
+        )
+
+
 def benchmark_command(wildcards):
     """What runs the benchmark again: for the page, hence no reason to write it again."""
     words = ["snakemake", "benchmark"]

@@ -31,9 +31,8 @@ try:
     DATASETS = load_datasets(Path(found(CONFIG.datasets)))
     SAMPLES = load_samples(Path(found(CONFIG.corpus.samples)))
     QUERIES = load_queries(Path(found(CONFIG.queries)))
-    METHODS = chosen_methods(
-        load_methods(Path(found(CONFIG.benchmark.methods))), CONFIG.benchmark
-    )
+    ALL_METHODS = load_methods(Path(found(CONFIG.benchmark.methods)))
+    METHODS = chosen_methods(ALL_METHODS, CONFIG.benchmark)
     BENCHMARK_SETS = benchmark_sets(CONFIG.benchmark, DATASETS)
     require_programs({name: found(one.folder) for name, one in METHODS.items()})
 except ValueError as error:

@@ -6,7 +6,7 @@ Beside them: does pretraining help? The encoder frozen and fine-tuned, pretraine
 from dataclasses import dataclass
 
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
-from scbert.benchmark.results import PROTOCOLS, RIVALS, Results
+from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.statistics import (
     Difference,
     method_difference,
@@ -93,7 +93,7 @@ def _judged(results: Results, protocol: str) -> tuple[str, str]:
     by_novelty = protocol == "new_type"
     one = _novelty_difference(results) if by_novelty else _difference(results, protocol)
     if one is None:
-        return UNTESTED, _why_not(results)
+        return UNTESTED, _why_not(results, protocol)
     outcome, failed = {"ahead": HOLDS, "behind": FAILS}.get(one.side, OPEN), ""
     metric, ours = "AUROC of novelty" if by_novelty else "macro F1", results.title(results.first)
     if lacking := _failures(results, protocol):
@@ -117,11 +117,20 @@ def _failures(results: Results, protocol: str) -> str:
     return f"{len(failed)} of {len(table)} scores ({levels})" if len(failed) else ""
 
 
-def _why_not(results: Results) -> str:
-    return (
-        f"{results.title(results.first)} failed there, or no peer or baseline has completed all of "
-        "its tasks."
-    )
+def _why_not(results: Results, protocol: str) -> str:
+    """Return what a comparison lacks: the score of the first method, or one to hold it against."""
+    ours, asked = results.title(results.first), results.scores(protocol=protocol)
+    mine = asked[asked["method"] == results.first]
+    if mine.empty:
+        return f"{ours} was not asked there."
+    if mine["value"].isna().all():
+        return f"{ours} failed there."
+    if protocol != "new_type":
+        return "No peer or baseline has a score for all tasks there."
+    noticed = results.scores(NOVELTY, protocol)["method"]
+    if results.first not in set(noticed):
+        return f"{ours} has no score of novelty there."
+    return "No peer or baseline has a score of novelty there."
 
 
 def with_ends(one: Difference, level: float) -> str:
@@ -142,7 +151,7 @@ def _difference(results: Results, protocol: str) -> Difference | None:
 def _novelty_difference(results: Results) -> Difference | None:
     """Return the difference to the best of the others in noticing a new type."""
     table = results.scores(NOVELTY, "new_type")
-    rivals = table[table["method"].isin(results.of_kind(*RIVALS))]
+    rivals = table[table["method"].isin(results.rivals)]
     if rivals.empty:
         return None
     best = str(rivals.groupby("method")["value"].mean().idxmax())

@@ -87,6 +87,11 @@ class Results:
         """Return the methods of these kinds, in order."""
         return [name for name, method in self.methods.items() if method.kind in kinds]
 
+    @property
+    def rivals(self) -> list[str]:
+        """The peers and baselines that the first method is held against; it may be one itself."""
+        return [name for name in self.of_kind(*RIVALS) if name != self.first]
+
     def scores(self, metric: str = MAIN, protocol: str = "") -> pd.DataFrame:
         """Return the means of a metric, of whole methods; `score` is what is compared.
 
@@ -103,7 +108,7 @@ class Results:
         A method that failed on one of its tasks is not taken: its mean is of other tasks.
         """
         table = self.scores(protocol=protocol)
-        table = table[table["method"].isin(self.of_kind(*RIVALS))]
+        table = table[table["method"].isin(self.rivals)]
         counts = table.groupby("method")["score"].agg(["count", "size"])
         keep = counts.index[counts["count"] == counts["size"].max()]
         if not len(keep):

@@ -27,7 +27,10 @@ from types import FrameType
 EMPTY = "cell\tlabel\n"
 TIMED_OUT = 124  # as of timeout(1)
 KEPT = 300  # characters of a reason
-PACKAGE = re.compile(r"^\s*-\s*([A-Za-z][A-Za-z0-9_.-]*)\s*[=<>~!]", re.MULTILINE)
+KEYS = re.compile(r"^(?=[A-Za-z])", re.MULTILINE)  # where a key of environment.yaml begins
+PACKAGE = re.compile(  # a line of them: perhaps a channel, its name, perhaps a version
+    r"^\s*-\s*[\"']?(?:[\w-]+::)?([A-Za-z][A-Za-z0-9_.-]*)(?=[\s\"'\[=<>~!]|$)", re.MULTILINE
+)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 SECONDS = 0.5  # between two looks; what is held for less may be missed
 ASK = ("--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits")
@@ -153,7 +156,9 @@ def _reason(code: int, said: str) -> str:
 def _versions(environment: Path) -> dict[str, str]:
     """Return the installed versions of what environment.yaml names, and of Python."""
     found = {"python": platform.python_version()}
-    for name in PACKAGE.findall(environment.read_text()):
+    parts = KEYS.split(environment.read_text())
+    listed = "".join(part for part in parts if part.startswith("dependencies:"))
+    for name in PACKAGE.findall(listed):
         try:
             found.setdefault(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:

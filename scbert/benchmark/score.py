@@ -29,12 +29,14 @@ COUNTED = ("learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb", 
 COSTS = (*KEYS, "fold", *COUNTED)
 COMPARED_COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells")
 COMPARED = ("accuracy", "macro_f1")
+AGAINST = "answers against the contract"
 
 
 @dataclass(frozen=True)
 class Fold:
     """A task, what a method answered, and how that went; without answers it failed."""
 
+    task: str
     cells: TaskCells
     answers: Answers | None
     exit: int
@@ -79,12 +81,12 @@ def _read_fold(folder: Path, task: str, method: str) -> Fold:
     run = Run(**read_json(folder / "runs" / method / f"{task}.json"))
     cells = read_task(folder / "tasks", task)
     if run.exit:
-        return Fold(cells, None, run.exit, run.reason)
+        return Fold(task, cells, None, run.exit, run.reason)
     try:
         answers = read_answers(folder / "answers" / method / f"{task}.tsv", cells)
     except ValueError as error:
-        return Fold(cells, None, 1, f"answers against the contract: {error}")
-    return Fold(cells, answers, 0, "")
+        return Fold(task, cells, None, 1, f"{AGAINST}: {error}")
+    return Fold(task, cells, answers, 0, "")
 
 
 def pool(folds: list[Fold], part: str = "") -> Pooled | None:
@@ -136,13 +138,19 @@ def score_group(group: Group, settings: Evaluate) -> Iterator[dict[str, Any]]:
         key = group.key | {"method": method}
         failed = next((fold for fold in folds if fold.answers is None), None)
         if failed:
-            yield {**key, "metric": MAIN, "exit": failed.exit, "reason": failed.reason}
+            yield {**key, "metric": MAIN, "exit": failed.exit, "reason": _reason(failed, folds)}
             continue
         for part in ["", *_parts(folds)]:
             pooled = pool(folds, part)
             assert pooled is not None  # no fold has failed
             own = {"method": f"{method}.{part}"} if part else {}
             yield from _scores(key | own, pooled, settings)
+
+
+def _reason(failed: Fold, folds: list[Fold]) -> str:
+    """Return why a fold failed, with its number in the names of its files if there are others."""
+    number = failed.task.rpartition("-")[2]
+    return f"fold {number}: {failed.reason}" if len(folds) > 1 else failed.reason
 
 
 def read_costs(folder: Path, dataset: str, seed: int, methods: list[str]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from scbert.benchmark.page_tables import (
     words,
 )
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
+from scbert.benchmark.score import AGAINST
 from scbert.benchmark.statistics import (
     MAIN,
     is_part,
@@ -203,7 +204,10 @@ def failures_table(results: Results) -> Table | None:
         caption="What failed, and why",
         heads=header,
         rows=rows,
-        note="The reason is the last line that the program wrote; all of them are in "
-        "logs/run_benchmark_method/DATASET/seedS/METHOD/TASK.log.",
+        note="The reason is the last line that the program wrote, or what ended it; all lines are "
+        "in logs/run_benchmark_method/DATASET/seedS/METHOD/TASK.log, where the names of the tasks "
+        f"of fold N end with -N. After '{AGAINST}' the program ended well: what it wrote is in "
+        "results/benchmark/DATASET/seedS/answers/METHOD/TASK.tsv. All folds that failed, with "
+        "their reasons, are in logs/score_benchmark/DATASET/seedS.log.",
         kind="long",
     )

@@ -198,20 +198,27 @@ def _probabilities(table: pd.DataFrame, task: TaskCells) -> pd.DataFrame | None:
     strange = sorted(set(map(str, numbers.columns)) - set(task.taught))
     if strange:
         raise ValueError(f"column {PROBABILITY}{strange[0]} names a type that was not taught")
-    sums = numbers.sum(axis=1)
-    if (numbers < 0).any(axis=None) or ((sums - 1).abs() > CLOSE).any():
+    wrong = (numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > CLOSE)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        first = numbers.iloc[row]
         raise ValueError(
-            f"probabilities must be at least 0 and add up to 1 for each cell; found sums from "
-            f"{sums.min():.3g} to {sums.max():.3g}"
+            f"the probabilities of {wrong.sum()} cells are wrong: those of cell "
+            f"'{numbers.index[row]}' add up to {first.sum():.3g}, and the lowest is "
+            f"{first.min():.3g}, but they must be at least 0 and add up to 1"
         )
     return numbers
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     numbers = table.apply(pd.to_numeric, errors="coerce")
-    if not np.isfinite(numbers.to_numpy(dtype=np.float64)).all():
+    strange = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
+    if strange.any():
+        column, row = np.argwhere(strange.T)[0]
+        given = str(table.iat[row, column])
         raise ValueError(
-            f"the columns {', '.join(map(str, table.columns))} must hold finite numbers only"
+            f"column {table.columns[column]} holds '{given}' for cell '{table.index[row]}', but it "
+            "must hold finite numbers only"
         )
     return numbers
 

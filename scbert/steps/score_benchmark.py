@@ -1,5 +1,6 @@
 """Rule score_benchmark: answers of all methods to the tasks of a dataset -> scores and costs."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 from scbert.benchmark.score import (
     COLUMNS,
     COMPARED_COLUMNS,
+    Group,
     compare_group,
     read_costs,
     read_groups,
@@ -17,6 +19,7 @@ from scbert.config import Evaluate
 from scbert.tables import write_table
 
 FORMAT = "%.6g"
+log = logging.getLogger("scbert")
 
 
 def score_benchmark(
@@ -41,11 +44,20 @@ def score_benchmark(
     scored: list[dict[str, Any]] = []
     compared: list[dict[str, Any]] = []
     for group in read_groups(folder, dataset, seed, methods):
+        _log_failures(group)
         scored += score_group(group, settings)
         compared += compare_group(group, methods[0], settings)
     write_table(scores, _rounded(pd.DataFrame(scored, columns=list(COLUMNS))))
     write_table(differences, _rounded(pd.DataFrame(compared, columns=list(COMPARED_COLUMNS))))
     write_table(costs, read_costs(folder, dataset, seed, methods))
+
+
+def _log_failures(group: Group) -> None:
+    """Log each fold that failed: the table has the first of them only."""
+    for method, folds in group.folds.items():
+        for fold in folds:
+            if fold.answers is None:
+                log.warning("%s failed, %s: %s", method, fold.task, fold.reason)
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:

@@ -56,6 +56,18 @@ def test_answers_and_costs_are_written(method, tmp_path):
     assert run["versions"]["numpy"][0] == "2"
 
 
+def test_versions_are_of_all_that_the_environment_names(method, tmp_path):
+    """With a version or without, quoted or by channel; a channel is no package."""
+    one = method("open(a.answers, 'w').write('cell\\tlabel\\n')")
+    (one.folder / "environment.yaml").write_text(
+        "channels:\n  - conda-forge\ndependencies:\n  - scipy\n  - bioconda::anndata >=0.1  # why\n"
+        "  - pip\n  - pip:\n      - 'pandas==2'\n      - nonesuch[more]\nvariables:\n  - torch\n"
+    )
+    _, run = ran(one, tmp_path)
+    assert [*run["versions"]] == ["python", "scipy", "anndata", "pip", "pandas", "nonesuch"]
+    assert run["versions"]["scipy"][0] == "1"
+
+
 def test_memory_of_a_gpu_is_that_of_the_methods_own_processes(method, tmp_path, monkeypatch):
     """nvidia-smi of a machine on which another program computes, too."""
     folder, own = tmp_path / "bin", tmp_path / "pid"

@@ -101,14 +101,16 @@ def test_a_failed_method_has_a_reason_and_no_score(room):
     scores, differences, _ = scored(room, "oracle", "broken")
     broken = scores[scores.method == "broken"]
     assert set(broken.value) == {""}
-    assert set(broken.reason) == {"no memory"}
+    reasons = broken.set_index("protocol").reason.to_dict()
+    assert reasons == {"within_dataset": "fold 0: no memory", "new_type": "no memory"}
     assert differences.empty
 
 
-def test_answers_against_the_contract_are_a_failure(room):
+def test_answers_against_the_contract_are_a_failure(room, caplog):
     answer(room, "odd", lambda true, taught: "Martian")
     scores, _, _ = scored(room, "odd")
     assert scores.reason.str.contains("'Martian', a type that was not taught").all()
+    assert "odd failed, within_dataset-all-2: answers against the contract: column" in caplog.text
 
 
 def test_the_same_answers_give_the_same_bytes(room):

@@ -47,8 +47,19 @@ def test_a_method_may_say_itself_what_is_novel_and_what_its_parts_say(answers):
         (("cell label", "x B", "y T", "z B", "w B"), "holds 1 cells, such as 'w'"),
         (("cell label", "x B", "x B", "y T", "z B"), "'x' is there twice"),
         (("cell label", "x B", "y T", "z NK"), "'NK', a type that was not taught"),
-        (("cell label p:B p:T", "x B 1 1", "y T 0 1", "z B 1 0"), "add up to 1"),
-        (("cell label p:B p:T", "x B nan 1", "y T 0 1", "z B 1 0"), "finite"),
+        (
+            ("cell label p:B p:T", "x B 1 0", "y T 1 1", "z B -1 2"),
+            "of 2 cells are wrong: those of cell 'y' add up to 2, and the lowest is 1",
+        ),
+        (
+            ("cell label p:B p:T", "x B 1 0", "y T 0 1", "z B -1 2"),
+            "those of cell 'z' add up to 1, and the lowest is -1",
+        ),
+        (
+            ("cell label p:B p:T", "x B 1 0", "y T 0 one", "z B inf 0"),
+            "column p:B holds 'inf' for cell 'z', but it must hold finite",
+        ),
+        (("cell label novelty", "x B 1", "y T", "z B 2"), "column novelty holds '' for cell 'y'"),
         (("cell label p:NK", "x B 1", "y T 1", "z B 1"), "p:NK names a type"),
         (("cell type", "x B"), "has no column label"),
     ],

@@ -1,0 +1,32 @@
+"""What is said of the first method beside the best other one."""
+
+from scbert.benchmark.claims import compare_protocol
+from scbert.benchmark.results import Results
+from scbert.benchmark.summary import read_rooms
+from tests.benchmark.made_up import make_room, methods
+
+
+def compared(folder, protocol, *names):
+    """What is said of the first of these methods in a protocol."""
+    results = Results(read_rooms([folder]), methods(*names), 0.95)
+    return compare_protocol(results, protocol).sentence
+
+
+def test_a_comparison_that_cannot_be_made_says_what_it_lacks(tmp_path):
+    within, new = "within_dataset", "new_type"
+    skills = {"mine": 0.9, "linear_svm": 0.8, "random": 0.0}
+    mine = make_room(tmp_path, "mine", 1, skills, broken=[("mine", within), ("mine", new)])
+    others = make_room(tmp_path, "others", 1, skills, broken=[("linear_svm", within)])
+    assert "Mine failed there." in compared(mine, within, *skills)
+    assert "Mine failed there." in compared(mine, new, *skills)
+    assert "No peer or baseline has a score for all" in compared(others, within, *skills)
+    assert "No peer or baseline has a score of novelty" in compared(others, new, *skills)
+    assert "Encoder was not asked there." in compared(others, within, "encoder", *skills)
+
+
+def test_a_method_is_not_its_own_rival(tmp_path):
+    """A baseline may be the first of all, and the best."""
+    skills = {"perceptron": 0.9, "mine": 0.5, "random": 0.0}
+    folder = make_room(tmp_path, "toy", 1, skills)
+    for protocol in ("within_dataset", "new_type"):
+        assert "the best other method, Mine: " in compared(folder, protocol, *skills)
