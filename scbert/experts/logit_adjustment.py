@@ -16,6 +16,7 @@ from scbert.calibration.confidence import fit_temperature
 from scbert.experts.combiner import bounded
 
 PULL = 0.01  # nats, of a tau of 1: a few cells must not raise a type
+BALANCE = 0.25  # 0: each cell counts the same, 1: each type; more than this costs common types
 LARGEST = 3.0  # tau; 1 takes the types' shares of the training cells away
 INVERSE_TEMPERATURES = (1e-4, 1e4)
 
@@ -36,9 +37,8 @@ def fit_logit_adjustment(logits: np.ndarray, label: np.ndarray, rarity_C: np.nda
     """Find by how much logits rise with rarity, so that held-out cells are most likely.
 
     It is tau x temperature of Menon et al. 2021, for logits of any scale: `logits + found *
-    rarity_C`. As in `combiner.fit_shares`, a type counts by the root of its number of cells; as in
-    `fit_temperature`, one cell more is taken to have been seen with another label. The loss is
-    convex, so there is one answer.
+    rarity_C`. A cell of a type with n counts n^-0.25; as in `fit_temperature`, one cell more is
+    taken to have been seen with another label. The loss is convex, so there is one answer.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def fit_logit_adjustment(logits: np.ndarray, label: np.ndarray, rarity_C: np.nda
     logits = bounded(logits)
     temperature = fit_temperature(logits, label)
     logits, cells, n_types = logits / temperature, np.arange(len(label)), logits.shape[1]
-    weight_N = 1 / np.sqrt(np.bincount(label)[label])
+    weight_N = np.bincount(label)[label] ** -BALANCE
     weight_N /= weight_N.sum()
     others = 1 / (len(label) + 2)
     target_NC = np.full(logits.shape, others / (n_types - 1))
