@@ -119,10 +119,13 @@ def test_the_card_shows_every_expert_with_its_weight_and_scores(card, toy_run):
     found = read_json(toy_run.model / "calibration.json")
     lines = section(card(), "Model").splitlines()
     held = found["out_of_fold"]
-    together = f"| together |  | {held['macro_f1']:.3f} | {held['log_loss']:.3f} |"
+    together = f"| together |  |  | {held['macro_f1']:.3f} | {held['log_loss']:.3f} |"
     assert together in lines
     for name, one in found["experts"].items():
-        scores = f"{one['weight']:.2f} | {one['macro_f1']:.3f} | {one['log_loss']:.3f}"
+        scores = (
+            f"{one['weight']:.2f} | {one['logit_adjustment']:.2f} "
+            f"| {one['macro_f1']:.3f} | {one['log_loss']:.3f}"
+        )
         assert f"| {EXPERT_TITLES[name]} | {scores} |" in lines
     row = [f"{one['f1_of_type'][2]:.2f}" for one in (*found["experts"].values(), held)]
     assert f"| T cell | {' | '.join(row)} |" in lines
@@ -156,13 +159,21 @@ def test_the_card_says_what_the_encoder_adds():
 def test_the_card_says_which_cells_judged_the_experts(folds_by, how):
     scores = {"macro_f1": 0.9, "log_loss": 0.3, "f1_of_type": [0.8, 1.0]}
     held = {"cells": 1234, "folds_by": folds_by, "encoder_adds": None} | scores
-    experts = {"encoder": {"weight": 1.0, "temperature": 1.5} | scores}
+    experts = {"encoder": {"weight": 1.0, "temperature": 1.5, "logit_adjustment": 0.25} | scores}
     text = experts_of({"out_of_fold": held, "experts": experts}, ["B|<b>", "T cell"])
     assert f"on 1,234 labelled cells that none was trained on ({how})" in text
-    assert "| encoder | 1.00 | 0.900 | 0.300 |" in text
+    assert "| encoder | 1.00 | 0.25 | 0.900 | 0.300 |" in text
     assert "F1 out of fold" not in text  # alone it is what it is together
     both = {"out_of_fold": held, "experts": experts | {"discriminant": experts["encoder"]}}
     assert "| B\\|&lt;b> | 0.80 | 0.80 | 0.80 |" in experts_of(both, ["B|<b>", "T cell"])
+
+
+def test_the_card_of_a_model_made_before_rare_types_were_raised():
+    scores = {"macro_f1": 0.9, "log_loss": 0.3, "f1_of_type": [0.8, 1.0]}
+    held = {"cells": 1234, "folds_by": "cell", "encoder_adds": None} | scores
+    experts = {"encoder": {"weight": 1.0, "temperature": 1.5} | scores}
+    text = experts_of({"out_of_fold": held, "experts": experts}, ["B", "T cell"])
+    assert "| encoder | 1.00 | \u2013 | 0.900 | 0.300 |" in text
 
 
 def test_the_card_of_a_frozen_encoder_tells_of_no_epoch(mean_run, card):
