@@ -21,7 +21,16 @@ from scbert.training.query_tokens import CellsSeen, tokens_for
 from scbert.training.saved_model import FinetunedModel
 
 SEED = 0
-SHARES = ((0.3, 0.25), (0.49, 0.25), (0.3, 0.5), (0.49, 0.5), (1.0, 0.7), (1.0, 0.6), (1.0, 0.25))
+SHARES = (
+    (0.3, 0.25),
+    (0.49, 0.25),
+    (0.3, 0.5),
+    (0.49, 0.5),
+    (1.0, 0.7),
+    (1.0, 0.6),
+    (1.0, 0.49),
+    (1.0, 0.25),
+)
 HEADS = ("cells thinned", "to", "depth", "below 95 %", "agreement", "of the thinned")
 
 

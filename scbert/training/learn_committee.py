@@ -62,7 +62,7 @@ class Learned:
     are those of the committee, `each` those of every expert; `without` are the shares that the
     others would have without the encoder, None where there is none or it is alone; `weighed` are
     those of all, before the encoder had to show that it is worth its time. `adjustment`: see
-    `fit_logit_adjustment`, of each linear expert.
+    `fit_logit_adjustment`; 0 of a network with a head of its own.
     """
 
     committee: Committee
@@ -81,7 +81,7 @@ class Learned:
         together, known = _scores(self.logits, label), len(label) > 0
         experts = {
             name: asdict(share)
-            | {"logit_adjustment": self.adjustment.get(name, 0.0) / share.temperature}
+            | {"logit_adjustment": self.adjustment[name] / share.temperature}
             | _scores(calibrated(self.each[name], share.temperature), label)
             for name, share in self.committee.shares.items()
         }
@@ -147,10 +147,10 @@ def learn_committee(
         judged &= np.isfinite(own).any(axis=1)
     rows = np.flatnonzero(judged)
     label, without, rarity_C = cells.label[rows], None, rarity(cells.label)
-    adjustment = {
+    adjustment = dict.fromkeys(names, 0.0) | {
         name: fit_logit_adjustment(logits[name][rows], label, rarity_C) for name in linear
     }
-    each = {name: logits[name][rows] + adjustment.get(name, 0.0) * rarity_C for name in names}
+    each = {name: logits[name][rows] + adjustment[name] * rarity_C for name in names}
     shares = weighed = fit_shares(each, label)
     if ENCODER in each and len(each) > 1:
         without = fit_shares({name: each[name] for name in names if name != ENCODER}, label)
@@ -193,7 +193,7 @@ def _of_single_cells(names: Sequence[str], cells: Reference, seed: int) -> Learn
         each=dict.fromkeys(names, nothing),
         weighed=shares,
         without=None,
-        adjustment={},
+        adjustment=dict.fromkeys(names, 0.0),
         folds_by=cells.folds_by,
     )
 
