@@ -139,7 +139,12 @@ def network():
 def experts():
     drawing = Drawing(560, "Four experts answer; their answers are weighed and calibrated")
     drawing.box(175, 8, 250, 46, "the tokens of a cell", BLUE)
-    names = ("logistic\nregression", "support\nvectors", "discrim-\ninant", "encoder\n(network)")
+    names = (
+        "logistic\nregression",
+        "... on\nscaled genes",
+        "discrim-\ninant",
+        "encoder\n(network)",
+    )
     weights = (0.23, 0.45, 0.32, 0.0)
     for number, (name, weight) in enumerate(zip(names, weights, strict=True)):
         x = 12 + 147 * number

@@ -105,7 +105,7 @@ class Finetune(Head):
     """Supervised fine-tuning: the experts, and how the network is trained unless head is mean."""
 
     experts: tuple[
-        Literal["logistic_regression", "support_vectors", "discriminant", "encoder"], ...
+        Literal["logistic_regression", "scaled_logistic_regression", "discriminant", "encoder"], ...
     ] = Field(min_length=1)  # encoder alone: the paper's model
     train: Literal["all", "head", "original"]  # of the encoder, beside the head; original: the last
     # layer but one

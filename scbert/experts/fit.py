@@ -15,18 +15,16 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.naive_bayes import GaussianNB
-from sklearn.preprocessing import MaxAbsScaler
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from scbert.experts.classifiers import (
     N_COMPONENTS,
     N_GENES,
     discriminant,
     logistic_regression,
-    support_vectors,
 )
 from scbert.experts.linear import LinearExpert, choose_genes
 
-MARGIN = 2.0  # logits per unit of a support vector machine's margin
 Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 
 
@@ -109,18 +107,26 @@ def fit_experts(
 
 def _logistic_regression(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit it multinomial, with an L2 penalty, balanced; each gene divided by its largest value."""
-    scaler = MaxAbsScaler().fit(cells.x_NF)
-    model = logistic_regression().fit(scaler.transform(cells.x_NF), cells.label)
-    plane_CF, bias_C = of_all_types(model.coef_, model.intercept_)
-    return plane_CF / scaler.scale_, bias_C, _no_vectors(bias_C)
+    return _fit_logistic_regression(cells, MaxAbsScaler().fit(cells.x_NF).scale_)
 
 
-def _support_vectors(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit one linear machine per type, balanced; each gene divided by its largest value."""
-    scaler = MaxAbsScaler().fit(cells.x_NF)
-    model = support_vectors(cells.seed).fit(scaler.transform(cells.x_NF), cells.label)
+def _scaled_logistic_regression(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit the same on genes of about the same spread, where weak genes count as strong ones do.
+
+    A gene is divided by its standard deviation, to which the usual one is added (Tusher et al.
+    2001, the exchangeability factor s0), so that a gene seen in few cells is not blown up.
+    """
+    variance_F = StandardScaler(with_mean=False).fit(cells.x_NF).var_
+    return _fit_logistic_regression(cells, np.sqrt(variance_F + np.median(variance_F)))
+
+
+def _fit_logistic_regression(
+    cells: Cells, scale_F: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scaled_NF = cells.x_NF @ sparse.diags_array(1 / scale_F)
+    model = logistic_regression().fit(scaled_NF, cells.label)
     plane_CF, bias_C = of_all_types(model.coef_, model.intercept_)
-    return MARGIN * plane_CF / scaler.scale_, MARGIN * bias_C, _no_vectors(bias_C)
+    return plane_CF / scale_F, bias_C, _no_vectors(bias_C)
 
 
 def _discriminant(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,7 +179,7 @@ def _no_vectors(bias_C: np.ndarray) -> np.ndarray:
 
 EXPERTS: dict[str, Callable[[Cells], tuple[np.ndarray, np.ndarray, np.ndarray]]] = {
     "logistic_regression": _logistic_regression,
-    "support_vectors": _support_vectors,
+    "scaled_logistic_regression": _scaled_logistic_regression,
     "discriminant": _discriminant,
     "encoder": _encoder,
 }

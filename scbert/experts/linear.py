@@ -1,6 +1,6 @@
 """An expert: a classifier, linear in the expression of a cell's tokens and its encoder's vector.
 
-Logistic regression, a support vector machine and a discriminant on principal components are all of
+Logistic regression, on scaled genes too, and a discriminant on principal components are all of
 this form, so an expert is one matrix, and thousands of cells take a second.
 
 Shape letters: N cells, C cell types, V genes of the vocabulary, D width of the cell vector.

@@ -2,7 +2,7 @@
 
 EXPERT_TITLES = {
     "logistic_regression": "balanced logistic regression",
-    "support_vectors": "balanced support vector machine",
+    "scaled_logistic_regression": "balanced logistic regression on scaled genes",
     "discriminant": "discriminant on principal components",
     "encoder": "encoder",
 }

@@ -114,13 +114,21 @@ def test_each_expert_finds_the_planted_types_in_new_cells(name, n_types):
     assert expert.reads_vectors == (name == "encoder")
 
 
+SCALES = {
+    "logistic_regression": lambda bins: bins.max(axis=0),
+    "scaled_logistic_regression": lambda bins: np.sqrt(bins.var(0) + np.median(bins.var(0))),
+}
+
+
 @pytest.mark.parametrize("n_types", [2, 3])
-def test_logistic_regression_is_scikit_learns_on_scaled_bins(n_types):
+@pytest.mark.parametrize("name", SCALES)
+def test_both_logistic_regressions_are_scikit_learns_on_genes_divided_by_their_scale(name, n_types):
     bins, label = drawn(n_types)
-    largest = bins.max(axis=0)
+    bins[:, 19] = np.arange(90) == 0  # seen in one cell: its spread is a tenth of the usual one
+    divided = bins / SCALES[name](bins)
     reference = LogisticRegression(class_weight="balanced", max_iter=10_000)
-    expected = reference.fit(bins / largest, label).predict_proba(bins / largest)
-    expert = fitted(bins, label, ["logistic_regression"])["logistic_regression"]
+    expected = reference.fit(divided, label).predict_proba(divided)
+    expert = fitted(bins, label, [name])[name]
     ours = np.exp(expert.logits(sparse.csr_matrix(bins), np.zeros((90, 0))))
     assert np.abs(ours / ours.sum(axis=1, keepdims=True) - expected).max() < 1e-3
 

@@ -20,7 +20,7 @@ from scbert.training.bundle import load_finetuned, load_model, load_pretrained
 from scbert.training.labelled_file import settings_of
 from scbert.training.seen_cells import SeenCells
 
-EXPERTS = ("logistic_regression", "support_vectors", "discriminant")
+EXPERTS = ("logistic_regression", "scaled_logistic_regression", "discriminant")
 SMALL = {
     "counts": {"min_genes": 5},
     "normalization": {"target_sum": 317.0},

@@ -116,9 +116,9 @@ def test_genes_of_a_frozen_encoder_are_chosen_without_labels(toy, toy_run, train
 
 
 def test_experts_without_the_encoder_need_no_network(toy, train, mean_config, query):
-    options = toy.change(mean_config.finetune, experts=("support_vectors",))
+    options = toy.change(mean_config.finetune, experts=("scaled_logistic_regression",))
     bundle = load_finetuned(train("alone", mean_config.model_copy(update={"finetune": options})))
-    assert set(bundle.experts) == set(bundle.committee.shares) == {"support_vectors"}
+    assert set(bundle.experts) == set(bundle.committee.shares) == {"scaled_logistic_regression"}
     assert bundle.calibration["out_of_fold"]["encoder_adds"] is None
     for all_experts in (False, True):
         found = annotate(query, bundle, all_experts=all_experts)
