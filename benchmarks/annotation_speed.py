@@ -76,7 +76,8 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
         "validation_cells": 1,
     }
     axes = rng.normal(size=(N_COMPONENTS, len(genes))).astype(np.float32)
-    components = Components(axes, np.zeros(len(genes), dtype=np.float32))
+    none_V, spread_K = np.zeros(len(genes), np.float32), np.ones(N_COMPONENTS, np.float32)
+    components = Components(axes, none_V, spread_K, noise=1.0, counts_V=none_V)
     extra = {"labels": labels, "calibration": calibration, COMPONENTS: components}
     save_model(folder, CellTypeModel(encoder, head), config, genes, [], extra)
 

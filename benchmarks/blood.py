@@ -106,12 +106,13 @@ from these data; their licences were not read: ask before you sell what is made 
 |---|---:|---:|---:|---:|---:|---:|
 {lines}
 
-Both files hold only the genes that their publishers chose: do not use the model on such panels.
+Both files hold only the genes that their publishers chose, a third and a fifth of the model's; what
+the others would be is guessed, so give all genes where you have them.
 Shallow cells are named less well, with too much confidence: of pbmc8k thinned to 2,000 and
 1,000 counts a cell 4 % and 8 % get another label, and of 30 CD8 T cells of zheng68k (1,463 counts)
 27 are called CD4 T. annotate compares their depth with that of the training cells, and warns.
 The only labelled files of blood with all genes at hand were the two it was trained on;
-trained on pbmc3k alone and tested on pbmc8k: docs/results/annotation.md. Of {lung:,} cells of a
+trained on pbmc3k alone and tested on pbmc8k: docs/results/benchmark.md. Of {lung:,} cells of a
 lung lavage (Liao 2020, GSE145926), most of types that blood does not have, it calls {unknown:.0%}
 unknown.
 

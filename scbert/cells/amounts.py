@@ -59,12 +59,15 @@ class Amounts:
         Of log1p: what is taken back is divided by one count of its cell.
     assumed
         Of log1p whose sum is unknown, unless `by_step`: the sum that is taken.
+    summed
+        Whether a cell's sum is that of the genes in the file, and may be less than all its counts.
     """
 
     scale: Scale
     library: np.ndarray | None
     by_step: bool
     assumed: float
+    summed: bool
     cautions: tuple[Caution, ...] = ()
 
     @property
@@ -122,22 +125,27 @@ def amounts_of(
     scale = scale or scale_of_parts(parts, reading.scale)
     if scale.kind != "log1p":
         found = _integers(parts) if scale.kind != EXPECTED_COUNTS else ()
-        return Amounts(scale, library, by_step=False, assumed=usual, cautions=found)
-    if library is None and scale.target_sum:
-        return Amounts(scale, None, by_step=False, assumed=usual)
+        return Amounts(
+            scale, library, by_step=False, assumed=usual, summed=library is None, cautions=found
+        )
     some = _Steps.of(parts, scale)
+    if library is None and scale.target_sum:
+        whole = bool((np.abs(some.sums / scale.target_sum - 1) < SAME).all())
+        return Amounts(scale, None, by_step=False, assumed=usual, summed=whole)
     if library is None:
         return _of_unknown_sum(parts, scale, obs, some, usual)
     if not some.stepwise:  # only the sum is known
         unused = unused_column(key, str(scale))
-        return Amounts(scale, None, by_step=False, assumed=usual, cautions=(unused,))
+        return Amounts(scale, None, by_step=False, assumed=usual, summed=False, cautions=(unused,))
     given = library[some.rows]
     totals = given * some.steps  # what they were normalised to, if it is right
     if not scale.target_sum or np.abs(totals / scale.target_sum - 1).max() > SAME:
         if totals.std() > SAME * totals.mean():
             _require_library(some, given, f"obs['{key}'] of {name}")
-        return Amounts(replace(scale, target_sum=None), library, by_step=True, assumed=usual)
-    return Amounts(scale, library, by_step=False, assumed=usual)
+        return Amounts(
+            replace(scale, target_sum=None), library, by_step=True, assumed=usual, summed=False
+        )
+    return Amounts(scale, library, by_step=False, assumed=usual, summed=False)
 
 
 @dataclass(frozen=True)
@@ -214,18 +222,22 @@ def _of_unknown_sum(
     more = bool(parts.kept is not None and not parts.kept.all())  # antibodies were summed, too
     total = find_sum(some.steps, some.sums)
     if total and more and all_genes:
-        return Amounts(scale, None, by_step=True, assumed=usual)
+        return Amounts(scale, None, by_step=True, assumed=usual, summed=True)
     if total:
         said = f"{total:,.6g}"
         log.info("%s was normalised to %s counts per cell, as its steps say", parts.name, said)
-        return Amounts(replace(scale, target_sum=total), None, by_step=False, assumed=usual)
+        return Amounts(
+            replace(scale, target_sum=total), None, by_step=False, assumed=usual, summed=False
+        )
     if column := _column_of_totals(obs, some):
         log.info("%s: all counts of each cell are taken from obs['%s']", parts.name, column)
         library = library_sizes(obs, column, parts.name)
-        return Amounts(scale, library, by_step=True, assumed=usual)
+        return Amounts(scale, library, by_step=True, assumed=usual, summed=False)
     how = OWN_SUM if all_genes else TAKEN_SUM.format(usual, parts.shape[1])
     caution = _caution(some, how)
-    return Amounts(scale, None, by_step=all_genes, assumed=usual, cautions=(caution,))
+    return Amounts(
+        scale, None, by_step=all_genes, assumed=usual, summed=all_genes, cautions=(caution,)
+    )
 
 
 def _column_of_totals(obs: pd.DataFrame, some: _Steps) -> str:

@@ -61,8 +61,8 @@ def few_genes(found: int, used: int) -> list[Caution]:
         Caution(
             "few_genes",
             f"only {found:,} of the {used:,} genes that the model uses ({found / used:.1%}) are "
-            "there; it treats the others as not expressed, so its labels are less accurate than "
-            "its card says, and more cells are called unknown.",
+            "there; it expects of the others what is usual beside these, so its labels are less "
+            "accurate than its card says, and more cells are called unknown.",
             "Give all genes that were measured, or fine-tune a model on cells with this panel of "
             "genes.",
         )
@@ -106,8 +106,8 @@ def missing_expression(share: float) -> list[Caution]:
         Caution(
             "missing_expression",
             f"genes that hold {share:.1%} of the expression of the training cells are not there; "
-            "the model treats them as not expressed, and each other gene seems a larger part of "
-            "its cell, so some labels change.",
+            "the model expects of them what is usual beside the others, and so many more counts of "
+            "each cell, so some labels change.",
             "Give all genes that were measured, also mitochondrial and ribosomal ones, or the "
             "column of obs with all counts of each cell (--library-size-key), or fine-tune a model "
             "on cells without these genes.",

@@ -157,7 +157,8 @@ def load_experts(path: Path, n_types: int, n_genes: int) -> dict[str, LinearExpe
             )
         if not all(are_usable(array) for array in (weight, bias, vector)):
             raise ValueError(
-                f"{path} holds weights that are not finite or absurd. Train the model again."
+                f"{path} holds weights that are NaN, infinite or implausible. Train the model "
+                "again."
             )
         weight_CV = np.zeros((n_types, n_genes), dtype=np.float32)
         weight_CV[:, genes] = weight

@@ -100,8 +100,8 @@ def _split(parts: Mapping[str, Part]) -> str:
     text = (
         f"Cells: {', '.join(counts)}. Training and validation cells made the experts; what these "
         "said of them out of fold chose their weights and the temperature; validation cells chose "
-        "the threshold of the unknown flag, the settings of the baselines and, of a network that "
-        "is trained, the epoch; test cells were scored once and chose nothing.\n\n"
+        "the threshold of the unknown flag and, of a network that is trained, the epoch; test "
+        "cells were scored once and chose nothing.\n\n"
     )
     if not parts["test"].batches:
         return text + (

@@ -50,7 +50,7 @@ def scores_of_methods(about: CardEvidence) -> str:
     return (
         f"{table(header, rows, 3)}\n\n"
         "Controls know nothing of the genes; baselines were trained on the same cells as scBERT; "
-        f"validation cells chose their settings. Intervals: {comparison.interval}\n\n"
+        f"each has one setting for all data. Intervals: {comparison.interval}\n\n"
         f"{settings}\n\n"
         f"This model is that of seed {about.config['seed']}."
     )

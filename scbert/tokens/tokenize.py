@@ -189,6 +189,7 @@ def expression_of_counts(
     library_size: np.ndarray,
     genes: GeneMatch,
     normalization: Normalization,
+    share: float = 1.0,
 ) -> sparse.csr_matrix:
     """Return the expression of the vocabulary's genes, shape (cells, vocabulary), see `normalize`.
 
@@ -200,9 +201,14 @@ def expression_of_counts(
         All counts of each cell, shape (cells,).
     genes
         Which gene of the vocabulary each gene of the file is.
+    share
+        Of all counts of such cells that the genes of the file hold, where a library is no more than
+        the sum over the genes of a file. Below 1 it is taken to be at least what that tells.
     """
     aligned = align(counts, genes)
     size = denominators(aligned, library_size, normalization.denominator)
+    if share < 1:
+        size = np.maximum(size, cell_sums(aligned) / share)
     return normalize(aligned, size, normalization.target_sum)
 
 

@@ -170,21 +170,21 @@ def _require_usable(network: nn.Module, weights: Path) -> None:
     for name, value in network.state_dict().items():
         if not bool((value.abs() < LARGEST).all()):
             raise ValueError(
-                f"'{name}' of {weights} holds numbers that are not finite or absurd. Train the "
-                "model again."
+                f"'{name}' of {weights} holds numbers that are NaN, infinite or implausible. Train "
+                "the model again."
             )
 
 
 def _require_readable_experts(
     folder: Path, config: dict[str, Any], verified: dict[str, Path]
 ) -> None:
-    """Refuse classifiers that read bins, as those of older formats do."""
+    """Refuse classifiers of older formats."""
     classifiers = {f"{EXPERTS}.safetensors", f"{COMPONENTS}.safetensors"}
     if config["format"] < FORMAT and classifiers & verified.keys():
         raise ValueError(
-            f"{folder} has bundle format {config['format']}, whose classifiers were learned from "
-            "binned expression; this version gives them expression. Train the model again, or use "
-            "the version of scbert that config.json names."
+            f"{folder} has bundle format {config['format']}, but this version reads classifiers "
+            f"of format {FORMAT}, which say what missing genes would be. Train the model again, or "
+            "use the version of scbert that config.json names."
         )
 
 

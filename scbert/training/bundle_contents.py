@@ -23,9 +23,10 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # .h5ad cannot hold others
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# Experts and components read bins up to 5, expression in 6; other models are the same since 4
-FORMAT = 6
-READABLE = (4, 5, 6)
+# Components say what missing genes would be since 7, classifiers read expression and not bins since
+# 6; other models are the same since 4.
+FORMAT = 7
+READABLE = (4, 5, 6, 7)
 NEEDS_POSITIONS = "expression_distance"  # of the novelty scores, see calibration.novelty
 
 

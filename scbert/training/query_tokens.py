@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,12 @@ class QueryTokens:
         """What the matrix holds."""
         return self.amounts.scale
 
+    @cached_property
+    def share_of_counts(self) -> float:
+        """What part of its counts a cell has of the genes in the file; 1: all counts are known."""
+        share = 1 - _missing(self.match, self.model)
+        return share if self.amounts.summed and share > 0 else 1.0
+
     def each(self, piece: Piece = WHOLE) -> Iterator[TokenPart]:
         """Yield the parts of a piece in order; only one of them is in memory.
 
@@ -98,7 +104,9 @@ class QueryTokens:
         rows = slice(start, start + part.shape[0])
         normalization = normalization_of(self.model)
         linear, library = self.amounts.of(part, rows)
-        expression = expression_of_counts(linear, library, self.match, normalization)
+        expression = expression_of_counts(
+            linear, library, self.match, normalization, self.share_of_counts
+        )
         sample = tokenize(
             self.query.name,
             self.query.obs.index[rows].astype(str).tolist(),
@@ -139,13 +147,12 @@ def tokens_for(query: QueryCells, model: SavedModel, scale: Scale | None = None)
 
 
 def _missing(match: GeneMatch, model: SavedModel) -> float:
-    """Return the share of the training cells' mean expression, in counts, of genes not measured."""
+    """Return the share of the training cells' counts that is of genes not measured."""
     if not isinstance(model, FinetunedModel) or model.components is None:
         return 0.0
-    counts = np.exp2(model.components.mean_V.astype(np.float64)) - 1
-    missing = np.ones(len(counts), dtype=bool)
-    missing[match.measured] = False
-    return float(counts[missing].sum() / max(counts.sum(), 1e-9))
+    measured = np.zeros(len(model.genes), dtype=bool)
+    measured[match.measured] = True
+    return 1 - model.components.share_of_counts(measured)
 
 
 def normalization_of(model: SavedModel) -> Normalization:

@@ -19,6 +19,7 @@ from scbert.steps.embed_file import MEAN, embed
 from scbert.steps.evaluate_file import evaluate_file
 from scbert.steps.explain_file import explain_file
 from scbert.training.bundle import load_finetuned, load_pretrained
+from scbert.training.components import Components
 
 FILES = (
     "weights.safetensors",
@@ -153,6 +154,20 @@ def test_annotate_asks_no_encoder_without_weight(query, without, monkeypatch):
         annotate(query, without, all_experts=True)
 
 
+def test_a_file_of_a_few_genes_is_read_by_what_they_let_expect(query, without, monkeypatch):
+    """Of ten markers of each type one is there; with the others silent, it would say little."""
+
+    def probability_of_the_truth():
+        found = annotate(query[:, np.arange(query.n_vars) % 10 == 3].copy(), without)
+        chances = found.obsm["scbert_probabilities"]
+        column = chances.columns.get_indexer(found.obs.cell_type.astype(str))
+        return chances.to_numpy()[np.arange(len(chances)), column].mean()
+
+    expected = probability_of_the_truth()
+    monkeypatch.setattr(Components, "adapted", lambda self, expert, measured: expert)
+    assert expected > max(0.6, probability_of_the_truth() + 0.05)
+
+
 @pytest.mark.parametrize("score", ["expression_distance", "energy"])
 def test_to_ask_all_experts_changes_no_call(toy, train, mean_config, query, score):
     options = toy.change(mean_config.annotate, novelty_score=score)
@@ -224,4 +239,4 @@ def test_the_folder_alone_is_enough(mean_run, query, tmp_path):
     assert found.obs.equals(expected.obs)
     found.write_h5ad(tmp_path / "found.h5ad")
     assert ad.read_h5ad(tmp_path / "found.h5ad").obs.scbert_agreement.between(0, 1).all()
-    assert json.loads((copy / "config.json").read_text())["format"] == 6
+    assert json.loads((copy / "config.json").read_text())["format"] == 7

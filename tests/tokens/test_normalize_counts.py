@@ -263,6 +263,24 @@ def test_counts_in_memory_give_the_tokens_of_the_files(tmp_path, vocabulary, den
     assert np.array_equal(here.measured, by_files.measured)
 
 
+@pytest.mark.parametrize("denominator", ["library", "vocabulary"])
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 200), (0.5, 200), (0.25, 400), (0.1, 1000)])
+def test_a_library_is_at_least_what_the_share_of_the_counts_tells(
+    vocabulary, denominator, share, expected
+):
+    """Of 200 counts 100 are of known genes; by the vocabulary alone they are all that there is."""
+    names = pd.DataFrame({"symbol": [*SYMBOLS[:2], "UNKNOWN1"], "gene_id": ""})
+    match = match_genes(names, read_vocabulary(vocabulary))
+    counts = sparse.csr_matrix([[40.0, 60.0, 100.0]])
+    settings = normalization(denominator=denominator)
+    found = expression_of_counts(counts, np.array([200.0]), match, settings, share)
+    if denominator == "vocabulary":
+        expected = max(100, 100 / share)
+    assert found.data == pytest.approx(
+        np.log2(1 + settings.target_sum * counts.data[:2] / expected)
+    )
+
+
 def test_tokenize_does_not_count_a_stored_zero(tmp_path, vocabulary):
     counts = write_counts(tmp_path / "s1.h5ad", [[1, 19_999, 0]], SYMBOLS[:3])
     _, adata, _ = normalise(tmp_path, counts, vocabulary)

@@ -1,8 +1,11 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from scipy import sparse
 
+from scbert.experts.linear import LinearExpert
 from scbert.tokens.store import store_in_memory
 from scbert.training.components import (
     Components,
@@ -47,12 +50,57 @@ def test_positions_are_those_of_a_singular_value_decomposition():
     assert found.mean(axis=0) == pytest.approx(np.zeros(20), abs=1e-5)
 
 
+def expected_given(components, dense, measured):
+    """Expression, where not measured its mean given the rest, of a Gaussian of all genes."""
+    axes, mean = components.axes_KV.astype(float), components.mean_V.astype(float)
+    cov = axes.T @ np.diag(components.variance_K) @ axes + components.noise * np.eye(len(mean))
+    within, across = cov[np.ix_(measured, measured)], cov[np.ix_(~measured, measured)]
+    filled = dense.copy()
+    seen = (dense - mean)[:, measured]
+    filled[:, ~measured] = mean[~measured] + seen @ np.linalg.solve(within, across.T)
+    return filled
+
+
 def test_a_gene_that_was_not_measured_counts_as_average():
     """Silent, it would move the cell; and so would it as part of a smaller panel."""
     components = fit_components(store(), np.arange(40), 0)
     panel = store(measured=np.arange(10, 30))
     expected = (bins_in(panel) - components.mean_V)[:, 10:] @ components.axes_KV[:, 10:].T
     assert components.positions(panel, np.arange(40)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_expert_is_adapted_to_the_genes_that_were_measured():
+    components, measured = fit_components(store(), np.arange(40), 0), np.arange(30) >= 10
+    rng = np.random.default_rng(1)
+    expert = LinearExpert(
+        rng.normal(size=(3, 30)).astype(np.float32),
+        rng.normal(size=3).astype(np.float32),
+        rng.normal(size=(3, 2)).astype(np.float32),
+    )
+    dense, vectors = bins_in(store()), rng.normal(size=(40, 2))
+    filled = expected_given(components, dense, measured)
+    found = components.adapted(expert, measured).logits(sparse.csr_matrix(dense), vectors)
+    assert found == pytest.approx(expert.logits(sparse.csr_matrix(filled), vectors), abs=1e-3)
+    assert np.abs(found - expert.logits(sparse.csr_matrix(dense * measured), vectors)).max() > 0.1
+
+
+def test_an_expert_that_lacks_no_gene_is_the_same():
+    components = fit_components(store(), np.arange(40), 0)
+    weight = np.ones((2, 30), dtype=np.float32) * (np.arange(30) >= 10)
+    expert = LinearExpert(weight, np.ones(2, np.float32), np.zeros((2, 0), np.float32))
+    for measured in (np.ones(30, dtype=bool), np.arange(30) >= 5):
+        found = components.adapted(expert, measured)
+        assert (found.weight_CV == weight).all()
+        assert (found.bias_C == expert.bias_C).all()
+
+
+def test_the_share_of_the_counts_is_that_of_the_training_cells():
+    cells = store()
+    counts = np.exp2(bins_in(cells)) - 1
+    components, measured = fit_components(cells, np.arange(40), 0), np.arange(30) >= 10
+    expected = counts[:, measured].sum() / counts.sum()
+    assert components.share_of_counts(measured) == pytest.approx(expected)
+    assert components.share_of_counts(np.ones(30, dtype=bool)) == 1
 
 
 def test_the_position_of_a_cell_does_not_depend_on_other_cells():
@@ -89,27 +137,44 @@ def test_saved_components_are_read_again(tmp_path):
     components = fit_components(store(), np.arange(40), 0)
     save_components(tmp_path / "c.safetensors", components)
     found = load_components(tmp_path / "c.safetensors", 30)
-    assert (found.axes_KV == components.axes_KV).all()
-    assert (found.mean_V == components.mean_V).all()
+    assert asdict(found).keys() == asdict(components).keys()
+    for name, array in asdict(components).items():
+        assert getattr(found, name) == pytest.approx(array, rel=1e-6)
+
+
+SOUND = {
+    "axes": np.ones((2, 30)),
+    "mean": np.ones(30),
+    "variance": np.ones(2),
+    "noise": np.ones(1),
+    "counts": np.ones(30),
+}
 
 
 @pytest.mark.parametrize(
-    ("axes", "mean", "message"),
+    ("array", "value", "message"),
     [
-        (np.zeros((2, 29)), np.zeros(30), r"shape \(2, 29\) .* has 30 genes"),
-        (np.zeros((2, 30)), np.zeros(3), r"shape \(3,\), but the model has 30 genes"),
-        (np.zeros(30), np.zeros(30), r"shape \(30,\)"),
-        (np.full((2, 30), np.nan), np.zeros(30), "not finite"),
+        ("axes", np.zeros((2, 29)), r"\(2, 29\).*has 30 genes"),
+        ("axes", np.zeros(30), r"\(30,\), \(30,\), .* has 30 genes"),
+        ("mean", np.zeros(3), r"\(3,\), .* has 30 genes"),
+        ("variance", np.zeros(3), r"\(3,\), .* has 30 genes"),
+        ("noise", np.zeros(0), r"\(0,\), .* has 30 genes"),
+        ("counts", np.zeros(31), r"\(31,\)\], .* has 30 genes"),
+        ("axes", np.full((2, 30), np.nan), "NaN"),
+        ("variance", np.array([1.0, -1.0]), "implausible"),
+        ("noise", np.array([-1.0]), "implausible"),
+        ("counts", np.full(30, np.inf), "infinite"),
     ],
 )
-def test_components_of_another_model_are_refused(tmp_path, axes, mean, message):
-    save_file({"axes": axes, "mean": mean}, tmp_path / "c.safetensors")
+def test_components_of_another_model_are_refused(tmp_path, array, value, message):
+    save_file(SOUND | {array: value}, tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=message):
         load_components(tmp_path / "c.safetensors", 30)
 
 
 def test_components_of_a_cell_at_the_mean_are_zero():
-    components = Components(np.ones((1, 30), np.float32), np.zeros(30, np.float32))
+    none = np.zeros(30, np.float32)
+    components = Components(np.ones((1, 30), np.float32), none, np.ones(1, np.float32), 1.0, none)
     cells = store(n_cells=2)
     expected = bins_in(cells).sum(axis=1, keepdims=True)
     assert components.positions(cells, np.arange(2)) == pytest.approx(expected)
