@@ -15,8 +15,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_exponential_jitter
 
 from scbert.config import Download, SourceSettings
-from scbert.download.checks import record_sha256, recorded_sha256, require_whole
 from scbert.download.http import Again, Never, Part, receive
+from scbert.download.verify import record_sha256, recorded_sha256, require_whole
 from scbert.files import lock, publish, sha256_of
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import urllib3
 from tqdm import tqdm
 
 from scbert.config import Download
-from scbert.download.checks import refuse_page
+from scbert.download.verify import refuse_page
 from scbert.files import is_compressed, read_json, write_json
 
 log = logging.getLogger(__name__)

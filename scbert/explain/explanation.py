@@ -17,7 +17,7 @@ from scbert.explain.enrichment import (
     enrichment_of_types,
     markers_of_types,
 )
-from scbert.explain.page import draw_deletion, draw_heat_map, write_page
+from scbert.explain.explanation_page import draw_deletion, draw_heat_map, write_page
 from scbert.explain.rankings import TITLES, Ranking, table_of_genes
 from scbert.files import publish, write_json
 from scbert.provenance import provenance

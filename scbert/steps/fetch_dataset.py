@@ -7,8 +7,8 @@ from pathlib import Path
 
 from scbert.config import SourceSettings
 from scbert.config.inputs import PACKAGE
-from scbert.download.checks import HDF5
 from scbert.download.download import download_source
+from scbert.download.verify import HDF5
 from scbert.files import publish, sha256_of
 
 log = logging.getLogger(__name__)

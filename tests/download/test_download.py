@@ -15,10 +15,10 @@ import yaml
 from scipy import sparse
 
 from scbert.config import Download, load_config
-from scbert.download.checks import record_sha256, recorded_sha256
 from scbert.download.download import NotPublished, download
 from scbert.download.http import CHUNK
 from scbert.download.panglaodb import require_rdata
+from scbert.download.verify import record_sha256, recorded_sha256
 from scbert.files import sha256_of
 from tests.loopback import PAGE, Site, fails_often, wait_for_part
 from tests.panglaodb_samples import write_sample
@@ -448,7 +448,7 @@ def test_a_damaged_dropped_file_is_named_and_the_site_not_asked(site, settings, 
 def test_jobs_that_run_at_once_lose_no_line_of_the_log(tmp_path):
     log_file = tmp_path / "checksums.tsv"
     code = (
-        "import sys; from pathlib import Path; from scbert.download.checks import record_sha256\n"
+        "import sys; from pathlib import Path; from scbert.download.verify import record_sha256\n"
         "for n in range(20):\n"
         "    record_sha256(Path(sys.argv[1]), f'{sys.argv[2]}-{n}', 'f' * 64, n, '')"
     )
