@@ -181,6 +181,7 @@ rule write_benchmark:
         qualities=qualities_of_benchmark,
         mixing=mixing_of_benchmark,
         methods=beside(found(CONFIG.benchmark.methods)),
+        datasets=beside(found(CONFIG.datasets)),
         published=beside(found("config/benchmark/published.tsv")),
         earlier=files_of_earlier_run(),
         config="results/config.json",
@@ -220,7 +221,8 @@ rule write_benchmark:
     shell:
         "PYTHONPATH=$SCBERT_CHECKOUT"
         " python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
-        " --mixing {input.mixing:q} --methods {input.methods:q} --published {input.published:q}"
+        " --mixing {input.mixing:q} --methods {input.methods:q} --datasets {input.datasets:q}"
+        " --published {input.published:q}"
         " --chosen {params.chosen:q} --config {input.config:q}"
         " --against={params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
         " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"

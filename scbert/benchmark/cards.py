@@ -1,16 +1,17 @@
 """Cards of the benchmark's page: its datasets, methods and metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import Results
-from scbert.config import Protocols
+from scbert.config import Dataset, Protocols
 from scbert.files import read_json
 from scbert.report.text import NOTHING, percent
 
 Json = dict[str, Any]
+NOT_STATED = "not stated"
 METRIC_CARDS = (
     (
         "Macro F1",
@@ -45,17 +46,26 @@ METRIC_CARDS = (
 )
 
 
-def datasets_cards(results: Results, qualities: Sequence[Json], protocols: Protocols) -> Table:
+def datasets_cards(
+    results: Results,
+    qualities: Sequence[Json],
+    datasets: Mapping[str, Dataset],
+    protocols: Protocols,
+) -> Table:
     """Return a line for each file of cells, with the types that are too rare to be asked about.
 
     Parameters
     ----------
     qualities
-        What rule read_counts wrote of each: results/counts/NAME.json.
+        What rule read_counts wrote of each: results/counts/NAME.json. Earlier versions did not
+        count batches.
+    datasets
+        The table of datasets, which says what no file does: licence, and where labels come from.
     """
     rows = []
     for quality in qualities:
         types: dict[str, int] = quality["cell_types"]
+        told = datasets.get(quality["sample"])
         rows.append(
             [
                 words(quality["sample"]),
@@ -64,22 +74,27 @@ def datasets_cards(results: Results, qualities: Sequence[Json], protocols: Proto
                 _rarest(types),
                 _left_out(types, protocols.min_cells_per_type),
                 number(quality["genes"], "{:,.0f}"),
-                _batches(results, quality["sample"]),
+                number(quality.get("batches"), "{:.0f}"),
+                _folds_of_batches(results, quality["sample"]),
+                words((told and told.labels_from) or NOT_STATED),
+                words((told and told.licence) or NOT_STATED),
                 words(quality["source"]),
                 words(quality["sha256"][:16] + "…"),
             ]
         )
     names = ["Dataset", "Cells", "Types", "Cells of the rarest type", "Types left out", "Genes"]
-    names += ["Folds of batches"]
-    header = [*heads(names), *heads(["Source", "SHA-256 of the source"], texts=2)]
+    names += ["Batches", "Folds of batches"]
+    ends = ["Labels from", "Licence", "Source", "SHA-256 of the source"]
+    header = [*heads(names), *heads(ends, texts=len(ends))]
     return Table(
         name="datasets",
         caption="Datasets",
         heads=header,
         rows=rows,
         note=f"Left out are types of fewer than {protocols.min_cells_per_type} cells, with their "
-        "cells (benchmark.protocols.min_cells_per_type). SHA-256: the first 16 digits; the whole "
-        "is in results/counts/NAME.json.",
+        "cells (benchmark.protocols.min_cells_per_type). Where labels come from and the licence "
+        "are as the table of datasets says. SHA-256: the first 16 digits; the whole is in "
+        "results/counts/NAME.json.",
     )
 
 
@@ -95,7 +110,7 @@ def _left_out(types: dict[str, int], fewest: int) -> Cell:
     return number(len(few), "{:.0f}") if not few else Cell(str(len(few)), len(few), ", ".join(few))
 
 
-def _batches(results: Results, dataset: str) -> Cell:
+def _folds_of_batches(results: Results, dataset: str) -> Cell:
     tasks = results.rooms.tasks
     tasks = tasks[(tasks["dataset"] == dataset) & (tasks["protocol"] == "across_batches")]
     folds = set(tasks["fold"][tasks["task"] != ""])

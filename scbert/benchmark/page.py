@@ -38,7 +38,7 @@ from scbert.benchmark.score_tables import (
     novelty_table,
     parts_table,
 )
-from scbert.config import Benchmark
+from scbert.config import Benchmark, Dataset
 from scbert.report.report import inline_figure
 
 Json = dict[str, Any]
@@ -63,13 +63,14 @@ CONDITIONS = ("few_labels", "class_imbalance", "new_type", "label_noise")
 class About:
     """How the benchmark was run: the command, its configuration, and what ran.
 
-    `published` is a table of scores of others, see `published_table`; `mixing` are those of rule
-    measure_batch_mixing.
+    `datasets` are the lines of their table; `published` is a table of scores of others, see
+    `published_table`; `mixing` are those of rule measure_batch_mixing.
     """
 
     command: str
     settings: Benchmark
     provenance: Json
+    datasets: Mapping[str, Dataset]
     published: Path
     mixing: Sequence[Path]
 
@@ -140,7 +141,7 @@ def benchmark_page(
         "pretraining": pretraining_table(results) if pretraining.outcome != UNTESTED else None,
         "claims": claims_table(claims),
         "published": published_table(about.published, results),
-        "datasets": datasets_cards(results, qualities, about.settings.protocols),
+        "datasets": datasets_cards(results, qualities, about.datasets, about.settings.protocols),
         "methods": methods_cards(folders, results),
         "metrics": metrics_cards(results.confidence_level),
         "checks": checks_table(check_benchmark(folders, results)),

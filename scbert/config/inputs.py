@@ -183,6 +183,9 @@ class Dataset(Section):
     library_size_key: str  # column of obs: all counts of the cell; empty: the sum over the matrix
     in_corpus: Literal["yes", "no"]  # do the training cells, without labels, join the corpus?
     ontology: PathOfTable  # table cell_type -> Cell Ontology id; empty: none
+    # For readers only: not among the settings of a step, so that an edit makes nothing again.
+    licence: str = Field(default="", exclude=True)  # of the data; empty: not stated
+    labels_from: str = Field(default="", exclude=True)  # who or what named the types
 
     @property
     def joins_corpus(self) -> bool:

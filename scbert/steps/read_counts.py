@@ -111,6 +111,7 @@ def _numbers(reading: Reading, kept: ad.AnnData, settings: ReadSettings) -> dict
         "cells_read": reading.cells.n_obs,
         "cells_kept": kept.n_obs,
         **describe_quality(shown.X, shown.var, settings.counts),
+        "batches": kept.obs.batch.nunique() if "batch" in kept.obs else 0,
         "cell_types": _count(kept.obs.cell_type) if settings.dataset else {},
         "notes": reading.notes,
         "warnings": by_code(reading.cautions),

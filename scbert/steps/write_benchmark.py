@@ -8,7 +8,7 @@ from scbert.benchmark.against import compare_with
 from scbert.benchmark.page import About, benchmark_page
 from scbert.benchmark.results import Results
 from scbert.benchmark.summary import as_json, as_text, means_over_seeds, read_rooms
-from scbert.config import Evaluate, load_config, load_methods
+from scbert.config import Evaluate, load_config, load_datasets, load_methods
 from scbert.files import read_json, write_json, write_text
 from scbert.provenance import provenance
 from scbert.tables import write_table
@@ -22,6 +22,7 @@ def write_benchmark(
     mixing: Sequence[Path],
     *,
     methods: Path,
+    datasets: Path,
     published: Path,
     chosen: list[str],
     against: str,
@@ -45,6 +46,8 @@ def write_benchmark(
         Tables of rule measure_batch_mixing, if it was asked for.
     methods
         The table of methods.
+    datasets
+        The table of datasets: licences, and where labels come from.
     published
         A table of scores of others, see `published_table`.
     chosen
@@ -71,7 +74,12 @@ def write_benchmark(
     means = means_over_seeds(found.long, settings.confidence_level)
     write_json(data, as_json(found.long, means, settings.confidence_level))
     about = About(
-        command, load_config(read_json(config)).benchmark, provenance(), published, mixing
+        command,
+        load_config(read_json(config)).benchmark,
+        provenance(),
+        load_datasets(datasets),
+        published,
+        mixing,
     )
     earlier = compare_with(Path(against), found, folders) if against else None
     text = benchmark_page(found, folders, [read_json(file) for file in qualities], about, earlier)

@@ -110,5 +110,5 @@ def quality_of(dataset):
     types = pd.Series(TYPES).value_counts().to_dict()
     return {
         **{"sample": dataset, "source": f"resources/{dataset}.h5ad", "sha256": "ab" * 32},
-        **{"cells_kept": len(TYPES), "genes": 2, "cell_types": types},
+        **{"cells_kept": len(TYPES), "genes": 2, "batches": 3, "cell_types": types},
     }

@@ -13,6 +13,7 @@ import pytest
 from scbert.benchmark import page as pages
 from scbert.benchmark.batch_mixing import COLUMNS as MIXING
 from scbert.benchmark.batch_mixing import mixing_table
+from scbert.benchmark.cards import datasets_cards
 from scbert.benchmark.checks import check_benchmark
 from scbert.benchmark.claims import judge_claims
 from scbert.benchmark.heat_map import heat_map
@@ -39,6 +40,15 @@ def published(file):
     return file
 
 
+def table_of_datasets(file):
+    """One line, with where the labels come from but no licence."""
+    line = {"dataset": "toy", "file": "toy.h5ad", "matrix": "X", "scale": "counts"}
+    line |= {"label_key": "cell_type", "batch_key": "", "library_size_key": "", "in_corpus": "no"}
+    line |= {"ontology": "", "labels_from": "a made-up <study>"}
+    pd.DataFrame([line]).to_csv(file, sep="\t", index=False)
+    return file
+
+
 def mixing(file):
     """Two embeddings of the made-up dataset, with one metric and the sums."""
     scores = {"iLISI": 0.25, "Bio conservation": 0.7, "Batch correction": 0.5, "Total": 0.62}
@@ -62,6 +72,7 @@ def made(tmp_path_factory):
         [root / "toy.json"],
         [mixing(root / "mixing.tsv")],
         methods=root / "methods.tsv",
+        datasets=table_of_datasets(root / "datasets.tsv"),
         published=published(root / "published.tsv"),
         chosen=NAMES,
         against="",
@@ -144,6 +155,24 @@ def test_published_scores_stand_beside_ours_where_the_dataset_is_the_same(text):
     assert table.count(">this run<") == len(SKILL)
     assert "Other &lt;b&gt;" in table
     assert "Elsewhere" not in text
+
+
+def test_the_card_of_a_dataset_says_what_is_known_of_it(text):
+    (table,) = re.findall(r'<table id="table-datasets".*?</table>', text, re.DOTALL)
+    card = re.sub(r"<[^>]*>", "|", table.partition("<tbody>")[2])
+    assert "|a made-up &lt;study&gt;|" in card
+    assert "|not stated|" in card
+    assert "|3||2|" in card  # batches, and folds of them
+
+
+def test_a_card_lacks_batches_where_an_earlier_version_read_the_cells(made):
+    quality = {name: value for name, value in quality_of("toy").items() if name != "batches"}
+    table = datasets_cards(
+        results_of(made / "toy/seed1"), [quality], {}, DEFAULTS.benchmark.protocols
+    )
+    shown = {head.text: cell.text for head, cell in zip(table.heads, table.rows[0], strict=True)}
+    assert shown["Batches"] == "\N{EN DASH}"
+    assert shown["Labels from"] == "not stated"
 
 
 def test_names_from_outside_are_text_only(text):

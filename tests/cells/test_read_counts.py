@@ -136,6 +136,7 @@ def test_read_counts_writes_counts_and_what_was_done(run):
         "fractional": 0.0,
         "median_genes": np.median(cells.X.getnnz(axis=1)),
         "median_counts": np.median(sums(cells)),
+        "batches": 0,
         "cell_types": {"B cell": 15, "T cell": 15},
         "notes": [],
         "warnings": {},

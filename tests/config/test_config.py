@@ -211,6 +211,15 @@ def test_load_datasets_by_name_and_in_order(tmp_path):
     assert [dataset.joins_corpus for dataset in found.values()] == [False, True]
 
 
+def test_load_datasets_can_do_without_what_is_for_readers_only(tmp_path):
+    """No step is given it: a corrected licence must not make a dataset be read again."""
+    short = [name for name in COLUMNS if name not in {"licence", "labels_from"}]
+    assert load_datasets(table(tmp_path, LINE, columns=short))["toy"].licence == ""
+    one = load_datasets(table(tmp_path, LINE | {"licence": "CC0", "labels_from": "authors"}))["toy"]
+    assert (one.licence, one.labels_from) == ("CC0", "authors")
+    assert set(one.model_dump()) == set(short)
+
+
 def test_the_table_of_datasets_of_the_project_is_right():
     datasets = load_datasets(ROOT / BASE["datasets"])
     assert "pbmc68k_reduced" in datasets
