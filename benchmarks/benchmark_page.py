@@ -16,7 +16,9 @@ from scbert.benchmark.claims import compare_protocol, judge_pretraining
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
 from scbert.benchmark.statistics import Difference, over_what, paired_differences
 from scbert.benchmark.summary import read_rooms
+from scbert.benchmark.transfers import judge_transfers
 from scbert.config import load_config, load_methods
+from scbert.config.benchmark import TRANSFERRED
 from scbert.files import read_json
 from scbert.report.style import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
 from scbert.report.text import table, with_interval
@@ -122,7 +124,8 @@ def section(found: Results, protocol: str) -> str:
     gaps = {} if protocol == "new_type" else differences(found, protocol)
     if protocol == "few_labels":
         return by_level(found, f"{title}, mean over datasets", gaps)
-    return scores_table(found, metric, title, (protocol,), gaps)
+    strange = judge_transfers(found) if protocol == TRANSFERRED else []
+    return "\n".join([scores_table(found, metric, title, (protocol,), gaps), *strange])
 
 
 def differences(found: Results, protocol: str) -> dict[str, str]:

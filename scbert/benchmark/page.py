@@ -38,6 +38,7 @@ from scbert.benchmark.score_tables import (
     novelty_table,
     parts_table,
 )
+from scbert.benchmark.transfers import judge_transfers
 from scbert.config import Benchmark, Dataset
 from scbert.report.report import inline_figure
 
@@ -93,6 +94,7 @@ class Page:
     ranks: Sequence[RankedProtocol]
     conditions: Sequence[Verdict]
     claims: Sequence[Verdict]
+    transfers: Sequence[str]
     pretraining: Verdict
     disputed: str
     against: str  # empty: no earlier run was named
@@ -156,6 +158,7 @@ def benchmark_page(
         ranks=ranks,
         conditions=[compare_protocol(results, name) for name in conditions],
         claims=claims,
+        transfers=judge_transfers(results),
         pretraining=pretraining,
         disputed=judge_disputed(disputed),
         against=judge_comparison(earlier) if earlier else "",
