@@ -114,11 +114,18 @@ def _controls(results: Results) -> Check:
 
 
 def _same_cells(results: Results) -> Check:
-    """Each method was scored on as many cells."""
+    """Each method was scored on as many cells; that they are the same is certain before.
+
+    `read_answers` takes a table of exactly the cells asked about, in their order; another one is a
+    failure, which has no score.
+    """
     lines = results.long[results.long["cells"].notna()]
     counts = lines.groupby(["dataset", "protocol", "level", "seed"])["cells"].nunique()
     odd = counts[counts > 1]
-    found = f"{len(odd)} of {len(counts)} comparisons are of unequal numbers of cells."
+    found = (
+        "Only answers to exactly the cells asked about are scored; others count as failed. "
+        f"{len(odd)} of {len(counts)} comparisons are of unequal numbers of cells."
+    )
     return Check("Scored cells, the same for all methods", 3 if len(odd) else 0, found)
 
 

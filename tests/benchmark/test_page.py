@@ -210,6 +210,9 @@ def test_the_checks_find_nothing_wrong_but_what_failed(made):
     assert max(one.severity for one in found.values()) < 3
     assert found["Order of the controls by accuracy"].severity == 0
     assert found["Runs that failed"].severity == 1
+    same = found["Scored cells, the same for all methods"]
+    assert same.severity == 0
+    assert same.found.startswith("Only answers to exactly the cells asked about are scored")
 
 
 def test_the_checks_find_a_cell_that_was_learned_from_and_asked_about(made, tmp_path):
