@@ -194,10 +194,13 @@ def by_level(found: Results, title: str, gaps: dict[str, str]) -> str:
 def costs(found: Results) -> str:
     """Return time and memory of each method within a dataset."""
     rows = {
-        str(method): [f"{row.seconds_per_1000:.1f}", f"{row.peak_mb:,.0f}"]
+        str(method): [
+            *(f"{row.seconds_per_1000:.1f}", f"{row.cpu_seconds_per_1000:.1f}"),
+            f"{row.peak_mb:,.0f}",
+        ]
         for method, row in cost_of(found, "within_dataset").iterrows()
     }
-    heads = ["s per 1,000 cells", "largest memory, MB"]
+    heads = ["s per 1,000 cells", "processor s per 1,000 cells", "largest memory, MB"]
     return f"## Time and memory, within a dataset\n\n{by_method(found, heads, rows)}"
 
 

@@ -134,12 +134,15 @@ def mean_by(table: pd.DataFrame, *keys: str, column: str = "score") -> pd.Series
 def cost_of(results: Results, protocol: str) -> pd.DataFrame:
     """Return what each method took in a protocol, failed runs left out.
 
-    Columns, by method: seconds per 1,000 cells, learned from and named, and the largest memory.
+    Columns, by method: wall and processor seconds per 1,000 cells, learned from and named, and the
+    largest memory.
     """
     costs = results.rooms.costs
     costs = costs[(costs["protocol"] == protocol) & ~costs["failed"]]
     costs = costs.assign(cells=costs["learned_cells"] + costs["query_cells"])
-    measured = {"seconds": "sum", "cells": "sum", "peak_mb": "max", "gpu_mb": "max"}
+    measured = {"seconds": "sum", "cpu_seconds": "sum", "cells": "sum"}
+    measured |= {"peak_mb": "max", "gpu_mb": "max"}
     sums = costs.groupby("method").agg(measured)
-    sums["seconds_per_1000"] = 1000 * sums["seconds"] / sums["cells"].replace(0, np.nan)
+    for name in ("seconds", "cpu_seconds"):
+        sums[f"{name}_per_1000"] = 1000 * sums[name] / sums["cells"].replace(0, np.nan)
     return sums

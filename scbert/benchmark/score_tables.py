@@ -22,30 +22,36 @@ from scbert.benchmark.statistics import (
 )
 from scbert.report.text import METRICS, NOTHING, duration, memory
 
+COST = (
+    *("Method", "Score", "Time per 1,000 cells", "Processor time per 1,000 cells"),
+    *("Largest memory", "Of a GPU"),
+)
 LEVELS = ("few_labels", "class_imbalance", "label_noise")  # protocols with several levels
 
 
 def cost_table(results: Results, protocol: str) -> Table:
-    """Return score, time and memory of each method in a protocol."""
+    """Return score, times and memory of each method in a protocol."""
     costs = cost_of(results, protocol).to_dict("index")
     score = mean_by(results.scores(protocol=protocol), "method")
     order = [name for name in results.methods if name in costs]
     return Table(
         name="cost",
         caption=f"Score and cost: {PROTOCOLS[protocol].lower()}",
-        heads=heads(["Method", "Score", "Time per 1,000 cells", "Largest memory", "Of a GPU"]),
+        heads=heads(COST),
         rows=[
             [
                 words(results.title(name)),
                 number(score.get(name)),
                 _cell(costs[name]["seconds_per_1000"], duration),
+                _cell(costs[name]["cpu_seconds_per_1000"], duration),
                 _cell(costs[name]["peak_mb"], memory),
                 _cell(costs[name]["gpu_mb"], memory),
             ]
             for name in order
         ],
         looks=[results.kind(name) for name in order],
-        note="Time is of learning and naming together, divided by the cells of both; memory is "
+        note="Time is of learning and naming together, divided by the cells of both: wall time, "
+        "and that of all processors together, which depends less on what else ran; memory is "
         "resident memory of the largest run, and that of a GPU where nvidia-smi is. Failed runs "
         "are left out.",
     )

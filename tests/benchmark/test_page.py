@@ -19,6 +19,7 @@ from scbert.benchmark.claims import judge_claims
 from scbert.benchmark.heat_map import heat_map
 from scbert.benchmark.page_tables import contrast, shaded
 from scbert.benchmark.results import Results
+from scbert.benchmark.score_tables import cost_table
 from scbert.benchmark.summary import COLUMNS, read_rooms
 from scbert.steps.write_benchmark import write_benchmark
 from tests.benchmark.made_up import DEFAULTS, QUICK, SKILL, make_room, methods, quality_of
@@ -300,6 +301,13 @@ def test_the_page_works_in_a_browser(made, text, tmp_path):
     assert found["sorted"] == 1
     assert found["downloads"] == found["tables"] > 10
     assert len(found["csv"].splitlines()) == 1 + len(NAMES)
+
+
+def test_costs_hold_processor_time_beside_wall_time(made):
+    table = cost_table(results_of(made / "toy/seed1"), "within_dataset")
+    shown = {head.text: cell.value for head, cell in zip(table.heads, table.rows[0], strict=True)}
+    wall, processor = shown["Time per 1,000 cells"], shown["Processor time per 1,000 cells"]
+    assert processor == pytest.approx(0.8 * wall)
 
 
 def test_batches_that_mix_have_a_table_if_they_were_measured(text):
