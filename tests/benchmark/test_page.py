@@ -21,6 +21,7 @@ from scbert.benchmark.page_tables import contrast, shaded
 from scbert.benchmark.results import Results
 from scbert.benchmark.score_tables import cost_table
 from scbert.benchmark.summary import COLUMNS, read_rooms
+from scbert.provenance import provenance
 from scbert.steps.write_benchmark import write_benchmark
 from tests.benchmark.made_up import DEFAULTS, QUICK, SKILL, make_room, methods, quality_of
 
@@ -156,6 +157,16 @@ def test_published_scores_stand_beside_ours_where_the_dataset_is_the_same(text):
     assert table.count(">this run<") == len(SKILL)
     assert "Other &lt;b&gt;" in table
     assert "Elsewhere" not in text
+
+
+def test_that_no_score_is_published_is_said(made, tmp_path):
+    file = published(tmp_path / "published.tsv")
+    file.write_text(file.read_text().replace("toy", "another"))
+    about = pages.About("snakemake", DEFAULTS.benchmark, provenance(), {}, file, [])
+    folder = made / "toy/seed1"
+    page = pages.benchmark_page(results_of(folder), [folder], [quality_of("toy")], about)
+    assert "Published scores: config/benchmark/published.tsv has none of a dataset" in page
+    assert "table-published" not in page
 
 
 def test_the_card_of_a_dataset_says_what_is_known_of_it(text):
