@@ -10,21 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from benchmark_aims import WHOLE, shortfalls
 from matplotlib.figure import Figure
 
+from scbert.benchmark.against import published_table
 from scbert.benchmark.claims import compare_protocol, judge_pretraining
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
 from scbert.benchmark.statistics import Difference, over_what, paired_differences
 from scbert.benchmark.summary import read_rooms
 from scbert.benchmark.transfers import judge_transfers
-from scbert.config import load_config, load_methods
+from scbert.config import load_methods
 from scbert.config.benchmark import TRANSFERRED
 from scbert.files import read_json
 from scbert.report.style import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
 from scbert.report.text import table, with_interval
 
-METHODS = Path(__file__).parent.parent / "config/methods.tsv"
-EIGHT = ("within_dataset", "across_batches", "across_datasets")  # the first answer for a dataset
+CONFIG = Path(__file__).parent.parent / "config"
+METHODS, PUBLISHED = CONFIG / "methods.tsv", CONFIG / "benchmark/published.tsv"
 SHOWN = {  # method: colour and marker in the figure
     "scbert": (BLUE, "o"),
     "logistic_regression": (VERMILION, "D"),
@@ -32,6 +34,10 @@ SHOWN = {  # method: colour and marker in the figure
     "discriminant": (MUTED, "^"),
     "celltypist": (ORANGE, "s"),
 }
+NONE_PUBLISHED = (
+    "Published scores: [published.tsv](../../config/benchmark/published.tsv) has none of a dataset "
+    "and protocol of this page.\n"
+)
 HEAD = """# Benchmark: scBERT beside other methods, on seven studies
 
     snakemake --configfile config/benchmark.yaml -- benchmark
@@ -61,24 +67,22 @@ def main() -> None:
     parts += ["![Macro F1 of each method](benchmark.svg)\n", answers(found)]
     parts += [section(found, protocol) for protocol in found.protocols]
     parts += [
-        scores_table(found, "ece", "Calibration error of the confidence", EIGHT),
+        scores_table(found, "ece", "Calibration error of the confidence", WHOLE),
         costs(found),
+        "" if published_table(PUBLISHED, found) else NONE_PUBLISHED,
+        shortfalls(found),
     ]
     (options.out / "benchmark.md").write_text("\n".join(filter(None, parts)))
     (options.out / "benchmark.svg").write_text(draw(found))
 
 
 def results_in(folder: Path) -> Results:
-    """Read what the benchmark left."""
-    config = load_config(read_json(folder / "results/config.json"))
+    """Read what the benchmark left, also of a version with other settings than today's."""
+    config = read_json(folder / "results/config.json")
     known = load_methods(METHODS)
     folders = sorted(path.parent for path in folder.glob("results/benchmark/*/*/scores.tsv"))
-    chosen = config.benchmark.chosen or list(known)
-    return Results(
-        read_rooms(folders),
-        {name: known[name] for name in chosen},
-        config.evaluate.confidence_level,
-    )
+    methods = {name: known[name] for name in config["benchmark"]["chosen"] or known}
+    return Results(read_rooms(folders), methods, config["evaluate"]["confidence_level"])
 
 
 def overview(found: Results) -> str:
@@ -125,7 +129,8 @@ def section(found: Results, protocol: str) -> str:
     if protocol == "few_labels":
         return by_level(found, f"{title}, mean over datasets", gaps)
     strange = judge_transfers(found) if protocol == TRANSFERRED else []
-    return "\n".join([scores_table(found, metric, title, (protocol,), gaps), *strange])
+    notes = [f"{one}\n" for one in strange]
+    return "\n".join([scores_table(found, metric, title, (protocol,), gaps), *notes])
 
 
 def differences(found: Results, protocol: str) -> dict[str, str]:
@@ -213,7 +218,7 @@ def number(value: float | None) -> str:
 def draw(found: Results) -> Figure:
     """Draw macro F1 of some methods, a group of rows for each dataset."""
     scores = found.scores()
-    scores = scores[scores["protocol"].isin(EIGHT)]
+    scores = scores[scores["protocol"].isin(WHOLE)]
     rows = list(dict.fromkeys(zip(scores["protocol"], scores["dataset"], strict=True)))
     figure = Figure(figsize=(7.6, 0.8 + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots()
