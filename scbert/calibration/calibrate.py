@@ -1,4 +1,4 @@
-"""What makes a model's confidence mean something, from held-out cells: calibration.json."""
+"""Calibration of a model's confidence on held-out cells: calibration.json."""
 
 import logging
 from collections.abc import Sequence

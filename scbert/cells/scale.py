@@ -1,4 +1,4 @@
-"""What a matrix holds: counts, log-normalised expression, or something that cannot be used.
+"""Scale of a matrix: counts, log-normalised expression, or something that cannot be used.
 
 Counts are integers. Estimates of counts (RSEM, Salmon, corrected molecules, ambient RNA removed)
 are not, and nothing in them says that they are not something else: they are taken as

@@ -1,4 +1,4 @@
-"""What holds an AnnData on disk: .h5ad, .h5, .h5mu (its modality rna) and folders of zarr.
+"""Formats that hold an AnnData on disk: .h5ad, .h5, .h5mu (its modality rna), folders of zarr.
 
 A folder of zarr is checked before anything of it is read: the metadata of each array name the
 codecs that undo its compression. One of them, pickle, runs what the file says; a link would let a

@@ -1,4 +1,4 @@
-"""What numbers mean, in a sentence, and how they and tables are written, for report and card."""
+"""Numbers in words: what they mean, and how they and tables are written, for report and card."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
