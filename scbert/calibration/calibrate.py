@@ -79,7 +79,7 @@ def calibrate(
         positions_without=positions_without,
         left_out=left_out,
     )
-    log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
+    log.info("temperature %.3f; expected detection of an unseen type: %s", temperature, expected)
     return {
         **fitted,
         "novelty_threshold": known.threshold(rate),
