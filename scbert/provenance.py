@@ -1,4 +1,4 @@
-"""What ran: versions, commit, platform. Goes into every bundle and every report."""
+"""Provenance of a run: versions, commit, platform. Goes into every bundle and every report."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What the steps of a workflow wrote, by SHA-256: a file that was damaged since is noticed.
+"""Record of the files that a workflow wrote, by SHA-256: damage since then is noticed.
 
 For results/a/b.h5ad there is results/.sha256/a/b.h5ad. Files of which there is no record, such as
 the user's own, are taken as they are. Models, token stores and checkpoints have checksums of their

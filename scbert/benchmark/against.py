@@ -1,4 +1,4 @@
-"""What this run of the benchmark is held against: an earlier run, and the scores of others.
+"""Comparison of a benchmark run with an earlier run and with the published scores of others.
 
 Two runs are compared by the scores of each method, and cell by cell: what each method called each
 cell is one table.

@@ -1,4 +1,4 @@
-"""How well batches mix and types stay apart in vectors of cells: the table of the page.
+"""Mixing of batches and separation of types in vectors of cells: the table of the page.
 
 Bio conservation and batch correction are means of metrics from 0 to 1; total = 0.6 x bio
 conservation + 0.4 x batch correction: Luecken et al. 2022, Nature Methods 19, 41-50.

@@ -1,4 +1,4 @@
-"""Whether the benchmark itself can be believed: checks with a severity from 0 to 3.
+"""Checks of whether the benchmark itself can be believed, with a severity from 0 to 3.
 
 0: as it should be; 1: to keep in mind; 2: doubtful; 3: wrong, do not use the numbers.
 """

@@ -1,4 +1,4 @@
-"""What the benchmark says of each claim of the paper, in one sentence made from the differences.
+"""Verdict on each claim of the paper, in one sentence made from the benchmark's differences.
 
 Beside them: does pretraining help? The encoder frozen and fine-tuned, pretrained and not.
 """

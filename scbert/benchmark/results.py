@@ -1,4 +1,4 @@
-"""What the page of the benchmark shows, read and averaged once."""
+"""Results that the page of the benchmark shows, read and averaged once."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""How sure the comparisons are: scaled scores, paired differences, ranks and chances.
+"""Uncertainty of the comparisons: scaled scores, paired differences, ranks and chances.
 
 Ranks follow Demšar 2006, JMLR 7, with Holm's correction; chances Benavoli et al. 2017, JMLR 18.
 """

@@ -1,4 +1,4 @@
-"""What makes a model's confidence mean something, from held-out cells: calibration.json."""
+"""Calibration of a model's confidence on held-out cells: calibration.json."""
 
 import logging
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def calibrate(
         positions_without=positions_without,
         left_out=left_out,
     )
-    log.info("temperature %.3f; if a type were unknown: %s", temperature, expected)
+    log.info("temperature %.3f; expected detection of an unseen type: %s", temperature, expected)
     return {
         **fitted,
         "novelty_threshold": known.threshold(rate),

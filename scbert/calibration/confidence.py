@@ -120,10 +120,10 @@ def _positive(temperature: float) -> float:
     return temperature
 
 
-def reliability(
-    confidence: np.ndarray, correct: np.ndarray, n_bins: int = N_BINS
-) -> list[dict[str, Any]]:
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
     """Compare confidence and accuracy among cells of similar confidence.
+
+    Bins have equal width; bin b of n holds (b / n, (b + 1) / n], the first also 0.
 
     Parameters
     ----------
@@ -131,8 +131,6 @@ def reliability(
         Shape (cells,), the probability of the predicted type.
     correct
         Shape (cells,), whether the predicted type is the true one.
-    n_bins
-        Number of bins of equal width; bin b of n holds (b / n, (b + 1) / n], the first also 0.
 
     Returns
     -------
@@ -149,7 +147,7 @@ def reliability(
             f"confidence runs from {confidence.min()} to {confidence.max()}, but a probability "
             "lies between 0 and 1. Pass the largest probability of each cell, not its logit."
         )
-    position = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    position = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
     return [
         {
             "confidence": float(confidence[position == bin_].mean()),

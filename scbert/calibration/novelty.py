@@ -1,4 +1,4 @@
-"""How unlike the training cells a cell is: novelty scores, and what is needed to compute them.
+"""Novelty scores: how unlike the training cells a cell is, and what is needed to compute it.
 
 Largest probability: Hendrycks & Gimpel 2017, ICLR. Energy: Liu et al. 2020, NeurIPS, "Energy-based
 out-of-distribution detection". Distance to class means with one covariance: Lee et al. 2018,

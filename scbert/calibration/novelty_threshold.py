@@ -52,8 +52,8 @@ def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
     """
     if len(scores) == 0:
         raise ValueError(
-            "no validation cell is given, so nothing says how high the score of a known type may "
-            "be. Check the part 'validation' of the split."
+            "no validation cell is given, so the threshold of novelty cannot be set. Check "
+            "the part 'validation' of the split."
         )
     return float(np.quantile(scores, 1 - false_unknown_rate, method="higher"))
 

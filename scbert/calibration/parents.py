@@ -58,8 +58,8 @@ def confidence_threshold(confidence: np.ndarray, correct: np.ndarray, error_rate
     """
     if not len(confidence):
         raise ValueError(
-            "no validation cell is given, so nothing says from which confidence on labels are "
-            "right. Check the part 'validation' of the split."
+            "no validation cell is given, so the threshold of confidence cannot be set. Check "
+            "the part 'validation' of the split."
         )
     order = np.argsort(-confidence, kind="stable")
     wrong = (~correct[order]).cumsum() / np.arange(1, len(order) + 1)

@@ -1,4 +1,4 @@
-"""Which matrix and which features of a file hold the genes of the cells.
+"""Choice of the matrix and the features of a file that hold the genes of the cells.
 
 A matrix is found by what it holds, not by its name.
 

@@ -55,8 +55,8 @@ def refuse_links(file: h5py.File, name: str) -> None:
         raise ValueError(f"{name} is damaged ({error}). Write or download it again.") from error
     if outside:
         raise ValueError(
-            f"'{outside[0]}' of {name} is a link into another file. Files are read alone, so that "
-            "none can reach others: write it again as a whole."
+            f"'{outside[0]}' of {name} is a link into another file. Links are not followed, for "
+            "safety: save all data in one file."
         )
 
 

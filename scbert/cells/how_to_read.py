@@ -1,4 +1,4 @@
-"""How the cells of a file are to be read, and which of them, where several jobs share it."""
+"""Settings for reading the cells of a file, and the piece of it that one of several jobs reads."""
 
 import re
 from collections.abc import Callable

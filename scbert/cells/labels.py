@@ -131,8 +131,8 @@ def trimmed_labels(names: list[str], key: str) -> Caution:
     listed = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
     return Caution(
         "trimmed_labels",
-        f"obs['{key}'] holds {len(names)} labels with spaces around them ({listed}): they are "
-        "taken without.",
+        f"obs['{key}'] holds {len(names)} labels with spaces around them ({listed}): "
+        "leading and trailing spaces are ignored.",
         "Nothing needs to be done if that is right.",
     )
 
@@ -152,8 +152,8 @@ def repeated_cells(copies: int, n_cells: int) -> Caution:
     """Labelled cells are there more than once, under other names."""
     return Caution(
         "repeated_cells",
-        f"{copies:,} of {n_cells:,} cells have the very counts of another cell: where copies are "
-        "in training and test, scores are too high.",
+        f"{copies:,} of {n_cells:,} cells have exactly the same counts as another cell: where "
+        "copies are in training and test, scores are too high.",
         "Keep one of each, adata[~pd.DataFrame(adata.X.toarray()).duplicated().to_numpy()], and "
         "look for files that were joined twice.",
     )

@@ -1,4 +1,4 @@
-"""Whether a sample of a corpus can be used, and the numbers that say so.
+"""Quality of a sample of a corpus: whether it can be used, and the numbers that say so.
 
 A corpus of hundreds of samples does not stop at one that holds something else than human counts:
 the sample is left out, and the reason is in the table of quality.

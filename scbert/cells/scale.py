@@ -1,4 +1,4 @@
-"""What a matrix holds: counts, log-normalised expression, or something that cannot be used.
+"""Scale of a matrix: counts, log-normalised expression, or something that cannot be used.
 
 Counts are integers. Estimates of counts (RSEM, Salmon, corrected molecules, ambient RNA removed)
 are not, and nothing in them says that they are not something else: they are taken as
@@ -185,9 +185,14 @@ def _scale_of_log(cells: list[np.ndarray], highest: float, parts: Parts) -> Scal
         raise ValueError(
             f"{parts.name} holds the logarithm of raw counts that were not divided by the counts "
             "of their cell, but scBERT needs counts, or log1p of counts per 10,000. "
-            f"Take the logarithm back. {another_matrix(parts.others)}"
+            f"Undo the logarithm ({_inverse(fitting[0])}) and pass the counts. "
+            f"{another_matrix(parts.others)}"
         )
     return Scale("log1p", fitting[0], sums.get(fitting[0]))
+
+
+def _inverse(base: float) -> str:
+    return "np.expm1" if base == BASES["e"] else f"{base:g} ** x - 1"
 
 
 def _some_cells(parts: Parts, filled: np.ndarray) -> list[np.ndarray]:

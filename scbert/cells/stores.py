@@ -1,4 +1,4 @@
-"""What holds an AnnData on disk: .h5ad, .h5, .h5mu (its modality rna) and folders of zarr.
+"""Formats that hold an AnnData on disk: .h5ad, .h5, .h5mu (its modality rna), folders of zarr.
 
 A folder of zarr is checked before anything of it is read: the metadata of each array name the
 codecs that undo its compression. One of them, pickle, runs what the file says; a link would let a
@@ -179,7 +179,9 @@ def require_all_chunks(array: Any) -> None:
     """
     missing = array.nchunks - array.nchunks_initialized
     if missing:
-        raise ValueError(f"{missing:,} of the {array.nchunks:,} chunks of '{array.path}' are gone")
+        raise ValueError(
+            f"{missing:,} of the {array.nchunks:,} chunks of '{array.path}' are missing"
+        )
 
 
 def _is_large(found: Any) -> bool:
@@ -197,8 +199,8 @@ def _files(folder: Path, name: str) -> Iterator[Path]:
         for found in (Path(place, entry) for entry in (*folders, *files)):
             if found.is_symlink() or not (found.is_file() or found.is_dir()):
                 raise ValueError(
-                    f"'{found.relative_to(folder)}' of {name} is a link. Folders are read alone, "
-                    f"so that none can reach other files: copy it with cp -rL."
+                    f"'{found.relative_to(folder)}' of {name} is a link. Links are not followed, "
+                    "for safety: copy it with cp -rL."
                 )
         yield from (Path(place, entry) for entry in files)
 

@@ -18,7 +18,7 @@ from scbert.cli.app import (
     show_warnings,
 )
 
-OTHERWISE = "otherwise the configuration's."
+DEFAULT = "(default: that of the configuration)."
 
 
 @app.command()
@@ -46,19 +46,19 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
         typer.Option(help="YAML with the values that differ from the default configuration."),
     ] = None,
     cells_per_type: Annotated[
-        int | None, typer.Option(help=f"Cells drawn from each type; {OTHERWISE}")
+        int | None, typer.Option(help=f"Cells drawn from each type {DEFAULT}")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help=f"Points of the integrated gradients; {OTHERWISE}")
+        int | None, typer.Option(help=f"Points of the integrated gradients {DEFAULT}")
     ] = None,
     top_genes: Annotated[
-        int | None, typer.Option(help=f"Genes of a type to compare with gene sets; {OTHERWISE}")
+        int | None, typer.Option(help=f"Genes of a type to compare with gene sets {DEFAULT}")
     ] = None,
     random_draws: Annotated[
-        int | None, typer.Option(help=f"Random removals beside each one; {OTHERWISE}")
+        int | None, typer.Option(help=f"Random removals beside each one {DEFAULT}")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help=f"Of the cells and genes drawn; {OTHERWISE}")
+        int | None, typer.Option(help=f"Random seed for drawing cells and genes {DEFAULT}")
     ] = None,
 ) -> None:
     """Rank the genes behind each cell type in QUERY, and test whether removing them matters.

@@ -40,7 +40,7 @@ def finetune(  # noqa: PLR0913, PLR0917  one for each option
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Of training; otherwise the first of finetune.seeds.", min=0),
+        typer.Option(help="Random seed of training (default: that of the configuration).", min=0),
     ] = None,
     matrix: Matrix = "auto",
     scale: ScaleOption = "auto",

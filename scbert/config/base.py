@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of: the section, and types that several use."""
+"""Building blocks of the configuration: the section, and types that several parts use."""
 
 from typing import Annotated, Literal
 

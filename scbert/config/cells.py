@@ -1,4 +1,4 @@
-"""What is made of cells: counts, vocabulary, tokens, gene vectors, and the parts of a dataset."""
+"""Settings of the data made from cells: counts, vocabulary, tokens, gene vectors, dataset parts."""
 
 from typing import Annotated, Literal, Self
 

@@ -1,4 +1,4 @@
-"""Where cells come from: the network, PanglaoDB, and the tables of the user."""
+"""Sources of cells: the network, PanglaoDB, and the tables of the user."""
 
 from typing import Annotated, Literal
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""What a script gives its step: settings as JSON, and an option for each parameter."""
+"""Command line of a script: settings as JSON, and an option for each parameter of its step."""
 
 import argparse
 import inspect

@@ -1,4 +1,4 @@
-"""Whether what a site sent is whole, a file at all, and the same as when it was first seen."""
+"""Checks of what a site sent: that it is whole, a file at all, and the same as when first seen."""
 
 import csv
 from datetime import UTC, datetime

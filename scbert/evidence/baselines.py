@@ -1,4 +1,4 @@
-"""What scBERT must beat: controls and classical methods, each with one setting for all datasets.
+"""Methods that scBERT must beat: controls and classical ones, one setting for all datasets.
 
 None is tuned on validation cells: a handful of them chose penalties that cost 0.013 of macro F1
 over four datasets, and types of equal weight gained 0.02 to 0.05 (docs/decisions). Every method

@@ -1,4 +1,4 @@
-"""What predictions are worth: of test cells, as evaluation.json, and of a file of one's own."""
+"""Scores of predictions: of test cells, as evaluation.json, and of a file of one's own."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any

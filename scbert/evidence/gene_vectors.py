@@ -1,4 +1,4 @@
-"""What gene vectors know: measures beside random vectors and beside an SVD of the same pairs.
+"""Measures of what gene vectors know, beside random vectors and an SVD of the same pairs.
 
 Sources: the within-pathway ratio and the labelled pairs are those of Du et al. 2019, BMC Genomics
 20(S1):82, Results. Two things differ from their code. A set with fewer than two known genes is left

@@ -65,8 +65,8 @@ def read_split(path: Path, parts: Iterable[str] = PARTS) -> pd.DataFrame:
     if not table.index.is_unique:
         twice = table.index[table.index.duplicated()][0]
         raise ValueError(
-            f"{path} lists cell '{twice}' more than once, but a cell may be in one part only, or "
-            "the test is not one. Make the split again."
+            f"{path} lists cell '{twice}' more than once, but a cell may be in one part only, "
+            "otherwise the test is not independent. Make the split again."
         )
     empty = [part for part in parts if part not in set(table["part"])]
     if empty:
@@ -169,7 +169,7 @@ def _require_test_cells(found: pd.Index, cells: pd.Index, path: Path) -> None:
         example = [*extra, *missing, *found[found.duplicated()]][0]
         raise ValueError(
             f"{path} does not hold exactly the {len(cells)} test cells of the split: {len(extra)} "
-            f"other, {len(missing)} missing, {found.duplicated().sum()} double, such as "
+            f"unexpected, {len(missing)} missing, {found.duplicated().sum()} duplicated, such as "
             f"'{example}'. Scores count each test cell once. Annotate the cells of this split."
         )
 

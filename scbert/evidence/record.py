@@ -1,4 +1,4 @@
-"""What was written and is read again: JSON of known keys and types, and a training's epochs."""
+"""Records that were written and are read again: JSON of known keys, and a training's epochs."""
 
 import json
 from collections.abc import Mapping, Sequence

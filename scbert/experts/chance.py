@@ -1,4 +1,4 @@
-"""What answers score where the labels are shuffled: labels that nothing tells score no more."""
+"""Scores by chance: of answers beside shuffled labels. Labels that nothing tells score no more."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How the experts answer as one: a weighted mean of their calibrated log-probabilities.
+"""Combination of the experts: a weighted mean of their calibrated log-probabilities.
 
 Weights and temperatures are fitted on what each expert says of cells that it has not learned from.
 Stacking: Wolpert 1992; non-negative weights: Breiman 1996, "Stacked regressions". A logarithmic

@@ -1,4 +1,4 @@
-"""How each expert of the tokens is learned; none has a setting that was tuned on the cells.
+"""Fitting of each expert of the tokens; none has a setting that was tuned on the cells.
 
 Each type weighs the same: balance helps rare types more than any penalty that a handful of
 validation cells could choose (docs/decisions/experts.md).

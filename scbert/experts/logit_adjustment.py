@@ -1,4 +1,4 @@
-"""How much the logits of rare types are raised, learned from cells that an expert has not seen.
+"""Logit adjustment of rare types: how much, learned from cells that an expert has not seen.
 
 Where cells of each type can be told apart without error, as few cells among thousands of genes
 always can, weights that balance the types change nothing of a linear classifier: rare types are

@@ -1,4 +1,4 @@
-"""What experts say of cells that they have not learned from.
+"""Answers of experts to cells that they have not learned from.
 
 Where there are three batches or more, whole ones are left out, as a new study is later: a method
 that only knows its own laboratories must not look best.

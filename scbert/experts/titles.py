@@ -1,4 +1,4 @@
-"""What the experts are called in reports, cards and figures."""
+"""Names of the experts in reports, cards and figures."""
 
 EXPERT_TITLES = {
     "logistic_regression": "balanced logistic regression",

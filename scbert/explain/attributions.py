@@ -1,4 +1,4 @@
-"""What each gene contributes to the types of many cells, and what is left when genes are removed.
+"""Contribution of each gene to the types of many cells, and cells with genes removed.
 
 Shape letters: B cells, G genes of a cell, V genes of the vocabulary.
 """

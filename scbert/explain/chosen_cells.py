@@ -1,4 +1,4 @@
-"""Which cells are explained, and by which labels."""
+"""Choice of the cells to explain, and their labels."""
 
 from dataclasses import dataclass, field, replace
 

@@ -41,8 +41,8 @@ def read_known_genes(
     found = {name: genes for path in markers for name, genes in read_markers(path).items()}
     if marker_types and not found:
         raise ValueError(
-            f"{marker_types[0]} says which types of a list of markers the labels mean, but no list "
-            "is given. Give markers too."
+            f"{marker_types[0]} names cell types of a list of markers, but no list is given: "
+            "--marker-types needs --markers. Give both."
         )
     named = types_by_name(model.types, found)
     for path in marker_types:

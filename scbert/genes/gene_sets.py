@@ -1,4 +1,4 @@
-"""What is known about genes: sets that work together, and pairs labelled as sharing a function."""
+"""Known relations of genes: sets that work together, and pairs labelled as sharing a function."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How much attention each gene gets, summed over all genes that give it: no genes x genes matrix.
+"""Attention that each gene gets, summed over all genes that give it: no genes x genes matrix.
 
 With A the attention of a head (rows sum to one), the sum over its L rows, divided by L, is
     a_j = 1/L sum_i  phi(q_i)·phi(k_j) / (phi(q_i)·S)

@@ -1,4 +1,4 @@
-"""How many floating-point operations the network needs, by its settings and the cells' lengths.
+"""Number of floating-point operations of the network, by its settings and the cells' lengths.
 
 Those of matrix products in the encoder, two for a multiplication and an addition. What an
 implementation computes a second time to save memory is not needed and not counted, so that a speed

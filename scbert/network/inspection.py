@@ -1,4 +1,4 @@
-"""What a trained network attends by: the input of each layer, and the features of its genes.
+"""Attention inside a trained network: the input of each layer, and the features of its genes.
 
 For looking into it (attention sums, diagnostics), a slice of genes at a time.
 Source: Choromanski et al. 2021, section 2.

@@ -1,4 +1,4 @@
-"""What numbers mean, in a sentence, and how they and tables are written, for report and card."""
+"""Numbers in words: what they mean, and how they and tables are written, for report and card."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -36,7 +36,7 @@ def judge_pretraining(validation: Json) -> tuple[str, str]:
     names = {
         "cell_mode": "the cell's most common bin",
         "gene_mode": "the gene's most common bin",
-        "additive": "the sum of a part for the cell and a part for the gene",
+        "additive": "an additive model of cell and gene",
     }
     mean, low, high = (validation["skill"][key] for key in ("mean", "low", "high"))
     where = (

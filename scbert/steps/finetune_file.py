@@ -77,7 +77,7 @@ def finetune_file(
     config
         YAML file with the values that differ from the embedded configuration.
     seed
-        Of training; otherwise the first of the configuration's finetune.seeds.
+        Random seed of training; otherwise the first of the configuration's finetune.seeds.
     matrix, scale, library_size_key
         As for `annotate`.
     test

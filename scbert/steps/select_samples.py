@@ -46,7 +46,8 @@ def _read_exclusions(path: Path, metadata: pd.DataFrame) -> pd.DataFrame:
     if len(wrong):
         raise ValueError(
             f"{path} has the accession '{wrong.iloc[0]}', but those of a study (SRA716608) or a "
-            "sample (SRS3391629) are needed. Correct it: what is meant would not be left out."
+            "sample (SRS3391629) are needed. Correct it: otherwise the intended study would stay "
+            "in."
         )
     unknown = sorted(set(table.accession) - {*metadata.sra, *metadata.srs})
     if unknown:

@@ -1,4 +1,4 @@
-"""What the files of a token store hold, and whether they do: read once, a part at a time."""
+"""Checks of the files of a token store: each is read once, a part at a time."""
 
 import hashlib
 from collections.abc import Callable, Iterator

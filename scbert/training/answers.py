@@ -1,4 +1,4 @@
-"""What the experts of a fine-tuned model say of cells, all of a file or a piece of it at a time.
+"""Answers of a fine-tuned model's experts to all cells of a file, or to a piece of it at a time.
 
 Pieces that several jobs computed are put together to the very answers of one: see `Piece`.
 """

@@ -1,4 +1,4 @@
-"""What config.json, labels.json and calibration.json of a bundle hold, if it is what a model needs.
+"""Checks of config.json, labels.json and calibration.json: that they hold what a model needs.
 
 The manifest says that a file is what was written; who writes a bundle writes the manifest, too.
 """

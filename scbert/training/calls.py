@@ -106,8 +106,8 @@ def calls_of(
 def _write_calls(result: ad.AnnData, found: Outputs, model: FinetunedModel) -> None:
     if not np.isfinite(found.logits).all():
         raise ValueError(
-            "the model gives some cells no numbers, so its weights are damaged. Copy it again from "
-            "where it was made, or train it again."
+            "the model returned NaN or infinite values for some cells, so its weights are damaged. "
+            "Copy it again from where it was made, or train it again."
         )
     terms = [label["ontology_term_id"] for label in model.labels]
     probabilities = softmax(found.logits, model.calibration["temperature"])

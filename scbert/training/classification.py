@@ -1,4 +1,4 @@
-"""How a classifier of cell types is trained and judged: its cells, its loss, rare types."""
+"""Training and judging of a classifier of cell types: its cells, its loss, rare types."""
 
 import hashlib
 from dataclasses import dataclass, replace

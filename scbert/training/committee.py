@@ -1,4 +1,4 @@
-"""What a model says of cells: its network, run in batches, and its experts, asked together.
+"""Answers of a model's network, run in batches, and of its experts, asked together.
 
 The expert `encoder` reads the frozen encoder's cell vectors beside the tokens; where the network
 was trained with a head of its own, as in the paper, it is that head that answers.

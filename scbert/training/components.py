@@ -1,4 +1,4 @@
-"""Where a cell lies among the training cells by its tokens alone: principal components.
+"""Principal components of tokens alone: the place of a cell among the training cells.
 
 A network that was trained to tell its types apart forgets most of what a new type would be known
 by; these components know of no type and forget least. Used by the novelty score, also of the cells

@@ -1,4 +1,4 @@
-"""How deep cells were sequenced, beside the training cells: shallow ones are named less well.
+"""Sequencing depth beside that of the training cells: shallow cells are named less well.
 
 Deep cells express more genes. Compared are the genes of `SeenCells`, of which each training cell's
 are kept, as far as the file has them: so the depth of a panel of genes is seen as well, and that of

@@ -1,4 +1,4 @@
-"""What the network runs on: processor, GPUs, driver, and how fast those could be at most."""
+"""Hardware of the network: processor, GPUs, driver, and how fast those could be at most."""
 
 import math
 import platform

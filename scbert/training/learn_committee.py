@@ -1,4 +1,4 @@
-"""How the experts of a model are learned, and how much each has to say.
+"""Training and weighting of a model's experts.
 
 Each is asked about cells that it has not learned from; from these answers come its weight, its
 temperature and every number that the card states. Then it is learned again from all cells.

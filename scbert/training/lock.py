@@ -95,7 +95,11 @@ def _take_over(record: Path, silence: float) -> None:
             time.sleep(min(1.0, silence / 5))
             if record.is_file() and record.stat().st_mtime_ns != seen:
                 raise _refusal(record)
-    log.info("%s was left locked by %s, which is gone", record.parent, _describe(record))
+    log.info(
+        "%s: took over the stale lock of %s, which is no longer running",
+        record.parent,
+        _describe(record),
+    )
 
 
 def _beat(record: Path, ended: threading.Event) -> None:

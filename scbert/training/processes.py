@@ -1,4 +1,4 @@
-"""What the processes of one training share.
+"""Communication between the processes of one training.
 
 Gradients travel as the device can (nccl, gloo); numbers that the CPU asks for travel by gloo, so
 that no process waits for its GPU. All processes must call these functions together.

@@ -1,4 +1,4 @@
-"""How a training run goes: its history beside the checkpoints, and the log."""
+"""Progress of a training run: its history beside the checkpoints, and the log."""
 
 import json
 import logging

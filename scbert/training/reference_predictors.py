@@ -1,4 +1,4 @@
-"""What predictors without a network say of hidden genes: the measure of one.
+"""Predictors of hidden genes without a network: the measure of a network.
 
 They are asked once, by one process, and their answers are kept beside the checkpoints: the masks of
 the held-out cells never change.

@@ -1,4 +1,4 @@
-"""Which cells a model has learned from, so that a test on the same counts is noticed by any name.
+"""Record of the training cells, so that a test on the same counts is noticed by any name.
 
 A cell is known by two things. Eight bytes of the BLAKE2 digest of its tokens, genes and bins, which
 tell it only in a file with the same genes. And which of the model's `genes` it expresses, a bit

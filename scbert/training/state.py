@@ -1,4 +1,4 @@
-"""What a training run is told (its task, and to stop), what it knows: where it is, how it went."""
+"""State of a training run: where it is and how it went; its task, and requests to stop."""
 
 import signal
 import threading

@@ -87,7 +87,7 @@ def test_fit_temperature_improves_the_calibration_error():
     def error(temperature):
         probabilities = softmax(logits, temperature)
         correct = probabilities.argmax(axis=1) == labels
-        return expected_calibration_error(reliability(probabilities.max(axis=1), correct, 10))
+        return expected_calibration_error(reliability(probabilities.max(axis=1), correct))
 
     assert error(fit_temperature(logits, labels)) < 0.03
     assert error(1.0) > 0.1
@@ -107,24 +107,24 @@ def test_change_temperature_keeps_a_zero():
 
 
 def test_reliability_of_four_cells():
-    """A bin holds its upper edge: 0.5 is in (0, 0.5]."""
-    bins = reliability(np.array([0.5, 0.6, 0.8, 1.0]), np.array([1, 0, 1, 1], dtype=bool), n_bins=2)
+    """A bin holds its upper edge: 0.5 is in (0.4, 0.5]."""
+    bins = reliability(np.array([0.5, 0.52, 0.55, 0.58]), np.array([1, 0, 1, 1], dtype=bool))
     assert bins == [
         {"confidence": 0.5, "accuracy": 1.0, "n": 1},
-        {"confidence": pytest.approx(0.8), "accuracy": pytest.approx(2 / 3), "n": 3},
+        {"confidence": pytest.approx(0.55), "accuracy": pytest.approx(2 / 3), "n": 3},
     ]
-    assert expected_calibration_error(bins) == pytest.approx(0.25 * 0.5 + 0.75 * (0.8 - 2 / 3))
+    assert expected_calibration_error(bins) == pytest.approx(0.25 * 0.5 + 0.75 * (2 / 3 - 0.55))
 
 
 def test_reliability_counts_every_cell_once_and_skips_empty_bins():
     confidence = np.array([0, 0.05, 0.1, 1, np.float32(1) + np.float32(1e-7)])
-    bins = reliability(confidence, np.ones(5, dtype=bool), n_bins=10)
+    bins = reliability(confidence, np.ones(5, dtype=bool))
     assert [bin_["n"] for bin_ in bins] == [3, 2]
 
 
 def test_reliability_refuses_logits():
     with pytest.raises(ValueError, match=r"confidence runs from 0.2 to 3.5"):
-        reliability(np.array([0.2, 3.5]), np.array([True, False]), n_bins=10)
+        reliability(np.array([0.2, 3.5]), np.array([True, False]))
 
 
 def test_novelty_threshold_of_ten_cells():

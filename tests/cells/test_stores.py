@@ -191,7 +191,7 @@ def gone(path):
         (pipe, "'X/pipe' of .* is a link"),
         (pickled, "packed with 'pickle'.*can run code.*write_zarr"),
         (damaged, "'X/data' of .* is damaged"),
-        (gone, "1 of the 1 chunks of '.*data' are gone"),
+        (gone, "1 of the 1 chunks of '.*data' are missing"),
     ],
 )
 def test_a_zarr_that_is_damaged_or_reaches_out_is_refused(

@@ -271,12 +271,12 @@ def test_plane_coordinates_of_equal_cells_are_one_point():
 def test_evaluate_refuses_other_cells(tmp_path, split, test_cells):
     path = write_prediction(tmp_path, test_cells.iloc[1:], 1)
     with pytest.raises(
-        ValueError, match=r"exactly the 12 test cells.* 0 other, 1 missing, 0 double"
+        ValueError, match=r"exactly the 12 test cells.* 0 unexpected, 1 missing, 0 duplicated"
     ):
         evaluate_test_cells([path], split[0], tmp_path / "e.json", EVALUATE)
     train = split[1][split[1]["part"] == "train"]
     path = write_prediction(tmp_path, pd.concat([test_cells, train.iloc[:1]]), 1)
-    with pytest.raises(ValueError, match=r"1 other, 0 missing, 0 double, such as 'cell0'"):
+    with pytest.raises(ValueError, match=r"1 unexpected, 0 missing, 0 duplicated, such as 'cell0'"):
         evaluate_test_cells([path], split[0], tmp_path / "e.json", EVALUATE)
     assert not (tmp_path / "e.json").exists()
 

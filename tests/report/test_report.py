@@ -433,7 +433,7 @@ def test_judge_pretraining_compares_with_the_best_predictor():
     side, sentence = text_module.judge_pretraining(VALIDATION)
     assert side == "ahead"
     assert "9.8\N{NO-BREAK SPACE}% below" in sentence
-    assert "a part for the cell and a part for the gene" in sentence
+    assert "an additive model of cell and gene" in sentence
     assert "+0.081 to +0.112" in sentence
     unclear = VALIDATION | {"skill": {"mean": 0.01, "low": -0.02, "high": 0.04}}
     assert text_module.judge_pretraining(unclear)[0] == "unclear"

@@ -57,8 +57,8 @@ def test_a_lock_of_a_dead_process_is_taken_over_and_explained(tmp_path, caplog):
     caplog.set_level("INFO", "scbert")
     with only_trainer(leave_record(tmp_path / "state")):
         pass
-    assert "was left locked by process 1 on" in caplog.text
-    assert "since yesterday, which is gone" in caplog.text
+    assert "took over the stale lock of process 1 on" in caplog.text
+    assert "since yesterday, which is no longer running" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]"])

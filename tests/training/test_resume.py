@@ -145,7 +145,7 @@ def test_a_run_killed_at_ten_moments_and_while_writing_ends_with_the_same_bits(t
     assert {*codes} <= {0, 143, -signal.SIGKILL}
     assert "told to stop: step" in said
     assert said.count("told to stop: no file is left half-written") == 2
-    assert "was left locked by process" in said
+    assert "took over the stale lock of process" in said
     assert said.count("continuing after step") >= N_KILLS // 2  # some die before their first step
     require_equal(tmp_path / "whole", tmp_path / "parts")
     assert not (tmp_path / "parts_state").exists()
