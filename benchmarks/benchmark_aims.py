@@ -1,9 +1,10 @@
-"""What was asked of the first method of the benchmark, and where its numbers do not reach it.
+"""Aims of the benchmark: where the numbers of its first method do not reach what was asked for.
 
 A part of docs/results/benchmark.md, which benchmark_page.py writes.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -56,8 +57,10 @@ def behind(found: Results, scores: pd.DataFrame) -> str:
 
 def _behind(found: Results, scores: pd.DataFrame) -> Iterator[list[str]]:
     others = scores.reindex(columns=found.rivals)
-    for key, row in others.dropna(how="all").iterrows():
-        ours, best = scores.loc[key, found.first], row.max()
+    compared = others.dropna(how="all")
+    for key, ours in scores[found.first].loc[compared.index].items():
+        row = compared.loc[key]
+        best = row.max()
         if ours - best >= -EQUAL:
             continue
         shown = ["failed", f"{best:.3f}", ""]
@@ -66,9 +69,10 @@ def _behind(found: Results, scores: pd.DataFrame) -> Iterator[list[str]]:
         yield [*named(key), found.title(str(row.idxmax())), *shown]
 
 
-def named(key: tuple[str, str]) -> tuple[str, str]:
-    """Return protocol and dataset as they are written."""
-    return PROTOCOLS[key[0]].lower(), key[1].replace("_", " ")
+def named(key: Any) -> tuple[str, str]:
+    """Return protocol and dataset, which `key` is a pair of, as they are written."""
+    protocol, dataset = key
+    return PROTOCOLS[protocol].lower(), dataset.replace("_", " ")
 
 
 def uncalibrated(found: Results, errors: pd.DataFrame) -> str:

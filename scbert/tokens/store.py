@@ -80,19 +80,26 @@ class TokenStore:
         """Return the genes of the vocabulary that were measured in the cell's sample, ascending."""
         return np.flatnonzero(self.measured[self.sample[cell]])
 
-    def cell_names(self) -> list[str]:
-        """Return the names of all cells; a table on disk is read each time, a part at a time."""
+    def cell_names(self, rows: np.ndarray | None = None) -> list[str]:
+        """Return the names of cells, in the order of `rows`; of all cells if there are none.
+
+        A table on disk is read from its beginning, a part at a time: ask once for many cells.
+        """
+        rows = np.arange(len(self)) if rows is None else np.asarray(rows)
         if isinstance(self.names, list):
-            return list(self.names)
-        found: list[str] = []
+            return [self.names[row] for row in rows]
+        found = np.empty(len(rows), dtype=object)
+        read = 0
         try:
             for names in _parts_of_names(self.names):
-                found += names.tolist()
+                here = (rows >= read) & (rows < read + len(names))
+                found[here] = names[rows[here] - read]
+                read += len(names)
         except (ValueError, KeyError) as error:  # ValueError: also what is not UTF-8
             raise damaged_store(self.names, str(error).strip()) from error
-        if len(found) != len(self):
-            raise damaged_store(self.names, f"it names {len(found)} of {len(self)} cells")
-        return found
+        if read != len(self):
+            raise damaged_store(self.names, f"it names {read} of {len(self)} cells")
+        return found.tolist()
 
 
 def _parts_of_names(path: Path) -> Iterator[np.ndarray]:

@@ -69,6 +69,7 @@ def test_store_in_memory_of_two_cells():
     assert store.lengths().tolist() == [2, 0]
     assert store.measured_genes(1).tolist() == [0, 1, 2]
     assert store.cell_names() == ["a", "b"]
+    assert store.cell_names(np.array([1])) == ["b"]
 
 
 def test_a_store_on_disk_equals_the_one_in_memory(tmp_path):
@@ -93,13 +94,15 @@ def test_a_store_on_disk_equals_the_one_in_memory(tmp_path):
     )
 
 
-def test_cell_names_come_in_their_order(tmp_path, monkeypatch):
+def test_cell_names_come_in_the_order_asked_for(tmp_path, monkeypatch):
     """Also across the parts in which the table is read, and whatever a name holds."""
     names = ["NA", 'a "b"', "c\td", "", "e\nf", "ä", "1e5"]
     one = sample(n_cells=len(names))
     odd = replace(one, cells=names)
     write(tmp_path / "tokens", [odd])
     monkeypatch.setattr(store_module, "NAMES_AT_ONCE", 3)
+    rows = np.array([5, 0, 6, 3, 5])
+    assert open_store(tmp_path / "tokens").cell_names(rows) == [names[row] for row in rows]
     assert open_store(tmp_path / "tokens").cell_names() == names
 
 
