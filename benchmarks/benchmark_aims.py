@@ -4,7 +4,6 @@ A part of docs/results/benchmark.md, which benchmark_page.py writes.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 
@@ -56,11 +55,10 @@ def behind(found: Results, scores: pd.DataFrame) -> str:
 
 
 def _behind(found: Results, scores: pd.DataFrame) -> Iterator[list[str]]:
-    others = scores.reindex(columns=found.rivals)
-    compared = others.dropna(how="all")
-    for key, ours in scores[found.first].loc[compared.index].items():
-        row = compared.loc[key]
-        best = row.max()
+    others = scores.reindex(columns=found.rivals).dropna(how="all")
+    for key in others.index.tolist():
+        row = others.loc[key]
+        ours, best = scores[found.first][key], row.max()
         if ours - best >= -EQUAL:
             continue
         shown = ["failed", f"{best:.3f}", ""]
@@ -69,10 +67,9 @@ def _behind(found: Results, scores: pd.DataFrame) -> Iterator[list[str]]:
         yield [*named(key), found.title(str(row.idxmax())), *shown]
 
 
-def named(key: Any) -> tuple[str, str]:
-    """Return protocol and dataset, which `key` is a pair of, as they are written."""
-    protocol, dataset = key
-    return PROTOCOLS[protocol].lower(), dataset.replace("_", " ")
+def named(key: tuple[str, str]) -> tuple[str, str]:
+    """Return protocol and dataset as they are written."""
+    return PROTOCOLS[key[0]].lower(), key[1].replace("_", " ")
 
 
 def uncalibrated(found: Results, errors: pd.DataFrame) -> str:
@@ -83,9 +80,9 @@ def uncalibrated(found: Results, errors: pd.DataFrame) -> str:
     if high.empty:
         return f"Calibration error: reached in all {errors[found.first].notna().sum()}."
     places = []
-    for key, error in high.items():
+    for key in high.index.tolist():
         protocol, dataset = named(key)
-        places.append(f"{dataset}, {protocol} ({error:.3f})")
+        places.append(f"{dataset}, {protocol} ({high[key]:.3f})")
     return f"Calibration error: not reached in {len(high)} of {len(errors)}: {'; '.join(places)}."
 
 
