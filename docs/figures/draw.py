@@ -145,7 +145,7 @@ def experts():
         "discrim-\ninant",
         "encoder\n(network)",
     )
-    weights = (0.23, 0.45, 0.32, 0.0)
+    weights = (0.33, 0.49, 0.18, 0.0)
     for number, (name, weight) in enumerate(zip(names, weights, strict=True)):
         x = 12 + 147 * number
         drawing.arrow((300, 56), (x + 66, 92))
