@@ -125,9 +125,8 @@ def amounts_of(
     scale = scale or scale_of_parts(parts, reading.scale)
     if scale.kind != "log1p":
         found = _integers(parts) if scale.kind != EXPECTED_COUNTS else ()
-        return Amounts(
-            scale, library, by_step=False, assumed=usual, summed=library is None, cautions=found
-        )
+        own = library is None or _is_own_sum(parts, scale, library)
+        return Amounts(scale, library, by_step=False, assumed=usual, summed=own, cautions=found)
     some = _Steps.of(parts, scale)
     if library is None and scale.target_sum:
         whole = bool((np.abs(some.sums / scale.target_sum - 1) < SAME).all())
@@ -201,6 +200,12 @@ def _some(parts: Parts) -> tuple[np.ndarray, sparse.csr_matrix]:
     rows, some = parts.some()
     filled = np.diff(some.indptr) > 0
     return rows[filled], some[filled]
+
+
+def _is_own_sum(parts: Parts, scale: Scale, library: np.ndarray) -> bool:
+    """Whether a column of all counts says no more than the sum over the genes of the file."""
+    rows, some = _some(parts)
+    return bool((np.abs(cell_sums(scale.linear(some)) / library[rows] - 1) < SAME).all())
 
 
 def _integers(parts: Parts) -> tuple[Caution, ...]:

@@ -61,8 +61,9 @@ def few_genes(found: int, used: int) -> list[Caution]:
         Caution(
             "few_genes",
             f"only {found:,} of the {used:,} genes that the model uses ({found / used:.1%}) are "
-            "there; it expects of the others what is usual beside these, so its labels are less "
-            "accurate than its card says, and more cells are called unknown.",
+            "there; it expects of the others what is usual beside these. More labels are wrong "
+            "than its card and their confidence say, and which cells are called unknown is not to "
+            "be relied on.",
             "Give all genes that were measured, or fine-tune a model on cells with this panel of "
             "genes.",
         )
@@ -92,25 +93,33 @@ def contradicting_names(n: int, paired: int, examples: list[str]) -> list[Cautio
     ]
 
 
-def missing_expression(share: float) -> list[Caution]:
+def missing_expression(share: float, *, summed: bool) -> list[Caution]:
     """Warn of missing genes that make up much of a cell, such as mitochondrial ones.
 
     Parameters
     ----------
     share
         Of the counts of the training cells, that is of the missing genes.
+    summed
+        Whether all counts of a cell are known by the genes of the file alone.
     """
     if share <= MISSING:
         return []
+    guessed, counted = "", ""
+    if summed:
+        guessed = ", and so many more counts of each cell"
+        counted = (
+            "the column of obs with all counts of each cell, summed before genes were left out "
+            "(--library-size-key), or "
+        )
     return [
         Caution(
             "missing_expression",
             f"genes that hold {share:.1%} of the counts of the training cells are not there; "
-            "the model expects of them what is usual beside the others, and so many more counts of "
-            "each cell, so some labels may change.",
-            "Give all genes that were measured, also mitochondrial and ribosomal ones, or the "
-            "column of obs with all counts of each cell (--library-size-key), or fine-tune a model "
-            "on cells without these genes.",
+            f"the model expects of them what is usual beside the others{guessed}, so some labels "
+            "may change.",
+            "Give all genes that were measured, also mitochondrial and ribosomal ones, or "
+            f"{counted}fine-tune a model on cells without these genes.",
         )
     ]
 

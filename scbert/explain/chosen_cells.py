@@ -74,6 +74,7 @@ def choose_cells(
     ValueError
         If fewer than two types have two cells.
     """
+    model = model.adapted(store.measured[np.unique(store.sample[rows])].all(axis=0))
     store, rows = _learned_only(model, store, rows), np.arange(len(rows))
     names = model.types
     network = network_of(model.network).to(device).eval()

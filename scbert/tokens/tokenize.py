@@ -202,8 +202,8 @@ def expression_of_counts(
     genes
         Which gene of the vocabulary each gene of the file is.
     share
-        Of all counts of such cells that the genes of the file hold, where a library is no more than
-        the sum over the genes of a file. Below 1 it is taken to be at least what that tells.
+        Of such cells' counts of the vocabulary's genes that the genes of the file hold, where a
+        library is no more than the sum over the file. It is taken to be at least what that tells.
     """
     aligned = align(counts, genes)
     size = denominators(aligned, library_size, normalization.denominator)

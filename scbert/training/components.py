@@ -93,7 +93,7 @@ class Components:
         return root_K[:, None] * np.linalg.solve(within_KK, np.diag(root_K))
 
     def share_of_counts(self, measured: np.ndarray) -> float:
-        """Return the share of the training cells' counts, of all genes, that these genes hold."""
+        """Return the share of the training cells' counts of known genes that these genes hold."""
         total = self.counts_V.sum(dtype=np.float64)
         return float(self.counts_V[measured].sum(dtype=np.float64) / total) if total > 0 else 1.0
 

@@ -65,7 +65,7 @@ class QueryTokens:
 
     @cached_property
     def share_of_counts(self) -> float:
-        """What part of its counts a cell has of the genes in the file; 1: all counts are known."""
+        """What part of a cell's counts of known genes the file has; 1: all counts are known."""
         share = 1 - _missing(self.match, self.model)
         return share if self.amounts.summed and share > 0 else 1.0
 
@@ -133,7 +133,9 @@ def tokens_for(query: QueryCells, model: SavedModel, scale: Scale | None = None)
     require_overlap(match, model, query)
     usual = normalization_of(model).target_sum
     amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual, scale)
-    of_genes = few_genes(*overlap(match, model)) or missing_expression(_missing(match, model))
+    of_genes = few_genes(*overlap(match, model)) or missing_expression(
+        _missing(match, model), summed=amounts.summed
+    )
     of_names = contradicting_names(len(match.contradicting), match.paired, match.contradicting)
     cautions = (*of_names, *of_genes, *amounts.cautions)
     say(cautions, query.name, log)

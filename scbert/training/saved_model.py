@@ -1,6 +1,6 @@
 """A model that was read from its folder: pretrained only, or one that names cell types."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,14 @@ class FinetunedModel(SavedModel):
         found = self.calibration.get("experts", {ENCODER: {"weight": 1, "temperature": 1}})
         shares = {name: Share(one["weight"], one["temperature"]) for name, one in found.items()}
         return Committee(self.experts, shares)
+
+    def adapted(self, measured: np.ndarray) -> "FinetunedModel":
+        """Return it with experts for cells of which only some genes were measured, bool (V,)."""
+        if self.components is None:
+            return self
+        adapt = self.components.adapted
+        experts = {name: adapt(expert, measured) for name, expert in self.experts.items()}
+        return replace(self, experts=experts)
 
     @property
     def learned(self) -> np.ndarray:

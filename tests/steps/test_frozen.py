@@ -12,14 +12,17 @@ import torch
 
 import scbert
 from scbert.cells.how_to_read import AUTOMATIC
+from scbert.cells.query import query_in_memory
+from scbert.explain.chosen_cells import choose_cells
 from scbert.files import read_json
 from scbert.network.model import MaskedExpressionModel
-from scbert.steps.annotate_file import annotate
+from scbert.steps.annotate_file import annotate, annotate_checked
 from scbert.steps.embed_file import MEAN, embed
 from scbert.steps.evaluate_file import evaluate_file
 from scbert.steps.explain_file import explain_file
 from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.components import Components
+from scbert.training.query_tokens import tokens_for
 
 FILES = (
     "weights.safetensors",
@@ -166,6 +169,22 @@ def test_a_file_of_a_few_genes_is_read_by_what_they_let_expect(query, without, m
     expected = probability_of_the_truth()
     monkeypatch.setattr(Components, "adapted", lambda self, expert, measured: expert)
     assert expected > max(0.6, probability_of_the_truth() + 0.05)
+
+
+def test_every_door_reads_a_file_of_a_few_genes_alike(toy, query, without):
+    few = query[:, np.arange(query.n_vars) % 10 < 3].copy()
+    named = annotate(few, without)
+    expected = named.obsm["scbert_probabilities"].to_numpy()
+    few.obs["library_size"] = np.asarray(few.X.sum(axis=1)).ravel()
+    checked = annotate_checked(few, without, "cpu", "few")  # as evaluate asks
+    assert (checked.obsm["scbert_probabilities"].to_numpy() == expected).all()
+    store, _ = tokens_for(query_in_memory(few, AUTOMATIC, "few"), without).store()
+    settings, rows = toy.config().explain, np.arange(few.n_obs)
+    chosen = choose_cells("few", without, store, rows, None, settings, torch.device("cpu"))
+    found = chosen.probabilities(chosen.store, chosen.rows)
+    assert len(found) > 10
+    which = [np.abs(expected - one).sum(axis=1).argmin() for one in found]
+    assert found == pytest.approx(expected[which], abs=1e-4)
 
 
 @pytest.mark.parametrize("score", ["expression_distance", "energy"])
