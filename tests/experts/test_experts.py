@@ -231,7 +231,7 @@ def test_experts_that_are_not_finite_are_refused(tmp_path, part):
     experts = fitted(*drawn())
     getattr(experts["encoder"], part)[..., 0] = np.nan
     save_experts(tmp_path / "experts.safetensors", experts)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="NaN, infinite"):
         load_experts(tmp_path / "experts.safetensors", 3, 20)
 
 
