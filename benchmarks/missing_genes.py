@@ -71,8 +71,8 @@ def learn(cells: ad.AnnData, folder: Path) -> FinetunedModel:
 def panels(cells: ad.AnnData) -> Iterator[tuple[str, np.ndarray]]:
     """Yield names of panels, and which genes they have."""
     yield "all", np.ones(cells.n_vars, dtype=bool)
+    logs = sc.pp.log1p(sc.pp.normalize_total(cells, target_sum=1e4, copy=True), copy=True)
     for n_genes in (2000, 1000):
-        logs = sc.pp.log1p(sc.pp.normalize_total(cells, target_sum=1e4, copy=True), copy=True)
         sc.pp.highly_variable_genes(logs, n_top_genes=n_genes)
         yield f"{n_genes:,} variable", logs.var.highly_variable.to_numpy()
     for share in (0.8, 0.3, 0.1):

@@ -125,12 +125,15 @@ def amounts_of(
     scale = scale or scale_of_parts(parts, reading.scale)
     if scale.kind != "log1p":
         found = _integers(parts) if scale.kind != EXPECTED_COUNTS else ()
-        own = library is None or _is_own_sum(parts, scale, library)
+        own = library is None
+        if library is not None:
+            rows, cells = _some(parts)
+            own = _is_own_sum(cell_sums(scale.linear(cells)), library[rows])
         return Amounts(scale, library, by_step=False, assumed=usual, summed=own, cautions=found)
     some = _Steps.of(parts, scale)
     if library is None and scale.target_sum:
-        whole = bool((np.abs(some.sums / scale.target_sum - 1) < SAME).all())
-        return Amounts(scale, None, by_step=False, assumed=usual, summed=whole)
+        own = _is_own_sum(some.sums, scale.target_sum)
+        return Amounts(scale, None, by_step=False, assumed=usual, summed=own)
     if library is None:
         return _of_unknown_sum(parts, scale, obs, some, usual)
     if not some.stepwise:  # only the sum is known
@@ -202,10 +205,9 @@ def _some(parts: Parts) -> tuple[np.ndarray, sparse.csr_matrix]:
     return rows[filled], some[filled]
 
 
-def _is_own_sum(parts: Parts, scale: Scale, library: np.ndarray) -> bool:
-    """Whether a column of all counts says no more than the sum over the genes of the file."""
-    rows, some = _some(parts)
-    return bool((np.abs(cell_sums(scale.linear(some)) / library[rows] - 1) < SAME).all())
+def _is_own_sum(sums: np.ndarray, whole: np.ndarray | float) -> bool:
+    """Whether what is said of whole cells is no more than the sum over the genes of the file."""
+    return bool((np.abs(sums / whole - 1) < SAME).all())
 
 
 def _integers(parts: Parts) -> tuple[Caution, ...]:

@@ -101,7 +101,7 @@ def missing_expression(share: float, *, summed: bool) -> list[Caution]:
     share
         Of the counts of the training cells, that is of the missing genes.
     summed
-        Whether all counts of a cell are known by the genes of the file alone.
+        Whether a cell's counts are the sum over the genes of the file, see `Amounts`.
     """
     if share <= MISSING:
         return []

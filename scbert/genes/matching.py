@@ -71,6 +71,13 @@ class GeneMatch:
         """Return the genes of the vocabulary that the file measured, ascending."""
         return np.unique(self.index[self.index >= 0])
 
+    @property
+    def measured_row(self) -> np.ndarray:
+        """Return which genes of the vocabulary the file measured, bool (vocabulary,)."""
+        row = np.zeros(self.vocabulary_size, dtype=bool)
+        row[self.measured] = True
+        return row
+
     def share_of_counts(self, matrix: sparse.csr_matrix) -> float | None:
         """Return the share of the counts that fall on known genes; None if there are no counts.
 

@@ -86,10 +86,11 @@ def each_answer(
 ) -> Iterator[Answers]:
     """Ask a model of the cells of a piece, and yield what it says of each part, in order."""
     network, seen = network_of(model.network).to(device), CellsSeen(tokens)
+    committee = model.adapted(tokens.match.measured_row).committee
     with tqdm(total=len(tokens.query) // piece.of, unit=" cells", disable=None) as bar:
         for part in tokens.each(piece):
             said = ask(
-                committee=model.committee,
+                committee=committee,
                 network=network,
                 cells=batches_of(model, store_in_memory(part.sample)),
                 rows=np.arange(len(part.sample.cells)),

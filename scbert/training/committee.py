@@ -17,9 +17,8 @@ from scbert.config import Precision
 from scbert.experts.combiner import Share, combine
 from scbert.experts.linear import LinearExpert, expression_of
 from scbert.network.model import CellTypeModel, MaskedExpressionModel, MeanOfGenes
-from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches
-from scbert.training.components import Components, of_each_sample
+from scbert.training.components import Components
 from scbert.training.devices import autocast
 from scbert.training.mini_batch import MiniBatch, Prefetched
 
@@ -144,33 +143,13 @@ def ask(  # noqa: PLR0913  who, of which cells, where, and how
         vectors, own = found.vectors, found.logits
     else:
         done(len(rows))
-    asked = {
-        name: expert
+    expression = expression_of(cells.store, rows)
+    logits = {
+        name: expert.logits(expression, vectors)
         for name, expert in committee.experts.items()
         if own is not None or not expert.reads_vectors
     }
-    logits = _answers(asked, components, cells.store, rows, vectors)
     if own is not None and own.shape[1]:
         logits[ENCODER] = own
     joint = combine(logits, committee.shares).astype(np.float32)
     return Outputs(joint, vectors, positions, logits)
-
-
-def _answers(
-    experts: Mapping[str, LinearExpert],
-    components: Components | None,
-    store: TokenStore,
-    rows: np.ndarray,
-    vectors_ND: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Return the logits of experts; of missing genes they expect what the others let expect."""
-    made = {
-        name: np.empty((len(rows), len(expert.bias_C)), dtype=np.float32)
-        for name, expert in experts.items()
-    }
-    for some, measured in of_each_sample(store, rows):
-        expression = expression_of(store, rows[some])
-        for name, expert in experts.items():
-            able = components.adapted(expert, measured) if components else expert
-            made[name][some] = able.logits(expression, vectors_ND[some])
-    return made

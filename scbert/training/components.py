@@ -11,7 +11,6 @@ probabilistic principal component analysis (Tipping & Bishop 1999, J. R. Stat. S
 Shape letters: K components, V genes of the vocabulary, N cells, C cell types.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,13 +95,6 @@ class Components:
         """Return the share of the training cells' counts of known genes that these genes hold."""
         total = self.counts_V.sum(dtype=np.float64)
         return float(self.counts_V[measured].sum(dtype=np.float64) / total) if total > 0 else 1.0
-
-
-def of_each_sample(store: TokenStore, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield which of the rows are of a sample, and its measured genes, bool (V,)."""
-    sample = np.asarray(store.sample)[rows]
-    for number in np.unique(sample):
-        yield np.flatnonzero(sample == number), np.asarray(store.measured[number])
 
 
 def fit_components(store: TokenStore, rows: np.ndarray, seed: int) -> Components:

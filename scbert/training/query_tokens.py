@@ -152,9 +152,7 @@ def _missing(match: GeneMatch, model: SavedModel) -> float:
     """Return the share of the training cells' counts that is of genes not measured."""
     if not isinstance(model, FinetunedModel) or model.components is None:
         return 0.0
-    measured = np.zeros(len(model.genes), dtype=bool)
-    measured[match.measured] = True
-    return 1 - model.components.share_of_counts(measured)
+    return 1 - model.components.share_of_counts(match.measured_row)
 
 
 def normalization_of(model: SavedModel) -> Normalization:
