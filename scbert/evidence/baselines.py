@@ -24,6 +24,7 @@ from scbert.experts.classifiers import (
     N_GENES,
     discriminant,
     logistic_regression,
+    one_blas_thread,
     one_cell_each,
     support_vectors,
 )
@@ -65,6 +66,7 @@ class _Method(NamedTuple):
     make: Callable[[LabelledCells, int], Any]  # from the cells to learn from, and a seed
 
 
+@one_blas_thread
 def fit_baseline(method: str, cells: LabelledCells, seed: int) -> Baseline:
     """Fit a method on the training and validation cells.
 

@@ -9,10 +9,14 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
 
 N_GENES = 2000  # that differ most between the types
 N_COMPONENTS = 50  # of them, for the discriminant
 MAX_ITERATIONS = 10_000  # an end, not a setting: all solvers stop by their tolerance long before
+# For functions that fit. Their products are small: more threads of the BLAS library take twice the
+# processor time, and more time on the clock. And a fit is the same bits with any number of cores.
+one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 def logistic_regression() -> LogisticRegression:

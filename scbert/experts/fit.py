@@ -22,6 +22,7 @@ from scbert.experts.classifiers import (
     N_GENES,
     discriminant,
     logistic_regression,
+    one_blas_thread,
 )
 from scbert.experts.linear import LinearExpert, choose_genes
 
@@ -58,6 +59,7 @@ class Cells:
         return plane_CF, bias_C - plane_CF @ self.components.mean_
 
 
+@one_blas_thread
 def fit_experts(
     names: Sequence[str],
     expression_NV: sparse.csr_matrix,

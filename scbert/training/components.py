@@ -20,6 +20,7 @@ from sklearn.decomposition import PCA
 
 from scbert.calibration.novelty import CellOutputs, LabelledOutputs, fit_novelty, novelty
 from scbert.calibration.novelty_threshold import KnownCells
+from scbert.experts.classifiers import one_blas_thread
 from scbert.experts.linear import LinearExpert, are_usable, expression_of
 from scbert.experts.out_of_fold import each_fold, leaves_batches_out, make_folds
 from scbert.tokens.store import TokenStore
@@ -97,6 +98,7 @@ class Components:
         return float(self.counts_V[measured].sum(dtype=np.float64) / total) if total > 0 else 1.0
 
 
+@one_blas_thread
 def fit_components(store: TokenStore, rows: np.ndarray, seed: int) -> Components:
     """Learn the principal components of the expression of cells.
 

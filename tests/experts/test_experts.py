@@ -6,6 +6,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from scbert.experts.fit import EXPERTS, fit_experts
 from scbert.experts.linear import (
@@ -49,6 +50,26 @@ def vectors_of(label, seed=0):
 
 def fitted(bins, label, names=NAMES):
     return fit_experts(names, sparse.csr_matrix(bins), label, vectors_of(label), seed=0)
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_a_fit_uses_one_blas_thread_and_leaves_the_others_to_the_caller(monkeypatch):
+    # Bits of a bias and of principal components depended on the number of cores.
+    seen = []
+
+    def fit(cells):
+        seen.append(blas_threads())
+        n_types = cells.label.max() + 1
+        return np.zeros((n_types, cells.x_NF.shape[1])), np.zeros(n_types), np.zeros((n_types, 0))
+
+    monkeypatch.setitem(EXPERTS, "discriminant", fit)
+    with threadpool_limits(limits=4, user_api="blas"):
+        fitted(*drawn(), names=("discriminant",))
+        assert blas_threads() == {4}
+    assert seen == [{1}]
 
 
 def test_logits_are_weight_times_bin_plus_bias_plus_weight_times_vector():
