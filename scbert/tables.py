@@ -1,16 +1,18 @@
 """Small tab-separated tables, always read as text."""
 
 import warnings
+import zlib
+from gzip import BadGzipFile
 from pathlib import Path
 
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from scbert.files import publish
+from scbert.files import open_decompressed, publish
 
 
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a tab-separated table as text and make sure that it has the columns.
+    """Read a tab-separated table, compressed or not, as text; it must have the columns.
 
     Raises
     ------
@@ -18,15 +20,19 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
         If a column is missing, a line has more values than there are columns, or it is no text.
     """
     try:
-        with warnings.catch_warnings(action="error", category=ParserWarning):
+        with (
+            warnings.catch_warnings(action="error", category=ParserWarning),
+            open_decompressed(path) as handle,
+        ):
             table = pd.read_csv(
-                path,
+                handle,
                 sep="\t",
                 dtype=str,
                 keep_default_na=False,
                 index_col=False,  # else longer lines would move all values by a column
             )
-    except (ValueError, ParserWarning) as error:  # ValueError: also what is not UTF-8
+    # ValueError: also what is not UTF-8. The last three: a compressed file that is cut or damaged.
+    except (ValueError, ParserWarning, EOFError, BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"{path} is not a table of {', '.join(columns)}, separated by tabs, in UTF-8 "
             f"({str(error).strip()}). Correct it, or make it again."

@@ -52,7 +52,7 @@ def recover_counts(
     if library_size is None:
         library_size = np.divide(total, smallest, out=np.zeros_like(smallest), where=smallest > 0)
     counts = sparse.csr_matrix(sparse.diags_array(library_size / total) @ linear)
-    require_whole(counts, scale)
+    require_integers(counts, scale)
     counts.data = np.round(counts.data).astype(np.float32)
     counts.eliminate_zeros()
     return counts.astype(np.float32), library_size
@@ -67,7 +67,7 @@ def _smallest(matrix: sparse.csr_matrix) -> np.ndarray:
     return smallest
 
 
-def require_whole(counts: sparse.csr_matrix, scale: Scale) -> None:
+def require_integers(counts: sparse.csr_matrix, scale: Scale) -> None:
     """Refuse counts that are not whole; large ones and those of one are no evidence."""
     rounded = np.round(counts.data)
     off = np.abs(counts.data - rounded) > 0.05 * np.maximum(rounded, 1)

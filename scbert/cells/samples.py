@@ -21,7 +21,7 @@ from scbert.cells.labels import clean_labels, repeated_cells
 from scbert.cells.quality import cell_sums, count_copies
 from scbert.cells.query import open_query
 from scbert.cells.read import gene_names, require_column
-from scbert.cells.recover import recover_counts, require_whole
+from scbert.cells.recover import recover_counts, require_integers
 from scbert.config import Dataset, ReadSettings
 from scbert.download.panglaodb import read_cell_types
 
@@ -194,7 +194,7 @@ def _counts(
             matrix.eliminate_zeros()
         return matrix, cell_sums(matrix) if library is None else library
     if amounts.by_step:
-        require_whole(in_steps(scale.linear(matrix)), scale)
+        require_integers(in_steps(scale.linear(matrix)), scale)
         return amounts.of(matrix, slice(None))
     return recover_counts(matrix, scale, amounts.library, usual)
 

@@ -15,8 +15,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_exponential_jitter
 
 from scbert.config import Download, SourceSettings
-from scbert.download.http import Again, Never, Part, receive
-from scbert.download.verify import record_sha256, recorded_sha256, require_whole
+from scbert.download.http import Again, Never, PartialFile, receive
+from scbert.download.verify import record_sha256, recorded_sha256, require_complete
 from scbert.files import lock, publish, sha256_of
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class _Order:
         raise Again("no address gave the file", max(waits))
 
     def _try(self, url: str) -> None:
-        part = Part(self.target.parent / ".unfinished", self.target.name, url)
+        part = PartialFile(self.target.parent / ".unfinished", self.target.name, url)
         checkable = bool(self.expected())
         resumed = receive(url, part, self.settings, checkable=checkable)
         try:
@@ -169,7 +169,7 @@ class _Order:
 
     def _approve(self, path: Path, source: str) -> None:
         """Refuse what is not the file; record its checksum before it takes its place."""
-        require_whole(path, self.settings.max_gb * GB)
+        require_complete(path, self.settings.max_gb * GB)
         self.check(path)
         digest, expected = sha256_of(path), self.expected()
         if expected and digest != expected:

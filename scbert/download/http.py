@@ -44,7 +44,7 @@ class Never(Exception):
         self.missing = missing
 
 
-class Part:
+class PartialFile:
     """What has come of a file from one address, and what the site said of the whole."""
 
     def __init__(self, folder: Path, name: str, url: str) -> None:
@@ -74,7 +74,7 @@ class Part:
         self._said.unlink(missing_ok=True)
 
 
-def receive(url: str, part: Part, settings: Download, *, checkable: bool) -> bool:
+def receive(url: str, part: PartialFile, settings: Download, *, checkable: bool) -> bool:
     """Ask once for what is missing of a file.
 
     Parameters
@@ -112,7 +112,7 @@ def receive(url: str, part: Part, settings: Download, *, checkable: bool) -> boo
         raise Again(f"broke off after {part.size()} bytes ({error})") from error
 
 
-def _keep(answer: requests.Response, part: Part, held: int, settings: Download) -> bool:
+def _keep(answer: requests.Response, part: PartialFile, held: int, settings: Download) -> bool:
     """Write what comes behind what is there, or in its place if the site sends it all again."""
     if held and answer.status_code == requests.codes.requested_range_not_satisfiable:
         if _total(answer) == held:
@@ -146,7 +146,7 @@ def _not_a_page(chunks: Iterator[bytes], content_type: str) -> Iterator[bytes]:
     return chain([first], chunks)
 
 
-def _write(chunks: Iterator[bytes], part: Part, total: int, limit: float) -> None:
+def _write(chunks: Iterator[bytes], part: PartialFile, total: int, limit: float) -> None:
     with part.path.open("ab", buffering=0) as handle, _progress(part, total) as bar:
         for chunk in chunks:
             handle.write(chunk)
@@ -181,7 +181,7 @@ def _validator(answer: requests.Response) -> str:
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
-def _fits(answer: requests.Response, part: Part, held: int) -> bool:
+def _fits(answer: requests.Response, part: PartialFile, held: int) -> bool:
     """Whether a 206 continues exactly where we stopped, in the same version of the file."""
     begin = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
     said, total, validator = part.said(), _total(answer), _validator(answer)
@@ -193,7 +193,7 @@ def _fits(answer: requests.Response, part: Part, held: int) -> bool:
     )
 
 
-def _progress(part: Part, total: int) -> tqdm:
+def _progress(part: PartialFile, total: int) -> tqdm:
     """Show the bytes and the time left of a file that takes long; sparsely if into a log."""
     seconds = (2, 0.5) if sys.stderr.isatty() else (30, 30)
     return tqdm(

@@ -16,7 +16,6 @@ METADATA = (
 )
 CLUSTER_SIZES = ("sra", "srs", "cluster", "cells")
 CELL_TYPES = ("sra", "srs", "cluster", "cell_type", "p", "adjusted_p", "activity")
-MARKERS = ("species", "official gene symbol", "cell type")  # of the columns that it has
 NO_SRS = "notused"
 CLUSTER_LINE = r"\s*|\S+ -?\d+"
 
@@ -40,22 +39,6 @@ def read_cell_types(path: Path) -> pd.DataFrame:
     """Read which cell type PanglaoDB gave to each cluster of each sample."""
     table = _read_headless(path, CELL_TYPES)
     return _with_numbers(table, path, "p", "adjusted_p", "activity")
-
-
-def read_marker_table(path: Path) -> pd.DataFrame:
-    """Read PanglaoDB's marker genes, one line for each gene of each cell type, with its header."""
-    try:
-        with open_decompressed(path) as handle:
-            table = pd.read_csv(handle, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as PanglaoDB's markers ({error}).") from error
-    missing = [name for name in MARKERS if name not in table]
-    if missing or table.empty:
-        raise ValueError(
-            f"{path} has {len(table)} lines and the columns {', '.join(map(str, table.columns))}, "
-            f"but PanglaoDB's markers have {', '.join(MARKERS)}. Download it again."
-        )
-    return table
 
 
 def require_rdata(path: Path) -> None:

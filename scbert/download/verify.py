@@ -33,7 +33,7 @@ def refuse_page(start: bytes, content_type: str = "") -> None:
         )
 
 
-def require_whole(path: Path, max_bytes: float) -> None:
+def require_complete(path: Path, max_bytes: float) -> None:
     """Read a compressed stream to its end, and the frame of an HDF5 file.
 
     Parameters

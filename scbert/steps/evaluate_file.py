@@ -107,7 +107,7 @@ def evaluate_file(
     reading = HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
     cells, left_out, cautions = read_labelled(file, dataset, settings, loaded)
-    expression, measured = expression_of(cells, loaded, str(file))
+    expression, measured = expression_in(cells, loaded, str(file))
     names, n_bins = cells.obs_names.astype(str).tolist(), loaded.config["n_bins"]
     store = store_in_memory(tokenize(str(file), names, expression, measured, n_bins))
     rows = unseen_cells(store, expression, loaded)
@@ -164,7 +164,7 @@ def predict_types(
     return named
 
 
-def expression_of(
+def expression_in(
     cells: ad.AnnData, model: SavedModel, name: str
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Return the expression of the model's genes, and which it has, as the training cells'."""

@@ -7,9 +7,9 @@ from scbert.download.download import download
 from scbert.download.panglaodb import (
     read_cell_types,
     read_cluster_sizes,
-    read_marker_table,
     read_metadata,
 )
+from scbert.genes.cell_types import read_markers
 
 
 def fetch_panglaodb_tables(
@@ -25,7 +25,7 @@ def fetch_panglaodb_tables(
         (metadata, urls.metadata, read_metadata),
         (cluster_sizes, urls.cluster_sizes, read_cluster_sizes),
         (cell_types, urls.cell_types, read_cell_types),
-        (markers, urls.markers, read_marker_table),
+        (markers, urls.markers, read_markers),
     ):
         name = f"panglaodb/{target.name}"
         download(addresses, target, settings.download, name=name, check=check)

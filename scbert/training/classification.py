@@ -211,11 +211,11 @@ class Classification:
         return {
             "validation_loss": _mean_loss(logits, label),
             "validation_accuracy": float(accuracy_score(label, logits.argmax(axis=1))),
-            "validation_macro_f1": macro_f1(logits, label),
+            "validation_macro_f1": _macro_f1(logits, label),
         }
 
 
-def macro_f1(logits: np.ndarray, label: np.ndarray) -> float:
+def _macro_f1(logits: np.ndarray, label: np.ndarray) -> float:
     """Return the mean over types of the F1 of the largest logit."""
     return float(f1_score(label, logits.argmax(axis=1), average="macro", zero_division=0))
 

@@ -57,7 +57,7 @@ class HiddenGenes:
 
 
 @dataclass(frozen=True)
-class Answers:
+class PredictorAnswers:
     """What the predictors made of each cell.
 
     `numbers` has for each cell how many genes are hidden, then the predictors' losses in nats, then
@@ -90,7 +90,7 @@ def numbers_of(n_cells: int) -> tuple[int, int]:
     return 1 + 2 * len(PREDICTORS), n_cells
 
 
-def ask_predictors(batches: Iterable[HiddenGenes], counts_GT: np.ndarray) -> Answers:
+def ask_predictors(batches: Iterable[HiddenGenes], counts_GT: np.ndarray) -> PredictorAnswers:
     """Ask about the hidden genes of batches of cells, one after the other.
 
     Parameters
@@ -99,7 +99,9 @@ def ask_predictors(batches: Iterable[HiddenGenes], counts_GT: np.ndarray) -> Ans
         See `bins_of_genes`; of training cells.
     """
     gene_GT = gene_part(counts_GT)
-    return Answers(np.concatenate([_ask(some, counts_GT, gene_GT) for some in batches], axis=1))
+    return PredictorAnswers(
+        np.concatenate([_ask(some, counts_GT, gene_GT) for some in batches], axis=1)
+    )
 
 
 def _ask(hidden: HiddenGenes, counts_GT: np.ndarray, gene_GT: np.ndarray) -> np.ndarray:
@@ -155,7 +157,9 @@ def key_of(facts: dict[str, Any], arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def kept_answers(path: Path | None, key: str, n_cells: int, ask: Callable[[], Answers]) -> Answers:
+def kept_answers(
+    path: Path | None, key: str, n_cells: int, ask: Callable[[], PredictorAnswers]
+) -> PredictorAnswers:
     """Read the answers that another start of this run has kept, or ask and keep them.
 
     Parameters
@@ -175,7 +179,7 @@ def kept_answers(path: Path | None, key: str, n_cells: int, ask: Callable[[], An
     return answers
 
 
-def _read(path: Path, key: str, n_cells: int) -> Answers | None:
+def _read(path: Path, key: str, n_cells: int) -> PredictorAnswers | None:
     if not path.is_file():
         return None
     try:
@@ -187,4 +191,4 @@ def _read(path: Path, key: str, n_cells: int) -> Answers | None:
     if found != key or numbers.shape != numbers_of(n_cells):
         log.info("%s is of other cells, masks or settings; the predictors are computed again", path)
         return None
-    return Answers(numbers)
+    return PredictorAnswers(numbers)

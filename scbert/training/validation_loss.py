@@ -28,8 +28,8 @@ from scbert.training.processes import (
 )
 from scbert.training.reference_predictors import (
     PREDICTORS,
-    Answers,
     HiddenGenes,
+    PredictorAnswers,
     ask_predictors,
     bins_of_genes,
     kept_answers,
@@ -141,10 +141,10 @@ class ValidationLoss:
             },
         }
 
-    def _answers(self, training: np.ndarray, kept: Path | None) -> Answers:
+    def _answers(self, training: np.ndarray, kept: Path | None) -> PredictorAnswers:
         """Return what the predictors say, the same in every process: the first one asks them."""
 
-        def ask() -> Answers:
+        def ask() -> PredictorAnswers:
             counts_GT = bins_of_genes(self.cells.store, training, self.cells.n_bins)
             return ask_predictors(map(self._hidden, range(len(self.plan))), counts_GT)
 
@@ -154,7 +154,7 @@ class ValidationLoss:
 
         numbers = told_by_first(together(found, mine=is_first()))
         assert numbers is not None, "the first process asks"
-        return Answers(numbers)
+        return PredictorAnswers(numbers)
 
     def _hidden(self, number: int) -> HiddenGenes:
         return hidden_genes(self.masked(number), self.cells.n_bins)

@@ -14,10 +14,10 @@ from scbert.download.panglaodb import (
     choose_samples,
     read_cell_types,
     read_cluster_sizes,
-    read_marker_table,
     read_metadata,
     require_clusters,
 )
+from scbert.genes.cell_types import read_markers
 from scbert.steps.fetch_panglaodb import fetch_panglaodb
 from scbert.steps.fetch_panglaodb_clusters import fetch_panglaodb_clusters
 from scbert.steps.fetch_panglaodb_tables import fetch_panglaodb_tables
@@ -43,7 +43,7 @@ READERS = {
     "metadata": read_metadata,
     "cluster_sizes": read_cluster_sizes,
     "cell_types": read_cell_types,
-    "markers": read_marker_table,
+    "markers": read_markers,
 }
 
 
@@ -69,8 +69,7 @@ def test_the_tables_are_read_with_their_columns(tables):
     cell_types = read_cell_types(tables["cell_types"])
     assert cell_types.cell_type.tolist() == ["T cells"]
     assert cell_types.activity.tolist() == [29.8]
-    markers = read_marker_table(tables["markers"])
-    assert markers["official gene symbol"].tolist() == ["CD3E"]
+    assert read_markers(tables["markers"]) == {"T cells": ["CD3E"]}
 
 
 @pytest.mark.parametrize(
@@ -85,10 +84,10 @@ def test_the_tables_are_read_with_their_columns(tables):
         (
             "markers",
             b"gene\nCD3E\n",
-            "has 1 lines and the columns gene, but .*official gene symbol",
+            "has no column species, official gene symbol, cell type; it has gene",
         ),
-        ("markers", TABLES["markers"][:-9], "cannot be read as PanglaoDB's markers"),
-        ("markers", b"", "cannot be read as PanglaoDB's markers"),
+        ("markers", TABLES["markers"][:-9], "is not a table of species.*end-of-stream"),
+        ("markers", b"", "is not a table of species.*No columns to parse"),
     ],
 )
 def test_a_table_of_another_form_is_refused(tables, table, content, message):
@@ -104,7 +103,7 @@ def test_the_real_tables_are_read():
     assert len(metadata) == 1369
     assert (len(sizes), sizes.cells.sum()) == (20_060, 5_296_101)
     assert len(read_cell_types(SHARED / "cell_type_annotations.txt")) == 19_456
-    assert len(read_marker_table(SHARED / "markers.tsv")) > 8000
+    assert len(read_markers(SHARED / "markers.tsv")) > 100
 
 
 @needs_shared_data

@@ -14,8 +14,8 @@ from scbert.training.batches import CellBatches
 from scbert.training.corpus import hidden_genes
 from scbert.training.reference_predictors import (
     PREDICTORS,
-    Answers,
     HiddenGenes,
+    PredictorAnswers,
     ask_predictors,
     bins_of_genes,
     guesses,
@@ -186,7 +186,7 @@ def test_answers_about_other_cells_or_masks_are_not_used(
 
 
 def answers():
-    return Answers(np.random.default_rng(0).random(numbers_of(4)))
+    return PredictorAnswers(np.random.default_rng(0).random(numbers_of(4)))
 
 
 def npy(array):
@@ -226,7 +226,7 @@ def test_answers_under_another_key_or_for_other_cells_are_asked_again(tmp_path, 
     path = tmp_path / module.FILE
     kept_answers(path, KEY, 4, answers)
     for key, n_cells in (("another", 4), (KEY, 5)):
-        other = Answers(np.ones(numbers_of(n_cells)))
+        other = PredictorAnswers(np.ones(numbers_of(n_cells)))
         assert kept_answers(path, key, n_cells, lambda other=other: other) is other
         assert "of other cells, masks or settings" in caplog.text
         caplog.clear()
