@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -65,8 +66,13 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
             all_experts=all_experts,
             device=device,
         )
+    _show(out, result.obs)
+    show_warnings(result.uns["scbert"]["warnings"])
+
+
+def _show(out: Path, calls: pd.DataFrame) -> None:
     table = Table("cell type", "cells", "median confidence", "unknown", title=escape(str(out)))
-    for label, cells in result.obs.groupby("scbert_label", observed=True):
+    for label, cells in calls.groupby("scbert_label", observed=True):
         table.add_row(
             escape(str(label)),
             f"{len(cells)}",
@@ -74,4 +80,3 @@ def annotate(  # noqa: PLR0913, PLR0917  one for each option
             f"{cells.scbert_is_unknown.sum()}",
         )
     Console().print(table)
-    show_warnings(result.uns["scbert"]["warnings"])

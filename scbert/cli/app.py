@@ -31,6 +31,12 @@ LabelledFile = Annotated[
     Path,
     typer.Argument(help=f"{FORMATS} With known types."),
 ]
+FinetunedFolder = Annotated[Path, typer.Argument(help="Folder of a fine-tuned model.")]
+LabelKey = Annotated[str, typer.Option(help="Column of obs with the cell types.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(help="YAML with the values that differ from the default configuration."),
+]
 Matrix = Annotated[
     str,
     typer.Option(

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from scbert.cli.app import (
     Device,
+    FinetunedFolder,
+    LabelKey,
     LabelledFile,
     LibrarySizeKey,
     Matrix,
@@ -23,9 +25,9 @@ from scbert.report.text import score_with_interval
 
 @app.command()
 def evaluate(  # noqa: PLR0913, PLR0917  one for each option
-    model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model.")],
+    model: FinetunedFolder,
     test: LabelledFile,
-    label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
+    label_key: LabelKey,
     batch_key: Annotated[
         str, typer.Option(help="Column of obs with donors or studies, to score each separately.")
     ] = "",

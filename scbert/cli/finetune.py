@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from scbert.cli.app import (
+    ConfigFile,
+    LabelKey,
     LabelledFile,
     LibrarySizeKey,
     Matrix,
@@ -21,54 +23,58 @@ from scbert.evidence.comparison import Comparison, OutOfFoldComparison
 from scbert.report.text import score_with_interval
 from scbert.shipped import ENCODER
 
+Out = Annotated[Path, typer.Option(help="Folder of the new model; it must not exist.")]
+Pretrained = Annotated[
+    Path, typer.Option(help="Folder of a pretrained model; otherwise that of the package.")
+]
+BatchKey = Annotated[
+    str, typer.Option(help="Column of obs with donors or studies, to test on whole ones.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Random seed of training (default: that of the configuration).", min=0),
+]
+NoTest = Annotated[
+    bool,
+    typer.Option(
+        "--no-test",
+        help="Hold out no test cells: all are for training and validation. Judge the model with "
+        "`scbert evaluate` and other cells.",
+    ),
+]
+AddGenes = Annotated[
+    bool,
+    typer.Option(
+        "--add-genes",
+        help="Add the genes of REFERENCE that the pretrained model does not know, such as markers "
+        "of another tissue.",
+    ),
+]
+Ontology = Annotated[
+    Path | None, typer.Option(help="Table: cell_type, ontology_term_id and perhaps parent.")
+]
+DeviceIfNamed = Annotated[
+    DeviceName | None,
+    typer.Option(help="auto, cpu, cuda, mps (Apple); otherwise the configuration's device."),
+]
+
 
 @app.command()
 def finetune(  # noqa: PLR0913, PLR0917  one for each option
     reference: LabelledFile,
-    label_key: Annotated[str, typer.Option(help="Column of obs with the cell types.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new model; it must not exist.")],
-    pretrained: Annotated[
-        Path, typer.Option(help="Folder of a pretrained model; otherwise that of the package.")
-    ] = Path(ENCODER),
-    batch_key: Annotated[
-        str,
-        typer.Option(help="Column of obs with donors or studies, to test on whole ones."),
-    ] = "",
-    config: Annotated[
-        Path | None,
-        typer.Option(help="YAML with the values that differ from the default configuration."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Random seed of training (default: that of the configuration).", min=0),
-    ] = None,
+    label_key: LabelKey,
+    out: Out,
+    pretrained: Pretrained = Path(ENCODER),
+    batch_key: BatchKey = "",
+    config: ConfigFile = None,
+    seed: Seed = None,
     matrix: Matrix = "auto",
     scale: ScaleOption = "auto",
     library_size_key: LibrarySizeKey = "",
-    no_test: Annotated[
-        bool,
-        typer.Option(
-            "--no-test",
-            help="Hold out no test cells: all are for training and validation. Judge the model "
-            "with `scbert evaluate` and other cells.",
-        ),
-    ] = False,
-    add_genes: Annotated[
-        bool,
-        typer.Option(
-            "--add-genes",
-            help="Add the genes of REFERENCE that the pretrained model does not know, such as "
-            "markers of another tissue.",
-        ),
-    ] = False,
-    ontology: Annotated[
-        Path | None,
-        typer.Option(help="Table: cell_type, ontology_term_id and perhaps parent."),
-    ] = None,
-    device: Annotated[
-        DeviceName | None,
-        typer.Option(help="auto, cpu, cuda, mps (Apple); otherwise the configuration's device."),
-    ] = None,
+    no_test: NoTest = False,
+    add_genes: AddGenes = False,
+    ontology: Ontology = None,
+    device: DeviceIfNamed = None,
 ) -> None:
     """Train a model on the cell types of REFERENCE, and score it on held-out cells.
 
