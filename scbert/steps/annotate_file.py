@@ -37,14 +37,8 @@ def annotate(
     model
         The folder of a fine-tuned model, one that `load_finetuned` has read, or "blood", the model
         of the package.
-    matrix
-        X, raw.X, layers/NAME, or auto: of layers/counts, raw.X and X the one that can be turned
-        into counts and has most of the model's genes; of equals the one with raw counts.
-    scale
-        What it holds: counts, log1p, expected_counts (estimates that need not be integers), or
-        auto: the first two are recognised automatically.
-    library_size_key
-        Column of obs with all counts of each cell, if the matrix holds counts of some genes only.
+    matrix, scale, library_size_key
+        See `HowToRead`.
     cluster_key
         Column of obs with clusters: each gets the label of most of its cells as well.
     device
@@ -56,15 +50,7 @@ def annotate(
 
     Returns
     -------
-    A copy with, in obs, scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated
-    probability of the label), scbert_is_unknown, scbert_novelty_score, where the model knows the
-    types' parents scbert_parent_label, scbert_parent_confidence and scbert_best_label, of a model
-    with several experts what each alone would say (scbert_label_EXPERT) and the share of them that
-    gives the label (scbert_agreement), and, with `cluster_key`, scbert_majority_voting; in obsm
-    X_scbert (the encoder's cell vector, or where it was not asked the position among the principal
-    components of the training cells; uns says which) and scbert_probabilities (one column per type,
-    in the order of uns['scbert']['labels']); in uns scbert, with warnings: what makes the result
-    less sure than it looks, by code.
+    A copy with the calls in obs, obsm and uns, see `scbert.training.calls.calls_of`.
 
     Raises
     ------

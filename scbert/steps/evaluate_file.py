@@ -5,34 +5,22 @@ and the most frequent type of those.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 from scipy import sparse
-from sklearn.metrics import roc_auc_score
 
 from scbert import __version__
 from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.labels import labels_by_chance
-from scbert.config import DeviceName, Evaluate
-from scbert.evidence import metrics
-from scbert.evidence.comparison import Interval
-from scbert.evidence.evaluation import (
-    BatchScores,
-    FileDifference,
-    FileEvaluation,
-    FileMethod,
-    NovelCells,
-    SeedScores,
-)
-from scbert.evidence.predictions import prediction_of
-from scbert.evidence.test_scores import score_seeds
+from scbert.config import Config, Dataset, DeviceName
+from scbert.evidence.evaluation import FileEvaluation
+from scbert.evidence.file_scores import score_file
 from scbert.experts.chance import by_chance, macro_f1
-from scbert.experts.titles import EXPERT_TITLES as EXPERTS
 from scbert.files import sha256_of
 from scbert.genes.matching import match_genes, require_match
 from scbert.shipped import model_folder
@@ -41,19 +29,17 @@ from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import expression_of_counts, tokenize
 from scbert.training.bundle import load_finetuned
 from scbert.training.devices import choose_device
-from scbert.training.labelled_file import dataset_of, read_labelled, settings_of, unseen_cells
+from scbert.training.labelled_file import (
+    LabelledFile,
+    dataset_of,
+    read_labelled,
+    settings_of,
+    unseen_cells,
+)
 from scbert.training.query_tokens import normalization_of
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
 log = logging.getLogger(__name__)
-COLUMNS = {  # of obs, by method
-    "scbert": "scbert_label",
-    **{name: f"scbert_label_{name}" for name in EXPERTS},
-    "majority": "majority",
-}
-TITLES = {"scbert": "scBERT", "majority": "Most frequent type"} | {
-    name: f"scBERT, its {title} alone" for name, title in EXPERTS.items()
-}
 
 
 def evaluate_file(
@@ -78,10 +64,8 @@ def evaluate_file(
     model
         Folder of a fine-tuned model.
     test
-        Cells x genes with known types: .h5ad, .zarr, .h5mu, .h5 or folder of 10x. Cells that the
-        model was trained on are left out, whatever they are called, whichever genes were left out,
-        as counts or log1p of them. They are not recognised by other counts: of the same cells
-        sequenced again, thinned, or corrected for ambient RNA.
+        Cells x genes with known types: .h5ad, .zarr, .h5mu, .h5 or folder of 10x. Cells of the
+        training are left out, unless their counts were changed (sequenced again, thinned, ...).
     label_key, batch_key
         Columns of obs: cell type, spelled as in the model; donor, laboratory or study, to score
         each apart. Cells without a type or without counts are left out.
@@ -102,32 +86,52 @@ def evaluate_file(
     """
     choose_device(device)  # refuses before the reading, which may take long
     folder, file = model_folder(model), Path(test)
-    loaded = load_finetuned(folder)
-    settings = settings_of(loaded, None, None)
-    reading = HowToRead(matrix, scale, library_size_key)
+    loaded, reading = load_finetuned(folder), HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
-    cells, left_out, cautions = read_labelled(file, dataset, settings, loaded)
-    expression, measured = expression_in(cells, loaded, str(file))
-    names, n_bins = cells.obs_names.astype(str).tolist(), loaded.config["n_bins"]
-    store = store_in_memory(tokenize(str(file), names, expression, measured, n_bins))
-    rows = unseen_cells(store, expression, loaded)
-    left_out["of the training"] = len(store) - len(rows)
-    named = predict_types(cells[rows].copy(), loaded, device)
-    by_labels = _beside_chance(named, loaded.types)
-    say(by_labels, file.name, log)
-    found = FileEvaluation(
-        version=__version__,
-        model=folder.name,
-        model_sha256=loaded.sha256,
-        test=file.name,
-        test_sha256=sha256_of(file),
-        left_out=left_out,
-        warnings=by_code([*cautions, *by_labels]) | named.uns["scbert"]["warnings"],
-        **score_cells(named, loaded, settings.evaluate),
-    )
+    found = _evaluate(loaded, folder.name, file, dataset, device)
     if out is not None:
         found.write(Path(out) / "evaluation.json")
     return found.content()
+
+
+def _evaluate(
+    model: FinetunedModel, name: str, file: Path, dataset: Dataset, device: DeviceName
+) -> FileEvaluation:
+    """Score a model, called `name`, by the cells of a file that it has not seen."""
+    settings = settings_of(model, None, None)
+    unseen = _read_unseen(file, dataset, settings, model)
+    named = predict_types(unseen.cells, model, device)
+    by_labels = _beside_chance(named, model.types)
+    say(by_labels, file.name, log)
+    seed = model.config.get("seed", 0)  # a converted model has none
+    scores = score_file(named, model.types, settings.evaluate, seed)
+    return FileEvaluation(
+        version=__version__,
+        model=name,
+        model_sha256=model.sha256,
+        test=file.name,
+        test_sha256=sha256_of(file),
+        left_out=unseen.left_out,
+        scbert=scores.scbert,
+        methods=scores.methods,
+        differences=scores.differences,
+        batches=scores.batches,
+        novel=scores.novel,
+        warnings=by_code([*unseen.cautions, *by_labels]) | named.uns["scbert"]["warnings"],
+    )
+
+
+def _read_unseen(
+    file: Path, dataset: Dataset, settings: Config, model: FinetunedModel
+) -> LabelledFile:
+    """Read the cells with a known type that the model was not trained on."""
+    found = read_labelled(file, dataset, settings, model)
+    expression, measured = expression_in(found.cells, model, str(file))
+    names, n_bins = found.cells.obs_names.astype(str).tolist(), model.config["n_bins"]
+    store = store_in_memory(tokenize(str(file), names, expression, measured, n_bins))
+    rows = unseen_cells(store, expression, model)
+    left_out = found.left_out | {"of the training": len(store) - len(rows)}
+    return replace(found, cells=found.cells[rows].copy(), left_out=left_out)
 
 
 def _beside_chance(named: ad.AnnData, types: list[str]) -> list[Caution]:
@@ -173,98 +177,3 @@ def expression_in(
     counts, library_size = sparse.csr_matrix(cells.X), cells.obs.library_size.to_numpy()
     expression = expression_of_counts(counts, library_size, genes, normalization_of(model))
     return expression, genes.measured
-
-
-def score_cells(named: ad.AnnData, model: FinetunedModel, settings: Evaluate) -> dict[str, Any]:
-    """Score the names that `predict_types` gave: the scores of a `FileEvaluation`, by field.
-
-    Raises
-    ------
-    ValueError
-        If no cell is of a type that the model knows.
-    """
-    classes = model.types
-    true = named.obs.cell_type.to_numpy(dtype=str)
-    known = np.isin(true, classes)
-    if not known.any():
-        raise ValueError(
-            f"none of the {len(true)} cells is of a type that the model knows. The file has "
-            f"{_some(sorted(set(true)))}; the model {_some(classes)}. Spell the types as the "
-            "model does."
-        )
-    cells, true = named[known], true[known]
-    predicted = {
-        method: cells.obs[column].to_numpy(dtype=str)
-        for method, column in COLUMNS.items()
-        if column in cells.obs
-    }
-    seed = model.config.get("seed", 0)  # a converted model has none
-    of_scbert = prediction_of(cells, seed, Path("the model"))
-    return {
-        "scbert": score_seeds([of_scbert], true, settings),
-        "methods": [
-            FileMethod(method, TITLES[method], **_scores(true, labels, classes, settings))
-            for method, labels in predicted.items()
-        ],
-        "differences": [
-            FileDifference(
-                method, **_differences(true, predicted["scbert"], labels, classes, settings)
-            )
-            for method, labels in predicted.items()
-            if method != "scbert"
-        ],
-        "batches": _batches(cells.obs, true, predicted, classes),
-        "novel": _novel(named.obs, known),
-    }
-
-
-def _scores(
-    true: np.ndarray, labels: np.ndarray, classes: list[str], settings: Evaluate
-) -> dict[str, SeedScores]:
-    found = metrics.bootstrap_scores(true, [labels], classes, settings)
-    return {metric: SeedScores(**one) for metric, one in found.items()}
-
-
-def _differences(
-    true: np.ndarray, ours: np.ndarray, theirs: np.ndarray, classes: list[str], settings: Evaluate
-) -> dict[str, Interval]:
-    found = metrics.paired_difference(true, [ours], [theirs], classes, settings)
-    return {metric: Interval(**one) for metric, one in found.items()}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _batches(
-    obs: pd.DataFrame, true: np.ndarray, predicted: dict[str, np.ndarray], classes: list[str]
-) -> list[BatchScores]:
-    """Score the cells of each batch apart; empty without batches."""
-    if "batch" not in obs:
-        return []
-    rows = {name: (obs.batch == name).to_numpy() for name in sorted(obs.batch.unique())}
-    return [
-        BatchScores(
-            batch=name,
-            cells=int(own.sum()),
-            scores={
-                method: metrics.scores(true[own], labels[own], classes)
-                for method, labels in predicted.items()
-            },
-        )
-        for name, own in rows.items()
-    ]
-
-
-def _novel(obs: pd.DataFrame, known: np.ndarray) -> NovelCells | None:
-    """Say how cells of types that the model does not know were met; None if there are none."""
-    if known.all():
-        return None
-    unknown, types = obs.scbert_is_unknown.to_numpy(dtype=bool), obs.cell_type[~known]
-    return NovelCells(
-        cells=int((~known).sum()),
-        cell_types={str(name): int(n) for name, n in types.value_counts().items()},
-        share_called_unknown=float(unknown[~known].mean()),
-        share_of_known_called_unknown=float(unknown[known].mean()),
-        auroc=float(roc_auc_score(~known, obs.scbert_novelty_score)),
-    )

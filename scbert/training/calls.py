@@ -82,7 +82,23 @@ def calls_of(
     cluster_key: str,
     all_experts: bool = False,
 ) -> ad.AnnData:
-    """Return what `call` does, of the model's answers to all cells."""
+    """Return what `call` does, of the model's answers to all cells.
+
+    Returns
+    -------
+    obs
+        scbert_label, scbert_label_ontology_term_id, scbert_confidence (calibrated probability of
+        the label), scbert_is_unknown, scbert_novelty_score; where the model knows the types'
+        parents scbert_parent_label, scbert_parent_confidence and scbert_best_label; of a model with
+        several experts what each alone would say (scbert_label_EXPERT) and the share of them that
+        gives the label (scbert_agreement); with `cluster_key`, scbert_majority_voting.
+    obsm
+        X_scbert: the encoder's cell vector, or where it was not asked the position among the
+        principal components of the training cells; uns says which. scbert_probabilities: a column
+        per type, in the order of uns['scbert']['labels'].
+    uns
+        scbert, with warnings: what makes the result less sure than it looks, by code.
+    """
     query, found = tokens.query, answers.outputs
     of_counts = answers.cautions(tokens)
     result = ad.AnnData(obs=pd.DataFrame(index=query.obs.index.astype(str)))

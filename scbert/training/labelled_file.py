@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,22 @@ def reading_of(dataset: Dataset, config: Config) -> ReadSettings:
     )
 
 
+@dataclass(frozen=True)
+class LabelledFile:
+    """The counts of a file's cells with a known type.
+
+    `left_out` counts the other cells, by why they are no use; `cautions` are what to know of it.
+    """
+
+    cells: ad.AnnData
+    left_out: dict[str, int]
+    cautions: list[Caution]
+
+
 def read_labelled(
     file: Path, dataset: Dataset, config: Config, model: FinetunedModel
-) -> tuple[ad.AnnData, dict[str, int], list[Caution]]:
-    """Read the counts of cells with a known type; count those left out, and say what to know.
+) -> LabelledFile:
+    """Read the counts of cells with a known type, as `read_sample` does.
 
     Parameters
     ----------
@@ -103,13 +116,16 @@ def read_labelled(
             f"none of the {len(keep)} cells of {file} has a type in obs['{dataset.label_key}'] and "
             "a count. Name the column with the cell types, or give other cells."
         )
-    return cells[keep].copy(), left_out, [*found.cautions, *of_labels]
+    return LabelledFile(cells[keep].copy(), left_out, [*found.cautions, *of_labels])
 
 
 def unseen_cells(
     store: TokenStore, expression: sparse.csr_matrix, model: FinetunedModel
 ) -> np.ndarray:
     """Return the rows of the cells that the model was not trained on, ascending.
+
+    The others are recognised whichever genes were left out, as counts or log1p of them; not by
+    other counts, of the same cells sequenced again, thinned, or corrected for ambient RNA.
 
     Parameters
     ----------

@@ -1,0 +1,119 @@
+"""A run of scbert finetune: what it was asked for, and the files in which it lies.
+
+A run that was killed goes on where it stopped, if it is asked for the same again.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scbert import __version__
+from scbert.config import Config, Dataset
+from scbert.files import read_json, sha256_of
+from scbert.training.bundle_files import MANIFEST
+
+EXTENDED = "encoder"  # folder of the pretrained model with the genes that only the reference has
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """What is learned, from what, and where; `out` is the folder of the new model.
+
+    `reference` is the labelled file, `dataset` how it is read; `pretrained` is the folder of the
+    pretrained model, `ontology` holds at most one table. `test`: whether cells are held out;
+    `add_genes`: whether the encoder is to know the genes that only the reference has.
+    """
+
+    out: Path
+    reference: Path
+    dataset: Dataset
+    pretrained: Path
+    ontology: list[Path]
+    config: Config
+    test: bool
+    add_genes: bool
+
+    @property
+    def seed(self) -> int:
+        """The random seed of training."""
+        return self.config.finetune.seeds[0]
+
+    @property
+    def folder(self) -> Path:
+        """All that is not complete."""
+        return self.out.with_name(f".{self.out.name}.work")
+
+    @property
+    def data(self) -> Path:
+        """Counts, split, expression and tokens; it is there when these are complete."""
+        return self.folder / "data"
+
+    @property
+    def split(self) -> Path:
+        """The parts."""
+        return self.data / f"{self.dataset.dataset}.tsv"
+
+    @property
+    def expression(self) -> Path:
+        """The expression of the encoder's genes."""
+        return self.data / f"{self.dataset.dataset}.h5ad"
+
+    @property
+    def tokens(self) -> Path:
+        """The token store; the model is told its name."""
+        return self.data / "tokens" / self.dataset.dataset
+
+    @property
+    def encoder(self) -> Path:
+        """The pretrained model that learns from the reference."""
+        return self.data / EXTENDED if self.add_genes else self.pretrained
+
+    @property
+    def predictions(self) -> Path:
+        """What the model says of the test cells."""
+        return self.folder / f"seed{self.seed}.h5ad"
+
+    @property
+    def model(self) -> Path:
+        """The model, complete but for its card, under the name that it will have."""
+        return self.folder / "model" / self.out.name
+
+    @property
+    def comparison(self) -> Path:
+        """The scores."""
+        return self.model / "comparison.json"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same where a run that was stopped goes on; it may change device.
+
+        A reference that is not there has no hash: who reads it says so.
+        """
+        return {
+            "version": __version__,
+            "reference": sha256_of(self.reference) if self.reference.exists() else "",
+            "pretrained": sha256_of(self.pretrained / MANIFEST),
+            "dataset": self.dataset.model_dump(),
+            "config": self.config.model_dump(mode="json", exclude={"device"}),
+            "test part": self.test,
+            "new genes": self.add_genes,
+            "ontology": [sha256_of(table) for table in self.ontology],
+        }
+
+    def is_prepared(self) -> bool:
+        """Whether the data are there, of a run that was asked for the same.
+
+        Raises
+        ------
+        ValueError
+            If they are those of another run, naming what differs.
+        """
+        if not self.data.exists():
+            return False
+        asked, unfinished = self.identity(), read_json(self.data / "run.json")
+        other = [key for key in asked if asked[key] != unfinished.get(key)]
+        if other:
+            raise ValueError(
+                f"{self.folder} holds an unfinished run with another {', '.join(other)}. Give the "
+                "same command as before to continue it, or another --out, or remove that folder."
+            )
+        return True
