@@ -9,7 +9,7 @@ Shape letters: B cells, H heads, G genes, E width of a head, M random features, 
 """
 
 import math
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -30,9 +30,27 @@ QUERIES = 64  # per cell: the mean of a distance is then known to a few percent
 COLLAPSED = 0.9  # share of key features at the floor; docs/decisions/network.md
 
 
+class LayerAttention(TypedDict):
+    """How a layer attends, as it stands in validation.json; `layer` counts from 1.
+
+    `at_floor` is the share of key features whose exponential is at most epsilon, None for exact
+    attention; `collapsed`, whether it is above 0.9. `from_uniform` and `from_softmax` are the total
+    variation (0 to 1) between a query's attention and equal attention, or exact softmax attention;
+    `least_from_uniform` and `most_from_uniform` the means of the two most extreme heads.
+    """
+
+    layer: int
+    at_floor: float | None
+    collapsed: bool
+    from_uniform: float
+    from_softmax: float
+    least_from_uniform: float
+    most_from_uniform: float
+
+
 def diagnose_attention(
     encoder: Encoder, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, seed: int
-) -> list[dict[str, Any]]:
+) -> list[LayerAttention]:
     """Measure the attention of each layer on some cells.
 
     Parameters
@@ -41,14 +59,6 @@ def diagnose_attention(
         Cells with at least one gene each.
     seed
         Of the choice of queries.
-
-    Returns
-    -------
-    For each layer: layer, from 1; at_floor, the share of key features whose exponential is at most
-    epsilon (None for exact attention); collapsed, whether that is above 0.9; from_uniform and
-    from_softmax, the total variation (0 to 1) between a query's attention and equal attention, or
-    exact softmax attention; least_from_uniform and most_from_uniform, the means of the two most
-    extreme heads.
     """
     assert real_BG.any(dim=1).all(), "a cell has no gene"
     generator = torch.Generator().manual_seed(seed)
@@ -70,7 +80,9 @@ def diagnose_attention(
     return [_summary(number, *found) for number, found in enumerate(layers, start=1)]
 
 
-def _summary(layer: int, at_floor_H: Tensor, uniform_H: Tensor, softmax_H: Tensor) -> dict:
+def _summary(
+    layer: int, at_floor_H: Tensor, uniform_H: Tensor, softmax_H: Tensor
+) -> LayerAttention:
     share = float(at_floor_H.mean())
     return {
         "layer": layer,

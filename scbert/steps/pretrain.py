@@ -1,6 +1,7 @@
 """Step pretrain: tokens of the corpus + gene2vec -> a pretrained encoder."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from scbert.config import DeviceName, Pretrain, PretrainSettings
 from scbert.files import sha256_of
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.genes.vector_files import read_vectors
-from scbert.network.diagnostics import diagnose_attention
+from scbert.network.diagnostics import LayerAttention, diagnose_attention
 from scbert.network.flops import step_flop
 from scbert.network.masking import NOT_A_TARGET
 from scbert.network.model import MaskedExpressionModel, gene_table, new_pretraining_model
@@ -33,7 +34,7 @@ from scbert.training.loop import fit
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.processes import is_first_of_node, together
 from scbert.training.reference_predictors import FILE
-from scbert.training.state import UNIMPORTANT, Task
+from scbert.training.state import UNIMPORTANT, StopRequest, Task
 from scbert.training.validation_loss import ValidationLoss
 
 log = logging.getLogger(__name__)
@@ -64,43 +65,24 @@ def pretrain(
         If store, vocabulary and gene vectors do not belong together, the checkpoint belongs to
         another run, or there are too few cells.
     """
-    accelerator = make_accelerator(choose_device(device), settings.pretrain.optimizer.precision)
+    options = settings.pretrain
+    accelerator = make_accelerator(choose_device(device), options.optimizer.precision)
     store, genes = open_for_all(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
     vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
-    n_bins, options = settings.binning.n_bins, settings.pretrain
-    model = new_pretraining_model(settings.network, n_bins, vectors, options.seed)
+    model = new_pretraining_model(settings.network, settings.binning.n_bins, vectors, options.seed)
     compiled = options.compile and _can_be_compiled(settings, accelerator)
     if compiled:
         compile_layers(model.encoder.performer)
     cells = _batches(store, settings, compiled)
     training, held_out = choose_validation_cells(store, options)
-    if accelerator.is_main_process:
-        log.info(
-            "%d cells to train on, %d held out and %d more not used, on %s x %d",
-            len(training),
-            len(held_out),
-            len(store) - len(training) - len(held_out),
-            accelerator.device,
-            accelerator.num_processes,
-        )
+    _say_cells(len(store), len(training), len(held_out), accelerator)
     validation = ValidationLoss(cells, held_out, training, options, checkpoint / FILE)
-    task = Task(
-        model=model,
-        plan=partial(cells.epoch, training, options.seed),
-        make=partial(make_masked, cells, options),
-        loss=masked_loss,
-        validate=partial(validation.score, model, accelerator.device),
-        name_cells=store.cell_names,
-        after_step=partial(_redraw, model.encoder, options),
-        flop=partial(step_flop, settings.network),
-        identity=_identity(store, gene2vec, settings),
-    )
+    validate = partial(validation.score, model, accelerator.device)
+    identity = _identity(store, gene2vec, settings)
+    task = _task(model, cells, training, settings, validate=validate, identity=identity)
     history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
-    with accelerator.autocast():
-        result = validation.result(model, accelerator.device)
-    unpacked = replace(cells, layout="padded")
-    result["attention"] = _diagnose(model, unpacked, held_out, accelerator.device, options.seed)
+    result = _result(model, validation, held_out, accelerator)
     if accelerator.is_main_process:
         log.info("held-out cells: %s", result)
         _warn_of_collapse(result["attention"])
@@ -108,6 +90,39 @@ def pretrain(
         save_model(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)
     accelerator.end_training()
+
+
+def _say_cells(n_cells: int, n_training: int, n_held_out: int, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        log.info(
+            "%d cells to train on, %d held out and %d more not used, on %s x %d",
+            *(n_training, n_held_out, n_cells - n_training - n_held_out),
+            *(accelerator.device, accelerator.num_processes),
+        )
+
+
+def _task(
+    model: MaskedExpressionModel,
+    cells: CellBatches,
+    training: np.ndarray,
+    settings: PretrainSettings,
+    *,
+    validate: Callable[[StopRequest], dict[str, float]],
+    identity: dict[str, Any],
+) -> Task:
+    """Say what is trained: hidden bins of the rows `training`, drawn anew in each epoch."""
+    options = settings.pretrain
+    return Task(
+        model=model,
+        plan=partial(cells.epoch, training, options.seed),
+        make=partial(make_masked, cells, options),
+        loss=masked_loss,
+        validate=validate,
+        name_cells=cells.store.cell_names,
+        after_step=partial(_redraw, model.encoder, options),
+        flop=partial(step_flop, settings.network),
+        identity=identity,
+    )
 
 
 def _identity(store: TokenStore, gene2vec: Path, settings: PretrainSettings) -> dict[str, Any]:
@@ -152,13 +167,27 @@ def open_for_all(tokens: Path) -> TokenStore:
     return open_store(tokens, verify=False) if checked is None else checked
 
 
+def _result(
+    model: MaskedExpressionModel,
+    validation: ValidationLoss,
+    held_out: np.ndarray,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Return the content of validation.json: scores, and the attention of each layer."""
+    with accelerator.autocast():
+        scores = validation.result(model, accelerator.device)
+    unpacked = replace(validation.cells, layout="padded")
+    seed = validation.options.seed
+    return scores | {"attention": _diagnose(model, unpacked, held_out, accelerator.device, seed)}
+
+
 def _diagnose(
     model: MaskedExpressionModel,
     cells: CellBatches,
     rows: np.ndarray,
     device: torch.device,
     seed: int,
-) -> list[dict[str, Any]]:
+) -> list[LayerAttention]:
     """Measure the attention of each layer on a few held-out cells, nothing hidden."""
     not_empty = rows[cells.lengths()[rows] > 0]
     batch = cells.make(not_empty[:: -(-len(not_empty) // DIAGNOSED_CELLS)]).to(device)
@@ -166,7 +195,7 @@ def _diagnose(
     return diagnose_attention(encoder, batch.genes_BG, batch.tokens_BG, batch.real_BG, seed)
 
 
-def _warn_of_collapse(attention: list[dict[str, Any]]) -> None:
+def _warn_of_collapse(attention: list[LayerAttention]) -> None:
     layers = [layer["layer"] for layer in attention if layer["collapsed"]]
     if layers:
         log.warning(
