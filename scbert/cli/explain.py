@@ -1,7 +1,7 @@
 """scbert explain."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -94,8 +94,7 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
             settings=settings,
             device=device,
         )
-    _show(out, about["methods"])
-    show_warnings(about["warnings"])
+    _show(out, about)
 
 
 def _settings(config: Path | None, **options: object) -> Explain:
@@ -106,10 +105,11 @@ def _settings(config: Path | None, **options: object) -> Explain:
     return load_defaults(config, {"explain": given}).explain
 
 
-def _show(out: Path, methods: dict[str, dict]) -> None:
+def _show(out: Path, about: dict[str, Any]) -> None:
+    """Show the verdict on each method, and the warnings; `about` is explanation.json."""
     title = f"{out}: intervals of the fall of the label's probability"
     table = Table("method", "over random", "over control", "verdict", title=title)
-    for found in methods.values():
+    for found in about["methods"].values():
         over_control = f"{found['over_control_low']:+.3f} to {found['over_control_high']:+.3f}"
         table.add_row(
             found["title"].split(" (")[0],
@@ -118,3 +118,4 @@ def _show(out: Path, methods: dict[str, dict]) -> None:
             found["verdict"],
         )
     Console().print(table)
+    show_warnings(about["warnings"])

@@ -17,6 +17,25 @@ from scbert.training.committee import ask as ask_experts
 from scbert.training.committee import network_of
 from scbert.training.saved_model import FinetunedModel
 
+NO_TYPE = -1  # that the model knows
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Cells to choose from: rows of a store; errors call them by `name`.
+
+    `labels`, text (cells of rows,), says what they are called; None: what the model calls them.
+    """
+
+    name: str
+    store: TokenStore
+    rows: np.ndarray
+    labels: np.ndarray | None = None
+
+    def measured(self) -> np.ndarray:
+        """Return which genes were measured in all of the cells, bool (vocabulary,)."""
+        return self.store.measured[np.unique(self.store.sample[self.rows])].all(axis=0)
+
 
 @dataclass(frozen=True)
 class ChosenCells:
@@ -54,56 +73,66 @@ class ChosenCells:
 
 
 def choose_cells(
-    name: str,
-    model: FinetunedModel,
-    store: TokenStore,
-    rows: np.ndarray,
-    given: np.ndarray | None,
-    settings: Explain,
-    device: torch.device,
+    candidates: Candidates, model: FinetunedModel, settings: Explain, device: torch.device
 ) -> ChosenCells:
     """Draw cells of each type, by the labels that are given or else by the model's.
-
-    Parameters
-    ----------
-    given
-        Labels, shape (cells of rows,), or None.
 
     Raises
     ------
     ValueError
         If fewer than two types have two cells.
     """
-    model = model.adapted(store.measured[np.unique(store.sample[rows])].all(axis=0))
-    store, rows = _learned_only(model, store, rows), np.arange(len(rows))
-    names = model.types
-    network = network_of(model.network).to(device).eval()
-    source = "labels of the model" if given is None else "labels of the file"
-    chosen_cells = ChosenCells(name, source, model, network, store, rows, rows, device)
+    model, rows = model.adapted(candidates.measured()), np.arange(len(candidates.rows))
+    every = ChosenCells(
+        name=candidates.name,
+        labels_from="labels of the model" if candidates.labels is None else "labels of the file",
+        model=model,
+        network=network_of(model.network).to(device).eval(),
+        store=_learned_only(model, candidates),
+        rows=rows,
+        labels=np.full(len(rows), NO_TYPE),
+        device=device,
+    )
+    labels = _number_of_type(every, candidates.labels)
+    drawn = _draw(labels, settings)
+    _require_two_types(labels[drawn], model, candidates.name)
+    notes = _left_out(labels, drawn, candidates.labels, model.types)
+    return replace(every, rows=rows[drawn], labels=labels[drawn], notes=notes)
+
+
+def _number_of_type(every: ChosenCells, given: np.ndarray | None) -> np.ndarray:
+    """Return what each cell is called, a number among the model's types or NO_TYPE."""
     if given is None:
-        labels = chosen_cells.probabilities(store, rows).argmax(axis=1)
-    else:
-        labels = pd.Categorical(given, categories=names).codes.astype(np.int64)
-    chosen, notes = _draw(labels, settings), []
-    if given is not None and (labels < 0).any():
-        strange = sorted(set(given[labels < 0]))
-        notes.append(
-            f"{(labels < 0).sum()} cells with labels that the model does not know were left out: "
-            f"{', '.join(strange[:5])}."
-        )
-    few = sorted(names[number] for number in {*labels.tolist()} - {*labels[chosen].tolist(), -1})
-    if few:
-        notes.append(f"Types with a single cell were left out: {', '.join(few)}.")
-    found = sorted({names[number] for number in labels[chosen]})
+        return every.probabilities(every.store, every.rows).argmax(axis=1)
+    return pd.Categorical(given, categories=every.model.types).codes.astype(np.int64)
+
+
+def _require_two_types(labels: np.ndarray, model: FinetunedModel, name: str) -> None:
+    found = sorted({model.types[number] for number in labels})
     if len(found) < 2:
         raise ValueError(
             f"{name} has two or more cells of {', '.join(found) or 'no type'} only, of the types "
-            f"that the model knows ({', '.join(names)}). Scores are compared between types, so "
-            "two are needed: give cells of more types, or the column of their labels."
+            f"that the model knows ({', '.join(model.types)}). Scores are compared between types, "
+            "so two are needed: give cells of more types, or the column of their labels."
         )
-    return ChosenCells(
-        name, source, model, network, store, rows[chosen], labels[chosen], device, notes
-    )
+
+
+def _left_out(
+    labels: np.ndarray, drawn: np.ndarray, given: np.ndarray | None, types: list[str]
+) -> list[str]:
+    """Say of which labels no cell was drawn, and why."""
+    notes, strange = [], labels == NO_TYPE
+    if given is not None and strange.any():
+        names = sorted(set(given[strange]))
+        notes.append(
+            f"{strange.sum()} cells with labels that the model does not know were left out: "
+            f"{', '.join(names[:5])}."
+        )
+    single = {*labels.tolist()} - {*labels[drawn].tolist(), NO_TYPE}
+    if single:
+        names = sorted(types[number] for number in single)
+        notes.append(f"Types with a single cell were left out: {', '.join(names)}.")
+    return notes
 
 
 def _draw(labels: np.ndarray, settings: Explain) -> np.ndarray:
@@ -116,11 +145,11 @@ def _draw(labels: np.ndarray, settings: Explain) -> np.ndarray:
     return np.sort(np.concatenate(drawn))
 
 
-def _learned_only(model: FinetunedModel, store: TokenStore, rows: np.ndarray) -> TokenStore:
+def _learned_only(model: FinetunedModel, candidates: Candidates) -> TokenStore:
     """Hold these cells in memory, with the genes that the model has learned from.
 
     The others change nothing: as random genes they would make every ranking look good.
     """
-    learned = model.learned
-    kept = store_without(store, rows.tolist(), [np.flatnonzero(~learned)] * len(rows))
+    learned, store, rows = model.learned, candidates.store, candidates.rows.tolist()
+    kept = store_without(store, rows, [np.flatnonzero(~learned)] * len(rows))
     return replace(kept, measured=store.measured & learned)

@@ -4,7 +4,6 @@ Nothing here chooses a model, a setting or a threshold: cells are explained, not
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,22 +34,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Measured:
-    """What each method says of each gene, and the type of each cell, `code`, 0 to n_types - 1.
+    """What each method says of each gene, and the type of each cell: `code`, a number in `types`.
 
-    `expression_NV`, `gradients_NV` and `attention_NV` are of each cell; `weights` of each type.
+    `expression_NV`, `gradients_NV` and `attention_NV` are of each cell; `missed_N` is what its
+    gradients lack to add up; `weights` are of each type.
     """
 
+    types: list[str]
+    code: np.ndarray
     expression_NV: np.ndarray
     gradients_NV: np.ndarray
+    missed_N: np.ndarray
     attention_NV: np.ndarray
     weights: dict[str, np.ndarray]
-    code: np.ndarray
-    n_types: int
 
     def rank(self, of: np.ndarray, min_expressed: float) -> dict[str, Ranking]:
         """Rank by a part of the cells, bool (cells,)."""
         expression_NV, attention_NV = self.expression_NV[of], self.attention_NV[of]
-        code, n_types = self.code[of], self.n_types
+        code, n_types = self.code[of], len(self.types)
         considered = considered_genes(expression_NV, code, n_types, min_expressed)
         contribution = type_means(self.gradients_NV[of], code, n_types)
         scores = {
@@ -71,39 +72,41 @@ def explain_cells(
     chosen_cells: ChosenCells, known: MarkersAndSets, settings: Explain
 ) -> Explanation:
     """Rank the genes of each type by every method, and test each ranking by deletion."""
+    measured = _measure(chosen_cells, settings)
+    everything = np.ones(len(measured.code), dtype=bool)
+    return Explanation(
+        name=chosen_cells.name,
+        labels_from=chosen_cells.labels_from,
+        model=chosen_cells.model,
+        types=measured.types,
+        cells=np.bincount(measured.code).tolist(),
+        rankings=list(measured.rank(everything, settings.min_expressed).values()),
+        missed=measured.missed_N,
+        judged=_test(chosen_cells, measured, settings),
+        known=known,
+        settings=settings,
+        notes=chosen_cells.notes,
+        warnings=chosen_cells.warnings,
+    )
+
+
+def _measure(chosen_cells: ChosenCells, settings: Explain) -> _Measured:
+    """Ask the model, and methods without one, what each gene is to each cell."""
     present, code = np.unique(chosen_cells.labels, return_inverse=True)
     types = [chosen_cells.model.types[number] for number in present]
     log.info("%s: explaining %d cells of %d types", chosen_cells.name, len(code), len(types))
     expression_NV = chosen_cells.expression()
     cells = chosen_cells.batches(chosen_cells.store, settings.tokens_per_batch)
-    gradients, missed = _gradients(chosen_cells, cells, expression_NV, settings.steps)
-    attention = attention_of_cells(
-        chosen_cells.network, cells, chosen_cells.rows, chosen_cells.device
-    )
-    measured = _Measured(
-        expression_NV, gradients, attention, _weights(chosen_cells.model, present), code, len(types)
-    )
-    half = halves(code)
-    ranks = {
-        (method, tested): one.rank
-        for tested in (0, 1)
-        for method, one in measured.rank(half != tested, settings.min_expressed).items()
-    }
-    judged = _test(chosen_cells, ranks, code, half, [types[number] for number in code], settings)
-    everything = np.ones(len(code), dtype=bool)
-    return Explanation(
-        name=chosen_cells.name,
-        labels_from=chosen_cells.labels_from,
-        model=chosen_cells.model,
+    gradients_NV, missed_N = _gradients(chosen_cells, cells, expression_NV, settings.steps)
+    network, rows = chosen_cells.network, chosen_cells.rows
+    return _Measured(
         types=types,
-        cells=np.bincount(code).tolist(),
-        rankings=list(measured.rank(everything, settings.min_expressed).values()),
-        missed=missed,
-        judged=judged,
-        known=known,
-        settings=settings,
-        notes=chosen_cells.notes,
-        warnings=chosen_cells.warnings,
+        code=code,
+        expression_NV=expression_NV,
+        gradients_NV=gradients_NV,
+        missed_N=missed_N,
+        attention_NV=attention_of_cells(network, cells, rows, chosen_cells.device),
+        weights=_weights(chosen_cells.model, present),
     )
 
 
@@ -151,15 +154,14 @@ def read_by(
     return MeanOfGenes(network.encoder, torch.from_numpy(expert.vector_weight_CD))
 
 
-def _test(
-    chosen_cells: ChosenCells,
-    ranks: dict[tuple[str, int], np.ndarray],
-    code: np.ndarray,
-    half: np.ndarray,
-    types: Sequence[str],
-    settings: Explain,
-) -> pd.DataFrame:
-    """Remove genes, ask the model again, and judge."""
+def _test(chosen_cells: ChosenCells, measured: _Measured, settings: Explain) -> pd.DataFrame:
+    """Remove genes that the other half of the cells ranks high, ask the model again, and judge."""
+    code, half = measured.code, halves(measured.code)
+    ranks = {
+        (method, tested): one.rank
+        for tested in (0, 1)
+        for method, one in measured.rank(half != tested, settings.min_expressed).items()
+    }
     tokens = [chosen_cells.store.tokens(row) for row in chosen_cells.rows]
     plan = plan_removals(tokens, code, half, ranks, settings)
     if plan.empty:
@@ -167,10 +169,15 @@ def _test(
             f"no cell of {chosen_cells.name} expresses {2 * min(settings.deletions)} genes, so "
             "none can be removed and compared. Give cells with more genes, or smaller deletions."
         )
-    cell = plan.cell.to_numpy()
+    fall = _fall(chosen_cells, plan)
+    return judge_deletions(falls(plan, fall, [measured.types[one] for one in code]), settings)
+
+
+def _fall(chosen_cells: ChosenCells, plan: pd.DataFrame) -> np.ndarray:
+    """Return how far each removal lowers the probability of the cell's label, (removals,)."""
+    cell, removals = plan.cell.to_numpy(), np.arange(len(plan))
     before = chosen_cells.probabilities(chosen_cells.store, chosen_cells.rows)
     store = store_without(chosen_cells.store, chosen_cells.rows[cell], plan.genes.tolist())
-    after = chosen_cells.probabilities(store, np.arange(len(plan)))
+    after = chosen_cells.probabilities(store, removals)
     label = chosen_cells.labels[cell]
-    fall = before[cell, label] - after[np.arange(len(plan)), label]
-    return judge_deletions(falls(plan, fall, types), settings)
+    return before[cell, label] - after[removals, label]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scbert.config import DeviceName, Explain
-from scbert.explain.chosen_cells import choose_cells
+from scbert.explain.chosen_cells import Candidates, choose_cells
 from scbert.explain.enrichment import read_known_genes
 from scbert.explain.explain_cells import explain_cells
 from scbert.explain.explanation import write_explanation
@@ -43,8 +43,7 @@ def explain_test_cells(
     loaded, store = finetuned(model), open_store(tokens)
     part = read_table(split, "cell", "part").set_index("cell").part
     rows = np.flatnonzero((part[store.cell_names()] == "test").to_numpy())
-    chosen_cells = choose_cells(
-        split.stem, loaded, store, rows, None, settings, choose_device(device)
-    )
+    candidates = Candidates(split.stem, store, rows)
+    chosen_cells = choose_cells(candidates, loaded, settings, choose_device(device))
     known = read_known_genes(loaded, markers, marker_types, gene_sets)
     write_explanation(explanation, explain_cells(chosen_cells, known, settings))

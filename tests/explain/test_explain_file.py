@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from scbert.cells.how_to_read import AUTOMATIC
 from scbert.cli import app
-from scbert.explain.chosen_cells import choose_cells
+from scbert.explain.chosen_cells import Candidates, choose_cells
 from scbert.explain.enrichment import MarkersAndSets
 from scbert.explain.explain_cells import explain_cells
 from scbert.files import read_json
@@ -72,7 +72,8 @@ def test_gradients_find_the_three_genes_and_equal_attention_fails(three_genes, t
     types = pd.read_csv(toy_run.split, sep="\t").set_index("cell")
     given = types.cell_type[store.cell_names()].to_numpy(dtype=str)
     rows = pd.RangeIndex(len(store)).to_numpy()
-    chosen_cells = choose_cells("toy", bundle, store, rows, given, settings, torch.device("cpu"))
+    candidates = Candidates("toy", store, rows, given)
+    chosen_cells = choose_cells(candidates, bundle, settings, torch.device("cpu"))
     found = explain_cells(chosen_cells, MarkersAndSets({}, {}, {}), settings)
     gradients = found.rankings[0]
     symbols = bundle.genes.symbol.to_numpy()
@@ -94,9 +95,8 @@ def test_genes_that_the_model_does_not_take_are_never_removed(three_genes, toy_r
     used = [number % 2 == 0 for number in range(len(bundle.genes))]
     half = replace(bundle, genes=bundle.genes.assign(used=used), experts={})
     store = open_store(toy_run.tokens)
-    chosen_cells = choose_cells(
-        "toy", half, store, pd.RangeIndex(30).to_numpy(), None, settings, torch.device("cpu")
-    )
+    candidates = Candidates("toy", store, pd.RangeIndex(30).to_numpy())
+    chosen_cells = choose_cells(candidates, half, settings, torch.device("cpu"))
     assert chosen_cells.expression()[:, ::2].any()
     assert not chosen_cells.expression()[:, 1::2].any()
     assert not chosen_cells.store.measured[:, 1::2].any()

@@ -13,7 +13,7 @@ import torch
 import scbert
 from scbert.cells.how_to_read import AUTOMATIC
 from scbert.cells.query import query_in_memory
-from scbert.explain.chosen_cells import choose_cells
+from scbert.explain.chosen_cells import Candidates, choose_cells
 from scbert.files import read_json
 from scbert.network.model import MaskedExpressionModel
 from scbert.steps.annotate_file import annotate, annotate_checked
@@ -180,7 +180,8 @@ def test_every_door_reads_a_file_of_a_few_genes_alike(toy, query, without):
     assert (checked.obsm["scbert_probabilities"].to_numpy() == expected).all()
     store, _ = tokens_for(query_in_memory(few, AUTOMATIC, "few"), without).store()
     settings, rows = toy.config().explain, np.arange(few.n_obs)
-    chosen = choose_cells("few", without, store, rows, None, settings, torch.device("cpu"))
+    candidates = Candidates("few", store, rows)
+    chosen = choose_cells(candidates, without, settings, torch.device("cpu"))
     found = chosen.probabilities(chosen.store, chosen.rows)
     assert len(found) > 10
     which = [np.abs(expected - one).sum(axis=1).argmin() for one in found]
