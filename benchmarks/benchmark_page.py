@@ -21,9 +21,10 @@ from scbert.benchmark.summary import read_rooms
 from scbert.benchmark.transfers import judge_transfers
 from scbert.config import load_methods
 from scbert.config.benchmark import TRANSFERRED
+from scbert.evidence.bootstrap import Interval
 from scbert.files import read_json
 from scbert.report.style import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
-from scbert.report.text import table, with_interval
+from scbert.report.text import difference_with_interval, table
 
 CONFIG = Path(__file__).parent.parent / "config"
 METHODS, PUBLISHED = CONFIG / "methods.tsv", CONFIG / "benchmark/published.tsv"
@@ -143,7 +144,7 @@ def said(one: Difference) -> str:
     """Return a difference and its interval."""
     if np.isnan(one.low):
         return f"{one.value:+.3f}"
-    ends = with_interval(one.value, {"low": one.low, "high": one.high}, "+")
+    ends = difference_with_interval(Interval(one.value, one.low, one.high))
     return f"{ends.removesuffix(')')}, {over_what(one.interval)})"
 
 

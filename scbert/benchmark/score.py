@@ -20,6 +20,7 @@ from scbert.calibration.confidence import expected_calibration_error, reliabilit
 from scbert.calibration.novelty_threshold import novelty_auroc
 from scbert.config import Evaluate
 from scbert.evidence import metrics
+from scbert.evidence.bootstrap import Interval
 from scbert.files import read_json
 
 KEYS = ("dataset", "protocol", "level", "seed", "method")
@@ -182,9 +183,9 @@ def _scores(key: dict[str, Any], pooled: Pooled, settings: Evaluate) -> Iterator
         yield shared | {"metric": "novelty_auroc", "value": float(np.mean(pooled.novelty_auroc))}
 
 
-def with_ends(found: dict[str, Any]) -> dict[str, float]:
+def with_ends(found: Interval) -> dict[str, float]:
     """Return a score or difference and the ends of its interval by the names of the columns."""
-    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+    return {"value": found.mean, "low": found.low, "high": found.high}
 
 
 def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Confidence that means what it says: the temperature of logits, and how reliable it is."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -9,6 +10,15 @@ from scipy.special import softmax as scipy_softmax
 
 LOG_TEMPERATURE_BOUNDS = (np.log(1e-4), np.log(1e4))
 N_BINS = 10
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Cells of similar confidence: the mean of it, the share of right labels, how many cells."""
+
+    confidence: float
+    accuracy: float
+    n: int
 
 
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -120,7 +130,7 @@ def _positive(temperature: float) -> float:
     return temperature
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[ConfidenceBin]:
     """Compare confidence and accuracy among cells of similar confidence.
 
     Bins have equal width; bin b of n holds (b / n, (b + 1) / n], the first also 0.
@@ -134,7 +144,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, A
 
     Returns
     -------
-    For each bin that holds a cell: the mean confidence, the accuracy and the number of cells.
+    The bins that hold a cell.
 
     Raises
     ------
@@ -149,18 +159,16 @@ def reliability(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, A
         )
     position = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
     return [
-        {
-            "confidence": float(confidence[position == bin_].mean()),
-            "accuracy": float(np.mean(correct[position == bin_])),
-            "n": int((position == bin_).sum()),
-        }
+        ConfidenceBin(
+            confidence=float(confidence[position == bin_].mean()),
+            accuracy=float(np.mean(correct[position == bin_])),
+            n=int((position == bin_).sum()),
+        )
         for bin_ in np.unique(position)
     ]
 
 
-def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
+def expected_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
     """Average the distance of accuracy from confidence over the bins of `reliability`, by cells."""
-    n_cells = sum(bin_["n"] for bin_ in bins)
-    return float(
-        sum(bin_["n"] * abs(bin_["accuracy"] - bin_["confidence"]) for bin_ in bins) / n_cells
-    )
+    n_cells = sum(one.n for one in bins)
+    return float(sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / n_cells)

@@ -20,6 +20,45 @@ Positions = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """How well cells are refused, that is called unknown; a share of no cell is None.
+
+    share_unknown
+        Of all cells.
+    accuracy_of_accepted
+        Share of right labels among the cells that are not refused.
+    strict_novel_accuracy
+        The paper's: right calls among the cells that are novel or refused, so that calling all
+        cells unknown does not help. (Intersection over union.)
+    known_accuracy
+        Share of the cells of known types that are not refused and get the right label; the paper
+        names this score but does not define it.
+    novel_detected, false_unknown
+        Share of the novel cells, and of the cells of known types, that are refused.
+    """
+
+    share_unknown: float | None
+    accuracy_of_accepted: float | None
+    strict_novel_accuracy: float | None
+    known_accuracy: float | None
+    novel_detected: float | None
+    false_unknown: float | None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The accuracy of the cells that are accepted, against the share that is.
+
+    `coverage` are at most 201 shares of cells, ascending and last 1; `accuracy` that of the cells
+    accepted; `area` the mean of the accuracy over all coverages 1/n to 1.
+    """
+
+    coverage: list[float]
+    accuracy: list[float]
+    area: float
+
+
+@dataclass(frozen=True)
 class KnownCells:
     """Novelty scores of cells whose types are known, and the column of each type, both (cells,)."""
 
@@ -58,9 +97,7 @@ def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
     return float(np.quantile(scores, 1 - false_unknown_rate, method="higher"))
 
 
-def refusal_scores(
-    refused: np.ndarray, is_novel: np.ndarray, correct: np.ndarray
-) -> dict[str, float | None]:
+def refusal_scores(refused: np.ndarray, is_novel: np.ndarray, correct: np.ndarray) -> Refusal:
     """Score which cells are called unknown.
 
     Parameters
@@ -71,35 +108,19 @@ def refusal_scores(
         Shape (cells,), whether its type is one that the model cannot know.
     correct
         Shape (cells,), whether its label is its type; never so for a novel cell.
-
-    Returns
-    -------
-    share_unknown
-        Of all cells.
-    accuracy_of_accepted
-        Share of right labels among the cells that are not refused.
-    strict_novel_accuracy
-        The paper's: right calls among the cells that are novel or refused, so that calling all
-        cells unknown does not help. (Intersection over union.)
-    known_accuracy
-        Share of the cells of known types that are not refused and get the right label; the paper
-        names this score but does not define it.
-    novel_detected, false_unknown
-        Share of the novel cells, and of the cells of known types, that are refused.
-
-    A score over no cells is None.
     """
     known = ~is_novel
-    return {
-        "share_unknown": _share(refused),
-        "accuracy_of_accepted": _share(correct[~refused]),
-        "strict_novel_accuracy": (
-            _share((refused & is_novel)[refused | is_novel]) if is_novel.any() else None
+    novel_or_refused = refused | is_novel
+    return Refusal(
+        share_unknown=_share(refused),
+        accuracy_of_accepted=_share(correct[~refused]),
+        strict_novel_accuracy=(
+            _share((refused & is_novel)[novel_or_refused]) if is_novel.any() else None
         ),
-        "known_accuracy": _share((correct & ~refused)[known]),
-        "novel_detected": _share(refused[is_novel]),
-        "false_unknown": _share(refused[known]),
-    }
+        known_accuracy=_share((correct & ~refused)[known]),
+        novel_detected=_share(refused[is_novel]),
+        false_unknown=_share(refused[known]),
+    )
 
 
 def novelty_auroc(score: np.ndarray, is_novel: np.ndarray) -> float | None:
@@ -109,7 +130,7 @@ def novelty_auroc(score: np.ndarray, is_novel: np.ndarray) -> float | None:
     return float(roc_auc_score(is_novel, score))
 
 
-def coverage_accuracy(score: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
+def coverage_accuracy(score: np.ndarray, correct: np.ndarray) -> Coverage:
     """Follow the accuracy as ever more cells are accepted, the least novel first.
 
     Parameters
@@ -119,11 +140,6 @@ def coverage_accuracy(score: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
         accepted in any order: each counts with the mean of its group.
     correct
         Shape (cells,), whether the label is right; not so for a cell of a type nobody knows.
-
-    Returns
-    -------
-    "coverage", at most 201 shares of cells, ascending and last 1; "accuracy" among the cells
-    accepted; and "area", the mean of the accuracy over all coverages 1/n to 1.
 
     Raises
     ------
@@ -141,11 +157,11 @@ def coverage_accuracy(score: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
     accepted = np.arange(1, len(score) + 1)
     accuracy = right / accepted
     kept = np.unique(np.linspace(0, len(score) - 1, CURVE_POINTS).round().astype(int))
-    return {
-        "coverage": (accepted[kept] / len(score)).tolist(),
-        "accuracy": accuracy[kept].tolist(),
-        "area": float(accuracy.mean()),
-    }
+    return Coverage(
+        coverage=(accepted[kept] / len(score)).tolist(),
+        accuracy=accuracy[kept].tolist(),
+        area=float(accuracy.mean()),
+    )
 
 
 def _share(values: np.ndarray) -> float | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from scbert.evidence.bootstrap import Resampling, each_resample, interval
+from scbert.evidence.bootstrap import Interval, Resampling, each_resample, interval
 
 PRIOR_PRECISION = 1.0  # of the cell's part, in nats
 NEWTON_STEPS = 20  # an end, not a setting: it converges in five or so
@@ -143,17 +143,13 @@ def _guess(logits_NT: np.ndarray, column_N: np.ndarray) -> Guess:
     return Guess(probability_NT, -np.log(asked_N), logits_NT.argmax(axis=1) == column_N)
 
 
-def skill(loss_C: np.ndarray, rival_C: np.ndarray, settings: Resampling) -> dict[str, float]:
+def skill(loss_C: np.ndarray, rival_C: np.ndarray, settings: Resampling) -> Interval:
     """Return 1 - loss / loss of a rival, with a bootstrap interval over cells.
 
     Parameters
     ----------
     loss_C, rival_C
         Shape (cells,), the sums of the losses over each cell's masked genes, in nats.
-
-    Returns
-    -------
-    "mean", of all cells, "low" and "high", the percentile interval.
     """
     resampled = [
         1 - loss_C[cells].sum() / rival_C[cells].sum()

@@ -7,11 +7,21 @@ Shape suffixes: B resamples, N things that are drawn: cells, gene sets or pairs 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 NUMBERS_AT_ONCE = 2**23  # bounds the memory: 64 MiB for each array of resamples
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score, or a difference of scores, and the ends of its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
 class Resampling(Protocol):
@@ -57,8 +67,8 @@ def each_resample(n: int, settings: Resampling) -> Iterator[np.ndarray]:
         yield from drawn_BN
 
 
-def interval(mean: float, resampled_B: np.ndarray, settings: Resampling) -> dict[str, float]:
-    """Return "mean", as given, and "low" and "high", the percentiles of the resampled values."""
+def interval(mean: float, resampled_B: np.ndarray, settings: Resampling) -> Interval:
+    """Return a mean, as given, between the percentiles of the resampled values."""
     outside = (1 - settings.confidence_level) / 2
     low, high = np.quantile(resampled_B, [outside, 1 - outside])
-    return {"mean": float(mean), "low": float(low), "high": float(high)}
+    return Interval(float(mean), float(low), float(high))

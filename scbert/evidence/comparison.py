@@ -2,18 +2,10 @@
 
 from dataclasses import dataclass
 
+from scbert.evidence.bootstrap import Interval
 from scbert.evidence.record import Record
 
 KINDS = ("model", "expert", "baseline", "control")  # the order in which they are shown
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A score, or a difference of scores, and the ends of its bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Scores of predictions: of test cells, as evaluation.json, and of a file of one's own."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
 
-from scbert.evidence.comparison import Interval, Part
+from scbert.calibration.confidence import ConfidenceBin
+from scbert.calibration.novelty_threshold import Coverage, Refusal
+from scbert.evidence.bootstrap import Interval
+from scbert.evidence.comparison import Part
 from scbert.evidence.record import Record
+from scbert.files import JsonObject
 
 
 @dataclass(frozen=True)
@@ -16,22 +19,13 @@ class SeedScores(Interval):
 
 @dataclass(frozen=True)
 class TypeScores:
-    """How well a cell type is named, mean over seeds; `support` are its test cells."""
+    """How well a cell type is named, mean over seeds, 0 / 0 as 0; `support` are its test cells."""
 
     cell_type: str
-    precision: float | None
-    recall: float | None
-    f1: float | None
+    precision: float
+    recall: float
+    f1: float
     support: int
-
-
-@dataclass(frozen=True)
-class ConfidenceBin:
-    """Cells of similar confidence; None if there is none."""
-
-    confidence: float | None
-    accuracy: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -49,27 +43,6 @@ class Reliability:
     temperature: list[float]
     before: Curve
     after: Curve
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """How well a threshold refuses cells, see `refusal_scores`; a share of no cell is None."""
-
-    share_unknown: float | None
-    accuracy_of_accepted: float | None
-    strict_novel_accuracy: float | None
-    known_accuracy: float | None
-    novel_detected: float | None
-    false_unknown: float | None
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """The accuracy of the cells that are accepted, against the share that is."""
-
-    coverage: list[float]
-    accuracy: list[float]
-    area: float
 
 
 @dataclass(frozen=True)
@@ -111,14 +84,14 @@ class ModelScores:
 KEYS = tuple(one.name for one in fields(ModelScores))
 
 
-def with_model(content: dict[str, Any]) -> dict[str, Any]:
+def with_model(content: JsonObject) -> JsonObject:
     """Put the keys of `ModelScores`, which stand among the others in a file, into `scbert`."""
     return content | {"scbert": {key: content[key] for key in KEYS if key in content}}
 
 
-def beside_model(content: dict[str, Any]) -> dict[str, Any]:
+def beside_model(content: JsonObject) -> JsonObject:
     """Put the keys of `scbert` in its place among the others; the inverse of `with_model`."""
-    flat: dict[str, Any] = {}
+    flat: JsonObject = {}
     for key, value in content.items():
         flat |= value if key == "scbert" else {key: value}
     return flat
@@ -147,12 +120,12 @@ class Evaluation(Record):
     scbert: ModelScores
     embedding: list[Place] = field(default_factory=list)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> JsonObject:
         """Return what stands in the file."""
         return beside_model(asdict(self))
 
     @classmethod
-    def _nested(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def _nested(cls, content: JsonObject) -> JsonObject:
         return with_model(content)
 
 
@@ -217,13 +190,13 @@ class FileEvaluation(Record):
     novel: NovelCells | None
     warnings: dict[str, str] = field(default_factory=dict)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> JsonObject:
         """Return what stands in the file."""
         batches = [{"batch": b.batch, "cells": b.cells, **b.scores} for b in self.batches]
         return beside_model(asdict(self) | {"batches": batches})
 
     @classmethod
-    def _nested(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def _nested(cls, content: JsonObject) -> JsonObject:
         about = ("batch", "cells")
         batches = [
             {key: batch[key] for key in about}

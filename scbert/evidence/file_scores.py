@@ -15,14 +15,12 @@ from sklearn.metrics import roc_auc_score
 
 from scbert.config import Evaluate
 from scbert.evidence import metrics
-from scbert.evidence.comparison import Interval
 from scbert.evidence.evaluation import (
     BatchScores,
     FileDifference,
     FileMethod,
     ModelScores,
     NovelCells,
-    SeedScores,
 )
 from scbert.evidence.predictions import prediction_of
 from scbert.evidence.test_scores import score_seeds
@@ -104,14 +102,13 @@ class _Judge:
 
     def method(self, method: str, names: np.ndarray) -> FileMethod:
         """Return the scores of a method, with intervals."""
-        found = metrics.bootstrap_scores(self.true, [names], self.classes, self.settings)
-        scores = {metric: SeedScores(**one) for metric, one in found.items()}
+        scores = metrics.bootstrap_scores(self.true, [names], self.classes, self.settings)
         return FileMethod(method, TITLES[method], **scores)
 
     def ahead_of(self, method: str, ours: np.ndarray, theirs: np.ndarray) -> FileDifference:
         """Return how far scBERT is ahead of a method, on the same resamples."""
-        found = metrics.paired_difference(self.true, [ours], [theirs], self.classes, self.settings)
-        return FileDifference(method, **{metric: Interval(**one) for metric, one in found.items()})
+        ahead = metrics.paired_difference(self.true, [ours], [theirs], self.classes, self.settings)
+        return FileDifference(method, **ahead)
 
     def batches(self, obs: pd.DataFrame, names: dict[str, np.ndarray]) -> list[BatchScores]:
         """Score the cells of each batch apart; empty without batches."""

@@ -10,7 +10,7 @@ All intervals are over sets or over labelled pairs; differences are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -20,9 +20,9 @@ from sklearn.preprocessing import StandardScaler
 
 from scbert.config import Gene2vecQuality
 from scbert.evidence.bootstrap import each_resample, interval
+from scbert.evidence.vector_quality import Measure, VectorScores
 from scbert.genes.gene2vec import unit_vectors
 
-Json = dict[str, Any]
 Vectors = Mapping[str, Sequence[np.ndarray]]  # method -> one array (genes, dim) for each seed
 HELD_OUT_GENES = 0.33  # share that the classifier of pairs does not learn from
 DRAWS = 20  # sets of random genes beside each gene set
@@ -33,7 +33,7 @@ TRAINING_PAIRS = 20_000  # of the classifier; more change the third digit
 
 def judge_gene_sets(
     vectors: Vectors, sets: Sequence[np.ndarray], n_cells: np.ndarray, settings: Gene2vecQuality
-) -> Json:
+) -> Measure:
     """Say whether genes of one set are more alike than others.
 
     Parameters
@@ -47,10 +47,8 @@ def judge_gene_sets(
 
     Returns
     -------
-    "n" sets and for each method "auc" (the share of random sets, of the same size and expressed in
-    about as many cells, that a set is more alike than: 0.5 is chance), "ratio" (mean cosine within
-    sets / mean cosine of random pairs, as Du et al.; None where the latter is not clearly above
-    zero) and "differences" of the first method's auc to the others.
+    The AUC is the share of random sets, of the same size and expressed in about as many cells, that
+    a set is more alike than; the ratio is that of Du et al.
     """
     rng = np.random.default_rng(settings.seed)
     member = _membership(sets, len(n_cells))
@@ -70,12 +68,12 @@ def judge_gene_sets(
         lambda chosen: {m: w[chosen].mean() for m, w in wins.items()}, len(sets), settings
     )
     whole = {method: float(win.mean()) for method, win in wins.items()}
-    return {"n": len(sets), **_summary(whole, resampled, settings, ratio=ratios)}
+    return _measure(len(sets), whole, resampled, settings, ratios)
 
 
 def judge_pairs(
     vectors: Vectors, pairs: np.ndarray, shares: np.ndarray, settings: Gene2vecQuality
-) -> Json:
+) -> Measure:
     """Say whether the cosine tells pairs of genes that share a function from others.
 
     Parameters
@@ -84,10 +82,6 @@ def judge_pairs(
         Shape (pairs, 2), rows of the vectors.
     shares
         Shape (pairs,), bool.
-
-    Returns
-    -------
-    "n" pairs and for each method "auc", with "differences" as in `judge_gene_sets`.
     """
     scores = {
         method: [_cosine(unit_vectors(array), pairs) for array in arrays]
@@ -100,7 +94,7 @@ def judge_classifier(
     vectors: Vectors,
     parts: Mapping[str, tuple[np.ndarray, np.ndarray]],
     settings: Gene2vecQuality,
-) -> Json:
+) -> Measure:
     """Say how well a classifier on two gene vectors predicts whether the genes share a function.
 
     A logistic regression on the products and the absolute differences of the two unit vectors. The
@@ -113,10 +107,6 @@ def judge_classifier(
         "train", "valid" and "test", as published: pairs, shape (pairs, 2), and whether each shares
         a function. Pairs of "train" and of "valid" without held-out genes are for training and for
         the choice of the penalty; pairs of two held-out genes, of all parts, are for testing.
-
-    Returns
-    -------
-    As `judge_pairs`, and "n_train".
     """
     rng = np.random.default_rng(settings.seed)
     n_genes = len(next(iter(vectors.values()))[0])
@@ -132,14 +122,14 @@ def judge_classifier(
     test = (everything[0][both], everything[1][both])
     for name, (_, labels) in (("training", train), ("validation", valid), ("test", test)):
         if len(np.unique(labels)) < 2:
-            return {"n": 0, "reason": f"the {name} pairs are all of one kind or none"}
+            return Measure(0, reason=f"the {name} pairs are all of one kind or none")
     scores = {
         method: [
             _classify(unit_vectors(array), train, valid, test[0], settings) for array in arrays
         ]
         for method, arrays in vectors.items()
     }
-    return _judge_scores(scores, test[1], settings) | {"n_train": len(chosen)}
+    return replace(_judge_scores(scores, test[1], settings), n_train=len(chosen))
 
 
 def _classify(
@@ -175,7 +165,7 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 def _judge_scores(
     scores: Mapping[str, Sequence[np.ndarray]], shares: np.ndarray, settings: Gene2vecQuality
-) -> Json:
+) -> Measure:
     def of(chosen: np.ndarray) -> dict[str, float]:
         return {
             method: float(np.mean([auc(one[chosen], shares[chosen]) for one in each]))
@@ -183,7 +173,7 @@ def _judge_scores(
         }
 
     resampled = _resample(of, len(shares), settings)
-    return {"n": len(shares), **_summary(of(np.arange(len(shares))), resampled, settings)}
+    return _measure(len(shares), of(np.arange(len(shares))), resampled, settings)
 
 
 def _resample(
@@ -193,27 +183,31 @@ def _resample(
     return {method: np.array([draw[method] for draw in draws]) for method in draws[0]}
 
 
-def _summary(
+def _measure(
+    n: int,
     whole: dict[str, float],
     resampled: dict[str, np.ndarray],
     settings: Gene2vecQuality,
-    **more: dict[str, Any],
-) -> Json:
+    ratios: Mapping[str, float | None] | None = None,
+) -> Measure:
     """Join means, intervals and the differences of the first method to each other one."""
     ours, *others = whole
-    return {
-        "methods": {
-            method: {"auc": interval(mean, resampled[method], settings)}
-            | {key: values[method] for key, values in more.items()}
+    return Measure(
+        n,
+        methods={
+            method: VectorScores(
+                interval(mean, resampled[method], settings),
+                None if ratios is None else ratios[method],
+            )
             for method, mean in whole.items()
         },
-        "differences": {
+        differences={
             other: interval(
                 whole[ours] - whole[other], resampled[ours] - resampled[other], settings
             )
             for other in others
         },
-    }
+    )
 
 
 def _cosine(unit: np.ndarray, pairs: np.ndarray) -> np.ndarray:

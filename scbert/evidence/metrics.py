@@ -4,7 +4,6 @@ Shape suffixes: B resamples, N cells, C cell types, S seeds.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,8 @@ from sklearn.metrics import (
 )
 
 from scbert.config import Evaluate
-from scbert.evidence.bootstrap import interval, resamples
+from scbert.evidence.bootstrap import Interval, interval, resamples
+from scbert.evidence.evaluation import SeedScores, TypeScores
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy")
 
@@ -64,7 +64,7 @@ def confusion(true: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -
 
 def per_type_scores(
     true: np.ndarray, predictions: Sequence[np.ndarray], classes: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[TypeScores]:
     """Precision, recall and F1 of each class: the mean over seeds; a score of 0 / 0 counts as 0."""
     _encode(true, predictions, classes)
     per_seed = [
@@ -73,12 +73,10 @@ def per_type_scores(
     ]
     support = pd.Series(true).value_counts()
     return [
-        {
-            "cell_type": cell_type,
-            **dict(zip(("precision", "recall", "f1"), map(float, row), strict=True)),
-            "support": int(support.get(cell_type, 0)),
-        }
-        for cell_type, row in zip(classes, np.mean(per_seed, axis=0).T, strict=True)
+        TypeScores(cell_type, precision, recall, f1, int(support.get(cell_type, 0)))
+        for cell_type, (precision, recall, f1) in zip(
+            classes, np.mean(per_seed, axis=0).T.tolist(), strict=True
+        )
     ]
 
 
@@ -87,7 +85,7 @@ def bootstrap_scores(
     predictions: Sequence[np.ndarray],
     classes: Sequence[str],
     settings: Evaluate,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, SeedScores]:
     """Score the predictions of several seeds, with an interval for the mean over seeds.
 
     Every resample draws as many test cells as there are, with replacement and without regard to
@@ -109,15 +107,14 @@ def bootstrap_scores(
 
     Returns
     -------
-    For each metric: "per_seed" and its "mean", of all test cells, and "low" and "high", the ends of
-    the interval of the mean.
+    For each metric the scores of the seeds on all test cells, and the interval of their mean.
     """
     on_all, resampled = _all_and_resampled(true, predictions, classes, settings)
-    return {
-        metric: interval(on_all[metric].mean(), resampled[metric].mean(axis=1), settings)
-        | {"per_seed": on_all[metric].tolist()}
-        for metric in METRICS
-    }
+    found = {}
+    for metric in METRICS:
+        mean = interval(on_all[metric].mean(), resampled[metric].mean(axis=1), settings)
+        found[metric] = SeedScores(mean.mean, mean.low, mean.high, on_all[metric].tolist())
+    return found
 
 
 def paired_difference(
@@ -126,7 +123,7 @@ def paired_difference(
     others: Sequence[np.ndarray],
     classes: Sequence[str],
     settings: Evaluate,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Interval]:
     """Score of `predictions` minus score of `others`, both on the same resamples of cells.
 
     The arguments and the scores are those of `bootstrap_scores`; the numbers of seeds may differ.

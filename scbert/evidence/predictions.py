@@ -2,16 +2,16 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from scbert.cells.splits import PARTS
+from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Part
 from scbert.experts.titles import EXPERT_TITLES as TITLES
 from scbert.tables import read_table
@@ -180,11 +180,10 @@ def all_classes(seeds: list[Prediction], cell_types: Iterable[str]) -> list[str]
     return known + sorted(set(cell_types) - set(known))
 
 
-def log_scores(title: str, found: dict[str, dict[str, Any]], note: str) -> None:
+def log_scores(title: str, found: Mapping[str, Interval], note: str) -> None:
     """Log each metric with its interval."""
     values = ", ".join(
-        f"{metric.replace('_', ' ')} {interval['mean']:.3f} ({interval['low']:.3f} to "
-        f"{interval['high']:.3f})"
-        for metric, interval in found.items()
+        f"{metric.replace('_', ' ')} {score.mean:.3f} ({score.low:.3f} to {score.high:.3f})"
+        for metric, score in found.items()
     )
     log.info("%s: %s. %s", title, values, note)

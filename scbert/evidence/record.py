@@ -8,14 +8,14 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from scbert.files import read_json, write_json
+from scbert.files import JsonObject, read_json, write_json
 
 
 class Record:
     """A frozen dataclass that is the content of a JSON file; a file's further keys are left out."""
 
     @classmethod
-    def of(cls, content: dict[str, Any]) -> Self:
+    def of(cls, content: JsonObject) -> Self:
         """Return what the content of a file says.
 
         Raises
@@ -36,7 +36,7 @@ class Record:
                 f"{' '.join(str(error).split())[:300]}. Make it again."
             ) from error
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> JsonObject:
         """Return what stands in the file."""
         return asdict(self)  # type: ignore[call-overload]  # every record is a dataclass
 
@@ -45,7 +45,7 @@ class Record:
         write_json(path, self.content())
 
     @classmethod
-    def _nested(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def _nested(cls, content: JsonObject) -> JsonObject:
         """Return the content by the fields of the class, where the file has them side by side."""
         return content
 

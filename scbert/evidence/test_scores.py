@@ -14,16 +14,11 @@ from scbert.calibration.novelty_threshold import (
 from scbert.config import Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.evaluation import (
-    ConfidenceBin,
-    Coverage,
     Curve,
     Evaluation,
     ModelScores,
     Order,
-    Refusal,
     Reliability,
-    SeedScores,
-    TypeScores,
     Unknown,
 )
 from scbert.evidence.predictions import (
@@ -52,15 +47,14 @@ def score_seeds(seeds: list[Prediction], true: np.ndarray, settings: Evaluate) -
     found = metrics.bootstrap_scores(true, predicted, classes, settings)
     tables = [metrics.confusion(true, labels, classes) for labels in predicted]
     log_scores("scBERT", found, f"{len(true)} test cells, {len(seeds)} seed(s).")
-    per_type = metrics.per_type_scores(true, predicted, classes)
     return ModelScores(
         classes=classes,
         n_test=len(true),
         seeds=[seed.seed for seed in seeds],
         confidence_level=settings.confidence_level,
-        scores={metric: SeedScores(**found[metric]) for metric in found},
+        scores=found,
         confusion=np.sum(tables, axis=0).tolist(),
-        per_type=[TypeScores(**one) for one in per_type],
+        per_type=metrics.per_type_scores(true, predicted, classes),
         reliability=_reliability(seeds, true),
         unknown=_unknown(seeds, true),
     )
@@ -83,7 +77,7 @@ def _reliability(seeds: list[Prediction], true: np.ndarray) -> Reliability:
 
 def _curve(confidences: list[np.ndarray], correct: np.ndarray) -> Curve:
     bins = reliability(np.concatenate(confidences), correct)
-    return Curve(expected_calibration_error(bins), [ConfidenceBin(**one) for one in bins])
+    return Curve(expected_calibration_error(bins), bins)
 
 
 def _unknown(seeds: list[Prediction], true: np.ndarray) -> Unknown:
@@ -101,8 +95,8 @@ def _unknown(seeds: list[Prediction], true: np.ndarray) -> Unknown:
         novelty_score=seeds[0].novelty_score,
         novel_types=sorted(set(true) - set(seeds[0].labels)),
         novel_cells=int(is_novel.sum()),
-        calibrated=Refusal(**refusal_scores(refused, is_novel, correct)),
-        original=Refusal(**refusal_scores(original, is_novel, correct)),
+        calibrated=refusal_scores(refused, is_novel, correct),
+        original=refusal_scores(original, is_novel, correct),
         by_score=[_by_score(seed, true) for seed in seeds],
     )
 
@@ -111,7 +105,7 @@ def _by_score(seed: Prediction, true: np.ndarray) -> dict[str, Order]:
     """How well the novelty score and the confidence of one model order the cells."""
     correct, is_novel = seed.predicted == true, ~np.isin(true, seed.labels)
     return {
-        name: Order(novelty_auroc(score, is_novel), Coverage(**coverage_accuracy(score, correct)))
+        name: Order(novelty_auroc(score, is_novel), coverage_accuracy(score, correct))
         for name, score in (
             ("novelty", seed.obs["scbert_novelty_score"].to_numpy()),
             ("confidence", 1 - seed.obs["scbert_confidence"].to_numpy()),

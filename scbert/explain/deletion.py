@@ -164,7 +164,7 @@ def _mean_and_interval(
     found = values.to_numpy()
     drawn = [found[cells_BN].mean(axis=1) for cells_BN in resamples(len(found), settings)]
     ends = interval(found.mean(), np.concatenate(drawn), settings)
-    return {name: ends["mean"], f"{prefix}low": ends["low"], f"{prefix}high": ends["high"]}
+    return {name: ends.mean, f"{prefix}low": ends.low, f"{prefix}high": ends.high}
 
 
 def _verdict(row: dict[str, Any]) -> str:

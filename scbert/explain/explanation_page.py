@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scbert.evidence.bootstrap import Interval
 from scbert.explain.deletion import ALL, CONTROL
 from scbert.explain.rankings import Ranking
 from scbert.report.style import (
@@ -22,7 +23,7 @@ from scbert.report.style import (
     short_name,
     svg_figure,
 )
-from scbert.report.text import NOTHING, plain, table, with_interval
+from scbert.report.text import NOTHING, difference_with_interval, plain, table
 
 Json = dict[str, Any]
 COLOURS = {"passes": BLUE, "fails": VERMILION, "control": INK}
@@ -92,8 +93,8 @@ def _table_of_verdicts(about: Json) -> str:
 
 
 def _interval(one: Json, name: str, prefix: str) -> str:
-    ends = {end: one[prefix + end] for end in ("low", "high")}
-    return with_interval(one[name], ends, "+")
+    ends = (one[prefix + end] for end in ("low", "high"))
+    return difference_with_interval(Interval(one[name], *ends))
 
 
 def _table_of_types(about: Json, genes: pd.DataFrame) -> str:

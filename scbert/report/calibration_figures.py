@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from scbert.evidence.evaluation import Refusal, Reliability, Unknown
+from scbert.calibration.novelty_threshold import Refusal
+from scbert.evidence.evaluation import Reliability, Unknown
 from scbert.report.style import (
     BLUE,
     FAINT,
@@ -34,16 +35,17 @@ def draw_reliability(found: Reliability) -> Figure:
     grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=[3, 1])
     shown = (("Before", found.before, MUTED), ("After", found.after, BLUE))
     for column, (when, curve, colour) in enumerate(shown):
-        bins = [one for one in curve.bins if one.n > 0]
         upper, lower = grid[0, column], grid[1, column]
         upper.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        confidence = [one.confidence for one in bins]
-        upper.plot(confidence, [one.accuracy for one in bins], "o-", color=colour, linewidth=1.3)
+        confidence = [one.confidence for one in curve.bins]
+        upper.plot(
+            confidence, [one.accuracy for one in curve.bins], "o-", color=colour, linewidth=1.3
+        )
         upper.set_title(f"{when} temperature scaling: ECE {curve.ece:.3f}")
         upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
         upper.grid()
-        bars = lower.bar(confidence, [one.n for one in bins], width=0.045, color=colour)
-        lower.bar_label(bars, [short_count(one.n) for one in bins], fontsize=8, padding=1.5)
+        bars = lower.bar(confidence, [one.n for one in curve.bins], width=0.045, color=colour)
+        lower.bar_label(bars, [short_count(one.n) for one in curve.bins], fontsize=8, padding=1.5)
         lower.margins(y=0.35)
         lower.set_xlabel("confidence")
     grid[0, 0].set_ylabel("share of labels that are right")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from scbert.evidence.comparison import Comparison, Interval
+from scbert.evidence.bootstrap import Interval
+from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation, ModelScores
 from scbert.evidence.record import best_epoch
 from scbert.experts.titles import EXPERT_TITLES
@@ -114,7 +115,7 @@ def draw_per_type(found: ModelScores) -> Figure:
     looks = {"precision": (">", ORANGE, 9), "recall": ("s", GREEN, 9), "f1": ("o", BLUE, 6)}
     for metric, (shape, colour, size) in looks.items():
         axes.plot(
-            [np.nan if one is None else one for one in (getattr(row, metric) for row in rows)],
+            [getattr(row, metric) for row in rows],
             range(len(rows)),
             shape,
             color=colour,

@@ -5,11 +5,13 @@ Each function takes what an earlier step wrote and returns SVG text.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from scbert.evidence.bootstrap import Interval
+from scbert.evidence.vector_quality import VectorQuality
 from scbert.report.style import (
     BLUE,
     GREEN,
@@ -29,7 +31,6 @@ from scbert.report.style import (
     svg_figure,
 )
 
-Json = dict[str, Any]
 PointStyle = tuple[str, str, float]  # colour, shape, size in points
 Box = tuple[float, float, float, float]  # left, bottom, right, top; points
 # Genes that name a blood cell type or a programme to anyone in the field.
@@ -165,9 +166,9 @@ def _overlap(box: Box, others: Sequence[Box]) -> float:
 
 
 @svg_figure
-def draw_gene2vec_quality(quality: Json) -> Figure:
+def draw_gene2vec_quality(quality: VectorQuality) -> Figure:
     """Draw the AUC of each measure for each method, with intervals; a sentence if there is none."""
-    taken = [measure for measure in quality["measures"] if measure["n"]]
+    taken = [measure for measure in quality.measures if measure.found.n]
     if not taken:
         figure = Figure(figsize=(WIDTH, 0.8))
         text = "Not measured: no gene sets and no labelled pairs of genes were given."
@@ -176,25 +177,25 @@ def draw_gene2vec_quality(quality: Json) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.3 + 0.62 * len(taken)), layout="constrained")
     axes = figure.subplots()
     for row, measure in enumerate(reversed(taken)):
-        for place, (method, found) in enumerate(measure["methods"].items()):
-            _draw_interval(axes, row + 0.2 - 0.2 * place, found["auc"], method)
-    names = [f"{short_name(measure['name'], 34)}\n{measure['n']:,}" for measure in reversed(taken)]
+        for place, (method, found) in enumerate(measure.found.methods.items()):
+            _draw_interval(axes, row + 0.2 - 0.2 * place, found.auc, method)
+    names = [f"{short_name(measure.name, 34)}\n{measure.found.n:,}" for measure in reversed(taken)]
     axes.set_yticks(range(len(taken)), names)
     axes.set_ylim(-0.6, len(taken) - 0.4)
     axes.axvline(0.5, color=MUTED, linewidth=1.1, linestyle=(0, (5, 2)))
     axes.set_xlabel("AUC; 0.5 is chance")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
-    methods = [name for name in METHODS if name in taken[0]["methods"]]
+    methods = [name for name in METHODS if name in taken[0].found.methods]
     handles = [_handle(name) for name in methods]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     return figure
 
 
-def _draw_interval(axes: Axes, height: float, found: Json, method: str) -> None:
+def _draw_interval(axes: Axes, height: float, found: Interval, method: str) -> None:
     colour, shape, size = METHODS[method][1]
-    axes.plot([found["low"], found["high"]], [height] * 2, color=colour, linewidth=2)
-    axes.plot(found["mean"], height, shape, color=colour, markersize=size, markeredgecolor="white")
+    axes.plot([found.low, found.high], [height] * 2, color=colour, linewidth=2)
+    axes.plot(found.mean, height, shape, color=colour, markersize=size, markeredgecolor="white")
 
 
 def _handle(method: str) -> Line2D:

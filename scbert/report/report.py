@@ -17,6 +17,7 @@ from markupsafe import Markup
 from scbert.config.cells import TRANSCRIPTOME_GENES
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.vector_quality import VectorQuality
 from scbert.report.text import (
     METRICS,
     count,
@@ -76,7 +77,7 @@ class Evidence:
     overlaps: Sequence[Json]
     stores: Sequence[Json]
     gene2vec: Json
-    gene2vec_quality: Json
+    gene2vec_quality: VectorQuality
     validation: Json
     steps: Sequence[StepCost]
     config: Json

@@ -1,9 +1,10 @@
 """Numbers in words: what they mean, and how they and tables are written, for report and card."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from scbert.evidence.comparison import Comparison, Interval
+from scbert.evidence.bootstrap import Interval
+from scbert.evidence.comparison import Comparison
 
 Json = dict[str, Any]
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
@@ -112,22 +113,11 @@ def plain(name: object) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def with_interval(value: float, ends: Mapping[str, float], sign: Literal["", "+"] = "") -> str:
-    """Return a score, or with sign + a difference of scores, and its interval.
-
-    Parameters
-    ----------
-    value
-        The score or the difference.
-    ends
-        Its "low" and "high"; further keys are not used.
-    sign
-        Of a difference, whose ends may be negative, so that no dash can stand between them.
-    """
-    between = " to " if sign else "-"
-    return f"{value:{sign}.3f} ({ends['low']:{sign}.3f}{between}{ends['high']:{sign}.3f})"
-
-
 def score_with_interval(found: Interval) -> str:
-    """Return a score and its interval, see `with_interval`."""
-    return with_interval(found.mean, {"low": found.low, "high": found.high})
+    """Return a score and its interval."""
+    return f"{found.mean:.3f} ({found.low:.3f}-{found.high:.3f})"
+
+
+def difference_with_interval(found: Interval) -> str:
+    """Return a difference of scores and its interval; no dash can stand between signs."""
+    return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"

@@ -1,6 +1,6 @@
 """Rule compare: expression and predictions -> scBERT beside baselines, on the same test cells."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
@@ -11,10 +11,10 @@ from scipy import sparse
 from scbert.config import CompareSettings, Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
+from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import (
     Comparison,
     Difference,
-    Interval,
     MethodScores,
     OutOfFoldComparison,
     OutOfFoldScores,
@@ -30,7 +30,6 @@ from scbert.evidence.predictions import (
 from scbert.experts.titles import EXPERT_TITLES as TITLES
 from scbert.files import read_json
 
-ENDS = ("mean", "low", "high")
 NO_TEST = (
     "No cell was held out, so there is no test score. Each expert was asked about cells that it "
     "had not learned from, and then learned again from all; but their weights and the temperature "
@@ -85,7 +84,7 @@ def compare(
         methods.append(judge.scores(**_describe(baseline), predictions=theirs))
         differences += judge.differences(method, ours, theirs)
     for found in methods:
-        scores = {name: asdict(found.metric(name)) for name in metrics.METRICS}
+        scores = {name: found.metric(name) for name in metrics.METRICS}
         log_scores(found.title, scores, found.setting)
     Comparison(
         dataset=split.stem,
@@ -153,8 +152,8 @@ class _Judge:
             title=title,
             kind=kind,
             setting=setting,
-            **{name: Interval(*(one[k] for k in ENDS)) for name, one in found.items()},
-            f1_of_type={one["cell_type"]: one["f1"] for one in per_type},
+            **{name: Interval(one.mean, one.low, one.high) for name, one in found.items()},
+            f1_of_type={one.cell_type: one.f1 for one in per_type},
         )
 
     def differences(
@@ -162,7 +161,8 @@ class _Judge:
     ) -> list[Difference]:
         """Return how far scBERT is ahead of a method, on the same resamples."""
         found = metrics.paired_difference(self.true, ours, theirs, self.classes, self.settings)
-        return [Difference(method, key, **found[key]) for key in ("macro_f1", "accuracy")]
+        shown = ((metric, found[metric]) for metric in ("macro_f1", "accuracy"))
+        return [Difference(method, metric, d.mean, d.low, d.high) for metric, d in shown]
 
 
 def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, LabelledCells]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from scbert.evidence.record import read_history
+from scbert.evidence.vector_quality import VectorQuality
 from scbert.files import read_json, write_text
 from scbert.report import corpus_figures, gene2vec_figures
 from scbert.tables import read_table
@@ -39,6 +40,6 @@ def draw_corpus_figures(
     validation = read_json(pretrained / "validation.json")
     write_text(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
     write_text(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
-    judged = read_json(gene2vec_quality)
+    judged = VectorQuality.read(gene2vec_quality)
     write_text(gene2vec_quality_figure, gene2vec_figures.draw_gene2vec_quality(judged))
     write_text(pretraining_figure, corpus_figures.draw_pretraining(history, validation))

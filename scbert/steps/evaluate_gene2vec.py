@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scbert.config import Gene2vec, Gene2vecQuality
 from scbert.evidence.gene_vectors import judge_classifier, judge_gene_sets, judge_pairs
+from scbert.evidence.vector_quality import Measure, NamedMeasure, VectorQuality
 from scbert.files import read_json, write_json
 from scbert.genes.coexpression import read_pairs
 from scbert.genes.gene2vec import neighbours, train_vectors
@@ -56,14 +56,8 @@ def evaluate_gene2vec(
     }
     vectors = {name: [one[compared] for one in arrays] for name, arrays in vectors.items()}
     measures = judge_all(vectors, symbols, n_cells, gene_sets, labelled_pairs, settings)
-    content = {
-        "genes_compared": len(symbols),
-        "measures": measures,
-        "nearest": shown,
-        "settings": settings.model_dump(mode="json"),
-        "provenance": provenance(),
-    }
-    write_json(quality, content)
+    found = VectorQuality(len(symbols), measures, shown, settings.model_dump(mode="json"))
+    write_json(quality, found.content() | {"provenance": provenance()})
     log.info("%s: %d measures on %d genes", quality, len(measures), len(symbols))
 
 
@@ -74,12 +68,8 @@ def judge_all(
     gene_sets: Sequence[Path],
     labelled_pairs: Sequence[Path],
     settings: Gene2vecQuality,
-) -> list[dict[str, Any]]:
-    """Take every measure that there are files for; the first method is compared with the others.
-
-    Each measure has a "name", "n" (0 with a "reason" where it cannot be taken) and, for each of the
-    "methods", its scores.
-    """
+) -> list[NamedMeasure]:
+    """Take every measure that there are files for; the first method is compared with the others."""
     rows = {symbol: row for row, symbol in enumerate(symbols)}
     measures = []
     for path in gene_sets:
@@ -89,20 +79,20 @@ def judge_all(
         found = (
             judge_gene_sets(vectors, sets, n_cells, settings)
             if sets
-            else {"n": 0, "reason": "no set has two of the genes compared"}
+            else Measure(0, reason="no set has two of the genes compared")
         )
-        measures.append({"kind": "gene_sets", "name": path.name.removesuffix(".gmt"), **found})
+        measures.append(NamedMeasure("gene_sets", path.name.removesuffix(".gmt"), found))
     if labelled_pairs:
         parts = _known_pairs(labelled_pairs, rows)
         test, shares = parts["test"]
         alone = (
             judge_pairs(vectors, test, shares, settings)
             if len(np.unique(shares)) == 2
-            else {"n": 0, "reason": "the test pairs of the genes compared are of one kind or none"}
+            else Measure(0, reason="the test pairs of the genes compared are of one kind or none")
         )
         trained = judge_classifier(vectors, parts, settings)
-        measures.append({"kind": "pairs", "name": "labelled pairs, cosine", **alone})
-        measures.append({"kind": "classifier", "name": "labelled pairs, classifier", **trained})
+        measures.append(NamedMeasure("pairs", "labelled pairs, cosine", alone))
+        measures.append(NamedMeasure("classifier", "labelled pairs, classifier", trained))
     return measures
 
 

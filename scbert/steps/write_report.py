@@ -8,6 +8,7 @@ from scbert.cells.quality import read_quality
 from scbert.config import load_config
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.vector_quality import VectorQuality
 from scbert.files import read_json, write_text
 from scbert.provenance import provenance
 from scbert.report.report import DatasetEvidence, Evidence, StepCost, render_report
@@ -77,7 +78,7 @@ def write_report(
         overlaps=[read_json(path) for path in overlaps],
         stores=[read_json(path) for path in stores],
         gene2vec=read_json(gene2vec),
-        gene2vec_quality=read_json(gene2vec_quality),
+        gene2vec_quality=VectorQuality.read(gene2vec_quality),
         validation=read_json(validation),
         steps=_read_costs(benchmarks),
         config=load_config(read_json(config)).model_dump(mode="json"),

@@ -4,6 +4,7 @@ Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked gene
 n_bins.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,7 @@ class ValidationLoss:
                 for name in PREDICTORS
             },
             "best_predictor": answers.best,
-            "skill": skill(
-                numbers[some, 0],
-                answers.loss_C(answers.best)[some],
-                options,
-            ),
+            "skill": asdict(skill(numbers[some, 0], answers.loss_C(answers.best)[some], options)),
             "confidence_level": options.confidence_level,
             "kept_visible": {
                 "tokens": n_kept,

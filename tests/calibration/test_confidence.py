@@ -4,6 +4,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from scbert.calibration.confidence import (
+    ConfidenceBin,
     change_temperature,
     expected_calibration_error,
     fit_temperature,
@@ -110,8 +111,8 @@ def test_reliability_of_four_cells():
     """A bin holds its upper edge: 0.5 is in (0.4, 0.5]."""
     bins = reliability(np.array([0.5, 0.52, 0.55, 0.58]), np.array([1, 0, 1, 1], dtype=bool))
     assert bins == [
-        {"confidence": 0.5, "accuracy": 1.0, "n": 1},
-        {"confidence": pytest.approx(0.55), "accuracy": pytest.approx(2 / 3), "n": 3},
+        ConfidenceBin(confidence=0.5, accuracy=1.0, n=1),
+        ConfidenceBin(confidence=pytest.approx(0.55), accuracy=pytest.approx(2 / 3), n=3),
     ]
     assert expected_calibration_error(bins) == pytest.approx(0.25 * 0.5 + 0.75 * (2 / 3 - 0.55))
 
@@ -119,7 +120,7 @@ def test_reliability_of_four_cells():
 def test_reliability_counts_every_cell_once_and_skips_empty_bins():
     confidence = np.array([0, 0.05, 0.1, 1, np.float32(1) + np.float32(1e-7)])
     bins = reliability(confidence, np.ones(5, dtype=bool))
-    assert [bin_["n"] for bin_ in bins] == [3, 2]
+    assert [one.n for one in bins] == [3, 2]
 
 
 def test_reliability_refuses_logits():

@@ -114,11 +114,11 @@ def test_skill_and_its_interval():
     """A loss of half the rival's in every cell is a skill of 0.5 in every resample."""
     rival = np.array([1.0, 2.0, 3.0])
     exact = skill(rival / 2, rival, resampling(100))
-    assert exact == pytest.approx({"mean": 0.5, "low": 0.5, "high": 0.5})
+    assert vars(exact) == pytest.approx({"mean": 0.5, "low": 0.5, "high": 0.5})
     loss = np.random.default_rng(0).uniform(0.5, 1.0, 200)
     found = skill(loss, np.ones(200), resampling(2000))
-    assert found["mean"] == pytest.approx(1 - loss.mean())
+    assert found.mean == pytest.approx(1 - loss.mean())
     margin = 1.96 * loss.std() / np.sqrt(200)  # the interval of a mean
-    assert found["low"] == pytest.approx(found["mean"] - margin, abs=0.15 * margin)
-    assert found["high"] == pytest.approx(found["mean"] + margin, abs=0.15 * margin)
+    assert found.low == pytest.approx(found.mean - margin, abs=0.15 * margin)
+    assert found.high == pytest.approx(found.mean + margin, abs=0.15 * margin)
     assert found == skill(loss, np.ones(200), resampling(2000))

@@ -14,7 +14,8 @@ from sklearn.metrics import (
 
 from scbert.config import load_config
 from scbert.evidence import bootstrap, metrics
-from scbert.evidence.bootstrap import resamples
+from scbert.evidence.bootstrap import Interval, resamples
+from scbert.evidence.evaluation import SeedScores, TypeScores
 from scbert.evidence.metrics import (
     bootstrap_scores,
     confusion,
@@ -71,20 +72,14 @@ def test_confusion_has_true_types_in_rows():
 
 def test_per_type_scores_are_means_over_seeds():
     perfect_and_not = per_type_scores(TRUE, [TRUE, PREDICTED], CLASSES)
-    assert perfect_and_not[2] == {
-        "cell_type": "T cell",
-        "precision": 1.0,
-        "recall": pytest.approx((1 + 2 / 3) / 2),
-        "f1": pytest.approx((1 + 0.8) / 2),
-        "support": 3,
-    }
-    assert perfect_and_not[1] == {
-        "cell_type": "NK cell",
-        "precision": 0,
-        "recall": 0,
-        "f1": 0,
-        "support": 0,
-    }
+    assert perfect_and_not[2] == TypeScores(
+        "T cell",
+        precision=1.0,
+        recall=pytest.approx((1 + 2 / 3) / 2),
+        f1=pytest.approx((1 + 0.8) / 2),
+        support=3,
+    )
+    assert perfect_and_not[1] == TypeScores("NK cell", precision=0, recall=0, f1=0, support=0)
 
 
 def test_bootstrap_scores_report_all_test_cells_per_seed():
@@ -92,9 +87,9 @@ def test_bootstrap_scores_report_all_test_cells_per_seed():
     found = bootstrap_scores(true, predictions, CLASSES, SETTINGS)
     for metric, interval in found.items():
         per_seed = [scores(true, predicted, CLASSES)[metric] for predicted in predictions]
-        assert interval["per_seed"] == pytest.approx(per_seed)
-        assert interval["mean"] == pytest.approx(np.mean(per_seed))
-        assert interval["low"] < interval["mean"] < interval["high"]
+        assert interval.per_seed == pytest.approx(per_seed)
+        assert interval.mean == pytest.approx(np.mean(per_seed))
+        assert interval.low < interval.mean < interval.high
 
 
 def test_bootstrap_scores_equal_scikit_learn_on_every_resample():
@@ -138,7 +133,7 @@ def test_bootstrap_scores_of_a_perfect_prediction_are_one():
     """Also where a resample has no cell of the rare type."""
     true, _ = random_cells()
     for interval in bootstrap_scores(true, [true], CLASSES, SETTINGS).values():
-        assert interval == {"mean": 1, "low": 1, "high": 1, "per_seed": [1]}
+        assert interval == SeedScores(mean=1, low=1, high=1, per_seed=[1])
 
 
 def test_bootstrap_interval_of_accuracy_is_the_binomial_one():
@@ -147,8 +142,8 @@ def test_bootstrap_interval_of_accuracy_is_the_binomial_one():
     predicted = np.array(["B cell"] * 320 + ["T cell"] * 80)
     settings = SETTINGS.model_copy(update={"bootstrap_samples": 4000})
     found = bootstrap_scores(true, [predicted], CLASSES, settings)["accuracy"]
-    assert found["low"] == pytest.approx(0.7608, abs=0.005)  # of 4,000 resamples: 0.001 is usual
-    assert found["high"] == pytest.approx(0.8392, abs=0.005)
+    assert found.low == pytest.approx(0.7608, abs=0.005)  # of 4,000 resamples: 0.001 is usual
+    assert found.high == pytest.approx(0.8392, abs=0.005)
 
 
 def test_bootstrap_scores_are_the_same_bits_for_the_same_seed(monkeypatch):
@@ -167,14 +162,14 @@ def test_bootstrap_scores_do_not_depend_on_the_order_of_classes():
     forward = bootstrap_scores(true, predictions, CLASSES, SETTINGS)
     backward = bootstrap_scores(true, predictions, CLASSES[::-1], SETTINGS)
     for metric, interval in forward.items():
-        for key, value in interval.items():
-            assert backward[metric][key] == pytest.approx(value)
+        for key, value in vars(interval).items():
+            assert getattr(backward[metric], key) == pytest.approx(value)
 
 
 def test_paired_difference_is_zero_for_the_same_prediction():
     true, predictions = random_cells()
     for interval in paired_difference(true, predictions, predictions, CLASSES, SETTINGS).values():
-        assert interval == {"mean": 0, "low": 0, "high": 0}
+        assert interval == Interval(mean=0, low=0, high=0)
 
 
 def test_paired_difference_is_better_known_than_its_two_scores():
@@ -184,17 +179,17 @@ def test_paired_difference_is_better_known_than_its_two_scores():
     ours = np.where(np.arange(120) < 36, true, theirs)
     found = paired_difference(true, [ours], [theirs], CLASSES, SETTINGS)["accuracy"]
     apart = bootstrap_scores(true, [ours], CLASSES, SETTINGS)["accuracy"]
-    assert found["mean"] == pytest.approx(0.1)
-    assert 0 < found["low"] < 0.1 < found["high"] < 0.2
-    assert found["high"] - found["low"] < 0.8 * (apart["high"] - apart["low"])
+    assert found.mean == pytest.approx(0.1)
+    assert 0 < found.low < 0.1 < found.high < 0.2
+    assert found.high - found.low < 0.8 * (apart.high - apart.low)
 
 
 def test_paired_difference_takes_other_numbers_of_seeds():
     true, predictions = random_cells(n_seeds=3)
     found = paired_difference(true, predictions, [true], CLASSES, SETTINGS)["macro_f1"]
     ours = bootstrap_scores(true, predictions, CLASSES, SETTINGS)["macro_f1"]
-    assert found["mean"] == pytest.approx(ours["mean"] - 1)
-    assert [found["low"], found["high"]] == pytest.approx([ours["low"] - 1, ours["high"] - 1])
+    assert found.mean == pytest.approx(ours.mean - 1)
+    assert [found.low, found.high] == pytest.approx([ours.low - 1, ours.high - 1])
 
 
 def test_scores_refuse_a_type_that_is_not_a_class():
@@ -219,4 +214,4 @@ def test_per_type_scores_agree_with_scikit_learn():
     expected = precision_recall_fscore_support(true, predicted, labels=CLASSES)
     found = per_type_scores(true, [predicted], CLASSES)
     for name, column in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        assert [row[name] for row in found] == pytest.approx(column.tolist())
+        assert [getattr(row, name) for row in found] == pytest.approx(column.tolist())

@@ -42,11 +42,11 @@ def planted(n_genes=400, n_groups=20, dim=16, seed=0):
 def test_judge_gene_sets_tells_planted_sets_from_chance():
     vectors, sets, _ = planted()
     found = judge_gene_sets(vectors, sets, np.arange(400), settings())
-    ours, random = found["methods"]["gene2vec"]["auc"], found["methods"]["random"]["auc"]
-    assert found["n"] == 20
-    assert ours["mean"] == 1
-    assert random["low"] < 0.5 < random["high"]
-    assert found["differences"]["random"]["low"] > 0.2
+    ours, random = found.methods["gene2vec"].auc, found.methods["random"].auc
+    assert found.n == 20
+    assert ours.mean == 1
+    assert random.low < 0.5 < random.high
+    assert found.differences["random"].low > 0.2
 
 
 def test_judge_gene_sets_gives_the_ratio_of_mean_cosines():
@@ -55,14 +55,14 @@ def test_judge_gene_sets_gives_the_ratio_of_mean_cosines():
     sets = [np.arange(10), np.array([0, 1, 2, 300])]  # cosines 1, and 3 pairs of 6
     found = judge_gene_sets({"gene2vec": [directions]}, sets, np.arange(600), settings())
     within, unrelated = (1 + 0.5) / 2, 0.5
-    ratio = found["methods"]["gene2vec"]["ratio"]
+    ratio = found.methods["gene2vec"].ratio
     assert ratio == pytest.approx(within / unrelated, rel=0.02)  # unrelated genes are a sample
 
 
 def test_judge_gene_sets_has_no_ratio_where_unrelated_genes_have_no_cosine():
     vectors, sets, _ = planted()
     found = judge_gene_sets(vectors, sets, np.arange(400), settings())
-    assert found["methods"]["random"]["ratio"] is None
+    assert found.methods["random"].ratio is None
 
 
 def test_judge_gene_sets_is_not_fooled_by_the_level_of_expression():
@@ -72,7 +72,7 @@ def test_judge_gene_sets_is_not_fooled_by_the_level_of_expression():
     rng = np.random.default_rng(0)
     sets = [rng.choice(1000, 15, replace=False) + low for low in range(0, 5000, 20)]
     found = judge_gene_sets(angle, sets, np.arange(6000), settings())
-    assert found["methods"]["gene2vec"]["auc"]["mean"] < 0.6  # 1 beside any 15 genes
+    assert found.methods["gene2vec"].auc.mean < 0.6  # 1 beside any 15 genes
 
 
 def draw_pairs(group, n, seed):
@@ -93,8 +93,8 @@ def test_auc_is_that_of_scikit_learn():
 def test_judge_pairs_tells_pairs_of_one_group():
     vectors, _, group = planted()
     found = judge_pairs(vectors, *draw_pairs(group, 300, 0), settings())
-    assert found["methods"]["gene2vec"]["auc"]["low"] > 0.8
-    assert abs(found["methods"]["random"]["auc"]["mean"] - 0.5) < 0.1
+    assert found.methods["gene2vec"].auc.low > 0.8
+    assert abs(found.methods["random"].auc.mean - 0.5) < 0.1
     assert found == judge_pairs(vectors, *draw_pairs(group, 300, 0), settings())
 
 
@@ -107,18 +107,18 @@ def test_judge_classifier_learns_nothing_from_random_vectors_and_popular_genes()
         pairs, _ = draw_pairs(group, 2000, number)
         parts[part] = pairs, popular[pairs[:, 0]]
     found = judge_classifier({"random": vectors["random"]}, parts, settings())
-    assert abs(found["methods"]["random"]["auc"]["mean"] - 0.5) < 0.12
+    assert abs(found.methods["random"].auc.mean - 0.5) < 0.12
     related = {p: draw_pairs(group, 1200, n) for n, p in enumerate(("train", "valid", "test"))}
     learnt = judge_classifier(vectors, related, settings())
-    assert learnt["methods"]["gene2vec"]["auc"]["mean"] > 0.75
-    assert learnt["differences"]["random"]["low"] > 0.1
+    assert learnt.methods["gene2vec"].auc.mean > 0.75
+    assert learnt.differences["random"].low > 0.1
 
 
 def test_judge_classifier_says_why_it_could_not():
     vectors, _, _ = planted()
     nothing = np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=bool)
     parts = {"train": nothing, "valid": nothing, "test": nothing}
-    assert judge_classifier(vectors, parts, settings())["reason"].startswith("the training pairs")
+    assert judge_classifier(vectors, parts, settings()).reason.startswith("the training pairs")
 
 
 def test_read_gene_sets_keeps_the_last_gene_and_leaves_large_sets_out(tmp_path):

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from scbert.calibration.calibrate import NOT_CALIBRATED
-from scbert.evidence.comparison import Difference, Interval, MethodScores, Part
-from scbert.evidence.evaluation import ConfidenceBin, Curve, Reliability, TypeScores
+from scbert.calibration.confidence import ConfidenceBin
+from scbert.evidence.bootstrap import Interval
+from scbert.evidence.comparison import Difference, MethodScores, Part
+from scbert.evidence.evaluation import Curve, Reliability, TypeScores
 from scbert.evidence.record import best_epoch, read_history
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.files import read_json, write_json

@@ -7,21 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scbert.evidence.comparison import Comparison, Difference, Interval, MethodScores, Part
+from scbert.calibration.confidence import ConfidenceBin
+from scbert.calibration.novelty_threshold import Coverage, Refusal
+from scbert.evidence.bootstrap import Interval
+from scbert.evidence.comparison import Comparison, Difference, MethodScores, Part
 from scbert.evidence.evaluation import (
-    ConfidenceBin,
-    Coverage,
     Curve,
     Evaluation,
     ModelScores,
     Order,
     Place,
-    Refusal,
     Reliability,
     SeedScores,
     TypeScores,
     Unknown,
 )
+from scbert.evidence.vector_quality import Measure, NamedMeasure, VectorQuality, VectorScores
 from scbert.report import calibration_figures, corpus_figures, dataset_figures, gene2vec_figures
 from scbert.report.style import short_count, short_name
 
@@ -83,7 +84,7 @@ def make_evaluation(
         ],
         reliability=Reliability(
             temperature=[1.43] * len(seeds),
-            before=Curve(0.1234, [*bins, ConfidenceBin(None, None, 0)]),
+            before=Curve(0.1234, bins),
             after=Curve(0.0456, bins[1:]),
         ),
         unknown=make_unknown(len(seeds)),
@@ -256,24 +257,21 @@ VALIDATION = {
 }
 
 
-def make_gene2vec_quality() -> dict:
+def make_gene2vec_quality() -> VectorQuality:
     """Two measures of three methods, and one that could not be taken."""
-
-    def found(mean: float) -> dict:
-        return {"auc": {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}, "ratio": None}
-
-    methods = {"gene2vec": found(0.66), "svd": found(0.68), "random": found(0.5)}
-    ahead = {"svd": {"mean": -0.02, "low": -0.04, "high": 0.01}}
-    measure = {"n": 4076, "methods": methods, "differences": ahead}
-    return {
-        "genes_compared": 9_876,
-        "measures": [
-            {"kind": "gene_sets", "name": "GO biological process", **measure},
-            {"kind": "pairs", "name": "labelled pairs, cosine", **measure},
-            {"kind": "classifier", "name": "labelled pairs, classifier", "n": 0, "reason": "few"},
+    aucs = {"gene2vec": 0.66, "svd": 0.68, "random": 0.5}
+    scores = {name: VectorScores(make_score(mean, 0.02)) for name, mean in aucs.items()}
+    found = Measure(4076, scores, differences={"svd": Interval(-0.02, -0.04, 0.01)})
+    return VectorQuality(
+        genes_compared=9_876,
+        measures=[
+            NamedMeasure("gene_sets", "GO biological process", found),
+            NamedMeasure("pairs", "labelled pairs, cosine", found),
+            NamedMeasure("classifier", "labelled pairs, classifier", Measure(0, reason="few")),
         ],
-        "settings": {"confidence_level": 0.95},
-    }
+        nearest={},
+        settings={"confidence_level": 0.95},
+    )
 
 
 FIGURES = {
@@ -349,7 +347,7 @@ def test_draw_gene2vec_copes_with_an_empty_map():
 
 
 def test_draw_gene2vec_quality_says_when_nothing_was_measured():
-    svg = gene2vec_figures.draw_gene2vec_quality({"measures": []})
+    svg = gene2vec_figures.draw_gene2vec_quality(replace(make_gene2vec_quality(), measures=[]))
     assert any("Not measured" in text for text in texts(svg))
 
 
@@ -405,12 +403,6 @@ def test_draw_confusion_names_each_nonzero_count():
 def test_draw_confusion_copes_with_a_type_without_test_cells():
     few = replace(make_evaluation().scbert, classes=["A", "B"], confusion=[[2, 0], [0, 0]])
     dataset_figures.draw_confusion(few)
-
-
-def test_draw_per_type_leaves_out_a_score_that_is_not_there():
-    row = TypeScores("A", precision=None, recall=0.0, f1=None, support=2)
-    few = replace(make_evaluation().scbert, per_type=[row])
-    assert "A  (n = 2)" in texts(dataset_figures.draw_per_type(few))
 
 
 def test_draw_umap_turns_many_cells_into_an_image():

@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from scbert.config import load_config
+from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison, Difference
 from scbert.evidence.evaluation import Evaluation
 from scbert.files import write_json
 from scbert.report import report
 from scbert.report import text as text_module
-from scbert.report.text import with_interval
+from scbert.report.text import difference_with_interval, score_with_interval
 from scbert.steps.draw_corpus_figures import draw_corpus_figures
 from scbert.steps.draw_dataset_figures import draw_dataset_figures
 from scbert.steps.summarize_quality import summarize_quality
@@ -66,7 +67,6 @@ BENCHMARK = (
     "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
     "{s}\t0:03:07\t{rss}\t0\t0\t0\t0\t0\t99.1\t12.0\n"
 )
-ENDS = {"low": -0.0104, "high": 0.05, "per_seed": [0.02]}
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
@@ -139,7 +139,7 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus") / "results"
     write_json(folder / "tokens/embedded/meta.json", make_store())
     write_json(folder / "gene2vec/meta.json", GENE2VEC)
-    write_json(folder / "gene2vec_quality.json", make_gene2vec_quality())
+    make_gene2vec_quality().write(folder / "gene2vec_quality.json")
     make_gene_map().to_csv(folder / "gene2vec/map.tsv", sep="\t", index=False)
     write_json(folder / "pretrained/validation.json", VALIDATION)
     write_lines(folder / "pretrained/history.jsonl", make_history())
@@ -461,9 +461,10 @@ def test_number_formats():
     assert (text_module.score(None), text_module.percent(None)) == ("\N{EN DASH}", "\N{EN DASH}")
 
 
-def test_with_interval_rounds_a_score():
-    assert with_interval(0.8996, {"low": 0.85, "high": 0.95}) == "0.900 (0.850-0.950)"
+def test_score_with_interval_rounds_a_score():
+    assert score_with_interval(Interval(0.8996, 0.85, 0.95)) == "0.900 (0.850-0.950)"
 
 
-def test_with_interval_shows_the_signs_of_a_difference():
-    assert with_interval(0.02, ENDS, "+") == "+0.020 (-0.010 to +0.050)"
+def test_difference_with_interval_shows_signs():
+    found = difference_with_interval(Interval(0.02, -0.0104, 0.05))
+    assert found == "+0.020 (-0.010 to +0.050)"
