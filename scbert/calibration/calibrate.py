@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from scbert.calibration.confidence import (
     reliability,
     softmax,
 )
+from scbert.calibration.fitted import Calibration, Levels
 from scbert.calibration.novelty import LabelledOutputs, fit_novelty, novelty
 from scbert.calibration.novelty_threshold import KnownCells, Positions, expected_novel_detection
 from scbert.calibration.parents import fit_levels
@@ -20,7 +20,7 @@ from scbert.config import Annotate
 log = logging.getLogger(__name__)
 # Where nothing was there to fit it by: confidence is the plain softmax, and no cell is refused, for
 # the novelty score never exceeds 1. Annotation knows it by the number of validation cells.
-NOT_CALIBRATED = {
+NOT_CALIBRATED: Calibration = {
     "temperature": 1.0,
     "novelty_score": "max_probability",
     "novelty_threshold": 1.0,
@@ -40,7 +40,7 @@ def calibrate(
     settings: Annotate,
     positions_without: Positions,
     left_out: KnownCells | None = None,
-) -> dict[str, Any]:
+) -> Calibration:
     """Fit temperature, novelty score and thresholds; none of them sees a test cell.
 
     Parameters
@@ -60,10 +60,6 @@ def calibrate(
     left_out
         Labelled cells whose batch was left out, see `novelty_left_out`; they fit the threshold.
         None: the validation cells do.
-
-    Returns
-    -------
-    The content of calibration.json.
     """
     temperature = fit_temperature(logits, label)
     names, score = [label["name"] for label in labels], settings.novelty_score
@@ -104,7 +100,7 @@ def _levels(
     label: np.ndarray,
     labels: Sequence[dict[str, str]],
     error_rate: float,
-) -> dict[str, float] | None:
+) -> Levels | None:
     """Return the thresholds of both levels, or None if the labels have no parents."""
     if not all("parent" in entry for entry in labels):
         return None

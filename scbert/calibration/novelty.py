@@ -10,13 +10,14 @@ Shape letters: N cells, C cell types, K principal components.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
 
+from scbert.calibration.fitted import FittedNovelty
 from scbert.config.removed import about_value
 
 
@@ -58,7 +59,7 @@ class LabelledOutputs(CellOutputs):
         return found.of(found.label >= 0)
 
 
-def fit_novelty(training: LabelledOutputs, temperature: float, score: str) -> dict[str, Any]:
+def fit_novelty(training: LabelledOutputs, temperature: float, score: str) -> FittedNovelty:
     """Learn what a novelty score must know of the training cells.
 
     Parameters
@@ -69,12 +70,8 @@ def fit_novelty(training: LabelledOutputs, temperature: float, score: str) -> di
         That the logits are divided by.
     score
         A name in SCORES.
-
-    Returns
-    -------
-    A dict that JSON can hold, to be passed to `novelty` as part of a calibration.
     """
-    fitted: dict[str, Any] = {"novelty_score": score, "temperature": temperature}
+    fitted: FittedNovelty = {"novelty_score": score, "temperature": temperature}
     if score == "expression_distance":
         means_CK = _class_means(training)
         fitted["type_positions"] = means_CK.tolist()
@@ -82,7 +79,7 @@ def fit_novelty(training: LabelledOutputs, temperature: float, score: str) -> di
     return fitted
 
 
-def novelty(cells: CellOutputs, calibration: dict[str, Any]) -> np.ndarray:
+def novelty(cells: CellOutputs, calibration: FittedNovelty) -> np.ndarray:
     """Score how unlike the training cells each cell is; higher is more novel.
 
     Parameters
@@ -90,7 +87,7 @@ def novelty(cells: CellOutputs, calibration: dict[str, Any]) -> np.ndarray:
     cells
         What the model says of them.
     calibration
-        Of the model: it names the score and holds what that needs.
+        Of the model, or the part of it that `fit_novelty` returns.
 
     Returns
     -------
@@ -111,20 +108,20 @@ def novelty(cells: CellOutputs, calibration: dict[str, Any]) -> np.ndarray:
     return SCORES[name](cells, calibration)
 
 
-def _max_probability(cells: CellOutputs, fitted: dict) -> np.ndarray:
+def _max_probability(cells: CellOutputs, fitted: FittedNovelty) -> np.ndarray:
     """One minus the largest probability."""
     scaled = np.asarray(cells.logits, dtype=np.float64) / fitted["temperature"]
     return 1 - softmax(scaled, axis=1).max(axis=1)
 
 
-def _energy(cells: CellOutputs, fitted: dict) -> np.ndarray:
+def _energy(cells: CellOutputs, fitted: FittedNovelty) -> np.ndarray:
     """Minus the free energy: low if any logit is high."""
     temperature = fitted["temperature"]
     scaled = np.asarray(cells.logits, dtype=np.float64) / temperature
     return -temperature * logsumexp(scaled, axis=1)
 
 
-def _expression_distance(cells: CellOutputs, fitted: dict) -> np.ndarray:
+def _expression_distance(cells: CellOutputs, fitted: FittedNovelty) -> np.ndarray:
     """Mahalanobis distance to the nearest class mean, among principal components of the tokens.
 
     A network trained to tell its types apart keeps little of what a new one would be known by.
@@ -137,7 +134,7 @@ def _expression_distance(cells: CellOutputs, fitted: dict) -> np.ndarray:
     return np.sqrt(np.min(squared, axis=0))
 
 
-SCORES: dict[str, Callable[[CellOutputs, dict], np.ndarray]] = {
+SCORES: dict[str, Callable[[CellOutputs, FittedNovelty], np.ndarray]] = {
     "max_probability": _max_probability,
     "energy": _energy,
     "expression_distance": _expression_distance,

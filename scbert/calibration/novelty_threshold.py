@@ -5,12 +5,12 @@ Each known type is left out in turn, to see how many of its cells would be notic
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from scbert.calibration.confidence import fit_temperature
+from scbert.calibration.fitted import NovelDetection
 from scbert.calibration.novelty import LabelledOutputs, fit_novelty, novelty
 from scbert.config import Annotate
 
@@ -175,7 +175,7 @@ def expected_novel_detection(
     settings: Annotate,
     positions_without: Positions,
     left_out: KnownCells | None = None,
-) -> list[dict[str, Any]]:
+) -> list[NovelDetection]:
     """Leave each type out in turn and calibrate again on the validation cells of the others.
 
     Parameters
@@ -193,9 +193,8 @@ def expected_novel_detection(
 
     Returns
     -------
-    For each type with validation cells, if there are some of others: "cell_type", their number
-    "n", "detected", the share of them that would be called unknown, and "auroc", of them against
-    the other types' validation cells. Empty for fewer than three types.
+    What would become of each type with validation cells, if there are some of others. Empty for
+    fewer than three types.
     """
     if len(classes) < FEWEST_TYPES:
         return []
@@ -205,12 +204,13 @@ def expected_novel_detection(
             continue
         training_positions, positions = positions_without(column)
         told = _notice(
+            name,
             replace(training, positions=training_positions).without_type(column),
             replace(validation, positions=positions).without_column(column),
             settings,
             None if left_out is None else left_out.threshold(rate, without=column),
         )
-        found.append({"cell_type": name, **told})
+        found.append(told)
     return found
 
 
@@ -220,11 +220,12 @@ def _only(column: int, *known: LabelledOutputs | KnownCells | None) -> bool:
 
 
 def _notice(
+    cell_type: str,
     training: LabelledOutputs,
     validation: LabelledOutputs,
     settings: Annotate,
     threshold: float | None,
-) -> dict[str, Any]:
+) -> NovelDetection:
     """Say how many of the validation cells with the label -1 are noticed."""
     is_novel = validation.label < 0
     known = validation.of(~is_novel)
@@ -234,6 +235,7 @@ def _notice(
     if threshold is None:
         threshold = novelty_threshold(scores[~is_novel], settings.false_unknown_rate)
     return {
+        "cell_type": cell_type,
         "n": int(is_novel.sum()),
         "detected": float((scores[is_novel] > threshold).mean()),
         "auroc": float(roc_auc_score(is_novel, scores)),

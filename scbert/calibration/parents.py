@@ -6,10 +6,11 @@ along a hierarchy (Deng et al. 2012, CVPR, "Hedging your bets").
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from scbert.calibration.fitted import Levels
 
 UNRESOLVED = "unknown"  # neither level is sure; CELLxGENE's word
 NEVER = 2.0  # a threshold that no probability reaches
@@ -71,7 +72,7 @@ def confidence_threshold(confidence: np.ndarray, correct: np.ndarray, error_rate
 
 def fit_levels(
     probabilities: np.ndarray, label: np.ndarray, parents: Sequence[str], error_rate: float
-) -> dict[str, float]:
+) -> Levels:
     """Choose the threshold of each level on validation cells.
 
     Parameters
@@ -84,10 +85,6 @@ def fit_levels(
         The parent of each cell type, in order.
     error_rate
         Largest share of wrong labels that each level may give.
-
-    Returns
-    -------
-    "error_rate", "child_threshold" and "parent_threshold".
     """
     names, of_parents = parent_probabilities(probabilities, parents)
     parent_of = np.array([names.index(parent) for parent in parents])
@@ -107,8 +104,8 @@ def fit_levels(
 
 
 def level_calls(
-    probabilities: np.ndarray, labels: Sequence[dict[str, str]], calibration: dict[str, Any]
-) -> dict[str, Any]:
+    probabilities: np.ndarray, labels: Sequence[dict[str, str]], levels: Levels | None
+) -> dict[str, np.ndarray | pd.Categorical]:
     """Label cells on the parents' level and on the finest level that is sure.
 
     Parameters
@@ -117,8 +114,8 @@ def level_calls(
         Shape (cells, cell types), calibrated.
     labels
         A model's labels, with "name" and perhaps "parent".
-    calibration
-        A model's calibration, with "levels" where the labels have parents.
+    levels
+        The thresholds of the model's calibration; None where the labels have no parents.
 
     Returns
     -------
@@ -127,13 +124,13 @@ def level_calls(
     its probability reaches the child's threshold and its parent is scbert_parent_label, else
     scbert_parent_label if its probability reaches the parent's threshold, else "unknown".
     """
-    if not calibration.get("levels"):
+    if levels is None:
         return {}
     children = [label["name"] for label in labels]
     parents = [label["parent"] for label in labels]
     names, of_parents = parent_probabilities(probabilities, parents)
     child, parent = probabilities.argmax(axis=1), of_parents.argmax(axis=1)
-    levels, confidence = calibration["levels"], of_parents.max(axis=1)
+    confidence = of_parents.max(axis=1)
     parent_label = np.array(names, dtype=object)[parent]
     agree = np.array(parents, dtype=object)[child] == parent_label
     child_sure = (probabilities.max(axis=1) >= levels["child_threshold"]) & agree

@@ -1,8 +1,8 @@
 """The figures of confidence and novelty: what is gained by refusing, which types are noticed."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from scbert.calibration.fitted import Calibration
 from scbert.calibration.novelty_threshold import Refusal
 from scbert.evidence.evaluation import Reliability, Unknown
 from scbert.report.style import (
@@ -20,7 +20,6 @@ from scbert.report.style import (
     svg_figure,
 )
 
-Json = dict[str, Any]
 ORDERS = {"novelty": ("novelty score", BLUE, "-"), "confidence": ("confidence", ORANGE, "--")}
 THRESHOLDS = {
     "calibrated": ("calibrated threshold", BLUE, "o"),
@@ -55,7 +54,7 @@ def draw_reliability(found: Reliability) -> Figure:
 
 
 @svg_figure
-def draw_novelty(unknown: Unknown, calibrations: Sequence[Json]) -> Figure:
+def draw_novelty(unknown: Unknown, calibrations: Sequence[Calibration]) -> Figure:
     """Draw accuracy against coverage, and for each known type how many cells would be noticed."""
     names = _types(calibrations)
     figure = Figure(figsize=(WIDTH, max(3.8, 1.6 + 0.26 * len(names))), layout="constrained")
@@ -101,7 +100,7 @@ def _draw_coverage(axes: Axes, unknown: Unknown) -> None:
 
 
 def _draw_detection(
-    axes: Axes, unknown: Unknown, calibrations: Sequence[Json], names: Sequence[str]
+    axes: Axes, unknown: Unknown, calibrations: Sequence[Calibration], names: Sequence[str]
 ) -> None:
     for row, name in enumerate(names):
         found = [
@@ -127,7 +126,7 @@ def _draw_detection(
     axes.spines["left"].set_visible(False)
 
 
-def _types(calibrations: Sequence[Json]) -> list[str]:
+def _types(calibrations: Sequence[Calibration]) -> list[str]:
     """Return every type that was left out, in the order of the labels."""
     return list(
         dict.fromkeys(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scbert.calibration.fitted import ModelCalibration
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation, ModelScores
@@ -162,7 +163,7 @@ def draw_finetuning(histories: Sequence[Sequence[Json]]) -> Figure:
 
 
 @svg_figure
-def draw_experts(calibrations: Sequence[Json]) -> Figure:
+def draw_experts(calibrations: Sequence[ModelCalibration]) -> Figure:
     """Draw what each expert is worth out of fold, and its weight; a dot for each seed."""
     names = list(calibrations[0]["experts"])
     rows = [*names, "together"] if len(names) > 1 else names

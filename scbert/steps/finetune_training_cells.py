@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from scbert.calibration.calibrate import NOT_CALIBRATED, calibrate
+from scbert.calibration.fitted import Calibration, ModelCalibration
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells
 from scbert.cells.cautions import say
@@ -91,8 +92,8 @@ def finetune_training_cells(
         )
     cells = encoder_batches(store, encoder, used, settings)
     learned = learn_experts(network, cells, labelled, settings, accelerator.device)
-    components, calibration = _calibrate(store, labelled, labels, learned, settings)
-    calibration |= learned.summary()
+    components, fitted = _calibrate(store, labelled, labels, learned, settings)
+    calibration: ModelCalibration = {**fitted, **learned.summary()}
     config = _config(encoder, tokens.name, store, labelled, settings, accelerator.device)
     say(cautions_of_learning(calibration, len(labels), config["cells"]), model.name, log)
     extra = {
@@ -114,7 +115,7 @@ def _calibrate(
     labels: list[dict[str, str]],
     learned: Learned,
     settings: FinetuneSettings,
-) -> tuple[Components, dict[str, Any]]:
+) -> tuple[Components, Calibration]:
     """Return the components by which new types are noticed, and what held-out answers calibrate."""
     left_out = _left_out(store, labelled, settings)
     rows, label = _near(labelled, left_out)
@@ -124,7 +125,7 @@ def _calibrate(
     train = LabelledOutputs(nothing, components.positions(store, rows), label)
     validation, judged = out_of_fold_answers(store, labelled, components, learned)
     if not len(judged):
-        return components, dict(NOT_CALIBRATED)
+        return components, NOT_CALIBRATED
     without = positions_without(store, rows, label, judged, settings.seed)
     return components, calibrate(
         logits=learned.logits,

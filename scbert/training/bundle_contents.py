@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from scbert.calibration.fitted import ModelCalibration
 from scbert.config import Normalization
 from scbert.config.base import Count
 from scbert.config.base import Sequence as SequenceName
@@ -137,7 +138,7 @@ def read_calibration(
     labels: Sequence[dict[str, str]],
     experts: Collection[str],
     n_components: int | None,
-) -> dict[str, Any]:
+) -> ModelCalibration:
     """Return what calibration.json holds, if it fits the labels, the experts and the components.
 
     Parameters

@@ -135,7 +135,7 @@ def _write_calls(result: ad.AnnData, found: Outputs, model: FinetunedModel) -> N
         "scbert_confidence": probabilities.max(axis=1),
         "scbert_is_unknown": scores > model.calibration["novelty_threshold"],
         "scbert_novelty_score": scores,
-        **level_calls(probabilities, model.labels, model.calibration),
+        **level_calls(probabilities, model.labels, model.calibration.get("levels")),
     }
     for column, values in calls.items():
         result.obs[column] = values
@@ -195,11 +195,14 @@ def made_by(tokens: QueryTokens, cautions: Sequence[Caution]) -> dict[str, Any]:
 
 def _called_by(model: FinetunedModel, match: GeneMatch) -> dict[str, Any]:
     """Say what the calls rest on: types, calibration, genes."""
-    fitted = ("temperature", "novelty_score", "novelty_threshold", "false_unknown_rate")
+    fitted = model.calibration
     genes = {key: n for key, n in match.summary().items() if not key.endswith("_examples")}
     return {
         "labels": model.types,
-        **{key: model.calibration[key] for key in fitted},
+        "temperature": fitted["temperature"],
+        "novelty_score": fitted["novelty_score"],
+        "novelty_threshold": fitted["novelty_threshold"],
+        "false_unknown_rate": fitted["false_unknown_rate"],
         "calibrated": model.calibrated,
         "genes": genes,
     }

@@ -7,15 +7,15 @@ Shape letters: N labelled cells, C cell types, D width of the cell vector, V gen
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.metrics import f1_score
 from tqdm import tqdm
 
+from scbert.calibration.fitted import CommitteeScores, EncoderAdds, Gain, Judged, JudgedExpert
 from scbert.experts.chance import by_chance, macro_f1
 from scbert.experts.classifiers import one_cell_each
 from scbert.experts.combiner import Share, calibrated, combine, fit_shares
@@ -75,18 +75,12 @@ class Learned:
     adjustment: Mapping[str, float]
     folds_by: str
 
-    def summary(self) -> dict[str, Any]:
-        """Return what calibration.json and the card state; scores over no cell are None."""
+    def summary(self) -> CommitteeScores:
+        """Return what calibration.json and the card state."""
         label, answer = self.label, self.logits.argmax(axis=1)
         together, known = _scores(self.logits, label), len(label) > 0
-        experts = {
-            name: asdict(share)
-            | {"logit_adjustment": self.adjustment[name] / share.temperature}
-            | _scores(calibrated(self.each[name], share.temperature), label)
-            for name, share in self.committee.shares.items()
-        }
         return {
-            "experts": experts,
+            "experts": {name: self._judged(name) for name in self.committee.shares},
             "out_of_fold": {
                 "cells": len(self.judged),
                 "folds_by": self.folds_by,
@@ -99,7 +93,16 @@ class Learned:
             },
         }
 
-    def _encoder_adds(self) -> dict[str, Any] | None:
+    def _judged(self, name: str) -> JudgedExpert:
+        share = self.committee.shares[name]
+        return {
+            "weight": share.weight,
+            "temperature": share.temperature,
+            "logit_adjustment": self.adjustment[name] / share.temperature,
+            **_scores(calibrated(self.each[name], share.temperature), self.label),
+        }
+
+    def _encoder_adds(self) -> EncoderAdds | None:
         if self.without is None:
             return None
         shares, label = self.committee.shares, self.label
@@ -230,7 +233,7 @@ def _losses(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     return -calibrated(logits, 1.0)[np.arange(len(label)), label]
 
 
-def _gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str, float]:
+def _gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> Gain:
     """Return by how much the loss of a cell falls, in nats, with its interval over cells."""
     fall = _losses(before, label) - _losses(after, label)
     error = float(fall.std() / np.sqrt(len(fall)))
@@ -238,8 +241,7 @@ def _gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str,
     return {"mean": mean, "low": mean - SURE * error, "high": mean + SURE * error}
 
 
-def _scores(logits: np.ndarray, label: np.ndarray) -> dict[str, Any]:
-    """Return how well cells were named; None where there was no cell."""
+def _scores(logits: np.ndarray, label: np.ndarray) -> Judged:
     known = len(label) > 0
     return {
         "macro_f1": _macro_f1(logits, label) if known else None,

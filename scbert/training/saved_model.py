@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scbert.calibration.fitted import ModelCalibration
 from scbert.experts.combiner import Share
 from scbert.experts.linear import LinearExpert
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
@@ -68,7 +69,7 @@ class FinetunedModel(SavedModel):
     """
 
     labels: list[dict[str, str]]
-    calibration: dict[str, Any]
+    calibration: ModelCalibration
     experts: dict[str, LinearExpert]
     components: Components | None
     seen: SeenCells | None
@@ -86,8 +87,11 @@ class FinetunedModel(SavedModel):
     @property
     def committee(self) -> Committee:
         """Its experts; of a model that another program trained the network alone."""
-        found = self.calibration.get("experts", {ENCODER: {"weight": 1, "temperature": 1}})
-        shares = {name: Share(one["weight"], one["temperature"]) for name, one in found.items()}
+        shares = {ENCODER: Share(1, 1)}
+        if experts := self.calibration.get("experts"):
+            shares = {
+                name: Share(one["weight"], one["temperature"]) for name, one in experts.items()
+            }
         return Committee(self.experts, shares)
 
     def adapted(self, measured: np.ndarray) -> "FinetunedModel":

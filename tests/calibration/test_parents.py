@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 
+from scbert.calibration.fitted import Levels
 from scbert.calibration.parents import (
     NEVER,
     confidence_threshold,
@@ -18,7 +19,7 @@ LABELS = [
     {"name": name, "parent": parent}
     for name, parent in zip(("CD4 T", "CD8 T", "NK", "B"), PARENTS, strict=True)
 ]
-LEVELS = {"levels": {"error_rate": 0.1, "child_threshold": 0.6, "parent_threshold": 0.7}}
+LEVELS: Levels = {"error_rate": 0.1, "child_threshold": 0.6, "parent_threshold": 0.7}
 PROBABILITIES = arrays(
     np.float64, st.tuples(st.integers(1, 12), st.just(4)), elements=st.floats(-30, 30)
 ).map(lambda logits: softmax(logits, axis=1))
@@ -59,7 +60,7 @@ def test_no_level_is_wrong_more_often_than_allowed(probabilities, data):
     label = np.array(data.draw(st.lists(st.integers(0, 3), min_size=n_cells, max_size=n_cells)))
     rate = data.draw(st.sampled_from([0.05, 0.25, 0.5]))
     levels = fit_levels(probabilities, label, PARENTS, rate)
-    found = level_calls(probabilities, LABELS, {"levels": levels})
+    found = level_calls(probabilities, LABELS, levels)
     true_parent = np.array(PARENTS)[label]
     sure = found["scbert_parent_confidence"] >= levels["parent_threshold"]
     wrong = np.array(found["scbert_parent_label"])[sure] != true_parent[sure]
@@ -86,8 +87,7 @@ def test_confidence_threshold_takes_equal_cells_together():
 
 
 def test_labels_without_parents_get_no_columns():
-    assert level_calls(np.array([[1.0, 0]]), [{"name": "A"}, {"name": "B"}], {"levels": None}) == {}
-    assert level_calls(np.array([[1.0, 0]]), [{"name": "A"}, {"name": "B"}], {}) == {}
+    assert level_calls(np.array([[1.0, 0]]), [{"name": "A"}, {"name": "B"}], None) == {}
 
 
 def test_confidence_threshold_refuses_no_cell():
