@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from scbert.tokens.store import open_store
+from scbert.tokens.store_files import StoreMeta
 from scbert.tokens.store_writer import SampleSource, write_store
 from scbert.tokens.tokenize import LEVELS, Sample
 
@@ -39,7 +40,7 @@ def main() -> None:
         path = Path(folder)
         names = [f"cell{number}" for number in range(N_CELLS)]
         sample = Sample("synthetic", names, bins * np.uint8(LEVELS), N_BINS, np.arange(N_GENES), 0)
-        said = {"n_bins": N_BINS, "vocabulary_size": N_GENES, "vocabulary_sha256": ""}
+        said: StoreMeta = {"n_bins": N_BINS, "vocabulary_size": N_GENES, "vocabulary_sha256": ""}
         meta = write_store(path / "store", [SampleSource("synthetic", "", lambda: sample)], said)
         ad.AnnData(bins.astype(np.float32)).write_h5ad(path / "cells.h5ad")
         started = time.perf_counter()

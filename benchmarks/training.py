@@ -28,6 +28,7 @@ from store import synthetic_bins
 from scbert.config import Config, Network, PretrainSettings, load_config, settings_for
 from scbert.files import write_json
 from scbert.genes.matching import vocabulary_sha256
+from scbert.tokens.store_files import StoreMeta
 from scbert.tokens.store_writer import SampleSource, write_store
 from scbert.tokens.tokenize import LEVELS, Sample
 
@@ -73,7 +74,7 @@ def write_corpus(folder: Path, n_cells: int, n_genes: int, tokens: int, dim: int
     bins = synthetic_bins(rng, size, n_genes, tokens)
     names = [f"SRA{number}_SRS{number}" for number in range(n_cells // size)]
     sources = [SampleSource(name, "", partial(sample_of, name, bins)) for name in names]
-    said = {"n_bins": N_BINS, "vocabulary_size": n_genes, "vocabulary_sha256": sha256}
+    said: StoreMeta = {"n_bins": N_BINS, "vocabulary_size": n_genes, "vocabulary_sha256": sha256}
     write_store(folder / "tokens", sources, said)
     (folder / "gene2vec").mkdir()
     vectors = rng.normal(0, 0.1, (n_genes, dim)).astype(np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scbert.report.style import BLUE, MUTED, WIDTH, Axes, Figure, epoch_axis, label_ends, svg_figure
+from scbert.tokens.store_files import StoreMeta
 
 Json = dict[str, Any]
 PREDICTORS = (
@@ -17,7 +18,7 @@ PREDICTORS = (
 
 
 @svg_figure
-def draw_tokens(store: Json) -> Figure:
+def draw_tokens(store: StoreMeta) -> Figure:
     """Draw how the expressed genes of a token store fall into bins."""
     bins = sorted((int(name), n) for name, n in store["bins"].items())
     total = max(sum(n for _, n in bins), 1)

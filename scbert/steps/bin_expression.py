@@ -8,6 +8,7 @@ from scbert.config import Binning
 from scbert.files import sha256_of
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.provenance import provenance
+from scbert.tokens.store_files import StoreMeta
 from scbert.tokens.store_writer import SampleSource, write_store
 from scbert.tokens.tokenize import read_tokens
 
@@ -30,7 +31,7 @@ def bin_expression(
     """
     genes = read_vocabulary(vocabulary)
     ran = provenance()
-    meta = {
+    meta: StoreMeta = {
         "store": tokens.name,
         "n_bins": settings.n_bins,
         "vocabulary_sha256": vocabulary_sha256(genes),

@@ -10,7 +10,6 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from scbert.files import checksum_line, read_json
 from scbert.tokens.store_files import (
     DTYPES,
     FORMAT,
+    StoreMeta,
     check_files,
     damaged_store,
     require_sizes,
@@ -47,7 +47,7 @@ class TokenStore:
     sample: np.ndarray
     measured: np.ndarray
     names: list[str] | Path
-    meta: dict[str, Any]
+    meta: StoreMeta
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -157,7 +157,7 @@ def open_store(folder: Path, verify: bool = True) -> TokenStore:
     )
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
+def _read_meta(folder: Path) -> StoreMeta:
     path, sha256 = folder / "meta.json", folder / "meta.sha256"
     if not path.is_file():
         raise ValueError(f"{path} does not exist, so this is not a token store. Write it again.")

@@ -1,9 +1,9 @@
-"""Checks of the files of a token store: each is read once, a part at a time."""
+"""The files of a token store: what meta.json says of them, and checks that read each once."""
 
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -22,7 +22,51 @@ PART = 1 << 22  # values at once
 Check = Callable[[np.ndarray, int], str]
 
 
-def shapes(meta: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+class StoreSource(TypedDict):
+    """A file of cells that tokens were made of."""
+
+    sample: str
+    sha256: str
+    cells: int
+    measured_genes: int
+
+
+class StoreFile(TypedDict, total=False):
+    """Size and SHA-256 of a file of the store."""
+
+    bytes: int
+    sha256: str
+
+
+class TokensPerCell(TypedDict):
+    """How many tokens cells have."""
+
+    min: int
+    median: float
+    max: int
+
+
+class StoreMeta(TypedDict, total=False):
+    """Content of meta.json: what a store is made of; empty of a store in memory.
+
+    A dictionary, for models keep it as it was read.
+    """
+
+    format: int
+    store: str  # the name of its folder
+    n_bins: int
+    vocabulary_size: int
+    vocabulary_sha256: str
+    versions: dict[str, str]  # of Python and packages
+    cells: int
+    tokens: int
+    bins: dict[str, int]  # tokens in each bin; in bin 0 the expressed genes below 1
+    sources: list[StoreSource]
+    files: dict[str, StoreFile]  # but meta.json itself
+    tokens_per_cell: TokensPerCell
+
+
+def shapes(meta: StoreMeta) -> dict[str, tuple[int, ...]]:
     """Return the shape of each array."""
     return {
         "indptr.i64": (meta["cells"] + 1,),
@@ -41,7 +85,7 @@ def damaged_store(path: Path, why: str) -> ValueError:
     )
 
 
-def check_files(folder: Path, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def check_files(folder: Path, meta: StoreMeta) -> Iterator[tuple[str, str]]:
     """Read each file once and yield its name and SHA-256, if it holds what a store must hold.
 
     Raises
@@ -55,7 +99,7 @@ def check_files(folder: Path, meta: dict[str, Any]) -> Iterator[tuple[str, str]]
         yield name, _read(folder / name, DTYPES[name], _check_of(name, folder, meta))
 
 
-def require_sizes(folder: Path, meta: dict[str, Any]) -> None:
+def require_sizes(folder: Path, meta: StoreMeta) -> None:
     """Refuse a store of which a file is missing or has another size."""
     needed = {"cells.tsv": meta["files"]["cells.tsv"]["bytes"]}
     for name, shape in shapes(meta).items():
@@ -80,7 +124,7 @@ def _read(path: Path, dtype: str, check: Check | None) -> str:
     return digest.hexdigest()
 
 
-def _check_of(name: str, folder: Path, meta: dict[str, Any]) -> Check:
+def _check_of(name: str, folder: Path, meta: StoreMeta) -> Check:
     if name == "indptr.i64":
         return _Rising(meta["tokens"], meta["cells"])
     if name == "gene.u16":

@@ -10,13 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pandas as pd
 
 from scbert.files import checksum_line, only_one, publish, write_json
-from scbert.tokens.store_files import DTYPES, FORMAT, PART, check_files
+from scbert.tokens.store_files import (
+    DTYPES,
+    FORMAT,
+    PART,
+    StoreMeta,
+    TokensPerCell,
+    check_files,
+)
 from scbert.tokens.tokenize import Sample, bins_of_levels
 
 log = logging.getLogger(__name__)
@@ -45,9 +52,7 @@ class _Written:
     bins: np.ndarray
 
 
-def write_store(
-    folder: Path, sources: Sequence[SampleSource], meta: dict[str, Any]
-) -> dict[str, Any]:
+def write_store(folder: Path, sources: Sequence[SampleSource], meta: StoreMeta) -> StoreMeta:
     """Write a token store, one sample after the other, and publish it when it is complete.
 
     It is read back before; a store that stood there stays until then.
@@ -121,7 +126,7 @@ def _append(
     return _Written(source.sample, source.sha256, n_cells, len(sample.measured), tokens, bins)
 
 
-def _content(sample: Sample, name: str, number: int, before: int) -> dict[str, Any]:
+def _content(sample: Sample, name: str, number: int, before: int) -> dict[str, memoryview | bytes]:
     """Return the bytes that each file gets for sample `number`, behind `before` tokens."""
     levels, cells = sample.levels, pd.DataFrame({"cell": sample.cells, "sample": name})
     lines = cells.to_csv(sep="\t", index=False, header=False, lineterminator="\n")
@@ -141,11 +146,11 @@ def _wait_for_disk(file: IO[bytes]) -> None:
 
 
 def _complete(
-    folder: Path, unfinished: Path, settings: dict[str, Any], done: list[_Written]
-) -> dict[str, Any]:
+    folder: Path, unfinished: Path, settings: StoreMeta, done: list[_Written]
+) -> StoreMeta:
     """Check the files as a reader does, and write what they are."""
     bins = np.sum([one.bins for one in done], axis=0)
-    meta = {
+    meta: StoreMeta = {
         **settings,
         "cells": sum(one.cells for one in done),
         "tokens": sum(one.tokens for one in done),
@@ -174,7 +179,7 @@ def _complete(
     return meta
 
 
-def _lengths(indptr: Path, vocabulary_size: int) -> dict[str, float]:
+def _lengths(indptr: Path, vocabulary_size: int) -> TokensPerCell:
     """Return how many tokens cells have, from the numbers of cells of each length."""
     cells, before = np.zeros(vocabulary_size + 1, dtype=np.int64), 0
     with indptr.open("rb") as file:
