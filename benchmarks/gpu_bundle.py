@@ -17,6 +17,7 @@ from gpu_weights import read_pieces
 from safetensors.torch import load_file, save_file
 
 from scbert.config import PretrainSettings
+from scbert.evidence.pretraining_scores import HeldOutScores
 from scbert.files import sha256_of
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import new_pretraining_model
@@ -83,7 +84,7 @@ def write(stage: str, out: Path, data: Path, folder: Path) -> None:
     validation = score(model, store, settings)
     made = training["config"]["provenance"] | {"command": f"benchmarks/gpu.py --stage {stage}"}
     config = training["config"] | {"provenance": made, "tokens": store.meta, "weights": "float16"}
-    save_model(folder, model, config, genes, history, {"validation": validation})
+    save_model(folder, model, config, genes, history, {"validation": validation.content()})
     save_file(
         {key: weight.half() for key, weight in load_file(folder / "weights.safetensors").items()},
         folder / "weights.safetensors",
@@ -96,7 +97,7 @@ def write(stage: str, out: Path, data: Path, folder: Path) -> None:
     assert load_model(folder).sha256 == sha256_of(folder / MANIFEST)
 
 
-def score(model: torch.nn.Module, store: TokenStore, settings: PretrainSettings) -> dict[str, Any]:
+def score(model: torch.nn.Module, store: TokenStore, settings: PretrainSettings) -> HeldOutScores:
     """Score the held-out cells, as pretraining does at its end."""
     options = settings.pretrain
     tokens = options.optimizer.tokens_per_batch
@@ -109,7 +110,7 @@ def card(
     name: str,
     store: TokenStore,
     settings: PretrainSettings,
-    validation: dict[str, Any],
+    validation: HeldOutScores,
     epochs: int,
     training: dict[str, Any],
 ) -> str:
@@ -119,7 +120,7 @@ def card(
     cells = np.bincount(store.sample, minlength=len(samples))
     learned = cells - np.bincount(store.sample[held_out], minlength=len(samples))
     away = {studies_of(store)[number] for number in set(store.sample[held_out].tolist())}
-    skill, network = validation["skill"], settings.network
+    skill, network = validation.skill, settings.network
     lines = [
         "# A pretrained encoder for human cells",
         f"\nMasked expression on {len(store) - len(held_out):,} cells, {len(store.measured[0]):,} "
@@ -127,9 +128,9 @@ def card(
         f"attention; {epochs} epochs of {training['epochs']} that were planned, on one NVIDIA H200 "
         "(docs/results/gpu.md). Weights are float16. It names no cell types."
         f"\n\n{PURPOSE[name]}",
-        f"\nSkill over the best predictor without a network, on {validation['cells']:,} cells of "
-        f"studies that it has not seen ({', '.join(sorted(away))}): {skill['mean']:.3f} "
-        f"({skill['low']:.3f} to {skill['high']:.3f}).",
+        f"\nSkill over the best predictor without a network, on {validation.cells:,} cells of "
+        f"studies that it has not seen ({', '.join(sorted(away))}): {skill.mean:.3f} "
+        f"({skill.low:.3f} to {skill.high:.3f}).",
         "\n| sample | cells | learned from | source |",
         "|---|---:|---:|---|",
         *(

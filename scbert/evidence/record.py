@@ -1,10 +1,10 @@
-"""Records that were written and are read again: JSON of known keys, and a training's epochs."""
+"""Records that were written and are read again: JSON of known keys."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,13 +28,9 @@ class Record:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file; see `of`."""
-        try:
-            return cls.of(read_json(path))
-        except (ValidationError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} does not hold what this version of scbert writes there: "
-                f"{' '.join(str(error).split())[:300]}. Make it again."
-            ) from error
+        content = read_json(path)
+        with explained(path):
+            return cls.of(content)
 
     def content(self) -> JsonObject:
         """Return what stands in the file."""
@@ -50,16 +46,13 @@ class Record:
         return content
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return a record for each epoch; none if the encoder stayed as it was pretrained."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def merit(record: Mapping[str, Any]) -> tuple[float, float]:
-    """Return what is compared between epochs: macro F1 of the validation cells, then their loss."""
-    return record["validation_macro_f1"], -record["validation_loss"]
-
-
-def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the record of the epoch that was kept; of equals the first."""
-    return max(history, key=merit)
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Name the file of which the content is not that of a record."""
+    try:
+        yield
+    except (ValidationError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not hold what this version of scbert writes there: "
+            f"{' '.join(str(error).split())[:300]}. Make it again."
+        ) from error

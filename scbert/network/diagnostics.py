@@ -30,8 +30,8 @@ QUERIES = 64  # per cell: the mean of a distance is then known to a few percent
 COLLAPSED = 0.9  # share of key features at the floor; docs/decisions/network.md
 
 
-class LayerAttention(TypedDict):
-    """How a layer attends, as it stands in validation.json; `layer` counts from 1.
+class AttentionMeasures(TypedDict):
+    """How a layer attends; `layer` counts from 1.
 
     `at_floor` is the share of key features whose exponential is at most epsilon, None for exact
     attention; `collapsed`, whether it is above 0.9. `from_uniform` and `from_softmax` are the total
@@ -50,7 +50,7 @@ class LayerAttention(TypedDict):
 
 def diagnose_attention(
     encoder: Encoder, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, seed: int
-) -> list[LayerAttention]:
+) -> list[AttentionMeasures]:
     """Measure the attention of each layer on some cells.
 
     Parameters
@@ -82,7 +82,7 @@ def diagnose_attention(
 
 def _summary(
     layer: int, at_floor_H: Tensor, uniform_H: Tensor, softmax_H: Tensor
-) -> LayerAttention:
+) -> AttentionMeasures:
     share = float(at_floor_H.mean())
     return {
         "layer": layer,

@@ -4,13 +4,13 @@ The card of a model of which no cell was held out has no test scores, and says s
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+from scbert.calibration.fitted import ModelCalibration
 from scbert.cells.cautions import by_code
 from scbert.cells.labels import cautions_of_learning
 from scbert.evidence.comparison import OutOfFoldComparison, Part
+from scbert.report.card_evidence import CardEvidence, Encoder, FileQuality, ModelConfig
 from scbert.report.card_scores import (
-    CardEvidence,
     calibration,
     encoder_adds,
     experts,
@@ -20,7 +20,6 @@ from scbert.report.card_scores import (
 )
 from scbert.report.text import judge, percent, plain, score_with_interval, table
 
-Json = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
 FRONT_MATTER = """---
 library_name: scbert-end-to-end
@@ -86,7 +85,7 @@ def _data(about: CardEvidence) -> str:
     )
 
 
-def _warned(quality: Json, fitted: Json, config: Json) -> str:
+def _warned(quality: FileQuality, fitted: ModelCalibration, config: ModelConfig) -> str:
     """Return the warnings about the file and what was learned from it, if there were any."""
     of_labels = []
     if "out_of_fold" in fitted:
@@ -124,8 +123,8 @@ def _model(about: CardEvidence) -> str:
         f"Encoder: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}. "
         + _pretrained(config["pretrained"]),
-        f"Genes: {genes['vocabulary']:,} in the vocabulary, {genes['measured']:,} of them measured "
-        f"in the data, {genes['used']:,} of these used"
+        f"Genes: {genes.vocabulary:,} in the vocabulary, {genes.measured:,} of them measured "
+        f"in the data, {genes.used:,} of these used"
         + (" by the network (chosen on labelled cells)." if options["variable_genes"] else "."),
         _head(about),
         experts(about.calibration, list(config["cells_per_type"])),
@@ -142,13 +141,13 @@ def _head(about: CardEvidence) -> str:
         )
     kept = about.kept
     return (
-        f"Head: {options['head']}; trained: {options['train']}; epoch {kept['epoch']} of "
-        f"{len(about.history)} was kept, with macro F1 {kept['validation_macro_f1']:.3f} on the "
+        f"Head: {options['head']}; trained: {options['train']}; epoch {kept.epoch} of "
+        f"{len(about.history)} was kept, with macro F1 {kept.validation_macro_f1:.3f} on the "
         "validation cells."
     )
 
 
-def _pretrained(pretrained: Json) -> str:
+def _pretrained(pretrained: Encoder) -> str:
     if "tokens" not in pretrained:
         return f"Pretrained elsewhere (bundle {pretrained['sha256'][:12]})."
     samples = [source["sample"] for source in pretrained["tokens"]["sources"]]
@@ -183,7 +182,11 @@ def _limits(about: CardEvidence) -> list[str]:
 
 
 def card_without_test(
-    name: str, config: Json, calibration: Json, comparison: OutOfFoldComparison, quality: Json
+    name: str,
+    config: ModelConfig,
+    calibration: ModelCalibration,
+    comparison: OutOfFoldComparison,
+    quality: FileQuality,
 ) -> str:
     """Return the card as Markdown.
 
@@ -227,7 +230,7 @@ def card_without_test(
     return "\n\n".join(parts) + "\n"
 
 
-def _calibrated_on(calibration: Json) -> str:
+def _calibrated_on(calibration: ModelCalibration) -> str:
     cells = calibration["validation_cells"]
     if not cells:
         return "Not calibrated: there were too few labelled cells to hold any out."
@@ -237,7 +240,7 @@ def _calibrated_on(calibration: Json) -> str:
     )
 
 
-def _refused(calibration: Json) -> str:
+def _refused(calibration: ModelCalibration) -> str:
     if not calibration["validation_cells"]:
         return "No cell is called unknown."
     return (

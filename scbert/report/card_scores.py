@@ -1,37 +1,14 @@
 """The parts of the model card that are numbers: scores, calibration, experts, novel cells."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from scbert.evidence.comparison import Comparison
-from scbert.evidence.evaluation import Evaluation
-from scbert.evidence.record import best_epoch
+from scbert.calibration.fitted import Judged, JudgedExpert, ModelCalibration, OutOfFold
 from scbert.experts.titles import EXPERT_TITLES
+from scbert.report.card_evidence import CardEvidence
 from scbert.report.text import NOTHING, percent, plain, score, score_with_interval, signed, table
 
-Json = Mapping[str, Any]
 FEW_CELLS = 20  # one test cell more or less moves the recall of a type by 0.05
 WITHOUT_NETWORK = "expression_distance"  # the novelty score in which the network takes no part
-
-
-@dataclass(frozen=True)
-class CardEvidence:
-    """What is known of one model; contents of the files of these names, but for `name`."""
-
-    name: str  # of the bundle's folder
-    config: Json
-    calibration: Json
-    history: Sequence[Json]
-    genes: Json  # numbers: vocabulary, measured, used
-    evaluation: Evaluation
-    comparison: Comparison
-    quality: Json
-
-    @property
-    def kept(self) -> Json:
-        """The record of the epoch whose weights were kept: the first of the best."""
-        return best_epoch(self.history)
 
 
 def scores_of_methods(about: CardEvidence) -> str:
@@ -95,7 +72,7 @@ def calibration(about: CardEvidence) -> str:
     )
 
 
-def _temperature(fitted: Json) -> str:
+def _temperature(fitted: ModelCalibration) -> str:
     cells = fitted["out_of_fold"]["cells"]
     how = f"fitted on {cells:,} cells that no expert was trained on" if cells else "not fitted"
     return f"Temperature {fitted['temperature']:.2f}, {how}."
@@ -155,7 +132,7 @@ def _worth(novelty_score: str) -> str:
     )
 
 
-def encoder_adds(calibration: Json) -> list[str]:
+def encoder_adds(calibration: ModelCalibration) -> list[str]:
     """Return one sentence on what the encoder adds to the other experts; none if it is alone."""
     found = calibration.get("out_of_fold", {}).get("encoder_adds")
     if not found:
@@ -178,7 +155,7 @@ def _two_digits(f1: float | None) -> str:
     return NOTHING if f1 is None else f"{f1:.2f}"
 
 
-def experts(calibration: Json, types: Sequence[str]) -> str:
+def experts(calibration: ModelCalibration, types: Sequence[str]) -> str:
     """Return each expert's weight and its scores out of fold, per type, too."""
     held, each = calibration["out_of_fold"], calibration["experts"]
     if not held["cells"]:
@@ -205,17 +182,17 @@ def experts(calibration: Json, types: Sequence[str]) -> str:
     return f"{text}\n\n{table(header, lines, len(columns))}"
 
 
-def _raised(expert: Json) -> str:
+def _raised(expert: JudgedExpert) -> str:
     """Return by how much rare types are raised; models made before this existed have no number."""
     found = expert.get("logit_adjustment")
     return NOTHING if found is None else f"{found:.2f}"
 
 
-def _two_scores(found: Json) -> tuple[str, str]:
+def _two_scores(found: Judged) -> tuple[str, str]:
     return f"{found['macro_f1']:.3f}", f"{found['log_loss']:.3f}"
 
 
-def _how_judged(held: Json, types: Sequence[str]) -> str:
+def _how_judged(held: OutOfFold, types: Sequence[str]) -> str:
     how = {
         "batch": "whole batches were left out in turn",
         "cell": "a fifth of the cells of each type was left out in turn",

@@ -4,12 +4,12 @@ Each function takes what an earlier step wrote and returns SVG text.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
+from scbert.evidence.history import PretrainingEpoch
+from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.report.style import BLUE, MUTED, WIDTH, Axes, Figure, epoch_axis, label_ends, svg_figure
 from scbert.tokens.store_files import StoreMeta
 
-Json = dict[str, Any]
 PREDICTORS = (
     ("cell_mode", "cell's most\ncommon bin", (5, 2)),
     ("gene_mode", "gene's most\ncommon bin", (1, 2)),
@@ -46,11 +46,11 @@ def _bin_name(number: int, last: int) -> str:
 
 
 @svg_figure
-def draw_pretraining(history: Sequence[Json], validation: Json) -> Figure:
+def draw_pretraining(history: Sequence[PretrainingEpoch], scores: PretrainingScores) -> Figure:
     """Draw masked loss and accuracy per epoch beside three predictors that need no network."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
-    epochs = [line["epoch"] for line in history]
+    epochs = [line.epoch for line in history]
     curves = (
         (losses, "train_loss", "training\ncells", "#9a6a00"),
         (losses, "validation_loss", "held-out\ncells", BLUE),
@@ -58,12 +58,12 @@ def draw_pretraining(history: Sequence[Json], validation: Json) -> Figure:
     )
     ends: dict[Axes, list[tuple[float, str, str]]] = {losses: [], accuracies: []}
     for axes, key, name, colour in curves:
-        values = [line[key] for line in history]
+        values = [getattr(line, key) for line in history]
         axes.plot(epochs, values, "o-", color=colour, linewidth=1.6, markersize=3.5)
         ends[axes].append((values[-1], name, colour))
     for axes, metric in ((losses, "loss"), (accuracies, "accuracy")):
         for key, name, dashes in PREDICTORS:
-            height = validation["predictors"][key][metric]
+            height = getattr(scores.predictors[key], metric)
             axes.axhline(height, color=MUTED, linewidth=1.1, linestyle=(0, dashes))
             ends[axes].append((height, name, MUTED))
     for axes, title in (

@@ -5,7 +5,6 @@ computed here.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from scbert.calibration.fitted import ModelCalibration
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation, ModelScores
-from scbert.evidence.record import best_epoch
+from scbert.evidence.history import FinetuningEpoch, best_epoch
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.style import (
     BLUE,
@@ -39,9 +38,7 @@ from scbert.report.style import (
 )
 from scbert.report.text import METRICS
 
-Json = dict[str, Any]
 KIND_COLOURS = {"model": BLUE, "expert": SKY, "baseline": INK, "control": MUTED}
-RING: Json = {"markersize": 8.5, "color": INK, "markerfacecolor": "none"}
 
 
 @svg_figure
@@ -137,11 +134,11 @@ def draw_per_type(found: ModelScores) -> Figure:
 
 
 @svg_figure
-def draw_finetuning(histories: Sequence[Sequence[Json]]) -> Figure:
+def draw_finetuning(histories: Sequence[Sequence[FinetuningEpoch]]) -> Figure:
     """Draw loss and macro F1 per epoch, one thin line for each seed."""
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
     losses, scores = figure.subplots(1, 2)
-    epochs = [line["epoch"] for history in histories for line in history]
+    epochs = [line.epoch for history in histories for line in history]
     for axes, title in ((losses, "Loss (nats per cell)"), (scores, "Macro F1 of validation cells")):
         axes.set_title(title)
         axes.grid(axis="y")
@@ -153,7 +150,7 @@ def draw_finetuning(histories: Sequence[Sequence[Json]]) -> Figure:
     last = _draw_seeds(scores, histories, "validation_macro_f1", BLUE)
     for history in histories:
         best = best_epoch(history)
-        scores.plot(best["epoch"], best["validation_macro_f1"], "o", color=BLUE, markersize=6)
+        scores.plot(best.epoch, best.validation_macro_f1, "o", color=BLUE, markersize=6)
     losses.set_ylim(bottom=0)
     scores.set_ylim(0, 1)
     colours = {"training": "#9a6a00", "validation": BLUE}  # orange, darkened to be readable as text
@@ -194,19 +191,21 @@ def draw_experts(calibrations: Sequence[ModelCalibration]) -> Figure:
     return figure
 
 
-def _draw_seeds(axes: Axes, histories: Sequence[Sequence[Json]], key: str, colour: str) -> float:
+def _draw_seeds(
+    axes: Axes, histories: Sequence[Sequence[FinetuningEpoch]], key: str, colour: str
+) -> float:
     """Draw one line for each seed and return where the first ends, the place for a label."""
     for history in histories:
         axes.plot(
-            [line["epoch"] for line in history],
-            [line[key] for line in history],
+            [line.epoch for line in history],
+            [getattr(line, key) for line in history],
             color=colour,
             linewidth=1.1,
             alpha=0.85,
             marker=".",
             markersize=3.5,
         )
-    return float(histories[0][-1][key])
+    return float(getattr(histories[0][-1], key))
 
 
 @svg_figure
@@ -226,7 +225,15 @@ def draw_umap(evaluation: Evaluation) -> Figure:
     panels[1].set_title("scBERT's label")
     wrong = [(cell.x, cell.y) for cell in cells if cell.true != cell.predicted]
     places = np.array(wrong).reshape(-1, 2).T
-    (rings,) = panels[1].plot(*places, "o", **RING, label="wrong label", rasterized=image)
+    (rings,) = panels[1].plot(
+        *places,
+        "o",
+        markersize=8.5,
+        color=INK,
+        markerfacecolor="none",
+        label="wrong label",
+        rasterized=image,
+    )
     handles, _ = panels[0].get_legend_handles_labels()
     legend = figure.legend(handles=[*handles, rings], loc="outside right center")
     for handle in filter(None, legend.legend_handles):

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from scbert.config.cells import TRANSCRIPTOME_GENES
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.evidence.vector_quality import VectorQuality
 from scbert.report.text import (
     METRICS,
@@ -78,7 +79,7 @@ class Evidence:
     stores: Sequence[Json]
     gene2vec: Json
     gene2vec_quality: VectorQuality
-    validation: Json
+    validation: PretrainingScores
     steps: Sequence[StepCost]
     config: Json
     provenance: Json

@@ -1,12 +1,11 @@
 """Numbers in words: what they mean, and how they and tables are written, for report and card."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison
+from scbert.evidence.pretraining_scores import HeldOutScores
 
-Json = dict[str, Any]
 METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "balanced_accuracy": "Balanced accuracy"}
 NOTHING = "\N{EN DASH}"
 
@@ -32,19 +31,19 @@ def judge(comparison: Comparison) -> tuple[str, str]:
     return side if clear else "unclear", f"{found} ({interval}: {meaning})."
 
 
-def judge_pretraining(validation: Json) -> tuple[str, str]:
+def judge_pretraining(scores: HeldOutScores) -> tuple[str, str]:
     """Say what pretraining learnt: the skill over the best of the simple predictors."""
     names = {
         "cell_mode": "the cell's most common bin",
         "gene_mode": "the gene's most common bin",
         "additive": "an additive model of cell and gene",
     }
-    mean, low, high = (validation["skill"][key] for key in ("mean", "low", "high"))
+    mean, low, high = scores.skill.mean, scores.skill.low, scores.skill.high
     where = (
-        f"On {count(validation['masked_tokens'])} masked genes of {count(validation['cells'])} "
+        f"On {count(scores.masked_tokens)} masked genes of {count(scores.cells)} "
         f"held-out cells, the model's loss is {percent(abs(mean))} "
         f"{'below' if mean > 0 else 'above'} that of the best simple predictor "
-        f"({names[validation['best_predictor']]}; {percent(validation['confidence_level'])} "
+        f"({names[scores.best_predictor]}; {percent(scores.confidence_level)} "
         f"interval of the skill {signed(low)} to {signed(high)})"
     )
     if low > 0:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from scbert.evidence.record import read_history
+from scbert.evidence.history import PretrainingEpoch, read_history
+from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.evidence.vector_quality import VectorQuality
 from scbert.files import read_json, write_text
 from scbert.report import corpus_figures, gene2vec_figures
@@ -34,12 +35,12 @@ def draw_corpus_figures(
     """
     gene_map = read_table(gene2vec / "map.tsv", "symbol", "x", "y")
     gene_map = gene_map.astype({"x": float, "y": float})
-    history = read_history(pretrained / "history.jsonl")
+    history = read_history(pretrained / "history.jsonl", PretrainingEpoch)
     if not history:
         raise ValueError(f"{pretrained} holds no epoch, so there is nothing to draw. Train again.")
-    validation = read_json(pretrained / "validation.json")
+    scores = PretrainingScores.read(pretrained / "validation.json")
     write_text(tokens_figure, corpus_figures.draw_tokens(read_json(tokens)))
     write_text(gene2vec_figure, gene2vec_figures.draw_gene2vec(gene_map))
     judged = VectorQuality.read(gene2vec_quality)
     write_text(gene2vec_quality_figure, gene2vec_figures.draw_gene2vec_quality(judged))
-    write_text(pretraining_figure, corpus_figures.draw_pretraining(history, validation))
+    write_text(pretraining_figure, corpus_figures.draw_pretraining(history, scores))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
-from scbert.evidence.record import read_history
+from scbert.evidence.history import FinetuningEpoch, read_history
 from scbert.files import read_json, write_text
 from scbert.report import calibration_figures, dataset_figures
 
@@ -41,7 +41,7 @@ def draw_dataset_figures(
             "Pass the folders results/models/{dataset}/seed*."
         )
     found = Evaluation.read(evaluation)
-    histories = [read_history(model / "history.jsonl") for model in models]
+    histories = [read_history(model / "history.jsonl", FinetuningEpoch) for model in models]
     write_text(scores, dataset_figures.draw_scores(Comparison.read(comparison)))
     write_text(confusion, dataset_figures.draw_confusion(found.scbert))
     write_text(per_type, dataset_figures.draw_per_type(found.scbert))

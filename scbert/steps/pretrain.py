@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.config import DeviceName, Pretrain, PretrainSettings
+from scbert.evidence.pretraining_scores import LayerAttention, PretrainingScores
 from scbert.files import sha256_of
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.genes.vector_files import read_vectors
-from scbert.network.diagnostics import LayerAttention, diagnose_attention
+from scbert.network.diagnostics import diagnose_attention
 from scbert.network.flops import step_flop
 from scbert.network.masking import NOT_A_TARGET
 from scbert.network.model import MaskedExpressionModel, gene_table, new_pretraining_model
@@ -82,10 +83,11 @@ def pretrain(
     identity = _identity(store, gene2vec, settings)
     task = _task(model, cells, training, settings, validate=validate, identity=identity)
     history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
-    result = _result(model, validation, held_out, accelerator)
+    scores = _scores(model, validation, held_out, accelerator)
     if accelerator.is_main_process:
+        result = scores.content()
         log.info("held-out cells: %s", result)
-        _warn_of_collapse(result["attention"])
+        _warn_of_collapse(scores.attention)
         config = _config(store, settings, accelerator.device)
         save_model(pretrained, model, config, genes, history, {"validation": result})
         remove_checkpoint(checkpoint)
@@ -167,18 +169,19 @@ def open_for_all(tokens: Path) -> TokenStore:
     return open_store(tokens, verify=False) if checked is None else checked
 
 
-def _result(
+def _scores(
     model: MaskedExpressionModel,
     validation: ValidationLoss,
     held_out: np.ndarray,
     accelerator: Accelerator,
-) -> dict[str, Any]:
-    """Return the content of validation.json: scores, and the attention of each layer."""
+) -> PretrainingScores:
+    """Score the hidden genes of the held-out cells, and look at the attention of each layer."""
     with accelerator.autocast():
         scores = validation.result(model, accelerator.device)
     unpacked = replace(validation.cells, layout="padded")
     seed = validation.options.seed
-    return scores | {"attention": _diagnose(model, unpacked, held_out, accelerator.device, seed)}
+    attention = _diagnose(model, unpacked, held_out, accelerator.device, seed)
+    return PretrainingScores(**vars(scores), attention=attention)
 
 
 def _diagnose(
@@ -192,11 +195,12 @@ def _diagnose(
     not_empty = rows[cells.lengths()[rows] > 0]
     batch = cells.make(not_empty[:: -(-len(not_empty) // DIAGNOSED_CELLS)]).to(device)
     encoder = model.eval().encoder
-    return diagnose_attention(encoder, batch.genes_BG, batch.tokens_BG, batch.real_BG, seed)
+    given = batch.genes_BG, batch.tokens_BG, batch.real_BG
+    return [LayerAttention(**layer) for layer in diagnose_attention(encoder, *given, seed)]
 
 
 def _warn_of_collapse(attention: list[LayerAttention]) -> None:
-    layers = [layer["layer"] for layer in attention if layer["collapsed"]]
+    layers = [one.layer for one in attention if one.collapsed]
     if layers:
         log.warning(
             "attention has collapsed to a mean over the genes of a cell in layer %s: nearly all "

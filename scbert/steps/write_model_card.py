@@ -6,9 +6,10 @@ import pandas as pd
 
 from scbert.evidence.comparison import Comparison, OutOfFoldComparison
 from scbert.evidence.evaluation import Evaluation
-from scbert.evidence.record import read_history
+from scbert.evidence.history import FinetuningEpoch, read_history
 from scbert.files import read_json, write_text
-from scbert.report.card import CardEvidence, card_without_test, write_card
+from scbert.report.card import card_without_test, write_card
+from scbert.report.card_evidence import CardEvidence, GeneNumbers
 from scbert.tables import read_table
 
 
@@ -32,7 +33,7 @@ def write_model_card(
         name=model.name,
         config=read_json(model / "config.json"),
         calibration=read_json(model / "calibration.json"),
-        history=read_history(model / "history.jsonl"),
+        history=read_history(model / "history.jsonl", FinetuningEpoch),
         genes=_count_genes(read_table(model / "genes.tsv", "symbol", "measured")),
         evaluation=Evaluation.read(evaluation),
         comparison=Comparison.read(comparison),
@@ -42,15 +43,10 @@ def write_model_card(
     write_text(card, text)
 
 
-def _count_genes(genes: pd.DataFrame) -> dict[str, int]:
-    """Count the genes of the vocabulary, those that were measured, and those that may be tokens."""
+def _count_genes(genes: pd.DataFrame) -> GeneNumbers:
     measured = genes.measured == "True"
     used = measured & (genes.used == "True") if "used" in genes else measured
-    return {
-        "vocabulary": len(genes),
-        "measured": int(measured.sum()),
-        "used": int(used.sum()),
-    }
+    return GeneNumbers(len(genes), measured=int(measured.sum()), used=int(used.sum()))
 
 
 def write_card_without_test(model: Path, comparison: Path, quality: Path, card: Path) -> None:

@@ -8,6 +8,7 @@ from scbert.cells.quality import read_quality
 from scbert.config import load_config
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.evidence.vector_quality import VectorQuality
 from scbert.files import read_json, write_text
 from scbert.provenance import provenance
@@ -79,7 +80,7 @@ def write_report(
         stores=[read_json(path) for path in stores],
         gene2vec=read_json(gene2vec),
         gene2vec_quality=VectorQuality.read(gene2vec_quality),
-        validation=read_json(validation),
+        validation=PretrainingScores.read(validation),
         steps=_read_costs(benchmarks),
         config=load_config(read_json(config)).model_dump(mode="json"),
         provenance=provenance(),

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import Positions
 from scbert.config import Finetune, FinetuneSettings, Network
-from scbert.evidence.record import merit
+from scbert.evidence.history import FinetuningEpoch
 from scbert.experts.linear import choose_genes, expression_of, most_variable_genes
 from scbert.experts.titles import EXPERT_TITLES as TITLES
 from scbert.files import sha256_of
@@ -171,7 +171,7 @@ def _task(
         loss=learning.loss,
         validate=learning.validate,
         name_cells=store.cell_names,
-        merit=merit,
+        merit=lambda record: FinetuningEpoch.of(record).merit,
         least_first_loss=float(np.log(len(labelled.types))),
         patience=settings.finetune.patience,
         setbacks=SETBACKS,

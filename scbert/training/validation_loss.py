@@ -4,9 +4,7 @@ Shape letters: B cells in a mini-batch, G genes, C held-out cells, N masked gene
 n_bins.
 """
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +13,7 @@ from torch.nn import functional
 
 from scbert.config import Pretrain
 from scbert.evidence.bin_predictors import skill
+from scbert.evidence.pretraining_scores import BinScores, HeldOutScores, KeptVisible
 from scbert.network.masking import NOT_A_TARGET
 from scbert.training.batches import CellBatches
 from scbert.training.corpus import Masked, hidden_genes, masked_of_cells
@@ -110,33 +109,34 @@ class ValidationLoss:
                     break  # the loop asks the other processes and throws the numbers away
         return sum_over_processes(found)
 
-    def result(self, model: nn.Module, device: torch.device) -> dict[str, Any]:
+    def result(self, model: nn.Module, device: torch.device) -> HeldOutScores:
         """Return what the report shows: the model, the predictors and the skill over the best."""
         numbers = self._score(model.eval(), device, StopRequest())
         options, answers, n_kept = self.options, self.answers, int(numbers[:, 4].sum())
         n_asked, some = int(answers.asked_C.sum()), answers.asked_C > 0
-        return {
-            "cells": len(self.rows),
-            "held_out_by": options.validation_by,
-            "masked_tokens": n_asked,
-            "loss": float(numbers[:, 0].sum() / n_asked),
-            "accuracy": float(numbers[:, 1].sum() / n_asked),
-            "predictors": {
-                name: {
-                    "loss": float(answers.loss_C(name).sum() / n_asked),
-                    "accuracy": float(answers.right_C(name).sum() / n_asked),
-                }
-                for name in PREDICTORS
-            },
-            "best_predictor": answers.best,
-            "skill": asdict(skill(numbers[some, 0], answers.loss_C(answers.best)[some], options)),
-            "confidence_level": options.confidence_level,
-            "kept_visible": {
-                "tokens": n_kept,
-                "loss": float(numbers[:, 2].sum() / n_kept) if n_kept else None,
-                "accuracy": float(numbers[:, 3].sum() / n_kept) if n_kept else None,
-            },
+        predictors = {
+            name: BinScores(
+                loss=float(answers.loss_C(name).sum() / n_asked),
+                accuracy=float(answers.right_C(name).sum() / n_asked),
+            )
+            for name in PREDICTORS
         }
+        return HeldOutScores(
+            cells=len(self.rows),
+            held_out_by=options.validation_by,
+            masked_tokens=n_asked,
+            loss=float(numbers[:, 0].sum() / n_asked),
+            accuracy=float(numbers[:, 1].sum() / n_asked),
+            predictors=predictors,
+            best_predictor=answers.best,
+            skill=skill(numbers[some, 0], answers.loss_C(answers.best)[some], options),
+            confidence_level=options.confidence_level,
+            kept_visible=KeptVisible(
+                tokens=n_kept,
+                loss=float(numbers[:, 2].sum() / n_kept) if n_kept else None,
+                accuracy=float(numbers[:, 3].sum() / n_kept) if n_kept else None,
+            ),
+        )
 
     def _answers(self, training: np.ndarray, kept: Path | None) -> PredictorAnswers:
         """Return what the predictors say, the same in every process: the first one asks them."""

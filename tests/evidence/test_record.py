@@ -1,5 +1,7 @@
 """What is read from a file is what was written, and the file is laid out as it always was."""
 
+import json
+
 import pytest
 
 from scbert.evidence.comparison import Comparison, OutOfFoldComparison, OutOfFoldScores, Part
@@ -11,9 +13,16 @@ from scbert.evidence.evaluation import (
     FileMethod,
     NovelCells,
 )
-from scbert.evidence.record import best_epoch
+from scbert.evidence.history import FinetuningEpoch, PretrainingEpoch, best_epoch, read_history
 from scbert.files import read_json, write_json
-from tests.report.test_figures import make_comparison, make_difference, make_evaluation
+from tests.report.test_figures import (
+    VALIDATION,
+    make_comparison,
+    make_difference,
+    make_evaluation,
+    make_gene2vec_quality,
+    make_history,
+)
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy")
 
@@ -49,7 +58,15 @@ def make_out_of_fold() -> OutOfFoldComparison:
 
 
 @pytest.mark.parametrize(
-    "make", [make_evaluation, make_comparison, make_file_evaluation, make_out_of_fold]
+    "make",
+    [
+        make_evaluation,
+        make_comparison,
+        make_file_evaluation,
+        make_out_of_fold,
+        make_gene2vec_quality,
+        lambda: VALIDATION,
+    ],
 )
 def test_a_record_is_read_as_it_was_written(tmp_path, make):
     record, path = make(), tmp_path / "deep/record.json"
@@ -83,15 +100,24 @@ def test_a_difference_is_that_of_the_metric_that_was_asked_for():
     assert make_comparison().best_baseline.title == "Logistic regression"
 
 
-def record(epoch, macro_f1, loss, **more):
-    return {"epoch": epoch, "validation_macro_f1": macro_f1, "validation_loss": loss, **more}
+def epoch(number, macro_f1, loss):
+    return FinetuningEpoch(number, 0.1, validation_loss=loss, validation_macro_f1=macro_f1)
 
 
 def test_best_epoch_has_the_highest_macro_f1():
-    history = [record(1, 0.7, 0.1), record(2, 0.9, 0.5), record(3, 0.8, 0.2)]
-    assert best_epoch(history)["epoch"] == 2
+    history = [epoch(1, 0.7, 0.1), epoch(2, 0.9, 0.5), epoch(3, 0.8, 0.2)]
+    assert best_epoch(history).epoch == 2
 
 
 def test_best_epoch_of_equals_has_the_least_loss():
-    history = [record(1, 1.0, 0.09), record(2, 1.0, 0.02), record(3, 1.0, 0.02)]
-    assert best_epoch(history)["epoch"] == 2
+    history = [epoch(1, 1.0, 0.09), epoch(2, 1.0, 0.02), epoch(3, 1.0, 0.02)]
+    assert best_epoch(history).epoch == 2
+
+
+def test_read_history_leaves_further_numbers_out(tmp_path):
+    path = tmp_path / "history.jsonl"
+    lines = [one.content() | {"seconds": 1.5} for one in make_history(2)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_history(path, FinetuningEpoch) == make_history(2)
+    with pytest.raises(ValueError, match=r"history.jsonl does not hold .* validation_accuracy"):
+        read_history(path, PretrainingEpoch)

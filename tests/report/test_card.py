@@ -9,7 +9,7 @@ from scbert.calibration.confidence import ConfidenceBin
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Difference, MethodScores, Part
 from scbert.evidence.evaluation import Curve, Reliability, TypeScores
-from scbert.evidence.record import best_epoch, read_history
+from scbert.evidence.history import FinetuningEpoch, best_epoch, read_history
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.files import read_json, write_json
 from scbert.report.card_scores import calibration as calibration_of
@@ -113,8 +113,8 @@ def test_the_card_begins_with_the_best_baseline(card):
 
 
 def test_the_card_says_how_the_network_was_trained(card, toy_run):
-    kept = best_epoch(read_history(toy_run.model / "history.jsonl"))
-    assert f"Head: conv; trained: all; epoch {kept['epoch']} of" in section(card(), "Model")
+    kept = best_epoch(read_history(toy_run.model / "history.jsonl", FinetuningEpoch))
+    assert f"Head: conv; trained: all; epoch {kept.epoch} of" in section(card(), "Model")
 
 
 def test_the_card_shows_every_expert_with_its_weight_and_scores(card, toy_run):

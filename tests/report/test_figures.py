@@ -22,6 +22,13 @@ from scbert.evidence.evaluation import (
     TypeScores,
     Unknown,
 )
+from scbert.evidence.history import FinetuningEpoch, PretrainingEpoch
+from scbert.evidence.pretraining_scores import (
+    BinScores,
+    KeptVisible,
+    LayerAttention,
+    PretrainingScores,
+)
 from scbert.evidence.vector_quality import Measure, NamedMeasure, VectorQuality, VectorScores
 from scbert.report import calibration_figures, corpus_figures, dataset_figures, gene2vec_figures
 from scbert.report.style import short_count, short_name
@@ -185,17 +192,28 @@ def make_difference(mean: float) -> dict:
     return {"mean": mean, "low": mean - 0.06, "high": mean + 0.06}
 
 
-def make_history(n_epochs: int = 12, seed: int = 0) -> list[dict]:
-    noise = np.random.default_rng(seed).normal(0, 0.015, (n_epochs, 3))
+def make_history(n_epochs: int = 12, seed: int = 0) -> list[FinetuningEpoch]:
+    noise = np.random.default_rng(seed).normal(0, 0.015, (n_epochs, 3)).tolist()
     return [
-        {
-            "epoch": i + 1,
-            "train_loss": 0.1 + 1.4 * 0.75**i + a,
-            "validation_loss": 0.55 + 0.9 * 0.7**i + b,
-            "validation_accuracy": 0.55 - 0.2 * 0.7**i,
-            "validation_macro_f1": 0.72 - 0.5 * 0.7**i + c,
-        }
+        FinetuningEpoch(
+            epoch=i + 1,
+            train_loss=0.1 + 1.4 * 0.75**i + a,
+            validation_loss=0.55 + 0.9 * 0.7**i + b,
+            validation_macro_f1=0.72 - 0.5 * 0.7**i + c,
+        )
         for i, (a, b, c) in enumerate(noise)
+    ]
+
+
+def make_pretraining(n_epochs: int = 12) -> list[PretrainingEpoch]:
+    return [
+        PretrainingEpoch(
+            one.epoch,
+            one.train_loss,
+            one.validation_loss,
+            validation_accuracy=0.55 - 0.2 * 0.7 ** (one.epoch - 1),
+        )
+        for one in make_history(n_epochs)
     ]
 
 
@@ -227,34 +245,34 @@ def make_gene_map(n_others: int = 6000) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["symbol", "x", "y"])
 
 
-VALIDATION = {
-    "cells": 97,
-    "masked_tokens": 6123,
-    "loss": 0.8912,
-    "accuracy": 0.6123,
-    "predictors": {
-        "cell_mode": {"loss": 1.2345, "accuracy": 0.4567},
-        "gene_mode": {"loss": 1.0987, "accuracy": 0.5432},
-        "additive": {"loss": 0.9876, "accuracy": 0.5654},
+VALIDATION = PretrainingScores(
+    cells=97,
+    held_out_by="cell",
+    masked_tokens=6123,
+    loss=0.8912,
+    accuracy=0.6123,
+    predictors={
+        "cell_mode": BinScores(loss=1.2345, accuracy=0.4567),
+        "gene_mode": BinScores(loss=1.0987, accuracy=0.5432),
+        "additive": BinScores(loss=0.9876, accuracy=0.5654),
     },
-    "attention": [
-        {
-            "layer": layer,
-            "at_floor": at_floor,
-            "collapsed": False,
-            "from_uniform": 0.3217,
-            "from_softmax": 0.1453,
-            "least_from_uniform": 0.2109,
-            "most_from_uniform": 0.4321,
-        }
+    best_predictor="additive",
+    skill=Interval(0.0976, 0.0812, 0.1123),
+    confidence_level=0.95,
+    kept_visible=KeptVisible(tokens=678, loss=0.0123, accuracy=0.9876),
+    attention=[
+        LayerAttention(
+            layer,
+            at_floor,
+            collapsed=False,
+            from_uniform=0.3217,
+            from_softmax=0.1453,
+            least_from_uniform=0.2109,
+            most_from_uniform=0.4321,
+        )
         for layer, at_floor in ((1, 0.123), (2, None))  # None: exact attention
     ],
-    "best_predictor": "additive",
-    "skill": {"mean": 0.0976, "low": 0.0812, "high": 0.1123},
-    "confidence_level": 0.95,
-    "held_out_by": "cell",
-    "kept_visible": {"tokens": 678, "loss": 0.0123, "accuracy": 0.9876},
-}
+)
 
 
 def make_gene2vec_quality() -> VectorQuality:
@@ -278,7 +296,7 @@ FIGURES = {
     "tokens": lambda: corpus_figures.draw_tokens(make_store()),
     "gene2vec": lambda: gene2vec_figures.draw_gene2vec(make_gene_map()),
     "gene2vec_quality": lambda: gene2vec_figures.draw_gene2vec_quality(make_gene2vec_quality()),
-    "pretraining": lambda: corpus_figures.draw_pretraining(make_history(), VALIDATION),
+    "pretraining": lambda: corpus_figures.draw_pretraining(make_pretraining(), VALIDATION),
     "scores": lambda: dataset_figures.draw_scores(make_comparison()),
     "confusion": lambda: dataset_figures.draw_confusion(make_evaluation().scbert),
     "per_type": lambda: dataset_figures.draw_per_type(make_evaluation().scbert),
@@ -364,7 +382,7 @@ def test_draw_gene2vec_keeps_labels_apart():
 
 
 def test_draw_pretraining_and_finetuning_cope_with_one_epoch():
-    assert "epoch" in texts(corpus_figures.draw_pretraining(make_history(1), VALIDATION))
+    assert "epoch" in texts(corpus_figures.draw_pretraining(make_pretraining(1), VALIDATION))
     assert "epoch" in texts(dataset_figures.draw_finetuning([make_history(1)]))
 
 

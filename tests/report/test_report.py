@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ from scbert.config import load_config
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison, Difference
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.history import Epoch
 from scbert.files import write_json
 from scbert.report import report
 from scbert.report import text as text_module
@@ -31,6 +33,7 @@ from tests.report.test_figures import (
     make_gene2vec_quality,
     make_gene_map,
     make_history,
+    make_pretraining,
     make_store,
 )
 
@@ -69,9 +72,9 @@ BENCHMARK = (
 )
 
 
-def write_lines(path: Path, rows: list[dict]) -> None:
+def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(one.content()) + "\n" for one in epochs))
 
 
 def make_quality(sample: str, **other: object) -> dict:
@@ -141,8 +144,8 @@ def corpus(tmp_path_factory):
     write_json(folder / "gene2vec/meta.json", GENE2VEC)
     make_gene2vec_quality().write(folder / "gene2vec_quality.json")
     make_gene_map().to_csv(folder / "gene2vec/map.tsv", sep="\t", index=False)
-    write_json(folder / "pretrained/validation.json", VALIDATION)
-    write_lines(folder / "pretrained/history.jsonl", make_history())
+    VALIDATION.write(folder / "pretrained/validation.json")
+    write_history(folder / "pretrained/history.jsonl", make_pretraining())
     write_quality(folder, *map(make_quality, ("celltypist_sample", "pbmc68k_reduced")))
     write_json(folder / "expression/pbmc68k_reduced.json", make_overlap("pbmc68k_reduced"))
     values = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text())
@@ -192,7 +195,7 @@ def add_dataset(results: Path, evaluation: Evaluation, comparison: Comparison) -
         (explanation / f"{figure}.svg").write_text(SVG.format(figure))
     models = [results / f"models/{name}/seed{seed}" for seed in evaluation.scbert.seeds]
     for seed, model in enumerate(models):
-        write_lines(model / "history.jsonl", make_history(seed=seed))
+        write_history(model / "history.jsonl", make_history(seed=seed))
         write_json(model / "calibration.json", make_calibrations(n_seeds=1)[0])
     draw_dataset_figures(
         metrics / "evaluation.json",
@@ -266,9 +269,11 @@ def test_write_report_holds_every_number_as_given(results_of_one):
         assert {row.precision, row.recall, row.f1} <= exact
     scores = evaluation.scbert.scores
     assert numbers([scores[metric].per_seed for metric in report.METRICS]) <= exact
-    assert numbers({k: VALIDATION[k] for k in ("loss", "accuracy", "predictors")}) <= exact
-    distances = [key for key in VALIDATION["attention"][0] if key.startswith(("from", "least"))]
-    assert numbers({key: VALIDATION["attention"][0][key] for key in distances}) <= exact
+    pretrained = VALIDATION.content()
+    assert numbers([pretrained[key] for key in ("loss", "accuracy", "predictors")]) <= exact
+    layer = pretrained["attention"][0]
+    distances = [key for key in layer if key.startswith(("from", "least"))]
+    assert numbers([layer[key] for key in distances]) <= exact
     for text in (
         "1,700",
         "1,692",
@@ -306,9 +311,9 @@ def test_write_report_needs_the_explanation_of_each_dataset(results_of_one):
 
 def test_write_report_says_where_attention_has_collapsed(results):
     assert "has collapsed" not in lay_out(results)
-    first, second = VALIDATION["attention"]
-    fallen = first | {"at_floor": 0.987, "collapsed": True}
-    write_json(results / "pretrained/validation.json", VALIDATION | {"attention": [fallen, second]})
+    first, second = VALIDATION.attention
+    fallen = [replace(first, at_floor=0.987, collapsed=True), second]
+    replace(VALIDATION, attention=fallen).write(results / "pretrained/validation.json")
     assert "In layer 1 attention has collapsed to a mean" in lay_out(results)
 
 
@@ -435,9 +440,9 @@ def test_judge_pretraining_compares_with_the_best_predictor():
     assert "9.8\N{NO-BREAK SPACE}% below" in sentence
     assert "an additive model of cell and gene" in sentence
     assert "+0.081 to +0.112" in sentence
-    unclear = VALIDATION | {"skill": {"mean": 0.01, "low": -0.02, "high": 0.04}}
+    unclear = replace(VALIDATION, skill=Interval(0.01, -0.02, 0.04))
     assert text_module.judge_pretraining(unclear)[0] == "unclear"
-    behind = VALIDATION | {"skill": {"mean": -0.3, "low": -0.4, "high": -0.2}}
+    behind = replace(VALIDATION, skill=Interval(-0.3, -0.4, -0.2))
     assert text_module.judge_pretraining(behind)[0] == "behind"
     assert "30\N{NO-BREAK SPACE}% above" in text_module.judge_pretraining(behind)[1]
 

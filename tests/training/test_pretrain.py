@@ -101,11 +101,11 @@ def test_scores_are_over_hidden_genes_and_kept_ones_apart(toy_run, config):
     masked = [held_out.masked(number) for number in range(len(held_out.plan))]
     hidden = torch.cat([one.targets_BG[one.asked_BG] for one in masked])
     result = held_out.result(Oracle(), torch.device("cpu"))
-    assert result["masked_tokens"] == len(hidden)
-    assert result["accuracy"] == pytest.approx((hidden == 2).double().mean().item())
-    assert result["loss"] == pytest.approx(50 * (hidden != 2).double().mean().item(), rel=1e-5)
-    assert result["kept_visible"]["accuracy"] == 1.0
-    assert result["kept_visible"]["loss"] < 1e-6
+    assert result.masked_tokens == len(hidden)
+    assert result.accuracy == pytest.approx((hidden == 2).double().mean().item())
+    assert result.loss == pytest.approx(50 * (hidden != 2).double().mean().item(), rel=1e-5)
+    assert result.kept_visible.accuracy == 1.0
+    assert result.kept_visible.loss < 1e-6
 
 
 def test_the_loss_falls(toy, config, toy_run, tmp_path):

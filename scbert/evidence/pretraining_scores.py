@@ -1,0 +1,62 @@
+"""What a pretrained network makes of hidden genes of held-out cells, as validation.json."""
+
+from dataclasses import dataclass
+
+from scbert.evidence.bootstrap import Interval
+from scbert.evidence.record import Record
+
+
+@dataclass(frozen=True)
+class BinScores:
+    """How well bins were guessed: loss in nats per gene, and the share of right guesses."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class KeptVisible:
+    """The same of targets that the network could see, as in training; None if there are none."""
+
+    tokens: int
+    loss: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class HeldOutScores(Record):
+    """Scores of the network over `masked_tokens` hidden genes of `cells` held-out cells.
+
+    `predictors` need no network, see `bin_predictors`; `skill` is 1 - loss / loss of the best one.
+    """
+
+    cells: int
+    held_out_by: str  # sample: no cell of their study was trained on; or cell
+    masked_tokens: int
+    loss: float  # nats per gene
+    accuracy: float
+    predictors: dict[str, BinScores]
+    best_predictor: str
+    skill: Interval
+    confidence_level: float
+    kept_visible: KeptVisible
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """What `diagnose_attention` measured in a layer."""
+
+    layer: int  # from 1
+    at_floor: float | None
+    collapsed: bool
+    from_uniform: float
+    from_softmax: float
+    least_from_uniform: float
+    most_from_uniform: float
+
+
+@dataclass(frozen=True)
+class PretrainingScores(HeldOutScores):
+    """Content of validation.json of a model that `pretrain` made."""
+
+    attention: list[LayerAttention]
