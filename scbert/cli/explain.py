@@ -1,7 +1,7 @@
 """scbert explain."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from scbert.cli.app import (
     show_warnings,
 )
 from scbert.config import Explain
+
+if TYPE_CHECKING:
+    from scbert.evidence.explained import Explained
 
 DEFAULT = "(default: that of the configuration)."
 Query = Annotated[Path, typer.Argument(help="Cells x genes, as `scbert annotate` takes them.")]
@@ -105,17 +108,18 @@ def _settings(config: Path | None, **options: object) -> Explain:
     return load_defaults(config, {"explain": given}).explain
 
 
-def _show(out: Path, about: dict[str, Any]) -> None:
-    """Show the verdict on each method, and the warnings; `about` is explanation.json."""
+def _show(out: Path, about: "Explained") -> None:
+    """Show the verdict on each method, and the warnings."""
     title = f"{out}: intervals of the fall of the label's probability"
     table = Table("method", "over random", "over control", "verdict", title=title)
-    for found in about["methods"].values():
-        over_control = f"{found['over_control_low']:+.3f} to {found['over_control_high']:+.3f}"
+    for method, one in about.methods.items():
+        found = one.deletion
+        over_control = f"{found.over_control_low:+.3f} to {found.over_control_high:+.3f}"
         table.add_row(
-            found["title"].split(" (")[0],
-            f"{found['low']:+.3f} to {found['high']:+.3f}",
-            "" if found["method"] == "expression" else over_control,
-            found["verdict"],
+            one.title.split(" (")[0],
+            f"{found.low:+.3f} to {found.high:+.3f}",
+            "" if method == "expression" else over_control,
+            found.verdict,
         )
     Console().print(table)
-    show_warnings(about["warnings"])
+    show_warnings(about.warnings)

@@ -1,13 +1,13 @@
 """Is a ranking of genes faithful? Removing its top genes must hurt more than removing others."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scbert.config import Explain
-from scbert.evidence.bootstrap import interval, resamples
+from scbert.evidence.bootstrap import Interval, interval, resamples
+from scbert.evidence.explained import DeletionResult
 from scbert.explain.rankings import CONTROLS
 
 ALL = "all"
@@ -123,11 +123,9 @@ def judge_deletions(drops: pd.DataFrame, settings: Explain) -> pd.DataFrame:
 
     Returns
     -------
-    A row for each method, cell type ("all" first) and number of genes ("mean" first: the mean over
-    k of each cell): cells, top, random, difference (mean over cells), low, high; over_control,
-    over_control_low and over_control_high: the same of top less the control's top, of the cells
-    that have both; and, in the row of all cells and the mean, verdict: control, or passes if both
-    intervals are above 0, or fails.
+    A `DeletionResult` for each method, cell type ("all" first) and number of genes ("mean" first).
+    What is held against the control is of the cells that have both. The verdict is control, or
+    passes if both intervals are above 0, or fails.
     """
     control = drops[drops.method == CONTROL]
     assert len(control), "the control was not tested"
@@ -136,15 +134,37 @@ def judge_deletions(drops: pd.DataFrame, settings: Explain) -> pd.DataFrame:
         for name in [ALL, *of_method.cell_type.unique()]:
             cells, others = _of_type(of_method, name), _by_size(_of_type(control, name))
             for k, found in _by_size(cells).items():
-                row: dict[str, Any] = {"method": method, "cell_type": name, "genes": k}
-                row |= {"cells": len(found), "top": found.top.mean(), "random": found.random.mean()}
-                row |= _mean_and_interval("difference", "", found.top - found.random, settings)
-                above = (found.top - others[k].top).dropna()
-                row |= _mean_and_interval("over_control", "over_control_", above, settings)
-                summary = (name, k) == (ALL, "mean")
-                row["verdict"] = _verdict(row) if summary else ""
-                rows.append(row)
+                rows.append(_judge(str(method), name, k, found, others[k], settings))
     return pd.DataFrame(rows)
+
+
+def _judge(
+    method: str,
+    cell_type: str,
+    k: str,
+    found: pd.DataFrame,
+    control: pd.DataFrame,
+    settings: Explain,
+) -> DeletionResult:
+    """Compare the falls of some cells, see `_by_size`."""
+    over_random = _mean_and_interval(found.top - found.random, settings)
+    over_control = _mean_and_interval((found.top - control.top).dropna(), settings)
+    summary = (cell_type, k) == (ALL, "mean")
+    return DeletionResult(
+        method,
+        cell_type,
+        k,
+        len(found),
+        top=found.top.mean(),
+        random=found.random.mean(),
+        difference=over_random.mean,
+        low=over_random.low,
+        high=over_random.high,
+        over_control=over_control.mean,
+        over_control_low=over_control.low,
+        over_control_high=over_control.high,
+        verdict=_verdict(method, over_random, over_control) if summary else "",
+    )
 
 
 def _of_type(drops: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -158,48 +178,46 @@ def _by_size(drops: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"mean": means, **{str(k): found for k, found in by_cell.groupby("k")}}
 
 
-def _mean_and_interval(
-    name: str, prefix: str, values: pd.Series, settings: Explain
-) -> dict[str, float]:
+def _mean_and_interval(values: pd.Series, settings: Explain) -> Interval:
     found = values.to_numpy()
     drawn = [found[cells_BN].mean(axis=1) for cells_BN in resamples(len(found), settings)]
-    ends = interval(found.mean(), np.concatenate(drawn), settings)
-    return {name: ends.mean, f"{prefix}low": ends.low, f"{prefix}high": ends.high}
+    return interval(found.mean(), np.concatenate(drawn), settings)
 
 
-def _verdict(row: dict[str, Any]) -> str:
-    if row["method"] in CONTROLS:
+def _verdict(method: str, over_random: Interval, over_control: Interval) -> str:
+    if method in CONTROLS:
         return "control"
-    return "passes" if row["low"] > 0 and row["over_control_low"] > 0 else "fails"
+    return "passes" if over_random.low > 0 and over_control.low > 0 else "fails"
 
 
-def verdicts(judged: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return, for each method, the row of all cells and the mean over numbers of genes."""
+def verdicts(judged: pd.DataFrame) -> dict[str, DeletionResult]:
+    """Return, for each method, the result of all cells and the mean over numbers of genes."""
     rows = judged[judged.verdict != ""].to_dict("records")
-    return {row["method"]: {str(key): value for key, value in row.items()} for row in rows}
+    found = (DeletionResult(**{str(key): value for key, value in row.items()}) for row in rows)
+    return {one.method: one for one in found}
 
 
-def sentence(row: dict[str, Any], title: str, level: float) -> str:
+def sentence(found: DeletionResult, title: str, level: float) -> str:
     """Say whether a method passes, and why not."""
     what = (
-        f"Removing its top genes lowers the probability of the label by {row['top']:.3f}, random "
-        f"expressed genes of the same bins by {row['random']:.3f}: difference "
-        f"{row['difference']:+.3f}, {level:.0%} interval {row['low']:+.3f} to {row['high']:+.3f}, "
-        f"{row['cells']} cells."
+        f"Removing its top genes lowers the probability of the label by {found.top:.3f}, random "
+        f"expressed genes of the same bins by {found.random:.3f}: difference "
+        f"{found.difference:+.3f}, {level:.0%} interval {found.low:+.3f} to {found.high:+.3f}, "
+        f"{found.cells} cells."
     )
-    if row["method"] == CONTROL:
+    if found.method == CONTROL:
         return f"{title}. {what}"
     what += (
-        f" Less the control without a model, cell by cell: {row['over_control']:+.3f} "
-        f"({row['over_control_low']:+.3f} to {row['over_control_high']:+.3f})."
+        f" Less the control without a model, cell by cell: {found.over_control:+.3f} "
+        f"({found.over_control_low:+.3f} to {found.over_control_high:+.3f})."
     )
-    if row["verdict"] == "control":
+    if found.verdict == "control":
         return f"{title}. {what}"
-    if row["verdict"] == "passes":
+    if found.verdict == "passes":
         return f"{title}: passes. {what}"
     reason = (
         "random genes do as much or more"
-        if row["low"] <= 0
+        if found.low <= 0
         else "a list made without the model does as much or more"
     )
     return f"{title}: FAILS the deletion test, for {reason}. {what}"

@@ -1,16 +1,16 @@
 """An explanation, and its files: tables, figures, explanation.json and a page."""
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scbert.config import Explain
-from scbert.explain.deletion import sentence, verdicts
+from scbert.evidence.explained import Explained, ExplainedMethod, MarkersFound, Missed
+from scbert.explain.deletion import ALL, sentence, verdicts
 from scbert.explain.enrichment import (
     MarkersAndSets,
     count_found,
@@ -19,7 +19,7 @@ from scbert.explain.enrichment import (
 )
 from scbert.explain.explanation_page import draw_deletion, draw_heat_map, write_page
 from scbert.explain.rankings import TITLES, Ranking, table_of_genes
-from scbert.files import publish, write_json
+from scbert.files import publish
 from scbert.provenance import provenance
 from scbert.tables import write_table
 from scbert.training.saved_model import FinetunedModel
@@ -57,15 +57,14 @@ class Explanation:
     warnings: dict[str, str]
 
 
-def write_explanation(out: Path, found: Explanation) -> dict[str, Any]:
-    """Write the folder and return the content of explanation.json."""
+def write_explanation(out: Path, found: Explanation) -> Explained:
+    """Write the folder and return what stands in explanation.json."""
     symbols = found.model.genes.symbol.to_numpy()
     limit = 1 - found.settings.confidence_level
     markers = markers_of_types(
         _enriched(found, found.known.markers, symbols), found.known.marker_types, limit
     )
-    counted = count_found(markers, len(found.types), limit) if found.known.markers else None
-    about = _about(found, [] if counted is None else counted.to_dict("records"))
+    explained = _explained(found, markers, limit)
     sets = _enriched(found, found.known.gene_sets, symbols)
     by = ["method", "cell_type"]
     tables = {
@@ -78,59 +77,60 @@ def write_explanation(out: Path, found: Explanation) -> dict[str, Any]:
         unfinished.mkdir()
         for name, table in tables.items():
             write_table(unfinished / f"{name}.tsv", _short(table))
-        for name, text in _figures(found, about, symbols).items():
+        for name, text in _figures(found, explained, symbols).items():
             (unfinished / f"{name}.svg").write_text(text)
-        write_json(unfinished / "explanation.json", about)
-        page = write_page(about, tables["genes"], tables["markers"])
+        explained.write(unfinished / "explanation.json")
+        page = write_page(explained, tables["genes"], tables["markers"])
         (unfinished / "README.md").write_text(page)
-    for line in about["verdicts"]:
+    for line in explained.verdicts:
         log.info("%s", line)
-    return about
+    return explained
 
 
-def _about(found: Explanation, markers_found: list[dict[Hashable, Any]]) -> dict[str, Any]:
-    settings = found.settings
-    judged = verdicts(found.judged)
-    verdict = {
-        method: sentence(row, TITLES[method], settings.confidence_level)
-        for method, row in judged.items()
-    }
-    small = found.judged[(found.judged.cell_type == "all") & (found.judged.genes != "mean")]
+def _explained(found: Explanation, markers: pd.DataFrame, limit: float) -> Explained:
+    """Say what was found; `limit` is that of the adjusted p of markers."""
+    level, judged = found.settings.confidence_level, verdicts(found.judged)
+    counted: list[MarkersFound] = []
+    if found.known.markers:
+        rows = count_found(markers, len(found.types), limit).to_dict("records")
+        counted = [MarkersFound(**{str(key): value for key, value in row.items()}) for row in rows]
+    return Explained(
+        name=found.name,
+        labels_from=found.labels_from,
+        model_sha256=found.model.sha256,
+        cells=dict(zip(found.types, found.cells, strict=True)),
+        methods={
+            method: ExplainedMethod(TITLES[method], SOURCES[method], one)
+            for method, one in judged.items()
+        },
+        verdicts=[sentence(one, TITLES[method], level) for method, one in judged.items()],
+        gradients_missed=Missed(float(np.median(found.missed)), float(found.missed.max())),
+        markers=len(found.known.markers),
+        markers_found=counted,
+        marker_types=found.known.marker_types,
+        gene_sets=len(found.known.gene_sets),
+        notes=[*found.warnings.values(), *found.notes, *_notes(found)],
+        warnings=found.warnings,
+        settings=found.settings.model_dump(mode="json"),
+        provenance=provenance(),
+    )
+
+
+def _notes(found: Explanation) -> list[str]:
+    """Say what must be known to read the tables."""
+    small = found.judged[(found.judged.cell_type == ALL) & (found.judged.genes != "mean")]
     tested = small.groupby("genes").cells.max()
-    notes = [
+    return [
         "A faithful ranking says which genes this model uses; these need not be the genes that "
         "define the cell type.",
-        f"A gene is ranked in a type if {settings.min_expressed:.0%} of the type's cells here "
-        "express it in bin 1 or higher; these genes are also what overlaps are counted among.",
+        f"A gene is ranked in a type if {found.settings.min_expressed:.0%} of the type's cells "
+        "here express it in bin 1 or higher; these genes are also what overlaps are counted among.",
         f"Integrated gradients of a cell miss the difference that they should add up to by "
-        f"{np.median(found.missed):.1%} (median), with {settings.steps} steps.",
+        f"{np.median(found.missed):.1%} (median), with {found.settings.steps} steps.",
         "Cells that were large enough for each number of removed genes: "
         + ", ".join(f"{k}: {tested[k]}" for k in sorted(tested.index, key=int))
         + ".",
     ]
-    return {
-        "name": found.name,
-        "labels_from": found.labels_from,
-        "model_sha256": found.model.sha256,
-        "cells": dict(zip(found.types, found.cells, strict=True)),
-        "methods": {
-            method: {"title": TITLES[method], "source": SOURCES[method]} | row
-            for method, row in judged.items()
-        },
-        "verdicts": list(verdict.values()),
-        "gradients_missed": {
-            "median": float(np.median(found.missed)),
-            "largest": float(found.missed.max()),
-        },
-        "markers": len(found.known.markers),
-        "markers_found": markers_found,
-        "marker_types": found.known.marker_types,
-        "gene_sets": len(found.known.gene_sets),
-        "notes": [*found.warnings.values(), *found.notes, *notes],
-        "warnings": found.warnings,
-        "settings": settings.model_dump(mode="json"),
-        "provenance": provenance(),
-    }
 
 
 def _enriched(
@@ -141,11 +141,11 @@ def _enriched(
     return pd.concat(tables, ignore_index=True)
 
 
-def _figures(found: Explanation, about: dict[str, Any], symbols: np.ndarray) -> dict[str, str]:
+def _figures(found: Explanation, explained: Explained, symbols: np.ndarray) -> dict[str, str]:
     drawn = {}
     for name, method in (("heatmap", "gradients_mean"), ("attention", "attention")):
         ranking = next(one for one in found.rankings if one.method == method)
-        verdict = about["methods"][method]["verdict"]
+        verdict = explained.methods[method].deletion.verdict
         title = f"{TITLES[method].capitalize()} ({verdict} the deletion test)"
         drawn[name] = draw_heat_map(ranking, found.types, symbols, HEAT_MAP_GENES, title)
     titles = {method: title.split(" (")[0] for method, title in TITLES.items()}

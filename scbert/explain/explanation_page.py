@@ -1,12 +1,11 @@
 """The page that ties an explanation's tables and figures together, for people."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scbert.evidence.bootstrap import Interval
+from scbert.evidence.explained import Explained
 from scbert.explain.deletion import ALL, CONTROL
 from scbert.explain.rankings import Ranking
 from scbert.report.style import (
@@ -25,28 +24,27 @@ from scbert.report.style import (
 )
 from scbert.report.text import NOTHING, difference_with_interval, plain, table
 
-Json = dict[str, Any]
 COLOURS = {"passes": BLUE, "fails": VERMILION, "control": INK}
 
 
-def write_page(about: Json, genes: pd.DataFrame, markers: pd.DataFrame) -> str:
+def write_page(about: Explained, genes: pd.DataFrame, markers: pd.DataFrame) -> str:
     """Return the page as Markdown.
 
     Parameters
     ----------
     about
-        The content of explanation.json.
+        What stands in explanation.json.
     genes
         The table of genes.
     markers
         The table of markers; it may be empty.
     """
     parts = [
-        f"# Genes behind each cell type: {about['name']}",
-        f"{sum(about['cells'].values())} cells of {len(about['cells'])} types "
-        f"({about['labels_from']}), model `{about['model_sha256'][:12]}`.",
+        f"# Genes behind each cell type: {about.name}",
+        f"{sum(about.cells.values())} cells of {len(about.cells)} types "
+        f"({about.labels_from}), model `{about.model_sha256[:12]}`.",
         "## Which method can be believed",
-        "\n".join(f"- {line}" for line in about["verdicts"]),
+        "\n".join(f"- {line}" for line in about.verdicts),
         "![Fall of the label's probability](deletion.svg)",
         "A method that asks the model passes if, averaged over all numbers of genes, removing the "
         "top genes of a cell's type lowers the probability of its label more than removing other "
@@ -68,63 +66,61 @@ def write_page(about: Json, genes: pd.DataFrame, markers: pd.DataFrame) -> str:
         "## Gene sets",
         "The ten sets with the smallest p of each type and method are in gene_sets.tsv; adjusted_p "
         "(Benjamini and Hochberg) counts all sets and types of a method."
-        if about["gene_sets"]
+        if about.gene_sets
         else "No gene sets were given.",
         "## What to keep in mind",
-        "\n".join(f"- {note}" for note in about["notes"]),
+        "\n".join(f"- {note}" for note in about.notes),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _table_of_verdicts(about: Json) -> str:
-    rows = [
-        (
-            one["title"],
-            f"{one['top']:.3f}",
-            f"{one['random']:.3f}",
-            _interval(one, "difference", ""),
-            NOTHING if method == CONTROL else _interval(one, "over_control", "over_control_"),
-            one["verdict"],
+def _table_of_verdicts(about: Explained) -> str:
+    rows = []
+    for method, one in about.methods.items():
+        found = one.deletion
+        over_control = difference_with_interval(found.over_top_of_control)
+        rows.append(
+            (
+                one.title,
+                f"{found.top:.3f}",
+                f"{found.random:.3f}",
+                difference_with_interval(found.over_random),
+                NOTHING if method == CONTROL else over_control,
+                found.verdict,
+            )
         )
-        for method, one in about["methods"].items()
-    ]
     header = ("genes ranked by", "fall, top genes", "fall, random genes", "top less random")
     return table((*header, "top less the control's top", "verdict"), rows)
 
 
-def _interval(one: Json, name: str, prefix: str) -> str:
-    ends = (one[prefix + end] for end in ("low", "high"))
-    return difference_with_interval(Interval(one[name], *ends))
-
-
-def _table_of_types(about: Json, genes: pd.DataFrame) -> str:
-    methods = list(about["methods"])
+def _table_of_types(about: Explained, genes: pd.DataFrame) -> str:
+    methods = list(about.methods)
     rows = []
     for name, of_type in genes.groupby("cell_type", sort=False):
         best = []
         for method in methods:
             ranked = of_type[of_type[f"{method}_rank"].between(1, 8)]
             best.append(" ".join(ranked.sort_values(f"{method}_rank").gene))
-        rows.append((plain(name), str(about["cells"][name]), *best))
-    return table(("cell type", "cells", *(about["methods"][m]["title"] for m in methods)), rows)
+        rows.append((plain(name), str(about.cells[str(name)]), *best))
+    return table(("cell type", "cells", *(about.methods[m].title for m in methods)), rows)
 
 
-def _found(about: Json) -> str:
-    if not about["markers_found"]:
+def _found(about: Explained) -> str:
+    if not about.markers_found:
         return "No list of markers was given."
     rows = [
         (
-            about["methods"][one["method"]]["title"],
-            f"{one['own']} of {one['named']}",
-            f"{one['any']} of {one['types']}",
+            about.methods[one.method].title,
+            f"{one.own} of {one.named}",
+            f"{one.any} of {one.types}",
         )
-        for one in about["markers_found"]
+        for one in about.markers_found
     ]
     header = ("genes ranked by", "types whose own markers are found", "types with any type's")
-    limit = 1 - about["settings"]["confidence_level"]
+    limit = 1 - about.settings["confidence_level"]
     return (
         f"{table(header, rows)}\n\nFound: more of a list among the top "
-        f"{about['settings']['top_genes']} genes than by chance, adjusted p up to {limit:.2g}. A "
+        f"{about.settings['top_genes']} genes than by chance, adjusted p up to {limit:.2g}. A "
         "type's own list is that of its name or, if that is not there, of the last words of its "
         "name (CD8 T: T cells). Of lists by another name only the best is shown."
     )

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from scbert.config.cells import TRANSCRIPTOME_GENES
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.explained import Explained
 from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.evidence.vector_quality import VectorQuality
 from scbert.report.text import (
@@ -49,7 +50,7 @@ class DatasetEvidence:
 
     evaluation: Evaluation
     comparison: Comparison
-    explanation: Json
+    explanation: Explained
     figures: Mapping[str, str]  # name -> SVG
 
     @property

@@ -4,7 +4,6 @@ import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from scbert.cells.how_to_read import HowToRead
 from scbert.cells.labels import labels_for
 from scbert.cells.query import open_query
 from scbert.config import DeviceName, Explain
+from scbert.evidence.explained import Explained
 from scbert.explain.chosen_cells import Candidates, choose_cells
 from scbert.explain.enrichment import read_known_genes
 from scbert.explain.explain_cells import explain_cells
@@ -34,7 +34,7 @@ def explain_file(
     reading: HowToRead,
     settings: Explain,
     device: DeviceName,
-) -> dict[str, Any]:
+) -> Explained:
     """Explain the labels of a file's cells: those of a column, or those that the model gives.
 
     Parameters
@@ -52,7 +52,7 @@ def explain_file(
 
     Returns
     -------
-    The content of explanation.json.
+    What stands in explanation.json.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from scbert.cells.quality import read_quality
 from scbert.config import load_config
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.explained import Explained
 from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.evidence.vector_quality import VectorQuality
 from scbert.files import read_json, write_text
@@ -97,7 +98,7 @@ def _join_datasets(
     figures: Sequence[Path],
 ) -> list[DatasetEvidence]:
     compared = {found.dataset: found for found in map(Comparison.read, comparisons)}
-    explained = {path.parent.name: read_json(path) for path in explanations}
+    explained = {path.parent.name: Explained.read(path) for path in explanations}
     drawn: dict[str, dict[str, str]] = {}
     for path in figures:
         drawn.setdefault(path.parent.name, {})[path.stem] = path.read_text()

@@ -23,6 +23,7 @@ from tests.report.test_figures import (
     make_gene2vec_quality,
     make_history,
 )
+from tests.report.test_report import EXPLANATION
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy")
 
@@ -66,6 +67,7 @@ def make_out_of_fold() -> OutOfFoldComparison:
         make_out_of_fold,
         make_gene2vec_quality,
         lambda: VALIDATION,
+        lambda: EXPLANATION,
     ],
 )
 def test_a_record_is_read_as_it_was_written(tmp_path, make):

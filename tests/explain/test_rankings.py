@@ -219,13 +219,13 @@ def test_a_ranking_that_knows_what_matters_passes(settings):
     plan, judged = judge(rank, [{0, 1}, {8, 9}], settings)
     assert len(plan) == 2 * 8 * 2 * (1 + 2)
     verdict = verdicts(judged)["gradients"]
-    assert verdict["verdict"] == "passes"
-    assert verdict["over_control"] == pytest.approx(0.3 - 0.2)
-    assert verdict["top"] == pytest.approx(0.3)  # 0.2 for one gene, 0.4 for two
-    assert verdict["random"] < 0.1
-    assert verdict["cells"] == 8
+    assert verdict.verdict == "passes"
+    assert verdict.over_control == pytest.approx(0.3 - 0.2)
+    assert verdict.top == pytest.approx(0.3)  # 0.2 for one gene, 0.4 for two
+    assert verdict.random < 0.1
+    assert verdict.cells == 8
     assert "x: passes. Removing" in sentence(verdict, "x", 0.95)
-    assert verdicts(judged)["expression"]["verdict"] == "control"
+    assert verdicts(judged)["expression"].verdict == "control"
     assert set(judged.cell_type) == {"all", "T0", "T1"}
     assert set(judged.genes) == {"mean", "1", "2"}
 
@@ -234,8 +234,8 @@ def test_a_ranking_of_genes_that_do_not_matter_fails(settings):
     rank = np.array([np.arange(10, 0, -1), np.arange(1, 11)])
     _, judged = judge(rank, [{0, 1}, {8, 9}], settings)
     verdict = verdicts(judged)["gradients"]
-    assert verdict["verdict"] == "fails"
-    assert verdict["difference"] <= 0
+    assert verdict.verdict == "fails"
+    assert verdict.difference <= 0
     assert "FAILS the deletion test, for random genes" in sentence(verdict, "x", 0.95)
 
 
@@ -247,10 +247,10 @@ def test_better_than_random_but_no_better_than_the_control_fails(settings):
         pd.DataFrame({"method": "expression", "top": [0.5, 0.2, 0.2]} | cells),
     ]
     verdict = verdicts(judge_deletions(pd.concat(drops), settings))["attention"]
-    assert verdict["low"] > 0
-    assert verdict["over_control"] == pytest.approx(-0.1)
-    assert (verdict["over_control_low"], verdict["over_control_high"]) == pytest.approx((-0.2, 0.0))
-    assert verdict["verdict"] == "fails"
+    assert verdict.low > 0
+    assert verdict.over_control == pytest.approx(-0.1)
+    assert (verdict.over_control_low, verdict.over_control_high) == pytest.approx((-0.2, 0.0))
+    assert verdict.verdict == "fails"
     assert "FAILS the deletion test, for a list made without" in sentence(verdict, "x", 0.95)
 
 

@@ -15,6 +15,13 @@ from scbert.config import load_config
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison, Difference
 from scbert.evidence.evaluation import Evaluation
+from scbert.evidence.explained import (
+    DeletionResult,
+    Explained,
+    ExplainedMethod,
+    MarkersFound,
+    Missed,
+)
 from scbert.evidence.history import Epoch
 from scbert.files import write_json
 from scbert.report import report
@@ -51,20 +58,57 @@ GENE2VEC = {
     "imported": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
 }
-OVER_CONTROL = ("over_control", "over_control_low", "over_control_high")
-TESTED = {"top": 0.311, "random": 0.012, "difference": 0.299, "low": 0.251, "high": 0.342}
-TESTED |= dict(zip(OVER_CONTROL, (0.173, 0.151, 0.196), strict=True))
-FAILED = {"top": 0.061, "random": 0.024, "difference": 0.037, "low": 0.017, "high": 0.053}
-FAILED |= dict(zip(OVER_CONTROL, (-0.077, -0.098, -0.056), strict=True))
-EXPLANATION = {
-    "cells": {"CD19+ B": 10, "Dendritic": 7},
-    "methods": {
-        "gradients": TESTED | {"title": "integrated gradients", "verdict": "passes"},
-        "attention": FAILED | {"title": "attention sums", "verdict": "fails"},
-        "expression": TESTED | {"title": "mean bin", "verdict": "control"},
+TESTED = DeletionResult(
+    method="gradients",
+    cell_type="all",
+    genes="mean",
+    cells=17,
+    top=0.311,
+    random=0.012,
+    difference=0.299,
+    low=0.251,
+    high=0.342,
+    over_control=0.173,
+    over_control_low=0.151,
+    over_control_high=0.196,
+    verdict="passes",
+)
+FAILED = replace(
+    TESTED,
+    method="attention",
+    top=0.061,
+    random=0.024,
+    difference=0.037,
+    low=0.017,
+    high=0.053,
+    over_control=-0.077,
+    over_control_low=-0.098,
+    over_control_high=-0.056,
+    verdict="fails",
+)
+EXPLANATION = Explained(
+    name="pbmc68k_reduced",
+    labels_from="the model",
+    model_sha256="ab" * 32,
+    cells={"CD19+ B": 10, "Dendritic": 7},
+    methods={
+        "gradients": ExplainedMethod("integrated gradients", "a paper", TESTED),
+        "attention": ExplainedMethod("attention sums", "a paper", FAILED),
+        "expression": ExplainedMethod(
+            "mean bin", "no model", replace(TESTED, method="expression", verdict="control")
+        ),
     },
-    "settings": {"deletions": [1, 2, 5]},
-}
+    verdicts=["integrated gradients: passes."],
+    gradients_missed=Missed(median=0.01, largest=0.1),
+    markers=1,
+    markers_found=[MarkersFound("gradients", own=1, named=2, any=2, types=2)],
+    marker_types={"CD19+ B": "B cells"},
+    gene_sets=0,
+    notes=[],
+    warnings={},
+    settings={"deletions": [1, 2, 5]},
+    provenance={},
+)
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt"><text>{}</text></svg>'
 BENCHMARK = (
     "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -190,7 +234,7 @@ def add_dataset(results: Path, evaluation: Evaluation, comparison: Comparison) -
     evaluation.write(metrics / "evaluation.json")
     comparison.write(metrics / "comparison.json")
     explanation = results / "explanations" / name
-    write_json(explanation / "explanation.json", EXPLANATION)
+    EXPLANATION.write(explanation / "explanation.json")
     for figure in ("heatmap", "deletion"):
         (explanation / f"{figure}.svg").write_text(SVG.format(figure))
     models = [results / f"models/{name}/seed{seed}" for seed in evaluation.scbert.seeds]
