@@ -183,6 +183,7 @@ rule write_benchmark:
         methods=beside(found(CONFIG.benchmark.methods)),
         datasets=beside(found(CONFIG.datasets)),
         published=beside(found("config/benchmark/published.tsv")),
+        versions=beside(found("config/benchmark/versions.tsv")),
         earlier=files_of_earlier_run(),
         config="results/config.json",
         script=workflow.source_path("../scripts/write_benchmark.py"),
@@ -222,7 +223,7 @@ rule write_benchmark:
         "PYTHONPATH=$SCBERT_CHECKOUT"
         " python {input.script:q} --scores {input.scores:q} --qualities {input.qualities:q}"
         " --mixing {input.mixing:q} --methods {input.methods:q} --datasets {input.datasets:q}"
-        " --published {input.published:q}"
+        " --published {input.published:q} --versions {input.versions:q}"
         " --chosen {params.chosen:q} --config {input.config:q}"
         " --against={params.against:q} --command {params.command:q} --table {output.table:q} --data {output.data:q}"
         " --page {output.page:q} --settings {params.settings:q} > {log:q} 2>&1"

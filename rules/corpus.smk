@@ -67,6 +67,8 @@ rule read_counts:
         cells=cells_file,
         clusters=of_panglaodb("resources/panglaodb/{source}.clusters.txt"),
         annotations=of_panglaodb("resources/panglaodb/cell_type_annotations.txt"),
+        cell_table=cell_table_of,
+        types=types_of,
         script=workflow.source_path("../scripts/read_counts.py"),
     output:
         counts="results/counts/{source}.h5ad",
@@ -83,12 +85,43 @@ rule read_counts:
         runtime=per_attempt(30),
     params:
         settings=read_settings,
+        sha256=sha256_here("{}"),
+        cell_table_sha256=sha256_here("cells_of_{}"),
         code=code("steps/read_counts.py"),
     shell:
         "PYTHONPATH=$SCBERT_CHECKOUT"
         " python {input.script:q} --cells {input.cells:q} --clusters {input.clusters:q}"
-        " --annotations {input.annotations:q} --counts {output.counts:q}"
-        " --quality {output.quality:q} --settings {params.settings:q} > {log:q} 2>&1"
+        " --annotations {input.annotations:q} --cell-table {input.cell_table:q}"
+        " --types {input.types:q} --counts {output.counts:q}"
+        " --quality {output.quality:q} --settings {params.settings:q}"
+        " --sha256={params.sha256:q} --cell-table-sha256={params.cell_table_sha256:q}"
+        " > {log:q} 2>&1"
+
+
+rule join_datasets:
+    input:
+        counts=counts_to_join,
+        script=workflow.source_path("../scripts/join_datasets.py"),
+    output:
+        joined="results/joined/{source}.h5ad",
+    log:
+        "logs/join_datasets/{source}.log",
+    benchmark:
+        "results/benchmarks/join_datasets/{source}.tsv"
+    wildcard_constraints:
+        source=one_of(JOINED),
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=per_attempt(30),
+    params:
+        code=code("steps/join_datasets.py"),
+    shell:
+        "PYTHONPATH=$SCBERT_CHECKOUT"
+        " python {input.script:q} --counts {input.counts:q} --joined {output.joined:q}"
+        " > {log:q} 2>&1"
 
 
 rule summarize_quality:

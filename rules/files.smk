@@ -24,7 +24,26 @@ def cells_file(wildcards):
     """The file with the cells of a dataset or of a sample of the corpus."""
     if wildcards.source not in FILES and FROM_PANGLAODB:
         return f"resources/panglaodb/{wildcards.source}.sparse.RData"
+    if wildcards.source in JOINED:
+        return f"results/joined/{wildcards.source}.h5ad"
     return local_file(wildcards.source)
+
+
+def cell_table_of(wildcards):
+    """The table of the cells of a dataset, if it has one."""
+    table = f"cells_of_{wildcards.source}"
+    return local_file(table) if table in FILES else []
+
+
+def types_of(wildcards):
+    """The table of common names of the types of a dataset, if it has one."""
+    line = DATASETS.get(wildcards.source)
+    return beside(found(line.types)) if line and line.types else []
+
+
+def counts_to_join(wildcards):
+    """The counts of the datasets that another one is made of."""
+    return expand("results/counts/{part}.h5ad", part=JOINED[wildcards.source])
 
 
 def of_panglaodb(pattern):

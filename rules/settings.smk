@@ -66,7 +66,17 @@ TABLES_OF_GENES = {
     **MARKERS,
 }
 CELLS = {name: line.file for name, line in {**SAMPLES, **DATASETS, **QUERIES}.items()}
-RESERVED = {"corpus", CONFIG.corpus.name, *TABLES_OF_GENES}
+JOINED = {name: line.parts for name, line in DATASETS.items() if line.parts}
+TABLES_OF_CELLS = {
+    f"cells_of_{name}": line.cell_table
+    for name, line in DATASETS.items()
+    if line.cell_table
+}
+EXPECTED = {name: line.sha256 for name, line in {**SAMPLES, **DATASETS}.items()}
+EXPECTED |= {
+    f"cells_of_{name}": line.cell_table_sha256 for name, line in DATASETS.items()
+}
+RESERVED = {"corpus", CONFIG.corpus.name, *TABLES_OF_GENES, *TABLES_OF_CELLS}
 TAKEN = sorted(
     {*SAMPLES} & {*TABLES_OF_GENES}
     or (RESERVED | {*SAMPLES}) & {*DATASETS}
@@ -78,9 +88,9 @@ if TAKEN:
         "but another of these tables, or the corpus for its own files, uses that name too, and one "
         "would overwrite the other. Rename it."
     )
-FILES = {**TABLES_OF_GENES, **CELLS}
+FILES = {**TABLES_OF_GENES, **TABLES_OF_CELLS, **CELLS}
 FETCHED = {
-    name: fetched_suffix(file, TABLES if name in TABLES_OF_GENES else CELL_FILES)
+    name: fetched_suffix(file, CELL_FILES if name in CELLS else TABLES)
     for name, file in FILES.items()
     if is_fetched(file)
 }
@@ -122,6 +132,16 @@ def read_settings(wildcards):
     )
 
 
+def sha256_here(pattern):
+    """What a table expects of a file that lies here; one that is fetched is checked by then."""
+
+    def expected(wildcards):
+        name = pattern.format(wildcards.source)
+        return "" if name in FETCHED else EXPECTED.get(name, "")
+
+    return expected
+
+
 def fetch_settings(wildcards):
     """Settings of fetch_dataset and fetch_mtx."""
     return Untracked(
@@ -134,9 +154,8 @@ def fetch_settings(wildcards):
 
 
 def sha256_of_source(wildcards):
-    """What the table of the corpus expects of a file."""
-    line = SAMPLES.get(wildcards.source)
-    return line.sha256 if line else ""
+    """What the table of its line expects of a file that is fetched."""
+    return EXPECTED.get(wildcards.source, "")
 
 
 def source_of(wildcards):

@@ -199,6 +199,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def require_sha256(path: Path, expected: str) -> None:
+    """Refuse a file, or a folder, that is not the one that a table means; empty: any will do.
+
+    Raises
+    ------
+    ValueError
+        With the SHA-256 that was found and the one that is required.
+    """
+    found = sha256_of(path) if expected else ""
+    if found != expected.lower():
+        raise ValueError(
+            f"the SHA-256 of {path} is {found}, but its table requires {expected.lower()}: it is "
+            "another file, or another version of it. Put the one that is meant there, or correct "
+            "the table."
+        )
+
+
 def checksum_line(path: Path) -> bytes:
     """Return what `sha256sum -c` takes."""
     return f"{sha256_of(path)}  {path.name}\n".encode()

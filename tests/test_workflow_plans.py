@@ -241,8 +241,8 @@ def test_batch_mixing_is_measured_where_it_is_asked_for_and_batches_are_named(fr
     asked = {"datasets": ["panc8", "pbmc3k"], "seeds": [1], "batch_mixing": batch_mixing}
     folder = fresh.here / "resources/benchmark"
     folder.mkdir(parents=True)
-    for name in ("panc8_small500", "pbmc3k", "pbmc8k"):
-        (folder / f"{name}_labelled.h5ad").touch()
+    for name in ("panc8_small500_labelled", "pbmc3k_labelled", "pbmc8k_labelled", "baron_human1"):
+        (folder / f"{name}.h5ad").touch()
     changed = {"benchmark": asked}
     how = {"config": "config/benchmark.yaml", "changed": changed}
     planned = fresh.planned("results/benchmark.html", **how)
@@ -250,3 +250,11 @@ def test_batch_mixing_is_measured_where_it_is_asked_for_and_batches_are_named(fr
     assert {name: planned.get(name) for name in measured} == dict.fromkeys(
         measured, 1 if batch_mixing else None
     )
+
+
+def test_the_datasets_of_the_paper_are_downloaded_read_and_joined(fresh):
+    for name in ("baron", "muraro", "segerstolpe", "xin", "macparland"):
+        (fresh.here / "resources/benchmark" / name).mkdir(parents=True)
+    planned = fresh.planned("results/benchmark.html", config="config/benchmark-paper.yaml")
+    rules = {"fetch_mtx": 1, "fetch_dataset": 1, "join_datasets": 1, "read_counts": 7}
+    assert {rule: planned[rule] for rule in rules} == rules

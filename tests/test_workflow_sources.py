@@ -1,9 +1,12 @@
 """From files of a user, of packages and of PanglaoDB to tokens: failing, killed and whole runs."""
 
 import gzip
+import hashlib
+import io
 import os
 import re
 import signal
+import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +16,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
+from scipy.io import mmwrite
 
 from scbert.files import read_json
 from tests.loopback import Site, wait_for_part
@@ -131,6 +136,57 @@ def test_files_and_a_checkout_may_have_spaces_brackets_and_quotes(file, tmp_path
     done = run.snakemake("results/splits/second.tsv", changed=changed)
     assert done.returncode == 0, done.said
     assert len(pd.read_csv(run.here / "results/splits/second.tsv", sep="\t")) == 60
+
+
+def as_10x_archive(cells):
+    """An archive as 10x Genomics publishes one, and a table of the types of its cells."""
+    files = {"barcodes.tsv": "".join(f"{name}\n" for name in cells.obs_names)}
+    files["genes.tsv"] = "".join(f"{name}\t{name}\n" for name in cells.var_names)
+    matrix, packed = io.BytesIO(), io.BytesIO()
+    mmwrite(matrix, sparse.csc_matrix(cells.X.T).astype(int))
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in {**files, "matrix.mtx": matrix.getvalue()}.items():
+            member = tarfile.TarInfo(f"filtered_matrices_mex/hg19/{name}")
+            body = content if isinstance(content, bytes) else content.encode()
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    types = cells.obs.kind.rename("celltype").rename_axis("barcodes").reset_index()
+    return packed.getvalue(), types.to_csv(sep="\t", index=False).encode()
+
+
+def test_an_archive_with_a_table_of_types_and_a_file_become_one_dataset(fresh):
+    """By address and SHA-256, as Zheng68K; types by common names; by which the study is told."""
+    write_second(fresh.here / "second.h5ad")
+    archive, types = as_10x_archive(ad.read_h5ad(fresh.here / "second.h5ad"))
+    names = ad.read_h5ad(fresh.here / "second.h5ad").obs.kind.unique()
+    common = "".join(f"{name}\tcommon {name}\n" for name in names[1:])
+    (fresh.here / "types.tsv").write_text("cell_type\tcommon\n" + common)
+    with Site({"/a.tar.gz": archive, "/types.tsv": types}) as site:
+        lines = {
+            "first": {"file": f"{site.url}/a.tar.gz", "label_key": "celltype", "types": "types.tsv"}
+            | {"cell_table": f"{site.url}/types.tsv", "sha256": hashlib.sha256(archive).hexdigest()}
+            | {"cell_table_sha256": hashlib.sha256(types).hexdigest()},
+            "second": {"file": "second.h5ad", "label_key": "kind"},
+            "both": {"file": "joined:first+second", "label_key": "cell_type"}
+            | {"batch_key": "dataset", "library_size_key": "library_size"},
+        }
+        table = pd.DataFrame(lines).T.rename_axis("dataset")
+        table = table.assign(matrix="X", scale="counts", in_corpus="no", ontology="")
+        changed = {"datasets": "datasets.tsv"}
+        table.to_csv(fresh.here / "datasets.tsv", sep="\t")
+        done = fresh.snakemake("results/counts/both.h5ad", changed=changed)
+        assert done.returncode == 0, done.said
+        obs = ad.read_h5ad(fresh.here / "results/counts/both.h5ad").obs
+        kinds = ad.read_h5ad(fresh.here / "second.h5ad").obs.kind.value_counts()
+        assert obs.batch.value_counts().to_dict() == {"second": 60, "first": 60 - kinds[names[0]]}
+        assert set(obs.cell_type[obs.batch == "first"]) == {f"common {name}" for name in names[1:]}
+        table.loc["first", "cell_table_sha256"] = "f" * 64
+        table.loc["second", "sha256"] = "0" * 64
+        table.to_csv(fresh.here / "datasets.tsv", sep="\t")
+        done = fresh.snakemake("--keep-going", "results/counts/both.h5ad", changed=changed)
+    assert done.returncode != 0
+    assert "but the configuration expects " + "f" * 64 in done.said
+    assert "but its table requires " + "0" * 64 in done.said
 
 
 def is_first(site, asked, path):

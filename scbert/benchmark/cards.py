@@ -9,6 +9,7 @@ from scbert.benchmark.results import Results
 from scbert.config import Dataset, Protocols
 from scbert.files import read_json
 from scbert.report.text import NOTHING, percent
+from scbert.tables import read_table
 
 Json = dict[str, Any]
 NOT_STATED = "not stated"
@@ -51,6 +52,7 @@ def datasets_cards(
     qualities: Sequence[Json],
     datasets: Mapping[str, Dataset],
     protocols: Protocols,
+    versions: Mapping[str, str],
 ) -> Table:
     """Return a line for each file of cells, with the types that are too rare to be asked about.
 
@@ -61,6 +63,8 @@ def datasets_cards(
         count batches.
     datasets
         The table of datasets, which says what no file does: licence, and where labels come from.
+    versions
+        SHA-256 of a file or archive -> which of the versions of a dataset it is.
     """
     rows = []
     for quality in qualities:
@@ -78,7 +82,7 @@ def datasets_cards(
                 _folds_of_batches(results, quality["sample"]),
                 words((told and told.labels_from) or NOT_STATED),
                 words((told and told.licence) or NOT_STATED),
-                words(quality["source"]),
+                Cell(quality["source"], small=_version(quality, told, versions)),
                 words(quality["sha256"][:16] + "…"),
             ]
         )
@@ -93,9 +97,22 @@ def datasets_cards(
         rows=rows,
         note=f"Left out are types of fewer than {protocols.min_cells_per_type} cells, with their "
         "cells (benchmark.protocols.min_cells_per_type). Where labels come from and the licence "
-        "are as the table of datasets says. SHA-256: the first 16 digits; the whole is in "
-        "results/counts/NAME.json.",
+        "are as the table of datasets says. Under the source stands which version it is, where "
+        "its SHA-256 is in config/benchmark/versions.tsv. SHA-256: the first 16 digits; the whole "
+        "is in results/counts/NAME.json.",
     )
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """Read the table of known versions of datasets, by SHA-256."""
+    table = read_table(path, "sha256", "version")
+    return dict(zip(table["sha256"], table["version"], strict=True))
+
+
+def _version(quality: Json, told: Dataset | None, versions: Mapping[str, str]) -> str:
+    """Return which version a file is; an archive is known by what the table asked of it."""
+    asked = told.sha256.lower() if told else ""
+    return versions.get(quality["sha256"]) or versions.get(asked, "")
 
 
 def _rarest(types: dict[str, int]) -> Cell:

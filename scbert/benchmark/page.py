@@ -14,7 +14,12 @@ from markupsafe import Markup
 
 from scbert.benchmark.against import Comparison, comparison_table, judge_comparison, published_table
 from scbert.benchmark.batch_mixing import mixing_table
-from scbert.benchmark.cards import datasets_cards, methods_cards, metrics_cards
+from scbert.benchmark.cards import (
+    datasets_cards,
+    methods_cards,
+    metrics_cards,
+    read_versions,
+)
 from scbert.benchmark.checks import check_benchmark, checks_table
 from scbert.benchmark.claims import (
     UNTESTED,
@@ -65,7 +70,8 @@ class About:
     """How the benchmark was run: the command, its configuration, and what ran.
 
     `datasets` are the lines of their table; `published` is a table of scores of others, see
-    `published_table`; `mixing` are those of rule measure_batch_mixing.
+    `published_table`, and `versions` one of known files, see `read_versions`; `mixing` are those of
+    rule measure_batch_mixing.
     """
 
     command: str
@@ -73,6 +79,7 @@ class About:
     provenance: Json
     datasets: Mapping[str, Dataset]
     published: Path
+    versions: Path
     mixing: Sequence[Path]
 
     @property
@@ -143,7 +150,13 @@ def benchmark_page(
         "pretraining": pretraining_table(results) if pretraining.outcome != UNTESTED else None,
         "claims": claims_table(claims),
         "published": published_table(about.published, results),
-        "datasets": datasets_cards(results, qualities, about.datasets, about.settings.protocols),
+        "datasets": datasets_cards(
+            results,
+            qualities,
+            about.datasets,
+            about.settings.protocols,
+            read_versions(about.versions),
+        ),
         "methods": methods_cards(folders, results),
         "metrics": metrics_cards(results.confidence_level),
         "checks": checks_table(check_benchmark(folders, results)),

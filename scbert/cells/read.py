@@ -20,6 +20,7 @@ from scbert.cells.matrix import parts_in_memory
 from scbert.cells.other_formats import other_format
 from scbert.cells.plain_text import make_plain
 from scbert.cells.stores import is_zarr, open_anndata
+from scbert.cells.studies import is_study, read_study
 from scbert.cells.tenx import is_10x_h5, read_10x_folder, read_10x_h5
 from scbert.files import publish
 
@@ -31,7 +32,9 @@ ENSEMBL_ID = re.compile(r"^(ENS[A-Z]*G\d{11})(\.\d+)?(_PAR_Y)?$")
 
 
 def read_cells(path: Path) -> ad.AnnData:
-    """Read all of a file of cells: .h5ad, .h5mu, 10x .h5, .csv, .tsv, or a folder of zarr or 10x.
+    """Read all of a file of cells: .h5ad, .h5mu, 10x .h5, .csv, .tsv, or a folder.
+
+    A folder holds zarr, what Cell Ranger writes, or one of the studies of `read_study`.
 
     Raises
     ------
@@ -43,9 +46,7 @@ def read_cells(path: Path) -> ad.AnnData:
             f"{path} does not exist. Check the path, or run the step that makes it."
         )
     if path.is_dir():
-        if not is_zarr(path):
-            return read_10x_folder(path)
-        cells = _read_store(path)
+        cells = _read_folder(path)
         make_plain(cells)
         return cells
     if path.suffix not in READERS:
@@ -53,6 +54,12 @@ def read_cells(path: Path) -> ad.AnnData:
     cells = READERS[path.suffix](path)
     make_plain(cells)
     return cells
+
+
+def _read_folder(path: Path) -> ad.AnnData:
+    if is_zarr(path):
+        return _read_store(path)
+    return read_study(path) if is_study(path) else read_10x_folder(path)
 
 
 def _read_h5ad(path: Path) -> ad.AnnData:

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of, in_steps
 from scbert.cells.cautions import Caution, say
+from scbert.cells.cell_table import read_cell_table, read_types, with_cell_table, with_common_names
 from scbert.cells.how_to_read import ALL_GENES, HowToRead, Wanted
 from scbert.cells.labels import clean_labels, repeated_cells
 from scbert.cells.quality import cell_sums, count_copies
@@ -138,13 +139,31 @@ def add_clusters(
         reading.notes += notes
 
 
-def read_sample(path: Path, settings: ReadSettings, wanted: Wanted = ALL_GENES) -> Reading:
+@dataclass(frozen=True)
+class BesideCounts:
+    """Tables beside the counts of a dataset, see `with_cell_table` and `read_types`."""
+
+    cells: Path | None = None
+    types: Path | None = None
+
+
+NO_TABLES = BesideCounts()
+
+
+def read_sample(
+    path: Path,
+    settings: ReadSettings,
+    wanted: Wanted = ALL_GENES,
+    beside: BesideCounts = NO_TABLES,
+) -> Reading:
     """Read counts from a file of cells, or take log-normalised expression back to them.
 
     Parameters
     ----------
     wanted
         The genes that the matrix is to have, see `HowToRead`.
+    beside
+        Tables that hold columns of obs and names of types, for a dataset.
 
     Raises
     ------
@@ -154,11 +173,13 @@ def read_sample(path: Path, settings: ReadSettings, wanted: Wanted = ALL_GENES) 
     name, dataset = str(path), settings.dataset
     key = dataset.library_size_key if dataset else ""
     columns = [key for key in (dataset.label_key, dataset.batch_key) if key] if dataset else []
+    table = read_cell_table(beside.cells) if beside.cells else pd.DataFrame()
+    own = [key for key in columns if key not in table]
     reading = HowToRead(settings.matrix, settings.scale, key, wanted)
     usual = settings.normalization.target_sum
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_query(path, reading, Path(folder), name, columns) as query,
+        open_query(path, reading, Path(folder), name, own) as query,
     ):
         chosen, given = query.chosen, query.obs
         amounts = amounts_of(chosen.parts, given, reading, name, usual)
@@ -166,9 +187,13 @@ def read_sample(path: Path, settings: ReadSettings, wanted: Wanted = ALL_GENES) 
     obs = pd.DataFrame(
         {"library_size": library, "n_genes": matrix.getnnz(axis=1)}, index=given.index
     )
-    cautions = list(amounts.cautions)
+    cautions, notes = list(amounts.cautions), list[str]()
+    if beside.cells:
+        given = with_cell_table(given, table, str(beside.cells))
     if dataset:
         labels, of_labels = _labels(given, dataset, name)
+        if beside.types:
+            labels["cell_type"], notes = _common(labels["cell_type"], beside.types)
         obs, cautions = obs.join(labels), [*cautions, *of_labels]
         if copies := count_copies(matrix):
             cautions.append(repeated_cells(copies, len(obs)))
@@ -176,7 +201,7 @@ def read_sample(path: Path, settings: ReadSettings, wanted: Wanted = ALL_GENES) 
     var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
     cells = ad.AnnData(matrix.astype(np.float32), obs=obs, var=var)
     taken_back = ", taken back to counts" if amounts.scale.kind == "log1p" else ""
-    notes = [f"Left out: {chosen.left_out}."] if chosen.left_out else []
+    notes += [f"Left out: {chosen.left_out}."] if chosen.left_out else []
     notes += [f"Matrices: {chosen.why}."] if chosen.why else []
     say(cautions, name, log)
     scale = f"{amounts.scale}{taken_back}"
@@ -206,11 +231,18 @@ def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> tuple[pd.DataFram
     if dataset.batch_key:
         batch = require_column(obs, dataset.batch_key, name)
         batch, _ = clean_labels(batch, dataset.batch_key)
-        if (batch == "").any():
+        missing = (batch == "") & (labels != "")
+        if missing.any():
             raise ValueError(
                 f"obs['{dataset.batch_key}'] of {name} is empty, or text such as 'nan', in "
-                f"{(batch == '').sum()} cells, but a batch must not be in two parts. Fill it in, "
+                f"{missing.sum()} cells, but a batch must not be in two parts. Fill it in, "
                 "or leave batch_key empty."
             )
         columns["batch"] = batch
     return pd.DataFrame(columns), cautions
+
+
+def _common(labels: pd.Series, table: Path) -> tuple[pd.Series, list[str]]:
+    """Return labels by their common names, and which types have none."""
+    found, strange = with_common_names(labels, read_types(table))
+    return found, [f"Types that {table} does not list: {strange}."] if strange else []

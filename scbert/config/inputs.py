@@ -1,5 +1,6 @@
 """Sources of cells: the network, PanglaoDB, and the tables of the user."""
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -9,9 +10,11 @@ from scbert.config.base import Count, Name, Section
 
 PACKAGE = "package:"
 WEB = ("http://", "https://")
+JOINED = "joined:"  # of other lines of the table of datasets
 CELLS = (".h5ad", ".h5", ".csv")  # that are fetched; others are paths
 TABLES = (".csv", ".gmt", ".gz", ".parquet", ".tsv", ".txt")  # of genes, gene sets, pairs
 ARCHIVES = (".tar.gz", ".tgz")
+JOINABLE = re.compile(r"[A-Za-z0-9_-]+")  # the name of a line
 NOT_IN_PATHS = ("{", "}", ";", "\n")
 Sha256 = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F]{64})?$")]
 Addresses = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -65,8 +68,28 @@ def _known_source(file: str) -> str:
     return file
 
 
+def _known_table(file: str) -> str:
+    if not is_fetched(file):
+        return _plain_path(file)
+    fetched_suffix(file, TABLES)
+    return file
+
+
+def _known_dataset(file: str) -> str:
+    if not file.startswith(JOINED):
+        return _known_source(file)
+    names = file.removeprefix(JOINED).split("+")
+    if len(set(names)) < 2 or not all(JOINABLE.fullmatch(name) for name in names):
+        raise ValueError(
+            f"'{file}' must name two or more other lines of this table: {JOINED}baron+muraro"
+        )
+    return file
+
+
 PathOfTable = Annotated[str, AfterValidator(_plain_path)]
 Source = Annotated[str, AfterValidator(_known_source)]
+SourceOfDataset = Annotated[str, AfterValidator(_known_dataset)]
+SourceOfTable = Annotated[str, AfterValidator(_known_table)]
 
 
 class Download(Section):
@@ -175,7 +198,8 @@ class Dataset(Section):
     """A line of the table of datasets."""
 
     dataset: Name
-    file: Source  # cells (docs/running.md), .RData; as path, package:NAME/FILE or http(s)://
+    # cells (docs/running.md), .RData; as path, package:NAME/FILE, http(s):// or joined:NAME+NAME
+    file: SourceOfDataset
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold
     label_key: str  # column of obs: the cell type
@@ -183,6 +207,11 @@ class Dataset(Section):
     library_size_key: str  # column of obs: all counts of the cell; empty: the sum over the matrix
     in_corpus: Literal["yes", "no"]  # do the training cells, without labels, join the corpus?
     ontology: PathOfTable  # table cell_type -> Cell Ontology id; empty: none
+    # Known to the rules, which give a step the files: not among the settings of a step.
+    sha256: Sha256 = Field(default="", exclude=True)  # of the file; empty: not known beforehand
+    cell_table: SourceOfTable = Field(default="", exclude=True)  # more columns of obs; empty: none
+    cell_table_sha256: Sha256 = Field(default="", exclude=True)
+    types: PathOfTable = Field(default="", exclude=True)  # cell_type -> common name; empty: as is
     # For readers only: not among the settings of a step, so that an edit makes nothing again.
     licence: str = Field(default="", exclude=True)  # of the data; empty: not stated
     labels_from: str = Field(default="", exclude=True)  # who or what named the types
@@ -191,3 +220,8 @@ class Dataset(Section):
     def joins_corpus(self) -> bool:
         """Whether the training cells join the corpus."""
         return self.in_corpus == "yes"
+
+    @property
+    def parts(self) -> list[str]:
+        """The other lines of the table whose cells these are; empty if they are in a file."""
+        return self.file.removeprefix(JOINED).split("+") if self.file.startswith(JOINED) else []

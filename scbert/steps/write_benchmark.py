@@ -24,6 +24,7 @@ def write_benchmark(
     methods: Path,
     datasets: Path,
     published: Path,
+    versions: Path,
     chosen: list[str],
     against: str,
     config: Path,
@@ -38,50 +39,36 @@ def write_benchmark(
     Parameters
     ----------
     scores
-        Files DATASET/seedS/scores.tsv of rule score_benchmark; what else it wrote, the tasks, the
-        answers and the runs are read from their folders.
-    qualities
-        JSON files of rule read_counts, one for each file of cells.
-    mixing
-        Tables of rule measure_batch_mixing, if it was asked for.
-    methods
-        The table of methods.
-    datasets
-        The table of datasets: licences, and where labels come from.
-    published
-        A table of scores of others, see `published_table`.
+        Files DATASET/seedS/scores.tsv; what else their folders hold is read, too.
+    qualities, mixing
+        JSON files of rule read_counts, and tables of rule measure_batch_mixing, if there are any.
+    methods, datasets, published, versions
+        The tables of methods and datasets, of scores of others and of known files.
     chosen
-        Those that were run; the first is compared with the others.
+        The methods that were run; the first is compared with the others.
     against
         The folder benchmark_crate of an earlier run, to be compared with; empty: none.
-    config
-        The resolved configuration as JSON.
-    command
-        What runs the benchmark again.
-    table, data
-        The long table, as TSV and as JSON of config/benchmark.schema.json; JSON holds means too.
-    page
-        The HTML file to write.
+    config, command
+        The resolved configuration as JSON, and what runs the benchmark again.
+    table, data, page
+        To be written: the long table as TSV, the same with means as JSON of
+        config/benchmark.schema.json, and the HTML file.
     """
     folders = [file.parent for file in scores]
     known = load_methods(methods)
-    found = Results(
-        rooms=read_rooms(folders),
-        methods={name: known[name] for name in chosen},
-        confidence_level=settings.confidence_level,
-    )
+    ran = {name: known[name] for name in chosen}
+    found = Results(read_rooms(folders), ran, settings.confidence_level)
     write_table(table, as_text(found.long))
-    means = means_over_seeds(found.long, settings.confidence_level)
-    write_json(data, as_json(found.long, means, settings.confidence_level))
-    about = About(
-        command,
-        load_config(read_json(config)).benchmark,
-        provenance(),
-        load_datasets(datasets),
-        published,
-        mixing,
-    )
+    write_json(data, _as_json(found))
+    asked = load_config(read_json(config)).benchmark
+    tables = (load_datasets(datasets), published, versions, mixing)
+    about = About(command, asked, provenance(), *tables)
     earlier = compare_with(Path(against), found, folders) if against else None
     text = benchmark_page(found, folders, [read_json(file) for file in qualities], about, earlier)
     write_text(page, text)
     log.info("%s: %d scores, %.1f MB.", page, len(found.long), page.stat().st_size / 1e6)
+
+
+def _as_json(found: Results) -> object:
+    means = means_over_seeds(found.long, found.confidence_level)
+    return as_json(found.long, means, found.confidence_level)

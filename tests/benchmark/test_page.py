@@ -21,6 +21,7 @@ from scbert.benchmark.page_tables import contrast, shaded
 from scbert.benchmark.results import Results
 from scbert.benchmark.score_tables import cost_table
 from scbert.benchmark.summary import COLUMNS, read_rooms
+from scbert.config import load_datasets
 from scbert.provenance import provenance
 from scbert.steps.write_benchmark import write_benchmark
 from tests.benchmark.made_up import DEFAULTS, QUICK, SKILL, make_room, methods, quality_of
@@ -59,6 +60,12 @@ def mixing(file):
     return file
 
 
+def versions(file):
+    """The made-up dataset by the checksum of its file."""
+    file.write_text(f"sha256\tversion\n{quality_of('toy')['sha256']}\tthe first <release>\n")
+    return file
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a made-up result with one dataset, and what the rule makes of it."""
@@ -76,6 +83,7 @@ def made(tmp_path_factory):
         methods=root / "methods.tsv",
         datasets=table_of_datasets(root / "datasets.tsv"),
         published=published(root / "published.tsv"),
+        versions=versions(root / "versions.tsv"),
         chosen=NAMES,
         against="",
         config=root / "config.json",
@@ -162,7 +170,8 @@ def test_published_scores_stand_beside_ours_where_the_dataset_is_the_same(text):
 def test_that_no_score_is_published_is_said(made, tmp_path):
     file = published(tmp_path / "published.tsv")
     file.write_text(file.read_text().replace("toy", "another"))
-    about = pages.About("snakemake", DEFAULTS.benchmark, provenance(), {}, file, [])
+    known = versions(tmp_path / "versions.tsv")
+    about = pages.About("snakemake", DEFAULTS.benchmark, provenance(), {}, file, known, [])
     folder = made / "toy/seed1"
     page = pages.benchmark_page(results_of(folder), [folder], [quality_of("toy")], about)
     assert "Published scores: config/benchmark/published.tsv has none of a dataset" in page
@@ -174,17 +183,28 @@ def test_the_card_of_a_dataset_says_what_is_known_of_it(text):
     card = re.sub(r"<[^>]*>", "|", table.partition("<tbody>")[2])
     assert "|a made-up &lt;study&gt;|" in card
     assert "|not stated|" in card
+    assert "the first &lt;release&gt;" in card
     assert "|3||2|" in card  # batches, and folds of them
 
 
 def test_a_card_lacks_batches_where_an_earlier_version_read_the_cells(made):
     quality = {name: value for name, value in quality_of("toy").items() if name != "batches"}
-    table = datasets_cards(
-        results_of(made / "toy/seed1"), [quality], {}, DEFAULTS.benchmark.protocols
-    )
+    protocols = DEFAULTS.benchmark.protocols
+    table = datasets_cards(results_of(made / "toy/seed1"), [quality], {}, protocols, {})
     shown = {head.text: cell.text for head, cell in zip(table.heads, table.rows[0], strict=True)}
     assert shown["Batches"] == "\N{EN DASH}"
     assert shown["Labels from"] == "not stated"
+
+
+def test_the_card_of_an_archive_says_which_version_its_table_asked_for(made):
+    """What is read is a folder, whose checksum is another one."""
+    (line,) = load_datasets(table_of_datasets(made / "more.tsv")).values()
+    line = line.model_copy(update={"sha256": "A" * 64})
+    results, protocols = results_of(made / "toy/seed1"), DEFAULTS.benchmark.protocols
+    table = datasets_cards(
+        results, [quality_of("toy")], {"toy": line}, protocols, {"a" * 64: "2nd"}
+    )
+    assert [cell.small for cell in table.rows[0] if cell.small][-1] == "2nd"
 
 
 def test_names_from_outside_are_text_only(text):

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from scbert.config import ReadSettings, load_config
 from scbert.files import read_json, sha256_of
+from scbert.steps.join_datasets import join_datasets
 from scbert.steps.read_counts import read_counts
 from scbert.steps.select_training_cells import select_training_cells
 from scbert.steps.split_cells import split_cells
@@ -552,3 +553,89 @@ def test_select_training_cells_takes_no_label_and_no_test_cell(run, tmp_path):
     assert list(training.obs) == ["library_size", "n_genes"]
     assert (training.X != cells[training.obs_names].X).nnz == 0
     assert training.var.n_cells.tolist() == training.X.getnnz(axis=0).tolist()  # of these cells
+
+
+def beside(run, name, text):
+    path = run.cells.parent / name
+    path.write_text(text)
+    return [path]
+
+
+def test_read_counts_takes_labels_from_a_table_of_cells_by_common_names(run):
+    """Cells that the table lacks, and types that the other does not list, are left out."""
+    cells = draw_cells()
+    types = [f"{cell}\t{name}" for cell, name in cells.obs.cell_type.iloc[:29].items()]
+    table = beside(run, "cells.tsv", "barcodes\tkind\n" + "\n".join([*types[:28], "cell28\tMast"]))
+    names = beside(run, "types.tsv", "cell_type\tcommon\nB cell\tB\nT cell\tT\n")
+    cells.obs = cells.obs.drop(columns="cell_type")
+    cells.write_h5ad(run.cells)
+    how = settings(label_key="kind")
+    read_counts(run.cells, run.counts, run.quality, how, cell_table=table, types=names)
+    found, quality = ad.read_h5ad(run.counts), read_json(run.quality)
+    assert found.obs.cell_type.tolist() == ["B", "T"] * 14
+    assert quality["dropped"] == {"no cell type": 2}
+    assert f"Types that {names[0]} does not list: Mast (1)." in quality["notes"]
+
+
+def test_read_counts_needs_a_batch_only_of_cells_that_have_a_type(run):
+    cells = draw_cells()
+    cells.obs["donor"] = "1"
+    cells.obs.iloc[0] = ["", ""]
+    labels = cells.obs.copy()
+    found, _ = run(cells, settings(batch_key="donor"))
+    assert found.n_obs == 29
+    cells.obs = labels
+    cells.obs.loc["cell1", "donor"] = "nan"
+    cells.write_h5ad(run.cells)
+    with pytest.raises(ValueError, match=r"obs\['donor'\] of .* in 1 cells"):
+        read_counts(run.cells, run.counts, run.quality, settings(batch_key="donor"))
+
+
+def test_read_counts_refuses_another_file_than_its_table_means(run):
+    cells = draw_cells()
+    cells.write_h5ad(run.cells)
+    known = sha256_of(run.cells)
+    files = (run.cells, run.counts, run.quality, settings())
+    read_counts(*files, sha256=known.upper())
+    table = beside(run, "cells.tsv", "cell\tcell_type\ncell1\tB\n")
+    with pytest.raises(ValueError, match=rf"SHA-256 of .*toy\.h5ad is {known}, but .* 0{{64}}"):
+        read_counts(*files, sha256="0" * 64)
+    with pytest.raises(ValueError, match=r"cells\.tsv is .*, but its table requires f{64}"):
+        read_counts(*files, cell_table=table, cell_table_sha256="F" * 64)
+
+
+def test_join_datasets_keeps_the_genes_that_all_have_and_says_which_study(run, tmp_path):
+    """One file names its genes by Ensembl ids, and has a symbol twice."""
+    first, second = draw_cells(), draw_cells(20)[:, 1:].copy()
+    second.obs["donor"] = ["a", "b"] * 10
+    second.var["symbol"] = ["GENE1", *second.var_names[1:-1], "GENE2"]
+    second.var_names = second.var.gene_ids
+    files = []
+    for name, cells, batch in (("one", first, ""), ("two", second, "donor")):
+        cells.write_h5ad(run.cells)
+        files.append(tmp_path / f"{name}.h5ad")
+        read_counts(run.cells, files[-1], run.quality, settings(batch_key=batch))
+    joined = tmp_path / "joined.h5ad"
+    join_datasets(files, joined)
+    found = ad.read_h5ad(joined)
+    assert found.obs_names[[0, -1]].tolist() == ["one:cell0", "two:cell19"]
+    assert found.obs.dataset.value_counts().to_dict() == {"one": 30, "two": 20}
+    assert found.obs.batch.iloc[[0, -1]].tolist() == ["", "b"]
+    assert found.var_names.tolist() == ["GENE1", *(f"GENE{n}" for n in range(3, 39))]
+    assert found.X[0].toarray().tolist() == first[0, found.var_names].X.toarray().tolist()
+    assert found.obs.library_size.iloc[0] == first.X[0].sum()
+    how = settings(batch_key="dataset", library_size_key="library_size", scale="expected_counts")
+    read_counts(joined, run.counts, run.quality, how)
+    assert ad.read_h5ad(run.counts).obs.library_size.tolist() == found.obs.library_size.tolist()
+
+
+def test_join_datasets_refuses_files_without_a_common_gene(run, tmp_path):
+    files = []
+    for name in ("one", "two"):
+        cells = draw_cells()
+        cells.var_names = [f"{name}{gene}" for gene in cells.var_names]
+        cells.write_h5ad(run.cells)
+        files.append(tmp_path / f"{name}.h5ad")
+        read_counts(run.cells, files[-1], run.quality, settings())
+    with pytest.raises(ValueError, match=r"no gene in common \(one: oneGENE0, .*; two: twoGENE0"):
+        join_datasets(files, tmp_path / "joined.h5ad")

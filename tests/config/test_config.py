@@ -213,18 +213,47 @@ def test_load_datasets_by_name_and_in_order(tmp_path):
 
 def test_load_datasets_can_do_without_what_is_for_readers_only(tmp_path):
     """No step is given it: a corrected licence must not make a dataset be read again."""
-    short = [name for name in COLUMNS if name not in {"licence", "labels_from"}]
+    known = {"licence", "labels_from", "sha256", "cell_table", "cell_table_sha256", "types"}
+    short = [name for name in COLUMNS if name not in known]
     assert load_datasets(table(tmp_path, LINE, columns=short))["toy"].licence == ""
     one = load_datasets(table(tmp_path, LINE | {"licence": "CC0", "labels_from": "authors"}))["toy"]
     assert (one.licence, one.labels_from) == ("CC0", "authors")
     assert set(one.model_dump()) == set(short)
 
 
-def test_the_table_of_datasets_of_the_project_is_right():
-    datasets = load_datasets(ROOT / BASE["datasets"])
+@pytest.mark.parametrize("name", [BASE["datasets"], "config/benchmark/datasets.tsv"])
+def test_the_tables_of_datasets_of_the_project_are_right(name):
+    datasets = load_datasets(ROOT / name)
     assert "pbmc68k_reduced" in datasets
     for dataset in datasets.values():
-        assert not dataset.ontology or (ROOT / dataset.ontology).is_file()
+        for file in (dataset.ontology, dataset.types):
+            assert not file or (ROOT / file).is_file()
+
+
+def test_what_is_known_of_files_is_no_setting_of_a_step(tmp_path):
+    """The rules give a step the files; the cells are not read again for another name of a table."""
+    more = {"sha256": "A" * 64, "cell_table": "https://site.org/x?id=1#cells.tsv", "types": "t.tsv"}
+    one = load_datasets(table(tmp_path, LINE | more))["toy"]
+    assert (one.sha256, one.types) == ("A" * 64, "t.tsv")
+    assert not set(more) & set(one.model_dump())
+    with pytest.raises(ValueError, match=r"'cell_table' is .* ends in none of .*\.tsv"):
+        load_datasets(table(tmp_path, LINE | {"cell_table": "http://a/b.h5ad"}))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("joined:toy", "must name two or more other lines"),
+        ("joined:toy+", "must name two or more other lines"),
+        ("joined:toy+b", r"'both' is made of 'b' \(joined:toy\+b\), but no line above it"),
+    ],
+)
+def test_a_joined_dataset_is_made_of_lines_above_it(file, message, tmp_path):
+    both = LINE | {"dataset": "both", "file": file}
+    with pytest.raises(ValueError, match=message):
+        load_datasets(table(tmp_path, LINE, both, LINE | {"dataset": "b"}))
+    lines = [LINE, LINE | {"dataset": "b"}, both | {"file": "joined:toy+b"}]
+    assert load_datasets(table(tmp_path, *lines))["both"].parts == ["toy", "b"]
 
 
 @pytest.mark.parametrize(
