@@ -5,7 +5,7 @@ protocols that change the training cells, the query is the first fold of `within
 scores can be set beside its.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,7 +44,8 @@ class Task:
     """Cells to learn from and cells to name: positions in a `LabelledSet`.
 
     `taught` are the types that the method is told of the cells it learns from, which noise may have
-    changed; `fold` names what is asked about: a number, a batch, or a type that was left out.
+    changed; `fold` names what is asked about: a number, a batch, or a type that was left out;
+    `left_out` are the cells that are not learned from because the other dataset has them, too.
     """
 
     protocol: str
@@ -53,6 +54,7 @@ class Task:
     learned: np.ndarray
     taught: np.ndarray
     query: np.ndarray
+    left_out: int = 0
 
     @property
     def name(self) -> str:
@@ -78,7 +80,7 @@ def make_tasks(cells: LabelledSet, settings: Protocols, seed: int) -> list[Task 
     Types of too few cells take no part.
     """
     rows = frequent(cells, settings)
-    kept = LabelledSet(cells.cells[rows], cells.cell_types[rows], cells.batches[rows])
+    kept = _some(cells, rows)
     found: list[Task | Skipped] = []
     for protocol in settings.used:
         found += PROTOCOLS[protocol](kept, settings, seed)
@@ -86,15 +88,27 @@ def make_tasks(cells: LabelledSet, settings: Protocols, seed: int) -> list[Task 
     return [_of_all(task, rows) if isinstance(task, Task) else task for task in checked]
 
 
-def transfer(learned: LabelledSet, query: LabelledSet, settings: Protocols) -> Task:
+def transfer(
+    learned: LabelledSet, query: LabelledSet, settings: Protocols, shared: Sequence[int] = ()
+) -> Task:
     """Learn from one dataset, and name the cells of another, whose positions follow.
 
     Nothing is drawn here; seeds differ in what methods draw. Types of too few cells are not
     learned.
+
+    Parameters
+    ----------
+    shared
+        Positions of the cells of the first that the second has, too: these are not learned from.
     """
-    rows = frequent(learned, settings)
+    own = np.setdiff1d(np.arange(len(learned)), np.asarray(shared, dtype=int))
+    rows = own[frequent(_some(learned, own), settings)]
     asked = len(learned) + np.arange(len(query))
-    return Task(TRANSFERRED, ALL, ALL, rows, learned.cell_types[rows], asked)
+    return Task(TRANSFERRED, ALL, ALL, rows, learned.cell_types[rows], asked, len(shared))
+
+
+def _some(cells: LabelledSet, rows: np.ndarray) -> LabelledSet:
+    return LabelledSet(cells.cells[rows], cells.cell_types[rows], cells.batches[rows])
 
 
 def frequent(cells: LabelledSet, settings: Protocols) -> np.ndarray:

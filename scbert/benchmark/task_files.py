@@ -23,7 +23,7 @@ from scbert.tables import read_table, write_table
 TABLE = "tasks.tsv"
 COLUMNS = (
     *("task", "protocol", "level", "fold", "learned_cells", "query_cells", "types"),
-    *("query_only_types", "query_sha256", "skipped"),
+    *("query_only_types", "left_out", "query_sha256", "skipped"),
 )
 PROBABILITY, PART = "p:", "label:"
 CLOSE = 0.01  # probabilities are rounded
@@ -113,6 +113,7 @@ def _described(task: Task, cells: LabelledSet) -> dict[str, object]:
         "query_cells": len(task.query),
         "types": len(taught),
         "query_only_types": ", ".join(sorted(asked - taught)),
+        "left_out": task.left_out,
         "query_sha256": sha256_of_cells(cells.cells[task.query]),
     }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scbert.benchmark.protocols import LabelledSet, Skipped, Task, frequent, make_tasks, transfer
+from scbert.benchmark.shared_cells import shared_cells
 from scbert.benchmark.task_files import labelled_set, write_tasks
 from scbert.config import Protocols
 
@@ -18,7 +19,8 @@ def make_benchmark_tasks(counts: list[Path], tasks: Path, seed: int, settings: P
     Parameters
     ----------
     counts
-        One dataset; or two, of which the first is learned from and the second asked about.
+        One dataset; or two, of which the first is learned from and the second asked about. Cells
+        that both have are not learned from.
 
     Raises
     ------
@@ -28,7 +30,9 @@ def make_benchmark_tasks(counts: list[Path], tasks: Path, seed: int, settings: P
     sets = [labelled_set(file) for file in counts]
     first, found = sets[0], list[Task | Skipped]()
     if len(sets) > 1:
-        found += [transfer(first, sets[1], settings)]
+        both = shared_cells(*counts)
+        log.info("%d cells are in both files: they are not learned from", len(both))
+        found += [transfer(first, sets[1], settings, both.tolist())]
     else:
         found += make_tasks(first, settings, seed)
     skipped = [one for one in found if isinstance(one, Skipped)]

@@ -123,6 +123,9 @@ def test_a_transfer_learns_from_one_dataset_and_asks_about_the_other():
     task = transfer(first, second, DEFAULTS)
     assert list(task.learned) == list(range(len(first)))
     assert list(task.query) == list(range(len(first), len(first) + len(second)))
+    without = transfer(first, second, DEFAULTS, shared=[0, 7])
+    assert set(task.learned) - set(without.learned) == {0, 7}
+    assert (len(without.taught), without.left_out) == (len(first) - 2, 2)
 
 
 def test_a_type_of_few_cells_takes_no_part():
