@@ -3,16 +3,20 @@
 import shlex
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
 from scbert.benchmark.task_files import TaskCells, read_answers
 from scbert.config import load_methods
+from scbert.shipped import BENCHMARK_ENCODER, model_folder
+from scbert.training.bundle import load_pretrained
 
 ROOT = Path(__file__).parents[2]
 METHODS = load_methods(ROOT / "config/methods.tsv")
@@ -62,3 +66,40 @@ def test_a_method_has_its_folder(name):
     folder = ROOT / METHODS[name].folder
     assert (folder / "predict.py").is_file()
     assert (folder / "environment.yaml").is_file()
+
+
+@pytest.fixture(scope="module")
+def scbert():
+    """The program of scBERT's methods, as a module."""
+    spec = spec_from_file_location("predict", ROOT / "scripts/methods/scbert/predict.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_drawn_gene_vectors_leave_all_else_as_it_was_pretrained(scbert, tmp_path):
+    """Of the table of genes the further rows, which are no genes, stay as well."""
+    package = load_pretrained(model_folder(BENCHMARK_ENCODER))
+    drawn = load_pretrained(scbert.random_genes(tmp_path / "a", 1))
+    again, other = (
+        load_pretrained(scbert.random_genes(tmp_path / f"seed{seed}", seed)) for seed in (1, 2)
+    )
+    genes = slice(0, len(package.genes))
+    ours, theirs = (one.network.state_dict() for one in (package, drawn))
+    changed = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert changed == ["encoder.gene.weight"]
+    before, after = ours[changed[0]], theirs[changed[0]]
+    assert torch.equal(before[genes.stop :], after[genes.stop :])
+    assert after[genes].std() == pytest.approx(before[genes].std().item(), rel=0.01)
+    assert torch.equal(after, again.network.state_dict()[changed[0]])
+    assert not torch.equal(after, other.network.state_dict()[changed[0]])
+    assert drawn.genes.equals(package.genes)
+
+
+def test_a_drawn_encoder_has_the_same_drawn_gene_vectors_and_other_weights(scbert, tmp_path):
+    genes = load_pretrained(scbert.random_genes(tmp_path / "genes", 1))
+    whole = load_pretrained(scbert.random_encoder(tmp_path / "whole", 1))
+    n = len(genes.genes)
+    one, other = (model.network.encoder.gene.weight[:n] for model in (genes, whole))
+    assert torch.equal(one, other)
+    assert not torch.equal(genes.network.to_bins.weight, whole.network.to_bins.weight)

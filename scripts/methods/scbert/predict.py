@@ -3,6 +3,8 @@
 Only the encoder is another one: that of the package has seen cells on which the benchmark tests.
 
 With --random-encoder its weights and gene vectors are drawn: what pretraining is compared with.
+With --random-genes its weights are those of pretraining and the gene vectors alone are drawn: what
+gene2vec is compared with.
 """
 
 import argparse
@@ -14,11 +16,12 @@ import pandas as pd
 import torch
 
 from scbert.config import Network
-from scbert.network.model import gene_table, new_pretraining_model
+from scbert.network.model import MaskedExpressionModel, gene_table, new_pretraining_model
 from scbert.shipped import BENCHMARK_ENCODER, model_folder
 from scbert.steps.annotate_file import annotate  # scbert.annotate and scbert.finetune, by the
 from scbert.steps.finetune_file import finetune_file  # names that rule run_benchmark_method follows
 from scbert.training.bundle import load_pretrained, save_model
+from scbert.training.saved_model import PretrainedModel
 
 
 def main(options: argparse.Namespace) -> None:
@@ -27,8 +30,9 @@ def main(options: argparse.Namespace) -> None:
     batches = ad.read_h5ad(options.learned, backed="r").obs["batch"].nunique()
     with tempfile.TemporaryDirectory(dir=options.answers.parent) as folder:
         model, encoder = Path(folder) / "model", model_folder(BENCHMARK_ENCODER)
-        if options.random_encoder:
-            encoder = random_encoder(Path(folder) / "encoder", options.seed)
+        if options.random_encoder or options.random_genes:
+            change = random_encoder if options.random_encoder else random_genes
+            encoder = change(Path(folder) / "encoder", options.seed)
         finetune_file(
             options.learned,
             model,
@@ -52,14 +56,32 @@ def main(options: argparse.Namespace) -> None:
 def random_encoder(folder: Path, seed: int) -> Path:
     """Write an encoder like it, with weights and gene vectors that are drawn."""
     package = load_pretrained(model_folder(BENCHMARK_ENCODER))
-    vectors = package.network.encoder.gene.weight[: len(package.genes)].detach()
-    drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
     network = new_pretraining_model(
         Network.model_validate(package.config["network"]),
         package.config["n_bins"],
-        gene_table(drawn * vectors.std(), package.config["sequence"]),
+        gene_table(drawn_vectors(package, seed), package.config["sequence"]),
         seed,
     )
+    return saved(folder, package, network)
+
+
+def random_genes(folder: Path, seed: int) -> Path:
+    """Write the encoder with gene vectors that are drawn, and all else as it was pretrained."""
+    package = load_pretrained(model_folder(BENCHMARK_ENCODER))
+    with torch.no_grad():
+        package.network.encoder.gene.weight[: len(package.genes)] = drawn_vectors(package, seed)
+    return saved(folder, package, package.network)
+
+
+def drawn_vectors(package: PretrainedModel, seed: int) -> torch.Tensor:
+    """Draw a vector for each gene, spread as those of the encoder are; shape (genes, width)."""
+    vectors = package.network.encoder.gene.weight[: len(package.genes)].detach()
+    drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn * vectors.std()
+
+
+def saved(folder: Path, package: PretrainedModel, network: MaskedExpressionModel) -> Path:
+    """Write a network as a model like that of the package."""
     config = {name: value for name, value in package.config.items() if name != "format"}
     save_model(folder, network, config, package.genes, [], {})
     return folder
@@ -87,5 +109,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--config", help="file beside this one: what differs from the default")
-    parser.add_argument("--random-encoder", action="store_true")
+    drawn = parser.add_mutually_exclusive_group()
+    drawn.add_argument("--random-encoder", action="store_true")
+    drawn.add_argument("--random-genes", action="store_true")
     main(parser.parse_args())
