@@ -31,6 +31,7 @@ from scbert.benchmark.claims import (
     pretraining_table,
 )
 from scbert.benchmark.disputed import disputed_cells, disputed_table, judge_disputed
+from scbert.benchmark.failures import failures_table
 from scbert.benchmark.heat_map import heat_map
 from scbert.benchmark.page_tables import Table
 from scbert.benchmark.ranked import RankedProtocol, ranked_protocols
@@ -38,7 +39,6 @@ from scbert.benchmark.results import Results
 from scbert.benchmark.score_figures import draw_all
 from scbert.benchmark.score_tables import (
     cost_table,
-    failures_table,
     levels_table,
     novelty_table,
     parts_table,

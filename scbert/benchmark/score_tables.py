@@ -1,25 +1,12 @@
-"""Tables of the benchmark's page that show scores, costs and failures."""
+"""Tables of the benchmark's page that show scores and costs."""
 
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from scbert.benchmark.page_tables import (
-    HATCHED,
-    Cell,
-    Head,
-    Table,
-    heads,
-    interval,
-    number,
-    words,
-)
+from scbert.benchmark.page_tables import HATCHED, Cell, Table, heads, interval, number, words
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
-from scbert.benchmark.score import AGAINST
-from scbert.benchmark.statistics import (
-    MAIN,
-    is_part,
-)
+from scbert.benchmark.statistics import MAIN, is_part
 from scbert.report.text import METRICS, NOTHING, duration, memory
 
 COST = (
@@ -68,7 +55,7 @@ def levels_table(results: Results) -> Table | None:
         return None
     table = pd.concat(tables)
     names = [
-        f"{PROTOCOLS[protocol]}: {_level(level)}"
+        f"{PROTOCOLS[protocol]}: {level_title(level)}"
         for protocol, level in zip(table["protocol"], table["level"], strict=True)
     ]
     table["condition"] = names
@@ -76,7 +63,8 @@ def levels_table(results: Results) -> Table | None:
     return _grid(results, table, columns, "levels", "Macro F1 under each condition", "condition")
 
 
-def _level(name: str) -> str:
+def level_title(name: str) -> str:
+    """Return the name of a level for the page."""
     return name.replace("_", " ").replace("percent", "%")
 
 
@@ -179,41 +167,3 @@ def _mean(lines: pd.DataFrame) -> float | None:
     if lines.empty:
         return None
     return float(mean_by(lines, "method", column="value").iloc[0])
-
-
-def failures_table(results: Results) -> Table | None:
-    """Return where methods failed and why; None if none did."""
-    means = results.means
-    failed = means[(means["failed_seeds"] > 0) & (means["metric"] == MAIN)]
-    failed = failed[~failed["method"].map(is_part)]
-    if failed.empty:
-        return None
-    rows = []
-    for (method, protocol, reason), lines in failed.groupby(
-        ["method", "protocol", "reason"], sort=False
-    ):
-        where = lines.groupby("dataset", sort=False)["level"].agg(", ".join)
-        places = [f"{name} ({_level(levels)})" for name, levels in where.items()]
-        rows.append(
-            [
-                words(results.title(str(method))),
-                words(PROTOCOLS.get(str(protocol), protocol)),
-                words(", ".join(places)),
-                number(lines["failed_seeds"].sum(), "{:.0f}"),
-                words(reason),
-            ]
-        )
-    header = heads(["Method", "Protocol", "Dataset (levels)", "Missing scores"], texts=3)
-    header.append(Head("Reason", number=False))
-    return Table(
-        name="failures",
-        caption="What failed, and why",
-        heads=header,
-        rows=rows,
-        note="The reason is the last line that the program wrote, or what ended it; all lines are "
-        "in logs/run_benchmark_method/DATASET/seedS/METHOD/TASK.log, where the names of the tasks "
-        f"of fold N end with -N. After '{AGAINST}' the program ended well: what it wrote is in "
-        "results/benchmark/DATASET/seedS/answers/METHOD/TASK.tsv. All folds that failed, with "
-        "their reasons, are in logs/score_benchmark/DATASET/seedS.log.",
-        kind="long",
-    )
