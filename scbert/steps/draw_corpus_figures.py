@@ -8,6 +8,7 @@ from scbert.evidence.vector_quality import VectorQuality
 from scbert.files import read_json, write_text
 from scbert.report import corpus_figures, gene2vec_figures
 from scbert.tables import read_table
+from scbert.training.bundle_files import verify_files
 
 
 def draw_corpus_figures(
@@ -32,7 +33,13 @@ def draw_corpus_figures(
         The JSON file of evaluate_gene2vec.
     tokens_figure, gene2vec_figure, gene2vec_quality_figure, pretraining_figure
         The SVG files to write.
+
+    Raises
+    ------
+    ValueError
+        If a file of the model is not what was saved with it, or it holds no epoch.
     """
+    verify_files(pretrained)
     gene_map = read_table(gene2vec / "map.tsv", "symbol", "x", "y")
     gene_map = gene_map.astype({"x": float, "y": float})
     history = read_history(pretrained / "history.jsonl", PretrainingEpoch)

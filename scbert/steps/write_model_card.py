@@ -11,6 +11,7 @@ from scbert.files import read_json, write_text
 from scbert.report.card import card_without_test, write_card
 from scbert.report.card_evidence import CardEvidence, GeneNumbers
 from scbert.tables import read_table
+from scbert.training.bundle_files import verify_files
 
 
 def write_model_card(
@@ -28,7 +29,13 @@ def write_model_card(
         The JSON file of read_counts.
     card
         The Markdown file to write.
+
+    Raises
+    ------
+    ValueError
+        If a file of the model is not what was saved with it.
     """
+    verify_files(model)
     about = CardEvidence(
         name=model.name,
         config=read_json(model / "config.json"),
@@ -62,7 +69,13 @@ def write_card_without_test(model: Path, comparison: Path, quality: Path, card: 
         The JSON file of read_counts.
     card
         The Markdown file to write.
+
+    Raises
+    ------
+    ValueError
+        If a file of the model is not what was saved with it.
     """
+    verify_files(model)
     text = card_without_test(
         model.name,
         config=read_json(model / "config.json"),

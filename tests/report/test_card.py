@@ -1,4 +1,5 @@
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -331,3 +332,13 @@ def test_the_card_says_that_too_few_cells_calibrate_nothing():
     assert calibration_of(about).startswith("Temperature 1.00, not fitted. Expected")
     alone = {"out_of_fold": {"cells": 0}, "experts": {"encoder": {"weight": 1.0}}}
     assert "none could be held out to judge or to weigh them: encoder 1.00" in experts_of(alone, [])
+
+
+def test_a_card_is_refused_of_a_model_that_is_not_what_was_saved(card, toy_run, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(toy_run.model, model)
+    genes = model / "genes.tsv"
+    genes.write_text(genes.read_text().replace("\tTrue", "\tFalse", 1))
+    with pytest.raises(ValueError, match=r"'genes\.tsv' is missing or is not what was saved"):
+        card(model=model)
+    assert not (tmp_path / "README.md").exists()
