@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TypedDict
 
 PACKAGES = (
     "scbert-end-to-end",
@@ -22,11 +22,21 @@ PACKAGES = (
 )
 
 
-def provenance() -> dict[str, Any]:
+class Provenance(TypedDict):
+    """Versions, commit and platform."""
+
+    commit: str | None  # None outside the workflow
+    python: str
+    platform: str
+    packages: dict[str, str]  # versions of those that are installed
+    command: str
+
+
+def provenance() -> Provenance:
     """Return versions, commit and platform.
 
     The commit is what the Snakefile found (SCBERT_COMMIT), because jobs on a cluster run in
-    environments without git; None outside the workflow.
+    environments without git.
     """
     return {
         "commit": os.environ.get("SCBERT_COMMIT") or None,

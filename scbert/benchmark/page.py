@@ -45,6 +45,7 @@ from scbert.benchmark.score_tables import (
 )
 from scbert.benchmark.transfers import judge_transfers
 from scbert.config import Benchmark, Dataset
+from scbert.provenance import Provenance
 from scbert.report.report import inline_figure
 
 Json = dict[str, Any]
@@ -76,7 +77,7 @@ class About:
 
     command: str
     settings: Benchmark
-    provenance: Json
+    provenance: Provenance
     datasets: Mapping[str, Dataset]
     published: Path
     versions: Path

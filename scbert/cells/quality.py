@@ -6,8 +6,8 @@ the sample is left out, and the reason is in the table of quality.
 
 import hashlib
 import re
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,32 @@ from scbert.config import Counts
 from scbert.config.cells import TRANSCRIPTOME_GENES
 from scbert.tables import read_table
 
-NUMBERS = (
-    *("cells_read", "cells_kept", "genes", "ensembl_ids"),
-    *("species_share", "fractional", "median_genes", "median_counts"),
-)
 FEWEST_GENES = 20  # expressed, of a cell that can be known by its counts
+
+
+@dataclass(frozen=True)
+class SampleQuality:
+    """A line of the table of quality: a file of cells; numbers are NaN where there is no cell."""
+
+    sample: str
+    source: str
+    sha256: str
+    decision: str  # used, or left out
+    reason: str  # why it was left out
+    dropped: str  # how many of its cells for which reasons
+    matrix: str
+    scale: str
+    cells_read: float
+    cells_kept: float
+    genes: float
+    ensembl_ids: float  # genes that have one
+    species_share: float
+    subset: bool  # whether it has fewer genes than a transcriptome
+    fractional: float  # share of the values that are no whole numbers
+    median_genes: float  # expressed genes of a cell
+    median_counts: float  # counts of a cell
+    notes: str
+    warnings: str
 
 
 def cell_sums(counts: sparse.csr_matrix) -> np.ndarray:
@@ -51,13 +72,15 @@ class UnusableSample(ValueError):
     """The file is whole, but what it holds cannot be used."""
 
 
-def read_quality(path: Path) -> list[dict[str, Any]]:
-    """Read the table of quality: a line for each file of cells, numbers as such."""
-    table = read_table(path, "sample", "decision", "reason", *NUMBERS, "subset")
-    for name in NUMBERS:
-        table[name] = table[name].replace("", "nan").astype(float)  # of a sample without cells
+def read_quality(path: Path) -> list[SampleQuality]:
+    """Read the table of quality, a line for each file of cells."""
+    columns = {one.name: one.type for one in fields(SampleQuality)}
+    table = read_table(path, *columns)
+    for name, kind in columns.items():
+        if kind is float:
+            table[name] = table[name].replace("", "nan").astype(float)  # of a sample without cells
     table["subset"] = table.subset == "True"
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    return [SampleQuality(*row) for row in table[[*columns]].itertuples(index=False)]
 
 
 def require_usable(

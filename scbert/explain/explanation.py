@@ -112,7 +112,7 @@ def _explained(found: Explanation, markers: pd.DataFrame, limit: float) -> Expla
         notes=[*found.warnings.values(), *found.notes, *_notes(found)],
         warnings=found.warnings,
         settings=found.settings.model_dump(mode="json"),
-        provenance=provenance(),
+        provenance=dict(provenance()),
     )
 
 

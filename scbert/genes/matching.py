@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scbert.genes.overlap import MatchSummary
 from scbert.genes.symbols import SEPARATOR, is_mouse_style
 from scbert.tables import read_table
 
@@ -90,7 +91,7 @@ class GeneMatch:
         total = per_gene.sum()
         return float(per_gene[self.index >= 0].sum() / total) if total else None
 
-    def summary(self) -> dict:
+    def summary(self) -> MatchSummary:
         """Return the numbers for logs and reports."""
         return {
             "genes_in_file": len(self.index),

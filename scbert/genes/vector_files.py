@@ -1,4 +1,4 @@
-"""Vectors of genes as text: reading what others published, and writing ours for people.
+"""Files of gene vectors: as text, read from others and written for people; what meta.json says.
 
 Formats: `GENE<tab>` and the values, as github.com/jingcheng-du/Gene2vec publishes them, and the
 text format of word2vec, which has a first line "genes values" more.
@@ -8,15 +8,48 @@ from collections.abc import Iterator
 from io import TextIOWrapper
 from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 import numpy as np
 import pandas as pd
 
-from scbert.files import DAMAGE, open_decompressed, read_json
+from scbert.files import DAMAGE, JsonObject, open_decompressed, read_json
 from scbert.genes.matching import vocabulary_sha256
+from scbert.provenance import Provenance
 
 LONGEST_LINE = 1_000_000  # characters; a file without line ends would otherwise fill the memory
+
+
+class ImportedFile(TypedDict):
+    """A file of vectors that others made, and how many genes it holds."""
+
+    file: str
+    sha256: str
+    genes: int
+
+
+class VectorOrigin(TypedDict):
+    """What vectors were learned from, or where they were read; of no pair if they were read."""
+
+    pairs: int
+    pairs_per_sample: dict[str, int]
+    imported: ImportedFile | None
+
+
+class VectorsMeta(VectorOrigin):
+    """Content of meta.json of a folder of gene vectors."""
+
+    genes: int  # of the vocabulary
+    genes_with_pairs: int  # that have a vector; the others have a random one
+    dim: int
+    epochs: int
+    seed: int
+    settings: JsonObject  # by key of the section gene2vec of the configuration
+    vocabulary_sha256: str
+    vectors_sha256: str
+    no_map: str | None  # why there is no map
+    nearest: dict[str, list[str]]  # the nearest genes of known ones
+    provenance: Provenance
 
 
 def read_text_vectors(

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from scbert.evidence.query_summary import QuerySummary
 from scbert.report.report import inline_figure
 from scbert.report.style import (
     FAINT,
@@ -70,7 +70,7 @@ def draw_named_cells(cells: Sequence[NamedCell], types: Sequence[str]) -> Figure
     return figure
 
 
-def render_queries(summaries: Sequence[Mapping[str, Any]], figures: Mapping[str, str]) -> str:
+def render_queries(summaries: Sequence[QuerySummary], figures: Mapping[str, str]) -> str:
     """Return the page as HTML.
 
     Parameters

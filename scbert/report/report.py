@@ -7,19 +7,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from scbert.cells.quality import SampleQuality
+from scbert.config import Config
 from scbert.config.cells import TRANSCRIPTOME_GENES
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
 from scbert.evidence.explained import Explained
 from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.evidence.vector_quality import VectorQuality
+from scbert.genes.overlap import Overlap
+from scbert.genes.vector_files import VectorsMeta
+from scbert.provenance import Provenance
 from scbert.report.text import (
     METRICS,
     count,
@@ -31,8 +35,7 @@ from scbert.report.text import (
     score,
     signed,
 )
-
-Json = dict[str, Any]
+from scbert.tokens.store_files import StoreMeta
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,15 @@ class Evidence:
 
     datasets: Sequence[DatasetEvidence]
     figures: Mapping[str, str]  # of the corpus: name -> SVG
-    quality: Sequence[Json]  # a line for each file of cells
-    overlaps: Sequence[Json]
-    stores: Sequence[Json]
-    gene2vec: Json
+    quality: Sequence[SampleQuality]  # a line for each file of cells
+    overlaps: Sequence[Overlap]
+    stores: Sequence[StoreMeta]
+    gene2vec: VectorsMeta
     gene2vec_quality: VectorQuality
     validation: PretrainingScores
     steps: Sequence[StepCost]
-    config: Json
-    provenance: Json
+    config: Config
+    provenance: Provenance
 
 
 def render_report(evidence: Evidence) -> str:
@@ -116,7 +119,9 @@ def render_report(evidence: Evidence) -> str:
         evidence=evidence,
         style=Markup(style),  # ours, hence not escaped
         overlaps={overlap["sample"]: overlap for overlap in evidence.overlaps},
-        settings=yaml.safe_dump(evidence.config, sort_keys=False, allow_unicode=True),
+        settings=yaml.safe_dump(
+            evidence.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        ),
         pretraining=judge_pretraining(evidence.validation),
         largest=_largest(evidence.steps),
     )

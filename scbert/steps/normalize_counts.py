@@ -12,6 +12,7 @@ from scbert.cells.read import write_cells
 from scbert.config import Normalization
 from scbert.files import sha256_of, write_json
 from scbert.genes.matching import match_genes, read_vocabulary, require_match, vocabulary_sha256
+from scbert.genes.overlap import Overlap
 from scbert.tokens.tokenize import expression_of_counts
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,13 @@ def normalize_counts(
         uns={"counts_sha256": sha256_of(counts), "vocabulary_sha256": vocabulary_sha256(genes)},
     )
     write_cells(expression, result)
-    kept = match.share_of_counts(adata.X)
-    summary = {"cells": adata.n_obs, "share_of_counts": kept, **match.summary()}
-    write_json(overlap, {"sample": counts.stem, **summary})
+    summary: Overlap = {
+        "sample": counts.stem,
+        "cells": adata.n_obs,
+        "share_of_counts": match.share_of_counts(adata.X),
+        **match.summary(),
+    }
+    write_json(overlap, summary)
     log.info("in the vocabulary: %s", summary)
 
 

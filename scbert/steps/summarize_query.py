@@ -1,7 +1,6 @@
 """Rule summarize_query: an annotated file -> what was found, in numbers, and a figure."""
 
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -10,7 +9,8 @@ from anndata.io import read_elem
 
 from scbert.cells.h5ad import read_columns
 from scbert.evidence.plane import plane_coordinates
-from scbert.files import write_json, write_text
+from scbert.evidence.query_summary import FoundType, QuerySummary
+from scbert.files import write_text
 from scbert.report.queries import NamedCell, draw_named_cells
 
 MOST_DRAWN = 3000  # cells: UMAP takes ten seconds for them
@@ -47,40 +47,39 @@ def summarize_query(
         vectors = file["obsm/X_scbert"][rows]
     cells = cells.rename(columns={column: name for name, column in COLUMNS.items()})
     types = types_of(cells)
-    text = draw_named_cells(_places(cells.iloc[rows], vectors), [one["label"] for one in types])
-    found = {
-        "query": query,
-        "source": source,
-        "model": model,
-        "annotated": str(annotated),
-        "cells": len(cells),
-        "confidence": float(cells.confidence.median()),
-        "unknown": int(cells.is_unknown.sum()),
-        "types": types,
-        "types_known": len(about["labels"]),
-        "drawn": len(rows),
-        "vectors_are": VECTORS.get(about["vectors"], COMPONENTS),
-        "warnings": dict(about["warnings"]),
-        **{key: str(about[key]) for key in ("matrix", "matrix_chosen", "scale", "model_sha256")},
-    }
+    text = draw_named_cells(_places(cells.iloc[rows], vectors), [one.label for one in types])
     write_text(figure, text)
-    write_json(summary, found)
+    QuerySummary(
+        query=query,
+        source=source,
+        model=model,
+        annotated=str(annotated),
+        cells=len(cells),
+        confidence=float(cells.confidence.median()),
+        unknown=int(cells.is_unknown.sum()),
+        types=types,
+        types_known=len(about["labels"]),
+        drawn=len(rows),
+        vectors_are=VECTORS.get(about["vectors"], COMPONENTS),
+        warnings=dict(about["warnings"]),
+        **{key: str(about[key]) for key in ("matrix", "matrix_chosen", "scale", "model_sha256")},
+    ).write(summary)
 
 
-def types_of(cells: pd.DataFrame) -> list[dict[str, Any]]:
+def types_of(cells: pd.DataFrame) -> list[FoundType]:
     """Return each type that was found, with numbers, the most frequent first."""
     found = [
-        {
-            "label": str(label),
-            "ontology_term_id": str(of.ontology_term_id.iloc[0]),
-            "cells": len(of),
-            "confidence": float(of.confidence.median()),
-            "low_confidence": float(of.confidence.quantile(LOW)),
-            "unknown": int(of.is_unknown.sum()),
-        }
+        FoundType(
+            label=str(label),
+            ontology_term_id=str(of.ontology_term_id.iloc[0]),
+            cells=len(of),
+            confidence=float(of.confidence.median()),
+            low_confidence=float(of.confidence.quantile(LOW)),
+            unknown=int(of.is_unknown.sum()),
+        )
         for label, of in cells.groupby("label", observed=True)
     ]
-    return sorted(found, key=lambda one: -one["cells"])
+    return sorted(found, key=lambda one: -one.cells)
 
 
 def _places(cells: pd.DataFrame, vectors: np.ndarray) -> list[NamedCell]:

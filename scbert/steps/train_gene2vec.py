@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,13 @@ from scbert.files import publish, sha256_of, write_json
 from scbert.genes.coexpression import read_pairs
 from scbert.genes.gene2vec import fill_missing, neighbours, train_vectors
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
-from scbert.genes.vector_files import read_text_vectors, write_text_vectors
+from scbert.genes.vector_files import (
+    ImportedFile,
+    VectorOrigin,
+    VectorsMeta,
+    read_text_vectors,
+    write_text_vectors,
+)
 from scbert.provenance import provenance
 from scbert.tables import write_table
 
@@ -57,7 +62,7 @@ def train_gene2vec(
         table = pd.DataFrame({"symbol": genes.symbol, "learnt": learnt})
         write_table(unfinished / "genes.tsv", table)
         write_table(unfinished / "map.tsv", layout)
-        meta = {
+        meta: VectorsMeta = {
             "genes": len(genes),
             "genes_with_pairs": int(met.sum()),
             **origin,
@@ -76,7 +81,7 @@ def train_gene2vec(
 
 def _train(
     files: list[Path], n_genes: int, settings: Gene2vec
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, np.ndarray, VectorOrigin]:
     samples = read_pairs(files, n_genes)
     pooled = np.concatenate([np.empty((0, 2), dtype=np.uint16), *samples.values()])
     log.info("%d pairs of %d samples", len(pooled), len(samples))
@@ -87,10 +92,10 @@ def _train(
 
 def _import(
     file: Path, genes: pd.DataFrame, settings: Gene2vec
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, np.ndarray, VectorOrigin]:
     found, met, n_genes = read_text_vectors(file, genes.symbol.tolist(), settings.dim)
     log.info("%s: vectors of %d genes, %d of them known", file, n_genes, met.sum())
-    origin = {"file": file.name, "sha256": sha256_of(file), "genes": n_genes}
+    origin: ImportedFile = {"file": file.name, "sha256": sha256_of(file), "genes": n_genes}
     vectors = fill_missing(found, met, settings.seed)
     return vectors, met, {"pairs": 0, "pairs_per_sample": {}, "imported": origin}
 

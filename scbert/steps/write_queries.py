@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from scbert.files import read_json, write_text
+from scbert.evidence.query_summary import QuerySummary
+from scbert.files import write_text
 from scbert.report.queries import render_queries
 
 
@@ -18,4 +19,4 @@ def write_queries(summaries: Sequence[Path], figures: Sequence[Path], page: Path
         The HTML file to write.
     """
     drawn = {path.stem: path.read_text() for path in figures}
-    write_text(page, render_queries([read_json(path) for path in summaries], drawn))
+    write_text(page, render_queries(list(map(QuerySummary.read, summaries)), drawn))

@@ -83,7 +83,7 @@ def write_report(
         gene2vec_quality=VectorQuality.read(gene2vec_quality),
         validation=PretrainingScores.read(validation),
         steps=_read_costs(benchmarks),
-        config=load_config(read_json(config)).model_dump(mode="json"),
+        config=load_config(read_json(config)),
         provenance=provenance(),
     )
     page = render_report(evidence)

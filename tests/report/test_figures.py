@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.calibration.confidence import ConfidenceBin
+from scbert.calibration.fitted import Calibration
 from scbert.calibration.novelty_threshold import Coverage, Refusal
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison, Difference, MethodScores, Part
@@ -32,6 +34,7 @@ from scbert.evidence.pretraining_scores import (
 from scbert.evidence.vector_quality import Measure, NamedMeasure, VectorQuality, VectorScores
 from scbert.report import calibration_figures, corpus_figures, dataset_figures, gene2vec_figures
 from scbert.report.style import short_count, short_name
+from scbert.tokens.store_files import StoreMeta
 
 PBMC = {
     "CD14+ Monocyte": 26,
@@ -134,11 +137,12 @@ def make_unknown(n_seeds: int) -> Unknown:
     )
 
 
-def make_calibrations(support=PBMC, n_seeds: int = 3) -> list[dict]:
-    """Return the parts of calibration.json that are drawn."""
+def make_calibrations(support=PBMC, n_seeds: int = 3) -> list[Calibration]:
+    """Return calibrations in which only what is drawn was fitted."""
     rng = np.random.default_rng(1)
     return [
-        {
+        NOT_CALIBRATED
+        | {
             "false_unknown_rate": 0.05,
             "expected_novel_detection": [
                 {"cell_type": name, "n": n, "detected": float(rng.random()), "auroc": 0.8}
@@ -217,7 +221,7 @@ def make_pretraining(n_epochs: int = 12) -> list[PretrainingEpoch]:
     ]
 
 
-def make_store(name: str = "embedded") -> dict:
+def make_store(name: str = "embedded") -> StoreMeta:
     return {
         "store": name,
         "cells": 979,
@@ -226,7 +230,14 @@ def make_store(name: str = "embedded") -> dict:
         "vocabulary_sha256": "ab" * 32,
         "bins": {"0": 51234, "1": 190000, "2": 130000, "3": 60000, "4": 22000, "5": 10345},
         "tokens_per_cell": {"min": 61, "median": 322.5, "max": 2911},
-        "sources": [{"sample": "celltypist_sample", "sha256": "cd" * 32, "cells": 559}],
+        "sources": [
+            {
+                "sample": "celltypist_sample",
+                "sha256": "cd" * 32,
+                "cells": 559,
+                "measured_genes": 765,
+            }
+        ],
     }
 
 
@@ -408,7 +419,7 @@ def test_draw_unknown_copes_with_two_types_all_refused():
     nothing = dict.fromkeys(("accuracy_of_accepted", "novel_detected"))
     refused = replace(make_unknown(1).calibrated, share_unknown=1.0, **nothing)
     unknown = replace(make_unknown(1), calibrated=refused)
-    calibration = {"false_unknown_rate": 0.05, "expected_novel_detection": []}
+    (calibration,) = make_calibrations(support={}, n_seeds=1)
     assert "by confidence" in texts(calibration_figures.draw_novelty(unknown, [calibration]))
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -24,6 +25,10 @@ from scbert.evidence.explained import (
 )
 from scbert.evidence.history import Epoch
 from scbert.files import write_json
+from scbert.genes.matching import GeneMatch
+from scbert.genes.overlap import Overlap
+from scbert.genes.vector_files import VectorsMeta
+from scbert.provenance import provenance
 from scbert.report import report
 from scbert.report import text as text_module
 from scbert.report.text import difference_with_interval, score_with_interval
@@ -45,7 +50,7 @@ from tests.report.test_figures import (
 )
 
 FIGURES = ("scores", "confusion", "per_type", "finetuning", "umap", "reliability", "unknown")
-GENE2VEC = {
+GENE2VEC: VectorsMeta = {
     "genes": 12_345,
     "genes_with_pairs": 9_876,
     "pairs": 123_456,
@@ -54,9 +59,12 @@ GENE2VEC = {
     "epochs": 10,
     "seed": 2021,
     "settings": {"method": "skipgram"},
+    "vocabulary_sha256": "ab" * 32,
+    "vectors_sha256": "cd" * 32,
     "no_map": None,
     "imported": None,
     "nearest": {"CD3D": ["CD3E", "CD3G", "TRAC", "IL32", "LCK"], "MS4A1": []},
+    "provenance": provenance(),
 }
 TESTED = DeletionResult(
     method="gradients",
@@ -146,24 +154,20 @@ def make_quality(sample: str, **other: object) -> dict:
     } | other
 
 
-def make_overlap(sample: str) -> dict:
-    return {
-        "sample": sample,
-        "cells": 1_692,
-        "genes_in_file": 765,
-        "matched": 741,
-        "matched_by_id": 0,
-        "matched_by_symbol": 730,
-        "matched_by_alias": 11,
-        "unmatched": 24,
-        "unmatched_examples": ["RP11-1"],
-        "ambiguous": 2,
-        "ambiguous_examples": ["RP11-1", "RP11-2"],
-        "share_of_counts": 0.913,
-        "missing": 11_604,
-        "vocabulary": 12_345,
-        "share_of_vocabulary": 0.06,
-    }
+def make_overlap(sample: str) -> Overlap:
+    """765 genes, of which the vocabulary of 12,345 knows 741."""
+    match = GeneMatch(
+        index=np.append(np.arange(741), np.full(24, -1)),
+        by_id=0,
+        by_symbol=730,
+        by_alias=11,
+        unmatched=[f"RP11-{number}" for number in range(24)],
+        ambiguous=["RP11-1", "RP11-2"],
+        vocabulary_size=12_345,
+        paired=0,
+        contradicting=[],
+    )
+    return {"sample": sample, "cells": 1_692, "share_of_counts": 0.913, **match.summary()}
 
 
 OVERLAP = (
