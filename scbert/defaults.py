@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from scbert.config import Config, default_config_file, load_config
 
 
-def load_defaults(file: Path | None, changes: Mapping[str, Any]) -> Config:
+def load_defaults(file: Path | None, changes: Mapping[str, object]) -> Config:
     """Return the configuration that is embedded, changed by a YAML file and then by `changes`.
 
     Raises
@@ -23,7 +22,7 @@ def load_defaults(file: Path | None, changes: Mapping[str, Any]) -> Config:
     return load_config(_updated(values, changes))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, object]:
     try:
         values = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -36,11 +35,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _updated(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """Return `values` with single ones changed, however deep."""
-    return {**values} | {
-        key: _updated(values[key], new)
-        if isinstance(new, dict) and isinstance(values.get(key), dict)
-        else new
-        for key, new in changes.items()
-    }
+    updated = dict(values)
+    for key, new in changes.items():
+        old = values.get(key)
+        updated[key] = (
+            _updated(old, new) if isinstance(new, dict) and isinstance(old, dict) else new
+        )
+    return updated

@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import yaml
 
@@ -15,7 +15,32 @@ MADE = "Made by `make schema` from scbert/config/ and config/config.yaml: do not
 BEGIN, END = f"<!-- {MADE} -->\n", "<!-- end -->\n"
 
 
-def schema() -> dict[str, Any]:
+Bound = Literal["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"]
+BOUNDS: dict[Bound, str] = {
+    "minimum": "≥",
+    "exclusiveMinimum": ">",
+    "maximum": "≤",
+    "exclusiveMaximum": "<",
+}
+
+
+class Setting(TypedDict, total=False):
+    """What JSON schema says of a setting; of a section its `properties`."""
+
+    properties: dict[str, "Setting"]
+    description: str
+    default: object  # its value in config.yaml
+    type: str
+    enum: list[str]
+    anyOf: list["Setting"]
+    items: "Setting"
+    minimum: float
+    exclusiveMinimum: float
+    maximum: float
+    exclusiveMaximum: float
+
+
+def schema() -> Setting:
     """Return the JSON schema of the configuration, with the values and comments of config.yaml."""
     whole = Config.model_json_schema()
     parts = whole.pop("$defs")
@@ -39,9 +64,7 @@ def schema() -> dict[str, Any]:
     return whole
 
 
-def _describe(
-    node: dict[str, Any], written: yaml.MappingNode, values: Any, lines: list[str]
-) -> None:
+def _describe(node: Setting, written: yaml.MappingNode, values: Any, lines: list[str]) -> None:
     """Add to each key its value and the comment on its line of config.yaml."""
     for key, value in written.value:
         inner = node["properties"][key.value]
@@ -72,7 +95,7 @@ def table_text() -> str:
     return text
 
 
-def _rows(properties: dict[str, Any], above: str) -> list[str]:
+def _rows(properties: dict[str, Setting], above: str) -> list[str]:
     """Return a line for each setting, those within others with the path to them."""
     rows = []
     for name, node in properties.items():
@@ -87,7 +110,7 @@ def _rows(properties: dict[str, Any], above: str) -> list[str]:
     return rows
 
 
-def _takes(node: dict[str, Any]) -> str:
+def _takes(node: Setting) -> str:
     """Return in words what a setting may be."""
     if "anyOf" in node:
         return " or ".join(_takes(each) for each in node["anyOf"])
@@ -102,8 +125,7 @@ def _takes(node: dict[str, Any]) -> str:
     }
     if node.get("type") == "array":
         return f"list of: {_takes(node['items'])}" if node.get("items") else "list"
-    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {node[word]:,}" for word, sign in words.items() if word in node]
+    bounds = [f"{sign} {node[word]:,}" for word, sign in BOUNDS.items() if word in node]
     return " ".join([kind.get(node["type"], node["type"]), ", ".join(bounds)]).strip()
 
 
