@@ -73,17 +73,24 @@ class DatasetEvidence:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All that a report shows."""
+class CorpusEvidence:
+    """What they hold about the cells that were read, their tokens, genes and the pretraining."""
 
-    datasets: Sequence[DatasetEvidence]
-    figures: Mapping[str, str]  # of the corpus: name -> SVG
+    figures: Mapping[str, str]  # name -> SVG
     quality: Sequence[SampleQuality]  # a line for each file of cells
     overlaps: Sequence[Overlap]
     stores: Sequence[StoreMeta]
     gene2vec: VectorsMeta
     gene2vec_quality: VectorQuality
-    validation: PretrainingScores
+    pretraining: PretrainingScores
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a report shows."""
+
+    corpus: CorpusEvidence
+    datasets: Sequence[DatasetEvidence]
     steps: Sequence[StepCost]
     config: Config
     provenance: Provenance
@@ -118,11 +125,11 @@ def render_report(evidence: Evidence) -> str:
     page = environment.from_string(template).render(
         evidence=evidence,
         style=Markup(style),  # ours, hence not escaped
-        overlaps={overlap["sample"]: overlap for overlap in evidence.overlaps},
+        overlaps={overlap["sample"]: overlap for overlap in evidence.corpus.overlaps},
         settings=yaml.safe_dump(
             evidence.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         ),
-        pretraining=judge_pretraining(evidence.validation),
+        pretraining=judge_pretraining(evidence.corpus.pretraining),
         largest=_largest(evidence.steps),
     )
     return page.lstrip()

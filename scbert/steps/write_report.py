@@ -13,7 +13,13 @@ from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.evidence.vector_quality import VectorQuality
 from scbert.files import read_json, write_text
 from scbert.provenance import provenance
-from scbert.report.report import DatasetEvidence, Evidence, StepCost, render_report
+from scbert.report.report import (
+    CorpusEvidence,
+    DatasetEvidence,
+    Evidence,
+    StepCost,
+    render_report,
+)
 from scbert.tables import read_table
 
 log = logging.getLogger("scbert")
@@ -41,25 +47,14 @@ def write_report(
 
     Parameters
     ----------
-    evaluations, comparisons
-        JSON files of the evaluate and compare steps, one each for every dataset to show.
-    explanations
-        Files {dataset}/explanation.json of the explain step, one for each.
-    dataset_figures
-        SVG files {dataset}/{name}.svg.
-    corpus_figures
-        SVG files tokens.svg, gene2vec.svg, gene2vec_quality.svg and pretraining.svg.
-    quality
-        The table of summarize_quality.
-    overlaps
-        JSON files beside the expression, one for each sample or dataset.
-    stores
-        meta.json files of the token stores.
-    gene2vec
-        meta.json of the gene vectors.
-    gene2vec_quality
-        The JSON file of evaluate_gene2vec.
-    validation
+    evaluations, comparisons, explanations
+        JSON files of evaluate, compare and explain ({dataset}/explanation.json), one of each for
+        every dataset to show.
+    dataset_figures, corpus_figures
+        SVG files: {dataset}/{name}.svg; tokens, gene2vec, gene2vec_quality and pretraining.svg.
+    quality, overlaps, stores, gene2vec, gene2vec_quality, validation
+        Of the corpus: the table of summarize_quality; the JSON files beside the expression;
+        meta.json of each token store and of the gene vectors; the JSON file of evaluate_gene2vec;
         validation.json of the pretrained model.
     benchmarks
         Folder of Snakemake's benchmark tables; it may be absent.
@@ -73,22 +68,34 @@ def write_report(
     ValueError
         If a dataset lacks its comparison or one of its figures.
     """
-    evidence = Evidence(
-        datasets=_join_datasets(evaluations, comparisons, explanations, dataset_figures),
-        figures={path.stem: path.read_text() for path in corpus_figures},
+    datasets = _join_datasets(evaluations, comparisons, explanations, dataset_figures)
+    corpus = _read_corpus(
+        corpus_figures, quality, overlaps, stores, gene2vec, gene2vec_quality, validation
+    )
+    settings = load_config(read_json(config))
+    evidence = Evidence(corpus, datasets, _read_costs(benchmarks), settings, provenance())
+    write_text(report, render_report(evidence))
+    log.info("%s: %d dataset(s), %.1f MB.", report, len(datasets), report.stat().st_size / 1e6)
+
+
+def _read_corpus(
+    figures: Sequence[Path],
+    quality: Path,
+    overlaps: Sequence[Path],
+    stores: Sequence[Path],
+    gene2vec: Path,
+    gene2vec_quality: Path,
+    validation: Path,
+) -> CorpusEvidence:
+    return CorpusEvidence(
+        figures={path.stem: path.read_text() for path in figures},
         quality=read_quality(quality),
         overlaps=[read_json(path) for path in overlaps],
         stores=[read_json(path) for path in stores],
         gene2vec=read_json(gene2vec),
         gene2vec_quality=VectorQuality.read(gene2vec_quality),
-        validation=PretrainingScores.read(validation),
-        steps=_read_costs(benchmarks),
-        config=load_config(read_json(config)),
-        provenance=provenance(),
+        pretraining=PretrainingScores.read(validation),
     )
-    page = render_report(evidence)
-    write_text(report, page)
-    log.info("%s: %d dataset(s), %.1f MB.", report, len(evaluations), report.stat().st_size / 1e6)
 
 
 def _join_datasets(
