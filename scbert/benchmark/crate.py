@@ -26,6 +26,7 @@ FORMATS = {
     **{"": "text/plain", ".smk": "text/plain"},
 }
 LICENSE = "https://spdx.org/licenses/MIT"
+TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}  # RO-Crate 1.1 has no such word
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def write_crate(
         Title -> file.
     """
     crate = ROCrate(version="1.1")
+    crate.metadata.extra_terms |= TERMS
     crate.name, crate.description = run.title, run.description
     crate.datePublished = run.ended
     crate.root_dataset["license"] = {"@id": LICENSE}
