@@ -36,6 +36,7 @@ from scbert.steps.draw_corpus_figures import draw_corpus_figures
 from scbert.steps.draw_dataset_figures import draw_dataset_figures
 from scbert.steps.summarize_quality import summarize_quality
 from scbert.steps.write_report import write_report
+from scbert.training.bundle_files import write_manifest
 from tests.report.test_figures import (
     PBMC,
     VALIDATION,
@@ -129,6 +130,15 @@ def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
     path.write_text("".join(json.dumps(one.content()) + "\n" for one in epochs))
 
 
+def write_pretrained(folder: Path) -> None:
+    """Write what is read of a pretrained model, with a manifest as a model has."""
+    VALIDATION.write(folder / "validation.json")
+    write_history(folder / "history.jsonl", make_pretraining())
+    for name in ("weights.safetensors", "config.json", "genes.tsv"):
+        (folder / name).touch()
+    write_manifest(folder)
+
+
 def make_quality(sample: str, **other: object) -> dict:
     return {
         "sample": sample,
@@ -192,8 +202,7 @@ def corpus(tmp_path_factory):
     write_json(folder / "gene2vec/meta.json", GENE2VEC)
     make_gene2vec_quality().write(folder / "gene2vec_quality.json")
     make_gene_map().to_csv(folder / "gene2vec/map.tsv", sep="\t", index=False)
-    VALIDATION.write(folder / "pretrained/validation.json")
-    write_history(folder / "pretrained/history.jsonl", make_pretraining())
+    write_pretrained(folder / "pretrained")
     write_quality(folder, *map(make_quality, ("celltypist_sample", "pbmc68k_reduced")))
     write_json(folder / "expression/pbmc68k_reduced.json", make_overlap("pbmc68k_reduced"))
     values = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text())
