@@ -28,12 +28,14 @@ from performer_pytorch import PerformerLM
 from scipy import sparse
 
 import scbert
+from scbert.calibration.fitted import Calibration
 from scbert.calibration.novelty import LabelledOutputs, fit_novelty
 from scbert.cells.read import gene_names, read_cells
 from scbert.config import Head, Network
 from scbert.network.model import CellTypeModel, new_encoder, new_head
 from scbert.steps.annotate_file import annotate_file
-from scbert.training.bundle import COMPONENTS, save_model
+from scbert.training.bundle import Contents, save_model
+from scbert.training.bundle_contents import BundleConfig
 from scbert.training.components import N_COMPONENTS, Components
 
 BLOOD = Path(scbert.__file__).parent / "shipped" / "blood"
@@ -55,7 +57,7 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
     vectors = torch.randn(len(genes), network.dim, generator=torch.Generator().manual_seed(SEED))
     encoder = new_encoder(network, N_BINS, vectors, SEED)
     head = new_head(HEAD, network.dim, len(genes), N_TYPES, SEED)
-    config = {
+    config: BundleConfig = {
         "kind": "finetuned",
         "sequence": "expressed_genes",
         "network": network.model_dump(),
@@ -71,17 +73,19 @@ def write_model(folder: Path, network: Network, genes: pd.DataFrame) -> None:
         rng.normal(size=(N_KNOWN, N_COMPONENTS)),
         np.arange(N_KNOWN) % N_TYPES,
     )
-    calibration = {
+    calibration: Calibration = {
         **fit_novelty(known, temperature=1.0, score="expression_distance"),
         "novelty_threshold": 1.0,
         "false_unknown_rate": 0.0,
         "validation_cells": 1,
+        "expected_novel_detection": [],
+        "levels": None,
     }
     axes = rng.normal(size=(N_COMPONENTS, len(genes))).astype(np.float32)
     none_V, spread_K = np.zeros(len(genes), np.float32), np.ones(N_COMPONENTS, np.float32)
     components = Components(axes, none_V, spread_K, noise=1.0, counts_V=none_V)
-    extra = {"labels": labels, "calibration": calibration, COMPONENTS: components}
-    save_model(folder, CellTypeModel(encoder, head), config, genes, [], extra)
+    contents = Contents(labels=labels, calibration=calibration, components=components)
+    save_model(folder, CellTypeModel(encoder, head), config, genes, contents=contents)
 
 
 def some_cells(path: Path, n_cells: int, to: Path) -> pd.DataFrame:

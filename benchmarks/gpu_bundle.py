@@ -24,7 +24,7 @@ from scbert.network.model import new_pretraining_model
 from scbert.shipped import BENCHMARK_ENCODER, ENCODER
 from scbert.tokens.store import TokenStore, open_store
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import load_model, save_model
+from scbert.training.bundle import Contents, load_model, save_model
 from scbert.training.bundle_files import MANIFEST, write_manifest
 from scbert.training.corpus import choose_validation_cells, studies_of
 from scbert.training.validation_loss import ValidationLoss
@@ -84,7 +84,8 @@ def write(stage: str, out: Path, data: Path, folder: Path) -> None:
     validation = score(model, store, settings)
     made = training["config"]["provenance"] | {"command": f"benchmarks/gpu.py --stage {stage}"}
     config = training["config"] | {"provenance": made, "tokens": store.meta, "weights": "float16"}
-    save_model(folder, model, config, genes, history, {"validation": validation.content()})
+    contents = Contents(validation=validation)
+    save_model(folder, model, config, genes, history=history, contents=contents)
     save_file(
         {key: weight.half() for key, weight in load_file(folder / "weights.safetensors").items()},
         folder / "weights.safetensors",

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from scbert.steps.pretrain import masked_loss
 from scbert.tokens.store import TokenStore
 from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import save_model
+from scbert.training.bundle_contents import BundleConfig
 from scbert.training.committee import Outputs, network_of, outputs
 from scbert.training.corpus import make_masked
 from scbert.training.devices import choose_device, make_accelerator
@@ -195,12 +196,13 @@ def write_bundle(
     model = new_pretraining_model(settings.network, N_BINS, vectors, SEED)
     if weights is not None:
         model.load_state_dict(weights)
-    config = settings.model_dump(mode="json") | {
+    config: BundleConfig = {
+        **cast("BundleConfig", settings.model_dump(mode="json")),
         "kind": "pretrained",
         "n_bins": N_BINS,
         "provenance": provenance(),
     }
-    save_model(folder, model, config, genes, [], {})
+    save_model(folder, model, config, genes)
 
 
 def outputs_on(

@@ -247,7 +247,7 @@ def toy_run(tmp_path_factory, config):
     ontology = paths.split.with_name("ontology.tsv")
     ontology.write_text("cell_type\tontology_term_id\nB cell\tCL:0000236\nT cell\tCL:0000084\n")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("scbert.training.learn_committee.SURE", -1e6)
+        patched.setattr("scbert.training.learned.SURE", -1e6)
         run_finetune(paths, config, ontology=[ontology])
     return paths
 

@@ -12,8 +12,12 @@ from scbert.calibration.confidence import (
     softmax,
 )
 from scbert.calibration.fitted import Calibration, Levels
-from scbert.calibration.novelty import LabelledOutputs, fit_novelty, novelty
-from scbert.calibration.novelty_threshold import KnownCells, Positions, expected_novel_detection
+from scbert.calibration.novelty import fit_novelty, novelty
+from scbert.calibration.novelty_threshold import (
+    KnownCells,
+    NoveltyCells,
+    expected_novel_detection,
+)
 from scbert.calibration.parents import fit_levels
 from scbert.config import Annotate
 
@@ -34,12 +38,9 @@ NOT_CALIBRATED: Calibration = {
 def calibrate(
     logits: np.ndarray,
     label: np.ndarray,
-    training: LabelledOutputs,
-    validation: LabelledOutputs,
+    cells: NoveltyCells,
     labels: Sequence[dict[str, str]],
     settings: Annotate,
-    positions_without: Positions,
-    left_out: KnownCells | None = None,
 ) -> Calibration:
     """Fit temperature, novelty score and thresholds; none of them sees a test cell.
 
@@ -48,34 +49,20 @@ def calibrate(
     logits, label
         What the experts together say of labelled cells that they have not learned from, and the
         types: they fit the temperature and the thresholds of the levels.
-    training, validation
-        What the model says of the training and of the validation cells; where these lie among the
-        components of the training cells fits the threshold of the novelty score.
+    cells
+        Their places among the components of the training cells fit the novelty threshold.
     labels
         Name, ontology id and perhaps parent of each type, in the order of the logits.
     settings
         The novelty score and the rates of error.
-    positions_without
-        See `expected_novel_detection`.
-    left_out
-        Labelled cells whose batch was left out, see `novelty_left_out`; they fit the threshold.
-        None: the validation cells do.
     """
-    temperature = fit_temperature(logits, label)
-    names, score = [label["name"] for label in labels], settings.novelty_score
-    rate = settings.false_unknown_rate
-    fitted = fit_novelty(training, temperature, score)
-    known = left_out or KnownCells(novelty(validation, fitted), validation.label)
+    temperature, rate = fit_temperature(logits, label), settings.false_unknown_rate
+    fitted = fit_novelty(cells.training, temperature, settings.novelty_score)
     probabilities = softmax(logits, temperature)
-    expected = expected_novel_detection(
-        training,
-        validation,
-        classes=names,
-        settings=settings,
-        positions_without=positions_without,
-        left_out=left_out,
-    )
+    expected = expected_novel_detection(cells, [one["name"] for one in labels], settings)
     log.info("temperature %.3f; expected detection of an unseen type: %s", temperature, expected)
+    validation, left_out = cells.validation, cells.left_out
+    known = left_out or KnownCells(novelty(validation, fitted), validation.label)
     return {
         **fitted,
         "novelty_threshold": known.threshold(rate),

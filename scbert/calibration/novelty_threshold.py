@@ -70,6 +70,30 @@ class KnownCells:
         return novelty_threshold(self.scores[self.label != without], false_unknown_rate)
 
 
+@dataclass(frozen=True)
+class NoveltyCells:
+    """Labelled cells by which new types are noticed, and how it is known whether they would be.
+
+    Parameters
+    ----------
+    training
+        The training cells, with their places among the principal components: what is known.
+    validation
+        Cells that the model has not learned from.
+    positions_without
+        Gives the positions of all training and validation cells among the principal components
+        that are learned without the type of a column.
+    left_out
+        Cells whose batch was left out, see `novelty_left_out`, which fit the threshold; None: the
+        validation cells do.
+    """
+
+    training: LabelledOutputs
+    validation: LabelledOutputs
+    positions_without: Positions
+    left_out: KnownCells | None = None
+
+
 def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
     """Choose the novelty score above which a cell is called unknown.
 
@@ -169,12 +193,7 @@ def _share(values: np.ndarray) -> float | None:
 
 
 def expected_novel_detection(
-    training: LabelledOutputs,
-    validation: LabelledOutputs,
-    classes: Sequence[str],
-    settings: Annotate,
-    positions_without: Positions,
-    left_out: KnownCells | None = None,
+    cells: NoveltyCells, classes: Sequence[str], settings: Annotate
 ) -> list[NovelDetection]:
     """Leave each type out in turn and calibrate again on the validation cells of the others.
 
@@ -185,11 +204,6 @@ def expected_novel_detection(
     settings
         The novelty score, see `fit_novelty`, and the largest share of the other types' cells that
         may be called unknown.
-    positions_without
-        Gives the positions of all training and validation cells among the principal components
-        that are learned without the type of a column.
-    left_out
-        The cells that fit the threshold; None: the validation cells do.
 
     Returns
     -------
@@ -198,17 +212,18 @@ def expected_novel_detection(
     """
     if len(classes) < FEWEST_TYPES:
         return []
-    found, rate = [], settings.false_unknown_rate
+    found, rate, left_out = [], settings.false_unknown_rate, cells.left_out
     for column, name in enumerate(classes):
-        if not (validation.label == column).any() or _only(column, validation, left_out):
+        of_type = cells.validation.label == column
+        if not of_type.any() or _only(column, cells.validation, left_out):
             continue
-        training_positions, positions = positions_without(column)
+        training_positions, positions = cells.positions_without(column)
         told = _notice(
             name,
-            replace(training, positions=training_positions).without_type(column),
-            replace(validation, positions=positions).without_column(column),
-            settings,
-            None if left_out is None else left_out.threshold(rate, without=column),
+            replace(cells.training, positions=training_positions).without_type(column),
+            replace(cells.validation, positions=positions).without_column(column),
+            settings=settings,
+            threshold=None if left_out is None else left_out.threshold(rate, without=column),
         )
         found.append(told)
     return found
@@ -223,6 +238,7 @@ def _notice(
     cell_type: str,
     training: LabelledOutputs,
     validation: LabelledOutputs,
+    *,
     settings: Annotate,
     threshold: float | None,
 ) -> NovelDetection:

@@ -7,7 +7,7 @@ Shape letters: B cells in a mini-batch, G genes, D width of a gene, T bins, C ce
 the vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -209,7 +209,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def empty_model(
-    config: dict[str, Any], n_genes: int, n_types: int | None
+    config: Mapping[str, Any], n_genes: int, n_types: int | None
 ) -> MaskedExpressionModel | CellTypeModel:
     """Build the model that a bundle's config.json describes; its weights are still to be loaded.
 

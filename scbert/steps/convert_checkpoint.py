@@ -19,7 +19,8 @@ from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.network.model import empty_model
 from scbert.network.original import OriginalSizes, read_sizes, rename_weights
 from scbert.provenance import provenance
-from scbert.training.bundle import save_model
+from scbert.training.bundle import Contents, save_model
+from scbert.training.bundle_contents import BundleConfig
 from scbert.training.query_tokens import LEAST_OVERLAP
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ ANNOTATE = {  # of our own: the original compares no genes and annotates cell by
 
 def convert_checkpoint(
     checkpoint: Path, genes: Path, out: Path, labels: Path | None = None
-) -> dict[str, Any]:
+) -> BundleConfig:
     """Write a checkpoint of the original scBERT as a bundle.
 
     Parameters
@@ -67,25 +68,13 @@ def convert_checkpoint(
         raise ValueError(f"{out} exists already and would be replaced. Name a new folder.")
     content = _load(checkpoint)
     state = _weights(content, checkpoint)
-    try:
-        sizes = read_sizes(state)
-    except ValueError as error:
-        raise ValueError(f"{checkpoint}: {error}") from None
+    sizes = _sizes(state, checkpoint)
     table = _read_genes(genes, sizes.n_genes)
     config = _config(sizes, checkpoint, table, content)
-    extra: dict[str, Any] = {}
-    if sizes.n_types is not None:
-        names = _read_labels(labels, sizes.n_types)
-        terms = [{"name": name, "ontology_term_id": "unknown"} for name in names]
-        extra = {"labels": terms, "calibration": NOT_CALIBRATED}
-    elif labels is not None:
-        raise ValueError(
-            f"{checkpoint} is pretrained only and names no cell types, but {labels} was given. "
-            "Leave --labels out."
-        )
+    contents = _cell_types(labels, sizes.n_types, checkpoint)
     model = empty_model(config, sizes.n_genes, sizes.n_types)
     model.load_state_dict(rename_weights(state, sizes))
-    save_model(out, model, config, table, [], extra)
+    save_model(out, model, config, table, contents=contents)
     write_text(out / "README.md", _card(config, sizes))
     log.info("%s: %s model, %s", out, config["kind"], config["converted"])
     return config
@@ -116,6 +105,13 @@ def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
             "alone or as 'model_state_dict'. Give a checkpoint of the original scBERT."
         )
     return {str(key).removeprefix("module."): weight for key, weight in state.items()}
+
+
+def _sizes(state: Mapping[str, Tensor], path: Path) -> OriginalSizes:
+    try:
+        return read_sizes(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _read_genes(path: Path, n_genes: int) -> pd.DataFrame:
@@ -158,6 +154,20 @@ def _gene_table(path: Path) -> pd.DataFrame:
     return names
 
 
+def _cell_types(labels: Path | None, n_types: int | None, checkpoint: Path) -> Contents:
+    """Return what the bundle says of the types; nothing of a model that names none."""
+    if n_types is not None:
+        names = _read_labels(labels, n_types)
+        terms = [{"name": name, "ontology_term_id": "unknown"} for name in names]
+        return Contents(labels=terms, calibration=NOT_CALIBRATED)
+    if labels is not None:
+        raise ValueError(
+            f"{checkpoint} is pretrained only and names no cell types, but {labels} was given. "
+            "Leave --labels out."
+        )
+    return Contents()
+
+
 def _read_labels(path: Path | None, n_types: int) -> list[str]:
     if path is None:
         return [f"class{number}" for number in range(n_types)]
@@ -175,7 +185,7 @@ def _read_labels(path: Path | None, n_types: int) -> list[str]:
 
 def _config(
     sizes: OriginalSizes, checkpoint: Path, genes: pd.DataFrame, content: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> BundleConfig:
     network = Network(
         dim=sizes.dim,
         depth=sizes.depth,
@@ -189,7 +199,7 @@ def _config(
         dropout=0,
         gene_identity="frozen",
     )
-    config: dict[str, Any] = {
+    config: BundleConfig = {
         "kind": "pretrained",
         "sequence": "paper",
         "n_bins": sizes.n_bins,
@@ -210,7 +220,7 @@ def _config(
     return config
 
 
-def _card(config: Mapping[str, Any], sizes: OriginalSizes) -> str:
+def _card(config: BundleConfig, sizes: OriginalSizes) -> str:
     converted, network = config["converted"], config["network"]
     types = "Not calibrated: confidence is the plain softmax, and no cell is called unknown."
     return (

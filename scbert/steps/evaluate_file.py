@@ -164,7 +164,7 @@ def predict_types(
             named.obs[column] = cells.obs[column].to_numpy(dtype=str)
     per_type = model.config.get("cells_per_type")
     if per_type:
-        named.obs["majority"] = max(per_type, key=per_type.get)
+        named.obs["majority"] = max(per_type, key=per_type.__getitem__)
     return named
 
 

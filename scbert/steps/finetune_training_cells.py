@@ -2,16 +2,16 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
 
 from scbert.calibration.calibrate import NOT_CALIBRATED, calibrate
-from scbert.calibration.fitted import Calibration, ModelCalibration
+from scbert.calibration.fitted import ModelCalibration
 from scbert.calibration.novelty import LabelledOutputs
-from scbert.calibration.novelty_threshold import KnownCells
+from scbert.calibration.novelty_threshold import KnownCells, NoveltyCells
 from scbert.cells.cautions import say
 from scbert.cells.labels import cautions_of_learning
 from scbert.config import DeviceName, FinetuneSettings
@@ -19,30 +19,25 @@ from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.provenance import provenance
-from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
-from scbert.training.bundle import COMPONENTS, EXPERTS, SEEN, load_pretrained, save_model
+from scbert.tokens.store import open_store, require_same_vocabulary
+from scbert.training.bundle import Contents, load_pretrained, save_model
+from scbert.training.bundle_contents import BundleConfig
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import LabelledRows
-from scbert.training.components import (
-    SCORE,
-    Components,
-    fit_components,
-    novelty_left_out,
-)
+from scbert.training.components import SCORE, Components, fit_components, novelty_left_out
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.finetuning import (
-    encoder_batches,
+    FineTuning,
     learn_experts,
     out_of_fold_answers,
     positions_without,
     train_network,
     trains_network,
-    used_genes,
 )
 from scbert.training.hardware import hardware
-from scbert.training.learn_committee import Learned
-from scbert.training.saved_model import PretrainedModel
+from scbert.training.learned import Learned
 from scbert.training.seen_cells import seen_cells
+from scbert.training.state import Numbers
 
 log = logging.getLogger(__name__)
 
@@ -77,66 +72,56 @@ def finetune_training_cells(
     """
     precision = settings.finetune.optimizer.precision
     accelerator = make_accelerator(choose_device(device), precision)
-    encoder, store = load_pretrained(pretrained), open_store(tokens)
-    require_same_vocabulary(store, vocabulary_sha256(encoder.genes), tokens)
-    trained = trains_network(settings.finetune)
-    teaching = ("train",) if trained else ("train", "validation")
-    labelled = LabelledRows(split, store.cell_names(), teaching)
-    labels = describe_types(labelled.types, ontology)
-    used = used_genes(store, labelled, settings, encoder.config.get("added_genes", 0))
-    network: MaskedExpressionModel | CellTypeModel = encoder.network
-    history: list[dict[str, Any]] = []
-    if trained:
-        network, history = train_network(
-            encoder, store, labelled, used, settings, pretrained, accelerator, checkpoint
-        )
-    cells = encoder_batches(store, encoder, used, settings)
-    learned = learn_experts(network, cells, labelled, settings, accelerator.device)
-    components, fitted = _calibrate(store, labelled, labels, learned, settings)
-    calibration: ModelCalibration = {**fitted, **learned.summary()}
-    config = _config(encoder, tokens.name, store, labelled, settings, accelerator.device)
+    tuning = _read(tokens, split, pretrained, settings)
+    labels = describe_types(tuning.labelled.types, ontology)
+    network: MaskedExpressionModel | CellTypeModel = tuning.encoder.network
+    history: list[Numbers] = []
+    if trains_network(settings.finetune):
+        network, history = train_network(tuning, pretrained, accelerator, checkpoint)
+    learned = learn_experts(network, tuning, accelerator.device)
+    components, calibration = _calibrate(tuning, labels, learned)
+    config = _config(tuning, tokens.name, accelerator.device)
     say(cautions_of_learning(calibration, len(labels), config["cells"]), model.name, log)
-    extra = {
-        "labels": labels,
-        "calibration": calibration,
-        EXPERTS: learned.committee.experts,
-        COMPONENTS: components,
-        SEEN: seen_cells(store, np.flatnonzero(labelled.label >= 0)),
-    }
-    if not learned.committee.experts:
-        del extra[EXPERTS]
-    save_model(model, network, config, _genes(encoder, store, used), history, extra)
+    contents = Contents(
+        labels=labels,
+        calibration=calibration,
+        experts=learned.committee.experts,
+        components=components,
+        seen=seen_cells(tuning.store, np.flatnonzero(tuning.labelled.label >= 0)),
+    )
+    save_model(model, network, config, _genes(tuning), history=history, contents=contents)
     remove_checkpoint(checkpoint)
 
 
+def _read(tokens: Path, split: Path, pretrained: Path, settings: FinetuneSettings) -> FineTuning:
+    encoder, store = load_pretrained(pretrained), open_store(tokens)
+    require_same_vocabulary(store, vocabulary_sha256(encoder.genes), tokens)
+    teaching = ("train",) if trains_network(settings.finetune) else ("train", "validation")
+    return FineTuning(encoder, store, LabelledRows(split, store.cell_names(), teaching), settings)
+
+
 def _calibrate(
-    store: TokenStore,
-    labelled: LabelledRows,
-    labels: list[dict[str, str]],
-    learned: Learned,
-    settings: FinetuneSettings,
-) -> tuple[Components, Calibration]:
+    tuning: FineTuning, labels: list[dict[str, str]], learned: Learned
+) -> tuple[Components, ModelCalibration]:
     """Return the components by which new types are noticed, and what held-out answers calibrate."""
-    left_out = _left_out(store, labelled, settings)
-    rows, label = _near(labelled, left_out)
+    store, settings, left_out = tuning.store, tuning.settings, _left_out(tuning)
+    rows, label = _near(tuning.labelled, left_out)
     components = fit_components(store, rows, settings.seed)
-    # What the model says of these cells is of no use, only where they lie.
-    nothing = np.zeros((len(rows), len(labels)))
-    train = LabelledOutputs(nothing, components.positions(store, rows), label)
-    validation, judged = out_of_fold_answers(store, labelled, components, learned)
+    validation, judged = out_of_fold_answers(tuning, components, learned)
     if not len(judged):
-        return components, NOT_CALIBRATED
-    without = positions_without(store, rows, label, judged, settings.seed)
-    return components, calibrate(
-        logits=learned.logits,
-        label=learned.label,
-        training=train,
+        return components, {**NOT_CALIBRATED, **learned.summary()}
+    # What the model says of training cells is of no use, only where they lie.
+    nothing = np.zeros((len(rows), len(labels)))
+    cells = NoveltyCells(
+        training=LabelledOutputs(nothing, components.positions(store, rows), label),
         validation=validation,
-        labels=labels,
-        settings=settings.annotate,
-        positions_without=without,
+        positions_without=positions_without(
+            store, rows, label, validation=judged, seed=settings.seed
+        ),
         left_out=left_out,
     )
+    found = calibrate(learned.logits, learned.label, cells, labels, settings.annotate)
+    return components, {**found, **learned.summary()}
 
 
 def _near(labelled: LabelledRows, left_out: KnownCells | None) -> tuple[np.ndarray, np.ndarray]:
@@ -150,40 +135,35 @@ def _near(labelled: LabelledRows, left_out: KnownCells | None) -> tuple[np.ndarr
     return labelled.reference()
 
 
-def _left_out(
-    store: TokenStore, labelled: LabelledRows, settings: FinetuneSettings
-) -> KnownCells | None:
+def _left_out(tuning: FineTuning) -> KnownCells | None:
     """Return the cells that fit the novelty threshold; None: the validation cells do."""
+    labelled, settings = tuning.labelled, tuning.settings
     if settings.annotate.novelty_score != SCORE:
         return None
     rows, label = labelled.reference()
     batch = None if labelled.batch is None else labelled.batch[rows]
-    return novelty_left_out(store, rows, label, batch, settings.seed)
+    return novelty_left_out(tuning.store, rows, label, batch=batch, seed=settings.seed)
 
 
-def _config(
-    encoder: PretrainedModel,
-    dataset: str,
-    store: TokenStore,
-    labelled: LabelledRows,
-    settings: FinetuneSettings,
-    device: torch.device,
-) -> dict[str, Any]:
+def _config(tuning: FineTuning, dataset: str, device: torch.device) -> BundleConfig:
     """Return the content of config.json: what the model is, and what it was made of."""
+    encoder, labelled = tuning.encoder, tuning.labelled
     return {
-        **{key: encoder.config[key] for key in ("sequence", "network", "n_bins")},
-        **settings.model_dump(mode="json"),
+        "sequence": encoder.config["sequence"],
+        "network": encoder.config["network"],
+        "n_bins": encoder.config["n_bins"],
+        **cast("BundleConfig", tuning.settings.model_dump(mode="json")),
         "kind": "finetuned",
         "dataset": dataset,
         "cells": {part: len(labelled.rows(part)) for part in ("train", "validation")},
         "cells_per_type": labelled.count("train"),
-        "tokens": store.meta,
+        "tokens": tuning.store.meta,
         "pretrained": {"sha256": encoder.sha256, **encoder.config},
         "provenance": provenance() | {"hardware": hardware(device)},
     }
 
 
-def _genes(encoder: PretrainedModel, store: TokenStore, used: np.ndarray | None) -> pd.DataFrame:
+def _genes(tuning: FineTuning) -> pd.DataFrame:
     """Return the vocabulary with the genes that were measured, and those that may be tokens."""
-    genes = encoder.genes.assign(measured=np.any(store.measured, axis=0))
-    return genes if used is None else genes.assign(used=used)
+    genes = tuning.encoder.genes.assign(measured=np.any(tuning.store.measured, axis=0))
+    return genes if tuning.used is None else genes.assign(used=tuning.used)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from scbert.network.performer import compile_layers, redraw_projections
 from scbert.provenance import provenance
 from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
 from scbert.training.batches import CellBatches
-from scbert.training.bundle import save_model
+from scbert.training.bundle import Contents, save_model
+from scbert.training.bundle_contents import BundleConfig
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.corpus import choose_validation_cells, make_masked
 from scbert.training.devices import choose_device, make_accelerator
@@ -85,11 +86,10 @@ def pretrain(
     history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
     scores = _scores(model, validation, held_out, accelerator)
     if accelerator.is_main_process:
-        result = scores.content()
-        log.info("held-out cells: %s", result)
+        log.info("held-out cells: %s", scores.content())
         _warn_of_collapse(scores.attention)
-        config = _config(store, settings, accelerator.device)
-        save_model(pretrained, model, config, genes, history, {"validation": result})
+        config, contents = _config(store, settings, accelerator.device), Contents(validation=scores)
+        save_model(pretrained, model, config, genes, history=history, contents=contents)
         remove_checkpoint(checkpoint)
     accelerator.end_training()
 
@@ -133,8 +133,9 @@ def _identity(store: TokenStore, gene2vec: Path, settings: PretrainSettings) -> 
     return {"tokens": store.meta, "gene2vec": sha256_of(gene2vec / "vectors.npy"), **said}
 
 
-def _config(store: TokenStore, settings: PretrainSettings, device: torch.device) -> dict[str, Any]:
-    return settings.model_dump(mode="json") | {
+def _config(store: TokenStore, settings: PretrainSettings, device: torch.device) -> BundleConfig:
+    return {
+        **cast("BundleConfig", settings.model_dump(mode="json")),
         "kind": "pretrained",
         "n_bins": settings.binning.n_bins,
         "tokens": store.meta,

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from scbert.config import Precision
 from scbert.files import publish
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.training.batches import CellBatches, layout_of
+from scbert.training.bundle_contents import BundleConfig
 from scbert.training.committee import Outputs, ask, joined_outputs, network_of
 from scbert.training.query_tokens import CellsSeen, QueryTokens
 from scbert.training.saved_model import FinetunedModel, SavedModel
@@ -53,7 +53,7 @@ class Answers:
         return seen.cautions()
 
 
-def precision_of(config: dict[str, Any]) -> Precision:
+def precision_of(config: BundleConfig) -> Precision:
     """Return how precisely a model is to be asked: as it was calibrated, on the device at hand.
 
     A converted model, which was trained elsewhere, is asked in float32.

@@ -7,10 +7,11 @@ Nothing is unpickled, only these names are read, and each is checked against the
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -19,13 +20,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scbert.experts.linear import LARGEST, load_experts, save_experts
+from scbert.calibration.fitted import Calibration
+from scbert.evidence.pretraining_scores import HeldOutScores
+from scbert.experts.linear import LARGEST, LinearExpert, load_experts, save_experts
 from scbert.files import publish, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel, empty_model
 from scbert.tables import write_table
 from scbert.training.bundle_contents import (
     FORMAT,
+    BundleConfig,
     read_calibration,
     read_config,
     read_labels,
@@ -40,26 +44,54 @@ from scbert.training.bundle_files import (
 from scbert.training.components import Components, load_components, save_components
 from scbert.training.saved_model import FinetunedModel, PretrainedModel, require_finetuned
 from scbert.training.seen_cells import SeenCells, load_seen, save_seen
+from scbert.training.state import Numbers
 
-EXPERTS = "experts"
-COMPONENTS = "principal_components"
-SEEN = "training_cells"
+EXPERTS = "experts.safetensors"
+COMPONENTS = "principal_components.safetensors"
+SEEN = "training_cells.safetensors"
 Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle holds beside weights, config, genes and history; None or empty: it does not.
+
+    `validation` are the scores of a pretrained model; all else is of a fine-tuned one, see
+    `FinetunedModel`.
+    """
+
+    labels: list[dict[str, str]] | None = None
+    calibration: Calibration | None = None
+    experts: Mapping[str, LinearExpert] = field(default_factory=dict)
+    components: Components | None = None
+    seen: SeenCells | None = None
+    validation: HeldOutScores | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write a file for each: JSON, or safetensors."""
+        for name in ("labels", "calibration"):
+            if getattr(self, name) is not None:
+                write_json(folder / f"{name}.json", getattr(self, name))
+        if self.validation is not None:
+            self.validation.write(folder / "validation.json")
+        if self.experts:
+            save_experts(folder / EXPERTS, self.experts)
+        if self.components is not None:
+            save_components(folder / COMPONENTS, self.components)
+        if self.seen is not None:
+            save_seen(folder / SEEN, self.seen)
 
 
 def save_model(
     folder: Path,
     model: nn.Module,
-    config: dict[str, Any],
+    config: BundleConfig,
     genes: pd.DataFrame,
-    history: list[dict],
-    extra: dict[str, Any],
+    *,
+    history: Sequence[Numbers] = (),
+    contents: Contents | None = None,
 ) -> None:
-    """Write a bundle.
-
-    `extra` are further files by name: labels, calibration and validation as JSON, the experts, the
-    components and what is kept of the cells as safetensors.
-    """
+    """Write a bundle; `history` has the numbers of each epoch, if the network was trained."""
     with publish(folder) as unfinished:
         unfinished.mkdir()
         weights = {key: _stored(value) for key, value in model.state_dict().items()}
@@ -68,16 +100,8 @@ def save_model(
         write_table(unfinished / "genes.tsv", genes)
         lines = [json.dumps(record) + "\n" for record in history]
         (unfinished / "history.jsonl").write_text("".join(lines))
-        for name, content in extra.items():
-            match content:
-                case _ if name == EXPERTS:
-                    save_experts(unfinished / f"{name}.safetensors", content)
-                case Components():
-                    save_components(unfinished / f"{name}.safetensors", content)
-                case SeenCells():
-                    save_seen(unfinished / f"{name}.safetensors", content)
-                case _:
-                    write_json(unfinished / f"{name}.json", content)
+        if contents is not None:
+            contents.write(unfinished)
         write_manifest(unfinished)
 
 
@@ -176,11 +200,10 @@ def _require_usable(network: nn.Module, weights: Path) -> None:
 
 
 def _require_readable_experts(
-    folder: Path, config: dict[str, Any], verified: dict[str, Path]
+    folder: Path, config: BundleConfig, verified: dict[str, Path]
 ) -> None:
     """Refuse classifiers of older formats."""
-    classifiers = {f"{EXPERTS}.safetensors", f"{COMPONENTS}.safetensors"}
-    if config["format"] < FORMAT and classifiers & verified.keys():
+    if config["format"] < FORMAT and {EXPERTS, COMPONENTS} & verified.keys():
         raise ValueError(
             f"{folder} has bundle format {config['format']}, but this version reads classifiers "
             f"of format {FORMAT}, which say what missing genes would be. Train the model again, or "
@@ -189,7 +212,7 @@ def _require_readable_experts(
 
 
 def _empty_network(
-    weights: Path, config: dict[str, Any], n_genes: int, n_types: int | None
+    weights: Path, config: BundleConfig, n_genes: int, n_types: int | None
 ) -> MaskedExpressionModel | CellTypeModel:
     try:
         require_size(weights, config, n_genes)
@@ -204,5 +227,4 @@ def _empty_network(
 def _load_if_there(
     folder: Path, verified: dict[str, Path], name: str, load: Callable[[Path], Content]
 ) -> Content | None:
-    file = f"{name}.safetensors"
-    return load(folder / file) if file in verified else None
+    return load(folder / name) if name in verified else None

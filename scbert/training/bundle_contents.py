@@ -3,10 +3,10 @@
 The manifest says that a file is what was written; who writes a bundle writes the manifest, too.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -17,6 +17,7 @@ from scbert.config.base import Count
 from scbert.config.base import Sequence as SequenceName
 from scbert.config.removed import about_value
 from scbert.files import read_json
+from scbert.tokens.store_files import StoreMeta
 from scbert.training.bundle_files import MANIFEST
 from scbert.training.committee import ENCODER
 
@@ -29,6 +30,37 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 FORMAT = 7
 READABLE = (4, 5, 6, 7)
 NEEDS_POSITIONS = "expression_distance"  # of the novelty scores, see calibration.novelty
+
+
+class BundleConfig(TypedDict, total=False):
+    """Content of config.json; `read_config` checks what a model needs of it.
+
+    What is a dictionary stands there as in config.yaml, or says where the model comes from.
+    """
+
+    format: int
+    kind: str
+    sequence: str
+    n_bins: int
+    network: dict[str, Any]
+    normalization: dict[str, Any]
+    tokens: StoreMeta
+    provenance: Mapping[str, Any]
+    # of a pretrained model
+    binning: dict[str, Any]
+    pretrain: dict[str, Any]
+    added_genes: int  # see extend_vocabulary
+    added_to: str
+    # of a fine-tuned one
+    dataset: str
+    seed: int
+    finetune: dict[str, Any]
+    annotate: dict[str, Any]
+    cells: dict[str, int]  # in each part
+    cells_per_type: dict[str, int]
+    pretrained: dict[str, Any]
+    # of one that another program trained
+    converted: dict[str, Any]
 
 
 class _Part(BaseModel):
@@ -93,7 +125,7 @@ class _Config(_Part):
 LABELS = TypeAdapter(Annotated[list[_Label], Field(min_length=1)])
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> BundleConfig:
     """Return what config.json holds, of a format that this version reads.
 
     Raises
@@ -119,7 +151,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     with _explained(folder / "config.json"):
         _Config.model_validate(config)
-    return config
+    return cast("BundleConfig", config)
 
 
 def read_labels(folder: Path) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """The files of a bundle: they may come from anywhere, so they are checked before they are used."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _require_plain(path: Path) -> None:
         )
 
 
-def require_size(weights: Path, config: dict[str, Any], n_genes: int) -> None:
+def require_size(weights: Path, config: Mapping[str, Any], n_genes: int) -> None:
     """Refuse a network whose largest layers are larger than the file that holds all weights.
 
     Else a few lines of config.json could ask for all memory.

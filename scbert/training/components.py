@@ -168,7 +168,7 @@ def load_components(path: Path, n_genes: int) -> Components:
 
 
 def novelty_left_out(
-    store: TokenStore, rows: np.ndarray, label: np.ndarray, batch: np.ndarray | None, seed: int
+    store: TokenStore, rows: np.ndarray, label: np.ndarray, *, batch: np.ndarray | None, seed: int
 ) -> KnownCells | None:
     """Leave whole batches out in turn, and score their cells by what the others teach.
 
@@ -189,13 +189,13 @@ def novelty_left_out(
         present, number = np.unique(label[others], return_inverse=True)
         asked = left[np.isin(label[left], present)]
         if len(asked):
-            scores[asked] = _scores(store, rows[others], number, rows[asked], seed)
+            scores[asked] = _scores(store, rows[others], number, asked=rows[asked], seed=seed)
     judged = np.isfinite(scores)
     return KnownCells(scores[judged], label[judged]) if judged.any() else None
 
 
 def _scores(
-    store: TokenStore, others: np.ndarray, label: np.ndarray, asked: np.ndarray, seed: int
+    store: TokenStore, others: np.ndarray, label: np.ndarray, *, asked: np.ndarray, seed: int
 ) -> np.ndarray:
     """Score the rows `asked` by the rows `others`, whose types are 0 to C - 1."""
     components = fit_components(store, others, seed)

@@ -17,7 +17,7 @@ from scbert.config import Optimizer
 from scbert.training.checkpoint import tidy
 from scbert.training.lock import only_trainer
 from scbert.training.processes import together
-from scbert.training.state import Stopping, Task
+from scbert.training.state import Numbers, Stopping, Task
 from scbert.training.trainer import SETBACK, Trainer
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ EXIT_STOPPED = 143  # 128 + SIGTERM, as shells say it
 
 def fit(
     task: Task, settings: Optimizer, seed: int, accelerator: Accelerator, checkpoint: Path
-) -> list[dict]:
+) -> list[Numbers]:
     """Train, and leave the best (or last) weights in `task.model`.
 
     Parameters
@@ -36,7 +36,7 @@ def fit(
 
     Returns
     -------
-    The history: one dict per epoch.
+    The history: the numbers of each epoch.
 
     Raises
     ------

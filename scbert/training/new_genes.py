@@ -24,6 +24,8 @@ from scbert.genes.matching import GeneMatch, match_genes
 from scbert.network.model import empty_model
 from scbert.tables import read_table
 from scbert.training.bundle import load_pretrained, save_model
+from scbert.training.bundle_contents import BundleConfig
+from scbert.training.saved_model import PretrainedModel
 
 log = logging.getLogger(__name__)
 GENES = "encoder.gene.weight"
@@ -58,27 +60,40 @@ def extend_vocabulary(
         If the model has the original's sequence, whose length is fixed, or is fine-tuned.
     """
     known = load_pretrained(pretrained)
-    if known.config["sequence"] == "paper":
-        raise ValueError(
-            f"{pretrained} cannot take further genes: its sequence is paper, in which the number "
-            "of genes is that of the tokens, but expressed_genes or all_genes is needed. Fine-tune "
-            "it without --add-genes."
-        )
-    cells = ad.read_h5ad(counts)
-    part = read_table(split, "cell", "part").set_index("cell").part.loc[cells.obs_names]
-    n_cells = cells[(part != "test").to_numpy()].X.getnnz(axis=0)
-    names = gene_names(cells.var)
-    new = new_genes(names.assign(n_cells=n_cells), match_genes(names, known.genes), known.genes)
+    _require_free_length(known, pretrained)
+    names = _names_of_training(counts, split)
+    new = new_genes(names, match_genes(names, known.genes), known.genes)
     new = new[new.n_cells >= min_cells]
     genes = pd.concat([known.genes, new.astype(str)], ignore_index=True).fillna("")
-    config = known.config | {"added_genes": len(new), "added_to": known.sha256}
+    config: BundleConfig = {
+        **known.config,
+        "added_genes": len(new),
+        "added_to": known.sha256,
+    }
     model = empty_model(config, len(genes), None)
     weights = known.network.state_dict()
     weights[GENES] = torch.cat([weights[GENES], vectors_like(weights[GENES], len(new), seed)])
     model.load_state_dict(weights)
-    save_model(out, model, config, genes, [], {})
+    save_model(out, model, config, genes)
     log.info("%d genes that the encoder did not know were added to its %d", len(new), len(genes))
     return len(new)
+
+
+def _require_free_length(model: PretrainedModel, folder: Path) -> None:
+    if model.config["sequence"] == "paper":
+        raise ValueError(
+            f"{folder} cannot take further genes: its sequence is paper, in which the number of "
+            "genes is that of the tokens, but expressed_genes or all_genes is needed. Fine-tune it "
+            "without --add-genes."
+        )
+
+
+def _names_of_training(counts: Path, split: Path) -> pd.DataFrame:
+    """Return symbol and gene_id of each gene, and n_cells, how many but test cells express it."""
+    cells = ad.read_h5ad(counts)
+    part = read_table(split, "cell", "part").set_index("cell").part.loc[cells.obs_names]
+    n_cells = cells[(part != "test").to_numpy()].X.getnnz(axis=0)
+    return gene_names(cells.var).assign(n_cells=n_cells)
 
 
 def new_genes(names: pd.DataFrame, match: GeneMatch, known: pd.DataFrame) -> pd.DataFrame:

@@ -5,10 +5,9 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 from scbert.files import write_text
-from scbert.training.state import Sums
+from scbert.training.state import Numbers, Sums
 
 log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
@@ -46,7 +45,7 @@ class Progress:
         if self.passed - self.told >= SILENCE:
             self._log(f"step {step}", epochs, self.epochs - math.ceil(epochs) + 1)
 
-    def tell(self, record: dict[str, Any], epochs: float) -> None:
+    def tell(self, record: Numbers, epochs: float) -> None:
         """Write a line, of a step or of an epoch that ends; `epochs` as above."""
         if self.history is None:
             return
@@ -113,7 +112,7 @@ def rates(sums: Sums, peak: float | None) -> dict[str, float]:
     return found
 
 
-def require_finite(record: dict[str, Any]) -> None:
+def require_finite(record: Numbers) -> None:
     """Stop where a number of an epoch is not finite; raises FloatingPointError naming it."""
     for name, value in record.items():
         if not math.isfinite(value):
@@ -124,7 +123,7 @@ def require_finite(record: dict[str, Any]) -> None:
             )
 
 
-def append_line(path: Path, record: dict) -> None:
+def append_line(path: Path, record: Numbers) -> None:
     """Add a line to the history beside the checkpoints, where a person can follow it."""
     with path.open("a") as handle:
         handle.write(json.dumps(record) + "\n")

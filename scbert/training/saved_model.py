@@ -1,7 +1,6 @@
 """A model that was read from its folder: pretrained only, or one that names cell types."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from scbert.calibration.fitted import ModelCalibration
 from scbert.experts.combiner import Share
 from scbert.experts.linear import LinearExpert
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
+from scbert.training.bundle_contents import BundleConfig
 from scbert.training.committee import ENCODER, Committee
 from scbert.training.components import Components
 from scbert.training.seen_cells import SeenCells
@@ -23,7 +23,7 @@ class SavedModel:
     """
 
     network: MaskedExpressionModel | CellTypeModel
-    config: dict[str, Any]
+    config: BundleConfig
     genes: pd.DataFrame
     sha256: str
 

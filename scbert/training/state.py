@@ -17,7 +17,10 @@ from scbert.training.mini_batch import MiniBatch
 from scbert.training.processes import in_any_process, is_alone
 
 KEPT = 0.9  # of the weight of a step in the recent mean, with each further one
-Merit = Callable[[dict], Any]  # of the record of an epoch: higher is better
+# What is measured in a step or an epoch, by name. Not float alone: whole numbers of a checkpoint
+# would be read as 3.0.
+Numbers = dict[str, int | float]
+Merit = Callable[[Numbers], Any]  # of the numbers of an epoch: higher is better
 # Settings that a run may continue with other values of: the weights do not depend on them.
 UNIMPORTANT = {"optimizer": {"checkpoints", "log_steps", "explosion"}}
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -103,7 +106,7 @@ class Checkpoint:
     first_loss: float | None = None
     recent_loss: float = 0.0
     recent_items: float = 0.0
-    history: list[dict] = field(default_factory=list)
+    history: list[Numbers] = field(default_factory=list)
     best_epoch: int = 0
     setbacks: int = 0
 
@@ -136,7 +139,7 @@ class Checkpoint:
         """Return how many epochs ago the best one was."""
         return self.epochs_done - self.best_epoch if merit else 0
 
-    def add(self, record: dict, merit: Merit | None) -> None:
+    def add(self, record: Numbers, merit: Merit | None) -> None:
         """Complete an epoch; of equal ones the first is the best."""
         self.history.append(record)
         self.batches_done, self.sums = 0, Sums()

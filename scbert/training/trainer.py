@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from scbert.training.processes import (
     told_by_first,
 )
 from scbert.training.progress import HISTORY, Progress, rates, require_finite, truncate_lines
-from scbert.training.state import Checkpoint, Stopping, StopRequest, Task
+from scbert.training.state import Checkpoint, Numbers, Stopping, StopRequest, Task
 
 log = logging.getLogger(__name__)
 SETBACK = 0.5  # of the learning rate, with each
@@ -189,7 +188,7 @@ class Trainer:
         together(write, mine=self.accelerator.is_main_process)
         self.saved = time.monotonic()
 
-    def _summary(self, epoch: int) -> dict[str, Any]:
+    def _summary(self, epoch: int) -> Numbers:
         sums = self.state.sums
         return {
             "epoch": epoch + 1,
@@ -200,14 +199,14 @@ class Trainer:
             **self._rates(),
         }
 
-    def _read(self) -> dict[str, float] | None:
+    def _read(self) -> Numbers | None:
         """Read losses; a GPU still works on steps whose kernels the CPU has long sent off."""
         started = time.perf_counter()
         found = self.pending_losses.read(self.state)
         self.state.sums.seconds += time.perf_counter() - started
         return found
 
-    def _rates(self) -> dict[str, float]:
+    def _rates(self) -> Numbers:
         return {**rates(self.state.sums, self.peak), **gpu_memory(self.accelerator.device)}
 
 

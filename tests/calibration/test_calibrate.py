@@ -5,7 +5,7 @@ import pytest
 
 from scbert.calibration.calibrate import calibrate
 from scbert.calibration.novelty import SCORES, LabelledOutputs, novelty
-from scbert.calibration.novelty_threshold import KnownCells, expected_novel_detection
+from scbert.calibration.novelty_threshold import KnownCells, NoveltyCells, expected_novel_detection
 
 NAMES = ["CD4 T", "CD8 T", "B"]
 
@@ -25,9 +25,10 @@ def held_out():
     return cells.logits, cells.label
 
 
-def same_places(training, validation):
-    """The components do not change where a type is left out."""
-    return lambda column: (training.positions, validation.positions)
+def known(training, validation, left_out=None):
+    """Cells to calibrate by; the components do not change where a type is left out."""
+    places = training.positions, validation.positions
+    return NoveltyCells(training, validation, lambda column: places, left_out)
 
 
 def settings(config, toy, score):
@@ -44,10 +45,9 @@ def labels(*parents):
 
 @pytest.mark.parametrize("score", SCORES)
 def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy, score):
-    cells = outputs(), outputs(seed=1)
-    validation = cells[1]
+    validation = outputs(seed=1)
     options = settings(config, toy, score)
-    found = calibrate(*held_out(), *cells, labels(), options, same_places(*cells))
+    found = calibrate(*held_out(), known(outputs(), validation), labels(), options)
     scores = novelty(validation, json.loads(json.dumps(found)))
     assert (scores > found["novelty_threshold"]).mean() <= config.annotate.false_unknown_rate
     assert found["novelty_score"] == score
@@ -56,10 +56,8 @@ def test_calibrate_refuses_at_most_its_share_of_the_validation_cells(config, toy
 
 
 def test_calibrate_knows_both_levels(config, toy):
-    cells = outputs(), outputs(seed=1)
-    both = settings(config, toy, "energy")
-    given = (labels("T", "T", "B"), both, same_places(*cells))
-    found = calibrate(*held_out(), *cells, *given)
+    cells, both = known(outputs(), outputs(seed=1)), settings(config, toy, "energy")
+    found = calibrate(*held_out(), cells, labels("T", "T", "B"), both)
     assert found["levels"]["error_rate"] == 0.2
     assert found["levels"]["parent_threshold"] <= 1
 
@@ -70,9 +68,8 @@ def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
     logits = rng.normal(scale=2, size=(3000, 3))
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     label = (rng.random((3000, 1)) > chances.cumsum(axis=1)[:, :2]).sum(axis=1)
-    cells = outputs(), outputs(seed=1)
-    given = (labels(), settings(config, toy, "energy"), same_places(*cells))
-    found = calibrate(3 * logits, label, *cells, *given)
+    cells = known(outputs(), outputs(seed=1))
+    found = calibrate(3 * logits, label, cells, labels(), settings(config, toy, "energy"))
     assert found["temperature"] == pytest.approx(3, rel=0.1)
     assert found["held_out_ece"] < 0.03
     assert found["held_out_ece_before"] > 0.1
@@ -80,10 +77,8 @@ def test_calibrate_reports_the_calibration_error_before_and_after(config, toy):
 
 def test_a_type_far_from_the_others_would_be_noticed(config, toy):
     """Without B, its cells have two low logits; CD4 T cells without theirs pass as CD8 T."""
-    cells = outputs(), outputs(seed=1)
-    found = expected_novel_detection(
-        *cells, NAMES, settings(config, toy, "energy"), same_places(*cells)
-    )
+    cells = known(outputs(), outputs(seed=1))
+    found = expected_novel_detection(cells, NAMES, settings(config, toy, "energy"))
     by_type = {entry["cell_type"]: entry for entry in found}
     assert by_type["B"]["detected"] == by_type["B"]["auroc"] == 1
     assert by_type["B"]["n"] == 40
@@ -93,32 +88,25 @@ def test_a_type_far_from_the_others_would_be_noticed(config, toy):
 def test_expected_novel_detection_of_two_types_is_empty(config, toy):
     """One type would be left, and nothing to be unsure between."""
     two = outputs().without_type(2)
-    places = same_places(two, two)
-    assert (
-        expected_novel_detection(two, two, NAMES[:2], settings(config, toy, "energy"), places) == []
-    )
+    options = settings(config, toy, "energy")
+    assert expected_novel_detection(known(two, two), NAMES[:2], options) == []
 
 
 def test_expected_novel_detection_leaves_out_a_type_without_validation_cells(config, toy):
     validation = outputs(seed=1)
-    cells = outputs(), validation.of(validation.label != 1)
-    places = same_places(*cells)
-    found = expected_novel_detection(
-        *cells, NAMES, settings(config, toy, "expression_distance"), places
-    )
+    cells = known(outputs(), validation.of(validation.label != 1))
+    found = expected_novel_detection(cells, NAMES, settings(config, toy, "expression_distance"))
     assert [entry["cell_type"] for entry in found] == ["CD4 T", "B"]
 
 
 def test_expected_novel_detection_needs_cells_of_other_types(config, toy):
     """All other types have a single cell, which is for training: none says what is known."""
     validation = outputs(seed=1)
-    both = outputs(), validation.of(validation.label == 1)
-    given = (NAMES, settings(config, toy, "energy"), same_places(*both))
-    assert expected_novel_detection(*both, *given) == []
+    given, cells = (NAMES, settings(config, toy, "energy")), outputs()
+    one_type = validation.of(validation.label == 1)
+    assert expected_novel_detection(known(cells, one_type), *given) == []
     alone = KnownCells(np.arange(3.0), np.ones(3, dtype=int))
-    cells = outputs(), validation
-    given = (NAMES, settings(config, toy, "energy"), same_places(*cells), alone)
-    found = expected_novel_detection(*cells, *given)
+    found = expected_novel_detection(known(cells, validation, alone), *given)
     assert [entry["cell_type"] for entry in found] == [NAMES[0], NAMES[2]]
 
 
@@ -137,8 +125,9 @@ def test_a_type_is_noticed_by_components_that_were_learned_without_it(config, to
         )
         return tuple(made)
 
-    given = (training, validation, NAMES, settings(config, toy, "expression_distance"), places)
-    found = {entry["cell_type"]: entry for entry in expected_novel_detection(*given)}
+    cells = NoveltyCells(training, validation, places)
+    every = expected_novel_detection(cells, NAMES, settings(config, toy, "expression_distance"))
+    found = {entry["cell_type"]: entry for entry in every}
     assert asked == [0, 1, 2]
     assert found["B"]["detected"] == found["B"]["auroc"] == 1
     assert found["CD4 T"]["detected"] < 0.3
@@ -147,10 +136,9 @@ def test_a_type_is_noticed_by_components_that_were_learned_without_it(config, to
 def test_cells_of_batches_left_out_fit_the_threshold(config, toy):
     """They lie three times as far off as validation cells: so may cells of a new study."""
     cells, options = (outputs(), outputs(seed=1)), settings(config, toy, "expression_distance")
-    given = (*held_out(), *cells, labels(), options, same_places(*cells))
-    found = calibrate(*given)
-    scores = 3 * novelty(cells[1], found)
-    judged = calibrate(*given, KnownCells(scores, cells[1].label))
+    found = calibrate(*held_out(), known(*cells), labels(), options)
+    left_out = KnownCells(3 * novelty(cells[1], found), cells[1].label)
+    judged = calibrate(*held_out(), known(*cells, left_out), labels(), options)
     assert judged["novelty_threshold"] == pytest.approx(3 * found["novelty_threshold"])
     assert (found["threshold_from"], judged["threshold_from"]) == (
         "validation cells",

@@ -94,7 +94,7 @@ class Whole:
         vocabulary, dim = self.run.vocabulary, self.config.network.dim
         toy.write_random_vectors(self.run.gene2vec, vocabulary, dim)
         toy.run_pretrain(self.run, self.config)
-        with patch("scbert.training.learn_committee.SURE", -1e6):  # the encoder has a weight
+        with patch("scbert.training.learned.SURE", -1e6):  # the encoder has a weight
             toy.run_finetune(self.run, self.config)
 
     def kinds(self) -> list[Kind]:

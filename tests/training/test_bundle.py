@@ -14,7 +14,7 @@ from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.files import read_json, sha256_of, write_json
 from scbert.genes.matching import read_vocabulary
 from scbert.network.model import CellTypeModel, MaskedExpressionModel, new_encoder, new_head
-from scbert.training.bundle import load_finetuned, load_model, load_pretrained, save_model
+from scbert.training.bundle import Contents, load_finetuned, load_model, load_pretrained, save_model
 from scbert.training.saved_model import FinetunedModel, PretrainedModel
 
 FILES = [
@@ -89,8 +89,9 @@ def test_a_round_trip_gives_the_same_logits(toy, config, toy_run, tmp_path, atte
     }
     labels = [{"name": name, "ontology_term_id": "unknown"} for name in ("B cell", "T cell")]
     calibration = NOT_CALIBRATED | {"temperature": 1.5}
-    extra = {"labels": labels, "calibration": calibration}
-    save_model(tmp_path / "model", model, given, genes, [{"epoch": 1}], extra)
+    contents = Contents(labels=labels, calibration=calibration)
+    history = [{"epoch": 1}]
+    save_model(tmp_path / "model", model, given, genes, history=history, contents=contents)
     loaded = load_model(tmp_path / "model")
     for ours, theirs in zip(loaded.network(*cells(80)), model(*cells(80)), strict=True):
         assert torch.equal(ours, theirs)

@@ -194,7 +194,7 @@ def cells(shifted):
 
 def scores(batch, label=LABEL, shifted=None):
     shifted = np.zeros(N_CELLS, dtype=bool) if shifted is None else shifted
-    return novelty_left_out(cells(shifted), np.arange(N_CELLS), label, batch, seed=0)
+    return novelty_left_out(cells(shifted), np.arange(N_CELLS), label, batch=batch, seed=0)
 
 
 @pytest.mark.parametrize("batch", [None, np.repeat("one", N_CELLS)])

@@ -94,7 +94,7 @@ def test_extend_vocabulary_refuses_the_originals_sequence(cells, toy_run, tmp_pa
     bundle = load_pretrained(toy_run.pretrained)
     dim, config = bundle.config["network"]["dim"], bundle.config | {"sequence": "paper"}
     bundle.network.encoder.gene = torch.nn.Embedding(len(bundle.genes) + 1, dim)
-    save_model(tmp_path / "paper", bundle.network, config, bundle.genes, [], {})
+    save_model(tmp_path / "paper", bundle.network, config, bundle.genes)
     with pytest.raises(ValueError, match="number of genes is that of the tokens"):
         extend(tmp_path / "paper", cells)
     with pytest.raises(ValueError, match="is a fine-tuned model, but one"):

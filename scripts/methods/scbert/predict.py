@@ -83,7 +83,7 @@ def drawn_vectors(package: PretrainedModel, seed: int) -> torch.Tensor:
 def saved(folder: Path, package: PretrainedModel, network: MaskedExpressionModel) -> Path:
     """Write a network as a model like that of the package."""
     config = {name: value for name, value in package.config.items() if name != "format"}
-    save_model(folder, network, config, package.genes, [], {})
+    save_model(folder, network, config, package.genes)
     return folder
 
 
