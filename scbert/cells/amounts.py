@@ -120,34 +120,51 @@ def amounts_of(
     ValueError
         If it cannot be used, or the column does not hold positive numbers.
     """
-    key = reading.library_size_key
-    library = library_sizes(obs, key, name)
+    library = library_sizes(obs, reading.library_size_key, name)
     scale = scale or scale_of_parts(parts, reading.scale)
     if scale.kind != "log1p":
-        found = _integers(parts) if scale.kind != EXPECTED_COUNTS else ()
-        own = library is None
-        if library is not None:
-            rows, cells = _some(parts)
-            own = _is_own_sum(cell_sums(scale.linear(cells)), library[rows])
-        return Amounts(scale, library, by_step=False, assumed=usual, summed=own, cautions=found)
+        return _of_counts(parts, scale, library, usual)
     some = _Steps.of(parts, scale)
-    if library is None and scale.target_sum:
+    if library is not None:
+        found = Amounts(scale, library, by_step=False, assumed=usual, summed=False)
+        return _of_given_sum(found, some, library, key=reading.library_size_key, name=name)
+    if scale.target_sum:
         own = _is_own_sum(some.sums, scale.target_sum)
         return Amounts(scale, None, by_step=False, assumed=usual, summed=own)
-    if library is None:
-        return _of_unknown_sum(parts, scale, obs, some, usual)
+    return _of_unknown_sum(parts, scale, obs, some, usual)
+
+
+def _of_counts(parts: Parts, scale: Scale, library: np.ndarray | None, usual: float) -> Amounts:
+    """Take the matrix as it is; warn of integers that are hardly counts."""
+    found = _integers(parts) if scale.kind != EXPECTED_COUNTS else ()
+    own = library is None
+    if library is not None:
+        rows, cells = _some(parts)
+        own = _is_own_sum(cell_sums(scale.linear(cells)), library[rows])
+    return Amounts(scale, library, by_step=False, assumed=usual, summed=own, cautions=found)
+
+
+def _of_given_sum(
+    amounts: Amounts, some: "_Steps", library: np.ndarray, *, key: str, name: str
+) -> Amounts:
+    """Take all counts of each cell from a column of obs, if log1p shows one count of each.
+
+    Parameters
+    ----------
+    amounts
+        What is right if the column says nothing new.
+    """
+    scale = amounts.scale
     if not some.stepwise:  # only the sum is known
-        unused = unused_column(key, str(scale))
-        return Amounts(scale, None, by_step=False, assumed=usual, summed=False, cautions=(unused,))
+        return replace(amounts, library=None, cautions=(unused_column(key, str(scale)),))
     given = library[some.rows]
     totals = given * some.steps  # what they were normalised to, if it is right
-    if not scale.target_sum or np.abs(totals / scale.target_sum - 1).max() > SAME:
-        if totals.std() > SAME * totals.mean():
-            _require_library(some, given, f"obs['{key}'] of {name}")
-        return Amounts(
-            replace(scale, target_sum=None), library, by_step=True, assumed=usual, summed=False
-        )
-    return Amounts(scale, library, by_step=False, assumed=usual, summed=False)
+    differ = not scale.target_sum or np.abs(totals / scale.target_sum - 1).max() > SAME
+    if not differ:
+        return amounts
+    if totals.std() > SAME * totals.mean():
+        _require_library(some, given, f"obs['{key}'] of {name}")
+    return replace(amounts, scale=replace(scale, target_sum=None), by_step=True)
 
 
 @dataclass(frozen=True)

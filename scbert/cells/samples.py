@@ -17,12 +17,14 @@ from scipy import sparse
 from scbert.cells.amounts import Amounts, amounts_of, in_steps
 from scbert.cells.cautions import Caution, say
 from scbert.cells.cell_table import read_cell_table, read_types, with_cell_table, with_common_names
+from scbert.cells.choose import Chosen
 from scbert.cells.how_to_read import ALL_GENES, HowToRead, Wanted
 from scbert.cells.labels import clean_labels, repeated_cells
 from scbert.cells.quality import cell_sums, count_copies
 from scbert.cells.query import open_query
 from scbert.cells.read import gene_names, require_column
 from scbert.cells.recover import recover_counts, require_integers
+from scbert.cells.scale import Scale
 from scbert.config import Dataset, ReadSettings
 from scbert.download.panglaodb import read_cell_types
 
@@ -172,17 +174,16 @@ def read_sample(
     """
     name, dataset = str(path), settings.dataset
     key = dataset.library_size_key if dataset else ""
-    columns = [key for key in (dataset.label_key, dataset.batch_key) if key] if dataset else []
     table = read_cell_table(beside.cells) if beside.cells else pd.DataFrame()
-    own = [key for key in columns if key not in table]
+    own = [column for column in _needed(dataset) if column not in table]
     reading = HowToRead(settings.matrix, settings.scale, key, wanted)
     usual = settings.normalization.target_sum
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_query(path, reading, Path(folder), name, own) as query,
+        open_query(path, reading, Path(folder), name, columns=own) as query,
     ):
         chosen, given = query.chosen, query.obs
-        amounts = amounts_of(chosen.parts, given, reading, name, usual)
+        amounts = amounts_of(chosen.parts, given, reading, name, usual=usual)
         matrix, library = _counts(chosen.parts.read(0, len(query)), amounts, usual)
     obs = pd.DataFrame(
         {"library_size": library, "n_genes": matrix.getnnz(axis=1)}, index=given.index
@@ -191,21 +192,40 @@ def read_sample(
     if beside.cells:
         given = with_cell_table(given, table, str(beside.cells))
     if dataset:
-        labels, of_labels = _labels(given, dataset, name)
-        if beside.types:
-            labels["cell_type"], notes = _common(labels["cell_type"], beside.types)
-        obs, cautions = obs.join(labels), [*cautions, *of_labels]
-        if copies := count_copies(matrix):
-            cautions.append(repeated_cells(copies, len(obs)))
-    genes = chosen.genes
-    var = gene_names(genes).set_index(genes.index.astype(str).rename(None))
-    cells = ad.AnnData(matrix.astype(np.float32), obs=obs, var=var)
-    taken_back = ", taken back to counts" if amounts.scale.kind == "log1p" else ""
-    notes += [f"Left out: {chosen.left_out}."] if chosen.left_out else []
-    notes += [f"Matrices: {chosen.why}."] if chosen.why else []
+        labels, of_labels, notes = _labels(given, dataset, name, beside.types)
+        obs, cautions = obs.join(labels), [*cautions, *of_labels, *_copies(matrix)]
     say(cautions, name, log)
-    scale = f"{amounts.scale}{taken_back}"
-    return Reading(cells, chosen.found, scale, notes, cautions)
+    return Reading(
+        cells=ad.AnnData(matrix.astype(np.float32), obs=obs, var=_var(chosen.genes)),
+        matrix=chosen.found,
+        scale=_said(amounts.scale),
+        notes=[*notes, *_notes(chosen)],
+        cautions=cautions,
+    )
+
+
+def _needed(dataset: Dataset | None) -> list[str]:
+    """Return the columns of obs that say what is to be learned."""
+    return [key for key in (dataset.label_key, dataset.batch_key) if key] if dataset else []
+
+
+def _copies(matrix: sparse.csr_matrix) -> list[Caution]:
+    copies = count_copies(matrix)
+    return [repeated_cells(copies, matrix.shape[0])] if copies else []
+
+
+def _var(genes: pd.DataFrame) -> pd.DataFrame:
+    return gene_names(genes).set_index(genes.index.astype(str).rename(None))
+
+
+def _said(scale: Scale) -> str:
+    return f"{scale}, taken back to counts" if scale.kind == "log1p" else str(scale)
+
+
+def _notes(chosen: Chosen) -> list[str]:
+    """Say which features and matrices were not taken."""
+    left_out = [f"Left out: {chosen.left_out}."] if chosen.left_out else []
+    return left_out + ([f"Matrices: {chosen.why}."] if chosen.why else [])
 
 
 def _counts(
@@ -224,10 +244,13 @@ def _counts(
     return recover_counts(matrix, scale, amounts.library, usual)
 
 
-def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> tuple[pd.DataFrame, list[Caution]]:
+def _labels(
+    obs: pd.DataFrame, dataset: Dataset, name: str, types: Path | None
+) -> tuple[pd.DataFrame, list[Caution], list[str]]:
+    """Return cell_type and perhaps batch, cautions, and notes on the table of common names."""
     column = require_column(obs, dataset.label_key, name)
     labels, cautions = clean_labels(column, dataset.label_key)
-    columns = {"cell_type": labels}
+    columns, notes = {"cell_type": labels}, list[str]()
     if dataset.batch_key:
         batch = require_column(obs, dataset.batch_key, name)
         batch, _ = clean_labels(batch, dataset.batch_key)
@@ -239,7 +262,9 @@ def _labels(obs: pd.DataFrame, dataset: Dataset, name: str) -> tuple[pd.DataFram
                 "or leave batch_key empty."
             )
         columns["batch"] = batch
-    return pd.DataFrame(columns), cautions
+    if types is not None:
+        columns["cell_type"], notes = _common(labels, types)
+    return pd.DataFrame(columns), cautions, notes
 
 
 def _common(labels: pd.Series, table: Path) -> tuple[pd.Series, list[str]]:

@@ -51,11 +51,7 @@ def integrated_gradients(  # noqa: PLR0913  a cell is three tensors
     gradients = _captum_method(model)
     with torch.no_grad():
         logits_BC, _ = model(genes_BG, tokens_BG, real_BG)
-    if not 0 <= cell_type < logits_BC.shape[1]:
-        raise ValueError(
-            f"cell type {cell_type} was asked for, but the model knows 0 to "
-            f"{logits_BC.shape[1] - 1}. Give the number of one of its labels."
-        )
+    _require_type(cell_type, logits_BC.shape[1])
     mask = model.encoder.token.num_embeddings - 2  # the last one is padding
     baseline_BG = torch.where(real_BG, mask if baseline == "mask" else 0, tokens_BG)
     attribution_BGD = gradients.attribute(
@@ -67,6 +63,14 @@ def integrated_gradients(  # noqa: PLR0913  a cell is three tensors
         internal_batch_size=len(tokens_BG),  # one point at a time: memory of a training step
     )
     return attribution_BGD.sum(dim=-1).detach()
+
+
+def _require_type(cell_type: int, n_types: int) -> None:
+    if not 0 <= cell_type < n_types:
+        raise ValueError(
+            f"cell type {cell_type} was asked for, but the model knows 0 to {n_types - 1}. Give "
+            "the number of one of its labels."
+        )
 
 
 def _captum_method(model: CellTypeModel | MeanOfGenes) -> Any:

@@ -5,7 +5,8 @@ from pathlib import Path
 import anndata as ad
 
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
-from scbert.cells.query import QueryCells, in_memory, joined, query_in_memory, write_result
+from scbert.cells.query import QueryCells, in_memory, query_in_memory
+from scbert.cells.result import joined, write_result
 from scbert.cells.scale import EXPECTED_COUNTS
 from scbert.config import DeviceName
 from scbert.shipped import BLOOD
@@ -106,7 +107,7 @@ def annotate_file(
         return call(opened, loaded, cluster_key=cluster_key, device=device, all_experts=all_experts)
 
     reading = reading_for(reading, loaded)
-    return write_result(query, out, reading, make, _columns(cluster_key), STALE)
+    return write_result(query, out, reading, make, columns=_columns(cluster_key), stale=STALE)
 
 
 def _columns(cluster_key: str) -> list[str]:

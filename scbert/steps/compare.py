@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbert.config import CompareSettings, Evaluate
+from scbert.config import Compare, CompareSettings, Evaluate
 from scbert.evidence import metrics
-from scbert.evidence.baselines import Baseline, LabelledCells, fit_baseline
-from scbert.evidence.bootstrap import Interval
+from scbert.evidence.baselines import LabelledCells, fit_baseline
 from scbert.evidence.comparison import (
     Comparison,
     Difference,
+    Interval,
     MethodScores,
     OutOfFoldComparison,
     OutOfFoldScores,
@@ -30,6 +30,7 @@ from scbert.evidence.predictions import (
 from scbert.experts.titles import EXPERT_TITLES as TITLES
 from scbert.files import read_json
 
+ENDS = ("mean", "low", "high")
 NO_TEST = (
     "No cell was held out, so there is no test score. Each expert was asked about cells that it "
     "had not learned from, and then learned again from all; but their weights and the temperature "
@@ -70,19 +71,9 @@ def compare(
     cells = _labelled_parts(expression, table)
     test, seeds = cells["test"], read_predictions(predictions, table.query("part == 'test'").index)
     judge = _Judge(test.cell_types, all_classes(seeds, table["cell_type"]), settings.evaluate)
-    ours = [seed.predicted for seed in seeds]
-    methods = [judge.scores(**_describe_scbert(seeds), predictions=ours)]
-    differences: list[Difference] = []
-    asked = [name for name in seeds[0].experts if all(name in seed.experts for seed in seeds)]
-    for name in asked:
-        theirs = [seed.experts[name] for seed in seeds]
-        methods.append(judge.scores(**_describe_expert(name), predictions=theirs))
-        differences += judge.differences(f"scbert_{name}", ours, theirs)
-    for method in settings.compare.methods:
-        baseline = fit_baseline(method, cells["learned"], settings.compare.seed)
-        theirs = [baseline.predict(test.expression)]
-        methods.append(judge.scores(**_describe(baseline), predictions=theirs))
-        differences += judge.differences(method, ours, theirs)
+    ours = _scbert(seeds)
+    others = [*_experts(seeds), *_baselines(cells["learned"], test, settings.compare)]
+    methods = [judge.scores(method) for method in (ours, *others)]
     for found in methods:
         scores = {name: found.metric(name) for name in metrics.METRICS}
         log_scores(found.title, scores, found.setting)
@@ -94,7 +85,7 @@ def compare(
         confidence_level=settings.evaluate.confidence_level,
         interval=_describe_interval(settings.evaluate),
         methods=methods,
-        differences=differences,
+        differences=[one for method in others for one in judge.differences(ours, method)],
     ).write(comparison)
 
 
@@ -134,6 +125,17 @@ def compare_out_of_fold(split: Path, model: Path, comparison: Path) -> None:
 
 
 @dataclass(frozen=True)
+class _Method:
+    """What a method is, how it was set, and the type that it gives each test cell, by seed."""
+
+    method: str
+    title: str
+    kind: str
+    setting: str
+    predictions: list[np.ndarray]
+
+
+@dataclass(frozen=True)
 class _Judge:
     """The true types of the test cells, all types, and how to score."""
 
@@ -141,28 +143,31 @@ class _Judge:
     classes: list[str]
     settings: Evaluate
 
-    def scores(
-        self, *, predictions: list[np.ndarray], method: str, title: str, kind: str, setting: str
-    ) -> MethodScores:
+    def scores(self, one: _Method) -> MethodScores:
         """Return the scores of a method, with intervals, and F1 of each type."""
-        found = metrics.bootstrap_scores(self.true, predictions, self.classes, self.settings)
-        per_type = metrics.per_type_scores(self.true, predictions, self.classes)
+        given = (self.true, one.predictions, self.classes)
+        found = metrics.bootstrap_scores(*given, self.settings)
+        per_type = metrics.per_type_scores(*given)
         return MethodScores(
-            method=method,
-            title=title,
-            kind=kind,
-            setting=setting,
-            **{name: Interval(one.mean, one.low, one.high) for name, one in found.items()},
-            f1_of_type={one.cell_type: one.f1 for one in per_type},
+            method=one.method,
+            title=one.title,
+            kind=one.kind,
+            setting=one.setting,
+            **{name: Interval(s.mean, s.low, s.high) for name, s in found.items()},
+            f1_of_type={score.cell_type: score.f1 for score in per_type},
         )
 
-    def differences(
-        self, method: str, ours: list[np.ndarray], theirs: list[np.ndarray]
-    ) -> list[Difference]:
-        """Return how far scBERT is ahead of a method, on the same resamples."""
-        found = metrics.paired_difference(self.true, ours, theirs, self.classes, self.settings)
+    def differences(self, ours: _Method, theirs: _Method) -> list[Difference]:
+        """Return how far one method is ahead of another, on the same resamples."""
+        found = metrics.paired_difference(
+            self.true,
+            ours.predictions,
+            theirs.predictions,
+            classes=self.classes,
+            settings=self.settings,
+        )
         shown = ((metric, found[metric]) for metric in ("macro_f1", "accuracy"))
-        return [Difference(method, metric, d.mean, d.low, d.high) for metric, d in shown]
+        return [Difference(theirs.method, metric, d.mean, d.low, d.high) for metric, d in shown]
 
 
 def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, LabelledCells]:
@@ -183,29 +188,45 @@ def _labelled_parts(expression: Path, table: pd.DataFrame) -> dict[str, Labelled
     return cells
 
 
-def _describe_scbert(seeds: list[Prediction]) -> dict[str, str]:
+def _scbert(seeds: list[Prediction]) -> _Method:
     names = ", ".join(str(seed.seed) for seed in seeds)
-    setting = f"Mean over {len(seeds)} fine-tuned model(s), seed {names}."
-    return {
-        "method": "scbert",
-        "title": "scBERT",
-        "kind": "model",
-        "setting": setting,
-    }
+    return _Method(
+        method="scbert",
+        title="scBERT",
+        kind="model",
+        setting=f"Mean over {len(seeds)} fine-tuned model(s), seed {names}.",
+        predictions=[seed.predicted for seed in seeds],
+    )
 
 
-def _describe_expert(name: str) -> dict[str, str]:
-    return {
-        "method": f"scbert_{name}",
-        "title": f"scBERT, its {TITLES[name]} alone",
-        "kind": "expert",
-        "setting": "An expert of the same models, without the others.",
-    }
+def _experts(seeds: list[Prediction]) -> list[_Method]:
+    """Return the experts that every seed's model has asked."""
+    asked = [name for name in seeds[0].experts if all(name in seed.experts for seed in seeds)]
+    return [
+        _Method(
+            method=f"scbert_{name}",
+            title=f"scBERT, its {TITLES[name]} alone",
+            kind="expert",
+            setting="An expert of the same models, without the others.",
+            predictions=[seed.experts[name] for seed in seeds],
+        )
+        for name in asked
+    ]
 
 
-def _describe(baseline: Baseline) -> dict[str, str]:
-    names = ("method", "title", "kind", "setting")
-    return {name: getattr(baseline, name) for name in names}
+def _baselines(learned: LabelledCells, test: LabelledCells, options: Compare) -> list[_Method]:
+    """Fit the baselines and controls, and name the test cells by them."""
+    fitted = (fit_baseline(method, learned, options.seed) for method in options.methods)
+    return [
+        _Method(
+            method=one.method,
+            title=one.title,
+            kind=one.kind,
+            setting=one.setting,
+            predictions=[one.predict(test.expression)],
+        )
+        for one in fitted
+    ]
 
 
 def _describe_interval(settings: Evaluate) -> str:

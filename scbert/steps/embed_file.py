@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
-from scbert.cells.query import QueryCells, in_memory, joined, query_in_memory, write_result
+from scbert.cells.query import QueryCells, in_memory, query_in_memory
+from scbert.cells.result import joined, write_result
 from scbert.config import DeviceName
 from scbert.network.model import CellTypeModel
 from scbert.shipped import model_folder

@@ -6,7 +6,8 @@ from pathlib import Path
 import anndata as ad
 
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.query import QueryCells, write_result
+from scbert.cells.query import QueryCells
+from scbert.cells.result import write_result
 from scbert.cells.scale import Scale
 from scbert.config import QuerySettings
 from scbert.files import read_json
@@ -47,4 +48,4 @@ def gather_query(
         return calls_of(found, tokens_for(opened, loaded, known), loaded, cluster_key=key)
 
     reading = reading_for(HowToRead.of(settings), loaded)
-    write_result(query, annotated, reading, make, [key] if key else [], STALE)
+    write_result(query, annotated, reading, make, columns=[key] if key else [], stale=STALE)

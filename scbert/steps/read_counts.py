@@ -1,7 +1,15 @@
-"""Rule read_counts: a file of cells -> checked counts. Needs no torch."""
+"""Rule read_counts: a file of cells -> checked counts. Needs no torch.
+
+Counts are an AnnData with X (cells, genes) raw counts, CSR float32; obs library_size (all counts of
+the cell), n_genes, for a dataset cell_type and batch, for a sample of PanglaoDB its cluster and
+cell_type, which are not labels; var symbol, gene_id and n_cells (cells kept that express the gene).
+Beside them stand the decision, its numbers and the warnings.
+"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +34,7 @@ from scbert.config import Dataset, ReadSettings
 from scbert.files import require_sha256, sha256_of, write_json
 
 log = logging.getLogger(__name__)
+PANGLAODB = ".RData"  # the suffix of its samples
 
 
 def read_counts(
@@ -42,13 +51,10 @@ def read_counts(
 ) -> None:
     """Read a file of cells, check it, and write its counts and what was done to them.
 
-    Written: `counts`, an AnnData with X (cells, genes) raw counts, CSR float32; obs library_size
-    (all counts of the cell), n_genes, for a dataset cell_type and batch, for a sample of PanglaoDB
-    its cluster and cell_type, which are not labels; var symbol, gene_id and n_cells (cells kept
-    that express the gene). `quality`: the decision, its numbers and the warnings.
-
     Parameters
     ----------
+    counts, quality
+        The .h5ad and the JSON file to write.
     clusters, annotations
         PanglaoDB's files, one or none of each.
     cell_table
@@ -68,33 +74,73 @@ def read_counts(
     require_sha256(cells, sha256)
     for table in cell_table:
         require_sha256(table, cell_table_sha256)
-    beside = BesideCounts(next(iter(cell_table), None), next(iter(types), None))
+    if cells.suffix == PANGLAODB:
+        read = partial(_read_panglaodb, cells, settings, clusters, annotations)
+    else:
+        beside = BesideCounts(next(iter(cell_table), None), next(iter(types), None))
+        read = partial(read_sample, cells, settings, beside=beside)
+    found = _check(read, settings, is_panglaodb=cells.suffix == PANGLAODB)
+    write_cells(counts, found.kept)
+    names = {"sample": settings.sample, "source": settings.source, "sha256": sha256_of(cells)}
+    written = found.decision() | _numbers(found.reading, found.kept, settings)
+    write_json(quality, names | written)
+    log.info("%s: %s", settings.sample, ", ".join(f"{k} {v}" for k, v in written.items() if v))
+
+
+def _read_panglaodb(
+    cells: Path, settings: ReadSettings, clusters: Sequence[Path], annotations: Sequence[Path]
+) -> Reading:
+    reading = read_panglaodb(cells, settings.counts.max_rdata_gb)
+    add_clusters(reading, settings.sample, clusters, annotations)
+    return reading
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What was read, the cells of it that are kept, and how many go for which reason.
+
+    `reason` says why no cell is used; empty: some are.
+    """
+
+    reading: Reading
+    kept: ad.AnnData
+    dropped: dict[str, int]
+    reason: str
+
+    def decision(self) -> dict[str, Any]:
+        """Return what the table of quality says of it."""
+        used = "left out" if self.reason else "used"
+        return {"decision": used, "reason": self.reason, "dropped": self.dropped}
+
+
+def _check(read: Callable[[], Reading], settings: ReadSettings, *, is_panglaodb: bool) -> _Checked:
+    """Read, and choose the cells to keep: none of a sample that is to be left out."""
     reading, reason = nothing_read(), ""
     dropped: dict[str, int] = {}
     try:
-        if cells.suffix == ".RData":
-            reading = read_panglaodb(cells, settings.counts.max_rdata_gb)
-            add_clusters(reading, settings.sample, clusters, annotations)
-            require_usable(reading.cells.X, reading.cells.var, settings.counts, settings.sample)
-        else:
-            reading = read_sample(cells, settings, beside=beside)
-        keep, dropped = _keep(reading.cells.obs, settings)
-        if settings.dataset:
-            rare = _check_types(reading.cells.obs.cell_type[keep], settings.dataset)
-            say(rare, settings.sample, log)
-            reading.cautions.extend(rare)
+        reading = read()
+        keep, dropped = _usable(reading, settings, is_panglaodb=is_panglaodb)
     except UnusableSample as error:
         if not settings.leave_out:
             raise
         reason, keep = str(error), np.zeros(reading.cells.n_obs, dtype=bool)
     kept = reading.cells if keep.all() else reading.cells[keep].copy()
     kept.var["n_cells"] = kept.X.getnnz(axis=0)
-    decision = {"decision": "left out" if reason else "used", "reason": reason, "dropped": dropped}
-    written = decision | _numbers(reading, kept, settings)
-    write_cells(counts, kept)
-    names = {"sample": settings.sample, "source": settings.source, "sha256": sha256_of(cells)}
-    write_json(quality, names | written)
-    log.info("%s: %s", settings.sample, ", ".join(f"{k} {v}" for k, v in written.items() if v))
+    return _Checked(reading, kept, dropped, reason)
+
+
+def _usable(
+    reading: Reading, settings: ReadSettings, *, is_panglaodb: bool
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Return which cells stay, shape (cells,), and how many go why; warn of rare types."""
+    if is_panglaodb:
+        require_usable(reading.cells.X, reading.cells.var, settings.counts, settings.sample)
+    keep, dropped = _keep(reading.cells.obs, settings)
+    if settings.dataset:
+        rare = _check_types(reading.cells.obs.cell_type[keep], settings.dataset)
+        say(rare, settings.sample, log)
+        reading.cautions.extend(rare)
+    return keep, dropped
 
 
 def _keep(obs: pd.DataFrame, settings: ReadSettings) -> tuple[np.ndarray, dict[str, int]]:

@@ -84,17 +84,17 @@ def test_plain_text_stays_the_same_object(cells):
 def test_a_result_that_cannot_be_read_back_does_not_take_its_name(
     cells, toy_run, tmp_path, monkeypatch
 ):
-    from scbert.cells import query  # noqa: PLC0415
+    from scbert.cells import result  # noqa: PLC0415
 
     cells.write_h5ad(tmp_path / "cells.h5ad")
     ad.AnnData(uns={"scbert": {"model_sha256": "0"}}).write_h5ad(tmp_path / "out.h5ad")
     before = (tmp_path / "out.h5ad").read_bytes()
-    right = query.add
+    right = result.add
 
     def wrong(path, new, stale):
         right(path, new[:7], stale)
 
-    monkeypatch.setattr(query, "add", wrong)
+    monkeypatch.setattr(result, "add", wrong)
     with pytest.raises(ValueError, match=r"the result cannot be read back \(.*was not written"):
         annotate_file(tmp_path / "cells.h5ad", toy_run.model, tmp_path / "out.h5ad")
     assert (tmp_path / "out.h5ad").read_bytes() == before

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from scbert.cells import matrix as matrix_module
-from scbert.cells import query as query_module
+from scbert.cells import result as result_module
 from scbert.cells.h5ad import can_be_streamed
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts, parts_in_memory, turn
@@ -148,7 +148,7 @@ def test_an_interrupted_annotation_leaves_nothing(cells, toy_run, tmp_path, monk
     stored(cells, "csc").write_h5ad(tmp_path / "q.h5ad")
     ad.AnnData(uns={"scbert": {"model_sha256": "0"}}).write_h5ad(tmp_path / "out.h5ad")
     before = (tmp_path / "out.h5ad").read_bytes()
-    module, name = {"network": (step, "ask"), "adding": (query_module, "add")}[when]
+    module, name = {"network": (step, "ask"), "adding": (result_module, "add")}[when]
     original, calls = getattr(module, name), []
 
     def stop(*given, **named):

@@ -228,8 +228,8 @@ app(sys.argv[1:])
 @pytest.mark.parametrize(
     ("command", "module", "function"),
     [
-        ("annotate", "scbert.cells.query", "add"),
-        ("embed", "scbert.cells.query", "add"),
+        ("annotate", "scbert.cells.result", "add"),
+        ("embed", "scbert.cells.result", "add"),
         ("explain", "scbert.explain.explanation", "write_page"),
         ("finetune", "scbert.steps.finetune_file", "normalize_counts"),
     ],

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.io import mmwrite
 
 import scbert
-from scbert.cells import query as query_module
+from scbert.cells import result as result_module
 from scbert.cells.quality import cell_sums
 from scbert.steps import annotate_file as step
 from scbert.steps.annotate_file import annotate, annotate_file
@@ -461,7 +461,7 @@ def test_nothing_is_left_half_written(query, toy_run, tmp_path, monkeypatch):
     def full(path, new, stale):
         raise OSError("disk full")
 
-    monkeypatch.setattr(query_module, "add", full)
+    monkeypatch.setattr(result_module, "add", full)
     with pytest.raises(OSError, match="disk full"):
         annotate_file(tmp_path / "query.h5ad", toy_run.model, out)
     assert [path.name for path in tmp_path.iterdir()] == ["query.h5ad"]
