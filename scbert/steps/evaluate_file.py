@@ -88,14 +88,14 @@ def evaluate_file(
     folder, file = model_folder(model), Path(test)
     loaded, reading = load_finetuned(folder), HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
-    found = _evaluate(loaded, folder.name, file, dataset, device)
+    found = _evaluate(loaded, file, dataset, name=folder.name, device=device)
     if out is not None:
         found.write(Path(out) / "evaluation.json")
     return found.content()
 
 
 def _evaluate(
-    model: FinetunedModel, name: str, file: Path, dataset: Dataset, device: DeviceName
+    model: FinetunedModel, file: Path, dataset: Dataset, *, name: str, device: DeviceName
 ) -> FileEvaluation:
     """Score a model, called `name`, by the cells of a file that it has not seen."""
     settings = settings_of(model, None, None)
@@ -128,7 +128,7 @@ def _read_unseen(
     found = read_labelled(file, dataset, settings, model)
     expression, measured = expression_in(found.cells, model, str(file))
     names, n_bins = found.cells.obs_names.astype(str).tolist(), model.config["n_bins"]
-    store = store_in_memory(tokenize(str(file), names, expression, measured, n_bins))
+    store = store_in_memory(tokenize(str(file), names, expression, measured, n_bins=n_bins))
     rows = unseen_cells(store, expression, model)
     left_out = found.left_out | {"of the training": len(store) - len(rows)}
     return replace(found, cells=found.cells[rows].copy(), left_out=left_out)

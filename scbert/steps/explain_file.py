@@ -91,7 +91,7 @@ def _read(
     columns, wanted = [label_key] if label_key else [], reading_for(reading, model)
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_query(query, wanted, Path(folder), str(query), columns) as opened,
+        open_query(query, wanted, Path(folder), str(query), columns=columns) as opened,
     ):
         if label_key:
             column, of_labels = labels_for(opened.obs[label_key], label_key, model.types)

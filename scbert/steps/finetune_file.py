@@ -96,7 +96,18 @@ def finetune_file(
     choose_device(chosen.device)  # refuses before the reading, which may take long
     reading = HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(reference, reading, label_key=label_key, batch_key=batch_key)
-    return _finish(FinetuneRun(out, reference, dataset, pretrained, terms, chosen, test, add_genes))
+    return _finish(
+        FinetuneRun(
+            out,
+            reference,
+            dataset,
+            pretrained,
+            terms,
+            config=chosen,
+            test=test,
+            add_genes=add_genes,
+        )
+    )
 
 
 def _finish(run: FinetuneRun) -> dict[str, Any]:
@@ -131,7 +142,9 @@ def _prepare(run: FinetuneRun) -> None:
             extend_vocabulary(pretrained, counts, split, data / EXTENDED, **at_least)
             pretrained = data / EXTENDED
         genes = pretrained / "genes.tsv"  # checked with the encoder
-        normalize_counts(counts, genes, expression, overlap, config.normalization)
+        normalize_counts(
+            counts, genes, expression=expression, overlap=overlap, settings=config.normalization
+        )
         say(cautions_of_genes(read_json(overlap)), run.dataset.file, log)
         bin_expression([expression], genes, data / "tokens" / name, config.binning)
 
@@ -152,13 +165,20 @@ def _train(run: FinetuneRun) -> None:
 def _judge(run: FinetuneRun) -> dict[str, Any]:
     """Score the model and the baselines on the test cells, and write the card."""
     counts, config, predictions = run.data / "counts.h5ad", run.config, [run.predictions]
-    annotate_test_cells(counts, run.split, run.model, run.predictions, config.device)
+    annotate_test_cells(
+        counts, run.split, run.model, predictions=run.predictions, device=config.device
+    )
     evaluation = run.folder / "evaluation.json"
     evaluate_scores(predictions, run.split, config.evaluate).write(evaluation)
     settings = settings_for(CompareSettings, config)
-    compare(run.expression, run.split, predictions, run.comparison, settings)
-    quality, card = run.data / "quality.json", run.model / "README.md"
-    write_model_card(run.model, evaluation, run.comparison, quality, card)
+    compare(run.expression, run.split, predictions, comparison=run.comparison, settings=settings)
+    write_model_card(
+        run.model,
+        evaluation=evaluation,
+        comparison=run.comparison,
+        quality=run.data / "quality.json",
+        card=run.model / "README.md",
+    )
     return read_json(run.comparison)
 
 

@@ -103,7 +103,7 @@ def _inspect(query: QueryCells, model: SavedModel | None, found: Inspection) -> 
     ids = int((names.gene_id != "").sum())
     found.add("genes with an Ensembl id", f"{ids:,} of {len(names):,}")
     if model is None:
-        amounts = amounts_of(query.parts, query.obs, query.reading, query.name, USUAL_SUM)
+        amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual=USUAL_SUM)
         say(amounts.cautions, query.name, log)
         found.look_at(amounts)
         return

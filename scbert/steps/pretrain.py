@@ -72,18 +72,18 @@ def pretrain(
     store, genes = open_for_all(tokens), read_vocabulary(vocabulary)
     require_same_vocabulary(store, vocabulary_sha256(genes), tokens)
     vectors = gene_table(torch.from_numpy(read_vectors(gene2vec, genes)), settings.sequence)
-    model = new_pretraining_model(settings.network, settings.binning.n_bins, vectors, options.seed)
     compiled = options.compile and _can_be_compiled(settings, accelerator)
-    if compiled:
-        compile_layers(model.encoder.performer)
+    model = _new_model(settings, vectors, compiled=compiled)
     cells = _batches(store, settings, compiled)
     training, held_out = choose_validation_cells(store, options)
     _say_cells(len(store), len(training), len(held_out), accelerator)
-    validation = ValidationLoss(cells, held_out, training, options, checkpoint / FILE)
+    validation = ValidationLoss(cells, held_out, training, options, kept=checkpoint / FILE)
     validate = partial(validation.score, model, accelerator.device)
     identity = _identity(store, gene2vec, settings)
     task = _task(model, cells, training, settings, validate=validate, identity=identity)
-    history = fit(task, options.optimizer, options.seed, accelerator, checkpoint)
+    history = fit(
+        task, options.optimizer, options.seed, accelerator=accelerator, checkpoint=checkpoint
+    )
     scores = _scores(model, validation, held_out, accelerator)
     if accelerator.is_main_process:
         log.info("held-out cells: %s", scores.content())
@@ -92,6 +92,16 @@ def pretrain(
         save_model(pretrained, model, config, genes, history=history, contents=contents)
         remove_checkpoint(checkpoint)
     accelerator.end_training()
+
+
+def _new_model(
+    settings: PretrainSettings, vectors: Tensor, *, compiled: bool
+) -> MaskedExpressionModel:
+    n_bins, seed = settings.binning.n_bins, settings.pretrain.seed
+    model = new_pretraining_model(settings.network, n_bins, vectors, seed)
+    if compiled:
+        compile_layers(model.encoder.performer)
+    return model
 
 
 def _say_cells(n_cells: int, n_training: int, n_held_out: int, accelerator: Accelerator) -> None:
@@ -180,8 +190,9 @@ def _scores(
     with accelerator.autocast():
         scores = validation.result(model, accelerator.device)
     unpacked = replace(validation.cells, layout="padded")
-    seed = validation.options.seed
-    attention = _diagnose(model, unpacked, held_out, accelerator.device, seed)
+    attention = _diagnose(
+        model, unpacked, held_out, device=accelerator.device, seed=validation.options.seed
+    )
     return PretrainingScores(**vars(scores), attention=attention)
 
 
@@ -189,6 +200,7 @@ def _diagnose(
     model: MaskedExpressionModel,
     cells: CellBatches,
     rows: np.ndarray,
+    *,
     device: torch.device,
     seed: int,
 ) -> list[LayerAttention]:

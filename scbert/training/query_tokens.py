@@ -105,7 +105,7 @@ class QueryTokens:
         normalization = normalization_of(self.model)
         linear, library = self.amounts.of(part, rows)
         expression = expression_of_counts(
-            linear, library, self.match, normalization, self.share_of_counts
+            linear, library, self.match, normalization, share=self.share_of_counts
         )
         sample = tokenize(
             self.query.name,
@@ -132,7 +132,9 @@ def tokens_for(query: QueryCells, model: SavedModel, scale: Scale | None = None)
     match = match_query(query, model)
     require_overlap(match, model, query)
     usual = normalization_of(model).target_sum
-    amounts = amounts_of(query.parts, query.obs, query.reading, query.name, usual, scale)
+    amounts = amounts_of(
+        query.parts, query.obs, query.reading, query.name, usual=usual, scale=scale
+    )
     of_genes = few_genes(*overlap(match, model)) or missing_expression(
         _missing(match, model), summed=amounts.summed
     )
