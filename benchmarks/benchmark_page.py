@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from scbert.benchmark.against import published_table
 from scbert.benchmark.claims import compare_protocol, judge_pretraining
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
-from scbert.benchmark.statistics import Difference, over_what, paired_differences
+from scbert.benchmark.statistics import ScoreDifference, over_what, paired_differences
 from scbert.benchmark.summary import read_rooms
 from scbert.benchmark.transfers import judge_transfers
 from scbert.config import load_methods
@@ -140,7 +140,7 @@ def differences(found: Results, protocol: str) -> dict[str, str]:
     return {one.method: said(one) for one in listed}
 
 
-def said(one: Difference) -> str:
+def said(one: ScoreDifference) -> str:
     """Return a difference and its interval."""
     if np.isnan(one.low):
         return f"{one.value:+.3f}"

@@ -16,7 +16,7 @@ from scipy import sparse
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import MaxAbsScaler
 
-from scbert.benchmark.protocols import LabelledSet, Task, make_tasks
+from scbert.benchmark.protocols import BenchmarkTask, LabelledSet, make_tasks
 from scbert.calibration.confidence import fit_temperature
 from scbert.config import Protocols
 from scbert.experts.classifiers import support_vectors
@@ -90,7 +90,9 @@ def read(data: Path, study: str) -> tuple[LabelledSet, sparse.csr_matrix]:
         np.arange(adata.n_obs), adata.obs[key].to_numpy(dtype=str), np.asarray(batches, dtype=str)
     )
     within = protocols_of(("within_dataset",))
-    first = next(task for task in make_tasks(cells, within, SEED) if isinstance(task, Task))
+    first = next(
+        task for task in make_tasks(cells, within, SEED) if isinstance(task, BenchmarkTask)
+    )
     rows = first.learned
     few = LabelledSet(np.arange(len(rows)), cells.cell_types[rows], cells.batches[rows])
     return few, expression_NV[rows]
@@ -113,10 +115,12 @@ def protocols_of(used: Sequence[str]) -> Protocols:
     )
 
 
-def tasks(cells: LabelledSet, seed: int) -> Iterator[Task]:
+def tasks(cells: LabelledSet, seed: int) -> Iterator[BenchmarkTask]:
     """Yield one task of each protocol, of batches two."""
     every = [
-        one for one in make_tasks(cells, protocols_of(PROTOCOLS), seed) if isinstance(one, Task)
+        one
+        for one in make_tasks(cells, protocols_of(PROTOCOLS), seed)
+        if isinstance(one, BenchmarkTask)
     ]
     batches = sorted({task.fold for task in every if task.protocol == "across_batches"})
     chosen = {batches[(seed + step) % len(batches)] for step in (0, 2)} if batches else set()
@@ -129,7 +133,7 @@ def tasks(cells: LabelledSet, seed: int) -> Iterator[Task]:
 
 
 def judge(
-    cells: LabelledSet, expression_NV: sparse.csr_matrix, task: Task, seed: int
+    cells: LabelledSet, expression_NV: sparse.csr_matrix, task: BenchmarkTask, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Return the macro F1 and the loss of each set of experts in a task."""
     few = np.sort(np.random.default_rng(0).permutation(len(task.learned))[:MOST_CELLS])

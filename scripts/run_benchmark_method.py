@@ -7,7 +7,7 @@ stand here and are not read from a signature.
 import argparse
 from pathlib import Path
 
-from scbert.benchmark.run_method import Method, run_method
+from scbert.benchmark.run_method import MethodProgram, run_method
 
 parser = argparse.ArgumentParser(description=__doc__)
 for name in ("learned", "query", "answers", "run"):
@@ -18,5 +18,5 @@ parser.add_argument("--seed", type=int, required=True)
 parser.add_argument("--threads", type=int, required=True)
 parser.add_argument("--minutes", type=float, required=True, help="then it has failed")
 given = parser.parse_args()
-method = Method(given.folder, given.options, given.seed, given.threads, given.minutes)
+method = MethodProgram(given.folder, given.options, given.seed, given.threads, given.minutes)
 run_method(method, given.learned, given.query, given.answers, given.run)

@@ -5,14 +5,13 @@ cell is one table.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from scbert.benchmark.page_tables import Cell, Head, Table, difference, heads, number, words
+from scbert.benchmark.page_tables import Cell, ColumnHead, Table, difference, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, Results, mean_by
 from scbert.benchmark.score import asked, read_folds
 from scbert.benchmark.statistics import MAIN, is_part
@@ -34,7 +33,7 @@ HERE = "this run"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """One line for each method and dataset of both runs.
 
     Columns method, dataset, now, before (mean macro F1 over the levels and protocols that both
@@ -49,7 +48,7 @@ class Comparison:
         return (self.table["difference"] != 0) | (self.table["changed"] > 0)
 
 
-def compare_with(crate: Path, results: Results, folders: Sequence[Path]) -> Comparison:
+def compare_with(crate: Path, results: Results, folders: Sequence[Path]) -> RunComparison:
     """Compare a run with an earlier one.
 
     Parameters
@@ -84,10 +83,10 @@ def compare_with(crate: Path, results: Results, folders: Sequence[Path]) -> Comp
     table["difference"] = table["now"] - table["before"]
     labels = all_labels(folders, list(results.methods)).astype(str)
     cells = changed_labels(labels, read_table(crate / LABELS, *labels.columns))
-    return Comparison(table.merge(cells, on=list(keys), how="inner"))
+    return RunComparison(table.merge(cells, on=list(keys), how="inner"))
 
 
-def judge_comparison(found: Comparison) -> str:
+def judge_comparison(found: RunComparison) -> str:
     """Return what has changed, in a sentence or two."""
     table, cells = found.table, int(found.table["cells"].sum())
     if not found.changed.any():
@@ -102,7 +101,7 @@ def judge_comparison(found: Comparison) -> str:
     )
 
 
-def comparison_table(found: Comparison, results: Results) -> Table:
+def comparison_table(found: RunComparison, results: Results) -> Table:
     """Return the comparison for the page; lines in which something has changed are marked."""
     rows = [
         [
@@ -212,7 +211,7 @@ def published_table(file: Path, results: Results) -> Table | None:
     if not rows:
         return None
     header = [*heads(["Dataset", "Protocol", "Method", "Accuracy", "Macro F1"], texts=3)]
-    header += [Head(name, number=False) for name in ("Split", "Source")]
+    header += [ColumnHead(name, number=False) for name in ("Split", "Source")]
     return Table(
         name="published",
         caption="Published scores beside these",
@@ -235,8 +234,8 @@ def _score(file: Path, line: int, name: str, text: str) -> float:
         ) from None
 
 
-def _published(line: dict[Any, Any]) -> list[Cell]:
-    scores = [number(line[name]) for name in SCORES]
+def _published(line: Mapping[Hashable, str]) -> list[Cell]:
+    scores = [number(float(line[name])) for name in SCORES]
     start = [words(line["dataset"]), words(PROTOCOLS[line["protocol"]]), words(line["method"])]
     return [*start, *scores, words(line["split"]), words(line["source"])]
 

@@ -7,7 +7,7 @@ conservation + 0.4 x batch correction: Luecken et al. 2022, Nature Methods 19, 4
 from collections.abc import Sequence
 from pathlib import Path
 
-from scbert.benchmark.page_tables import Head, Table, heads, number, words
+from scbert.benchmark.page_tables import ColumnHead, Table, heads, number, words
 from scbert.tables import read_table
 
 COLUMNS = ("dataset", "embedding", "metric", "value")
@@ -41,7 +41,7 @@ def mixing_table(files: Sequence[Path]) -> Table | None:
     return Table(
         name="mixing",
         caption="Batches and types in vectors of cells",
-        heads=[*heads(["Dataset", "Vectors"], texts=2), *(Head(name) for name in metrics)],
+        heads=[*heads(["Dataset", "Vectors"], texts=2), *(ColumnHead(name) for name in metrics)],
         rows=rows,
         note="Higher is better. Total = 0.6 x bio conservation + 0.4 x batch correction, each the "
         "mean of its metrics (Luecken et al. 2022, by scib-metrics), not scaled by the best and "

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import Results
@@ -11,7 +11,6 @@ from scbert.files import read_json
 from scbert.report.text import NOTHING, percent
 from scbert.tables import read_table
 
-Json = dict[str, Any]
 NOT_STATED = "not stated"
 METRIC_CARDS = (
     (
@@ -47,9 +46,21 @@ METRIC_CARDS = (
 )
 
 
+class FileOfCells(TypedDict):
+    """Some keys of the JSON file of rule read_counts: a file of cells, and those that were kept."""
+
+    sample: str
+    source: str
+    sha256: str
+    cells_kept: int
+    genes: int
+    cell_types: dict[str, int]  # cells of each
+    batches: NotRequired[int]  # earlier versions did not count them
+
+
 def datasets_cards(
     results: Results,
-    qualities: Sequence[Json],
+    qualities: Sequence[FileOfCells],
     datasets: Mapping[str, Dataset],
     protocols: Protocols,
     versions: Mapping[str, str],
@@ -59,8 +70,7 @@ def datasets_cards(
     Parameters
     ----------
     qualities
-        What rule read_counts wrote of each: results/counts/NAME.json. Earlier versions did not
-        count batches.
+        What rule read_counts wrote of each: results/counts/NAME.json.
     datasets
         The table of datasets, which says what no file does: licence, and where labels come from.
     versions
@@ -68,24 +78,10 @@ def datasets_cards(
     """
     rows = []
     for quality in qualities:
-        types: dict[str, int] = quality["cell_types"]
         told = datasets.get(quality["sample"])
-        rows.append(
-            [
-                words(quality["sample"]),
-                number(quality["cells_kept"], "{:,.0f}"),
-                number(len(types), "{:.0f}"),
-                _rarest(types),
-                _left_out(types, protocols.min_cells_per_type),
-                number(quality["genes"], "{:,.0f}"),
-                number(quality.get("batches"), "{:.0f}"),
-                _folds_of_batches(results, quality["sample"]),
-                words((told and told.labels_from) or NOT_STATED),
-                words((told and told.licence) or NOT_STATED),
-                Cell(quality["source"], small=_version(quality, told, versions)),
-                words(quality["sha256"][:16] + "…"),
-            ]
-        )
+        start = _cells_and_types(quality, protocols.min_cells_per_type)
+        folds = _folds_of_batches(results, quality["sample"])
+        rows.append([*start, folds, *_origin(quality, told, versions)])
     names = ["Dataset", "Cells", "Types", "Cells of the rarest type", "Types left out", "Genes"]
     names += ["Batches", "Folds of batches"]
     ends = ["Labels from", "Licence", "Source", "SHA-256 of the source"]
@@ -103,13 +99,35 @@ def datasets_cards(
     )
 
 
+def _cells_and_types(quality: FileOfCells, fewest: int) -> list[Cell]:
+    types = quality["cell_types"]
+    return [
+        words(quality["sample"]),
+        number(quality["cells_kept"], "{:,.0f}"),
+        number(len(types), "{:.0f}"),
+        _rarest(types),
+        _left_out(types, fewest),
+        number(quality["genes"], "{:,.0f}"),
+        number(quality.get("batches"), "{:.0f}"),
+    ]
+
+
+def _origin(quality: FileOfCells, told: Dataset | None, versions: Mapping[str, str]) -> list[Cell]:
+    return [
+        words((told and told.labels_from) or NOT_STATED),
+        words((told and told.licence) or NOT_STATED),
+        Cell(quality["source"], small=_version(quality, told, versions)),
+        words(quality["sha256"][:16] + "…"),
+    ]
+
+
 def read_versions(path: Path) -> dict[str, str]:
     """Read the table of known versions of datasets, by SHA-256."""
     table = read_table(path, "sha256", "version")
     return dict(zip(table["sha256"], table["version"], strict=True))
 
 
-def _version(quality: Json, told: Dataset | None, versions: Mapping[str, str]) -> str:
+def _version(quality: FileOfCells, told: Dataset | None, versions: Mapping[str, str]) -> str:
     """Return which version a file is; an archive is known by what the table asked of it."""
     asked = told.sha256.lower() if told else ""
     return versions.get(quality["sha256"]) or versions.get(asked, "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.statistics import (
-    Difference,
+    ScoreDifference,
     method_difference,
     over_what,
     paired_differences,
@@ -105,7 +105,7 @@ def _judged(results: Results, protocol: str) -> tuple[str, str]:
     )
 
 
-def _beside(one: Difference) -> str:
+def _beside(one: ScoreDifference) -> str:
     return "beside" if one.interval == NO_INTERVAL else f"is {SIDES[one.side]}"
 
 
@@ -133,7 +133,7 @@ def _why_not(results: Results, protocol: str) -> str:
     return "No peer or baseline has a score of novelty there."
 
 
-def with_ends(one: Difference, level: float) -> str:
+def with_ends(one: ScoreDifference, level: float) -> str:
     """Return the interval of a difference in brackets, and how many datasets it is of."""
     sets = f"{one.datasets} dataset" + "s" * (one.datasets != 1)
     if one.interval == NO_INTERVAL:
@@ -142,13 +142,13 @@ def with_ends(one: Difference, level: float) -> str:
     return f" ({percent(level)} interval {ends}, {over_what(one.interval)}; {sets})"
 
 
-def _difference(results: Results, protocol: str) -> Difference | None:
+def _difference(results: Results, protocol: str) -> ScoreDifference | None:
     rival = results.best_rival(protocol)
     found = paired_differences(results.differences, protocol, results.confidence_level)
     return next((one for one in found if one.method == rival), None)
 
 
-def _novelty_difference(results: Results) -> Difference | None:
+def _novelty_difference(results: Results) -> ScoreDifference | None:
     """Return the difference to the best of the others in noticing a new type."""
     table = results.scores(NOVELTY, "new_type")
     rivals = table[table["method"].isin(results.rivals)]
@@ -227,5 +227,5 @@ def judge_pretraining(results: Results) -> Verdict:
     return Verdict(claim, outcome, sentence)
 
 
-def _gain(results: Results, pair: tuple[str, str], protocol: str) -> Difference | None:
+def _gain(results: Results, pair: tuple[str, str], protocol: str) -> ScoreDifference | None:
     return method_difference(results.long, pair, protocol, results.confidence_level)

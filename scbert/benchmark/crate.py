@@ -8,10 +8,10 @@ data are named with their SHA-256 and not copied.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rocrate.model.contextentity import ContextEntity
 from rocrate.model.data_entity import DataEntity
+from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 PROFILES = {
@@ -88,7 +88,7 @@ def write_crate(
     given = crate.add_file(
         run.config, dest_path="config.json", properties=_about(run.config, "Configuration")
     )
-    objects: list[Any] = [given, *(_add_source(crate, source) for source in run.sources)]
+    objects: list[Entity] = [given, *(_add_source(crate, source) for source in run.sources)]
     made = [
         crate.add_file(file, dest_path=file.name, properties=_about(file, title))
         for title, file in results.items()
@@ -97,7 +97,7 @@ def write_crate(
     crate.write(folder)
 
 
-def _profile(crate: ROCrate, address: str) -> Any:
+def _profile(crate: ROCrate, address: str) -> Entity:
     properties = {
         "@type": "CreativeWork",
         "name": PROFILES[address],
@@ -106,7 +106,7 @@ def _profile(crate: ROCrate, address: str) -> Any:
     return crate.add(ContextEntity(crate, address, properties=properties))
 
 
-def _add_workflow(crate: ROCrate, workflow: Path, run: BenchmarkRun) -> Any:
+def _add_workflow(crate: ROCrate, workflow: Path, run: BenchmarkRun) -> Entity:
     language = crate.add(
         ContextEntity(
             crate,
@@ -128,7 +128,7 @@ def _add_workflow(crate: ROCrate, workflow: Path, run: BenchmarkRun) -> Any:
     return main
 
 
-def _add_source(crate: ROCrate, source: Source) -> Any:
+def _add_source(crate: ROCrate, source: Source) -> Entity:
     """Describe a file that is not in the crate: it is known by its hash."""
     properties = {
         "@type": "File",
@@ -141,7 +141,7 @@ def _add_source(crate: ROCrate, source: Source) -> Any:
 
 
 def _add_action(
-    crate: ROCrate, run: BenchmarkRun, main: Any, objects: list[Any], made: list[Any]
+    crate: ROCrate, run: BenchmarkRun, main: Entity, objects: list[Entity], made: list[Entity]
 ) -> None:
     software = [
         crate.add(
@@ -176,5 +176,5 @@ def _add_action(
     crate.root_dataset["mentions"] = [action]
 
 
-def _about(file: Path, title: str) -> dict[str, Any]:
+def _about(file: Path, title: str) -> dict[str, str]:
     return {"name": title, "encodingFormat": FORMATS[file.suffix]}

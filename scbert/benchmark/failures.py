@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from scbert.benchmark.page_tables import Head, Table, heads, number, words
+from scbert.benchmark.page_tables import ColumnHead, Table, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.score import AGAINST
 from scbert.benchmark.score_tables import level_title
@@ -36,7 +36,7 @@ def failures_table(results: Results) -> Table | None:
         for (method, _), lines in failed.groupby(["method", kind], sort=False)
     ]
     header = heads(["Method", "Missing scores", "Protocols (levels)", "Datasets", "Reason"])
-    texts = [Head(head.text, number=head.text == "Missing scores") for head in header]
+    texts = [ColumnHead(head.text, number=head.text == "Missing scores") for head in header]
     return Table(
         name="failures",
         caption="What failed, and why",

@@ -6,7 +6,7 @@ from textwrap import shorten
 import numpy as np
 import pandas as pd
 
-from scbert.benchmark.page_tables import HATCHED, MARKED, Cell, Head, Table, words
+from scbert.benchmark.page_tables import HATCHED, MARKED, Cell, ColumnHead, Table, words
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
 from scbert.report.text import NOTHING, duration, memory
 
@@ -20,7 +20,7 @@ NEW_GROUP = "group"  # class of the first column of a group
 class Column:
     """A column: its head, and which scores are averaged in it."""
 
-    head: Head
+    head: ColumnHead
     scores: pd.DataFrame
 
 
@@ -42,7 +42,11 @@ def heat_map(results: Results) -> Table:
     return Table(
         name="heat-map",
         caption="Methods and what they reach",
-        heads=[Head("Method", number=False), *(c.head for c in columns), *(h for h, _ in extra)],
+        heads=[
+            ColumnHead("Method", number=False),
+            *(c.head for c in columns),
+            *(h for h, _ in extra),
+        ],
         rows=rows,
         looks=[results.kind(name) for name in order],
         kind="heat",
@@ -62,16 +66,18 @@ def _height(cell: Cell) -> float:
 
 def _columns(results: Results) -> list[Column]:
     table = results.scores()
-    overall = Head("Overall", meaning="The mean of the protocols, each the mean of its datasets")
+    overall = ColumnHead(
+        "Overall", meaning="The mean of the protocols, each the mean of its datasets"
+    )
     found = [Column(overall, table)]
     meaning = "The mean of the datasets, each the mean of its levels"
     for place, name in enumerate(results.protocols):
-        head = Head(PROTOCOLS[name], meaning=meaning, look="" if place else NEW_GROUP)
+        head = ColumnHead(PROTOCOLS[name], meaning=meaning, look="" if place else NEW_GROUP)
         found.append(Column(head, table[table["protocol"] == name]))
     known = set(table["dataset"])
     meaning = "The mean of the protocols on this dataset"
     for place, name in enumerate(name for name in results.datasets if name in known):
-        head = Head(name, meaning=meaning, look="" if place else NEW_GROUP)
+        head = ColumnHead(name, meaning=meaning, look="" if place else NEW_GROUP)
         found.append(Column(head, table[table["dataset"] == name]))
     return found
 
@@ -110,31 +116,33 @@ def _short(failed: pd.DataFrame) -> str:
     return shorten(failed["reason"].iloc[0], 120, placeholder=" …")
 
 
-def _calibration(results: Results) -> tuple[Head, dict[str, Cell]]:
+def _calibration(results: Results) -> tuple[ColumnHead, dict[str, Cell]]:
     meaning = "Expected calibration error within datasets: 0 is best"
     found = mean_by(results.scores("ece", "within_dataset"), "method")
     cells = {
         str(name): Cell(f"{value:.2f}", value, shade=1 - value / MOST_ECE)
         for name, value in found.dropna().items()
     }
-    return Head("ECE", meaning=meaning, look=NEW_GROUP), cells
+    return ColumnHead("ECE", meaning=meaning, look=NEW_GROUP), cells
 
 
-def _novelty(results: Results) -> tuple[Head, dict[str, Cell]]:
+def _novelty(results: Results) -> tuple[ColumnHead, dict[str, Cell]]:
     meaning = "AUROC of novelty, a type left out in turn: 1 is best, 0.5 is chance"
     found = mean_by(results.scores("novelty_auroc", "new_type"), "method")
     cells = {
         str(name): Cell(f"{value:.2f}", value, shade=2 * value - 1)
         for name, value in found.dropna().items()
     }
-    return Head("Novelty", meaning=meaning), cells
+    return ColumnHead("Novelty", meaning=meaning), cells
 
 
-def _costs(results: Results) -> list[tuple[Head, dict[str, Cell]]]:
+def _costs(results: Results) -> list[tuple[ColumnHead, dict[str, Cell]]]:
     """Time and memory: dark is little, on a logarithmic scale."""
     costs = cost_of(results, results.protocols[0])
-    time = Head("Time", meaning="Seconds per 1,000 cells, learned from and named: less is better")
-    peak = Head("Memory", meaning="Largest memory of a run: less is better")
+    time = ColumnHead(
+        "Time", meaning="Seconds per 1,000 cells, learned from and named: less is better"
+    )
+    peak = ColumnHead("Memory", meaning="Largest memory of a run: less is better")
     found = []
     for head, name, form in ((time, "seconds_per_1000", duration), (peak, "peak_mb", memory)):
         values = costs[name].dropna()

@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scbert.benchmark.against import Comparison, comparison_table, judge_comparison, published_table
+from scbert.benchmark.against import (
+    RunComparison,
+    comparison_table,
+    judge_comparison,
+    published_table,
+)
 from scbert.benchmark.batch_mixing import mixing_table
 from scbert.benchmark.cards import (
+    FileOfCells,
     datasets_cards,
     methods_cards,
     metrics_cards,
@@ -48,7 +53,6 @@ from scbert.config import Benchmark, Dataset
 from scbert.provenance import Provenance
 from scbert.report.report import inline_figure
 
-Json = dict[str, Any]
 SECTIONS = {
     "overview": "All methods at a glance",
     "against": "What has changed",
@@ -119,9 +123,9 @@ class Page:
 def benchmark_page(
     results: Results,
     folders: Sequence[Path],
-    qualities: Sequence[Json],
+    qualities: Sequence[FileOfCells],
     about: About,
-    earlier: Comparison | None = None,
+    earlier: RunComparison | None = None,
 ) -> str:
     """Return the page as HTML that needs nothing beside itself.
 
@@ -140,27 +144,11 @@ def benchmark_page(
     disputed = disputed_cells(folders, results)
     conditions = [name for name in CONDITIONS if name in results.protocols]
     tables = {
-        "heat": heat_map(results),
-        "failures": failures_table(results),
+        **_tables_of_scores(results),
+        **_tables_beside_scores(results, folders, qualities, about),
         "against": comparison_table(earlier, results) if earlier else None,
-        "parts": parts_table(results),
-        "cost": cost_table(results, results.protocols[0]),
-        "levels": levels_table(results),
-        "novelty": novelty_table(results) if "new_type" in conditions else None,
-        "mixing": mixing_table(about.mixing),
         "pretraining": pretraining_table(results) if pretraining.outcome != UNTESTED else None,
         "claims": claims_table(claims),
-        "published": published_table(about.published, results),
-        "datasets": datasets_cards(
-            results,
-            qualities,
-            about.datasets,
-            about.settings.protocols,
-            read_versions(about.versions),
-        ),
-        "methods": methods_cards(folders, results),
-        "metrics": metrics_cards(results.confidence_level),
-        "checks": checks_table(check_benchmark(folders, results)),
         "disputed": disputed_table(disputed) if len(disputed) else None,
     }
     page = Page(
@@ -179,6 +167,31 @@ def benchmark_page(
         about=about,
     )
     return _render(page)
+
+
+def _tables_of_scores(results: Results) -> dict[str, Table | None]:
+    return {
+        "heat": heat_map(results),
+        "failures": failures_table(results),
+        "parts": parts_table(results),
+        "cost": cost_table(results, results.protocols[0]),
+        "levels": levels_table(results),
+        "novelty": novelty_table(results) if "new_type" in results.protocols else None,
+    }
+
+
+def _tables_beside_scores(
+    results: Results, folders: Sequence[Path], qualities: Sequence[FileOfCells], about: About
+) -> dict[str, Table | None]:
+    versions, protocols = read_versions(about.versions), about.settings.protocols
+    return {
+        "mixing": mixing_table(about.mixing),
+        "published": published_table(about.published, results),
+        "datasets": datasets_cards(results, qualities, about.datasets, protocols, versions),
+        "methods": methods_cards(folders, results),
+        "metrics": metrics_cards(results.confidence_level),
+        "checks": checks_table(check_benchmark(folders, results)),
+    }
 
 
 def _lead(results: Results) -> str:

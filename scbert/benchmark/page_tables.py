@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from scbert.report.text import NOTHING, signed
 
@@ -46,7 +45,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Head:
+class ColumnHead:
     """The head of a column: its name, whether it holds numbers, and what it means."""
 
     text: str
@@ -61,14 +60,14 @@ class Table:
 
     name: str
     caption: str
-    heads: Sequence[Head]
+    heads: Sequence[ColumnHead]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
     looks: Sequence[str] = field(default_factory=list)  # a class for each row, or none
     kind: str = ""  # a class of the table
 
 
-def words(text: Any) -> Cell:
+def words(text: object) -> Cell:
     """Return a cell of text."""
     return Cell(str(text))
 
@@ -103,9 +102,9 @@ def chance(p: float | None) -> Cell:
     return number(p)
 
 
-def heads(names: Iterable[str], texts: int = 1) -> list[Head]:
+def heads(names: Iterable[str], texts: int = 1) -> list[ColumnHead]:
     """Return heads of which the first so many are of text and the others of numbers."""
-    return [Head(name, number=place >= texts) for place, name in enumerate(names)]
+    return [ColumnHead(name, number=place >= texts) for place, name in enumerate(names)]
 
 
 def shaded(share: float) -> str:

@@ -40,7 +40,7 @@ class LabelledSet:
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchmarkTask:
     """Cells to learn from and cells to name: positions in a `LabelledSet`.
 
     `taught` are the types that the method is told of the cells it learns from, which noise may have
@@ -71,26 +71,28 @@ class Skipped:
     reason: str
 
 
-Found = Iterator[Task | Skipped]
+Found = Iterator[BenchmarkTask | Skipped]
 
 
-def make_tasks(cells: LabelledSet, settings: Protocols, seed: int) -> list[Task | Skipped]:
+def make_tasks(cells: LabelledSet, settings: Protocols, seed: int) -> list[BenchmarkTask | Skipped]:
     """Make the tasks of a dataset by all protocols that were asked for.
 
     Types of too few cells take no part.
     """
     rows = frequent(cells, settings)
     kept = _some(cells, rows)
-    found: list[Task | Skipped] = []
+    found: list[BenchmarkTask | Skipped] = []
     for protocol in settings.used:
         found += PROTOCOLS[protocol](kept, settings, seed)
-    checked = [_checked(task, settings) if isinstance(task, Task) else task for task in found]
-    return [_of_all(task, rows) if isinstance(task, Task) else task for task in checked]
+    checked = [
+        _checked(task, settings) if isinstance(task, BenchmarkTask) else task for task in found
+    ]
+    return [_of_all(task, rows) if isinstance(task, BenchmarkTask) else task for task in checked]
 
 
 def transfer(
     learned: LabelledSet, query: LabelledSet, settings: Protocols, shared: Sequence[int] = ()
-) -> Task:
+) -> BenchmarkTask:
     """Learn from one dataset, and name the cells of another, whose positions follow.
 
     Nothing is drawn here; seeds differ in what methods draw. Types of too few cells are not
@@ -104,7 +106,7 @@ def transfer(
     own = np.setdiff1d(np.arange(len(learned)), np.asarray(shared, dtype=int))
     rows = own[frequent(_some(learned, own), settings)]
     asked = len(learned) + np.arange(len(query))
-    return Task(TRANSFERRED, ALL, ALL, rows, learned.cell_types[rows], asked, len(shared))
+    return BenchmarkTask(TRANSFERRED, ALL, ALL, rows, learned.cell_types[rows], asked, len(shared))
 
 
 def _some(cells: LabelledSet, rows: np.ndarray) -> LabelledSet:
@@ -117,7 +119,7 @@ def frequent(cells: LabelledSet, settings: Protocols) -> np.ndarray:
     return np.flatnonzero(sizes[number] >= settings.min_cells_per_type)
 
 
-def _of_all(task: Task, rows: np.ndarray) -> Task:
+def _of_all(task: BenchmarkTask, rows: np.ndarray) -> BenchmarkTask:
     """Return a task on some rows of a dataset by their positions among all."""
     return replace(task, learned=rows[task.learned], query=rows[task.query])
 
@@ -197,7 +199,7 @@ def _label_noise(cells: LabelledSet, settings: Protocols, seed: int) -> Found:
         position = np.searchsorted(names, taught[wrong])
         moved = position + rng.integers(1, len(names), len(wrong))
         taught[wrong] = names[moved % len(names)]
-        yield Task("label_noise", f"{100 * share:g}_percent", "0", learned, taught, query)
+        yield BenchmarkTask("label_noise", f"{100 * share:g}_percent", "0", learned, taught, query)
 
 
 PROTOCOLS: dict[str, Callable[[LabelledSet, Protocols, int], Found]] = {
@@ -225,9 +227,9 @@ def _task(
     fold: str,
     cells: LabelledSet,
     *parts: np.ndarray,
-) -> Task:
+) -> BenchmarkTask:
     learned, query = parts
-    return Task(protocol, level, fold, learned, cells.cell_types[learned], query)
+    return BenchmarkTask(protocol, level, fold, learned, cells.cell_types[learned], query)
 
 
 def _some_of_each(
@@ -238,7 +240,7 @@ def _some_of_each(
     return np.sort(np.concatenate(drawn))
 
 
-def _checked(task: Task, settings: Protocols) -> Task | Skipped:
+def _checked(task: BenchmarkTask, settings: Protocols) -> BenchmarkTask | Skipped:
     """Skip a task that would say nothing: a tiny query, or fewer than two types to learn."""
     types = len(set(task.taught))
     if types < FEWEST_TYPES:

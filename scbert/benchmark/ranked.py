@@ -2,14 +2,23 @@
 
 from dataclasses import dataclass
 
-from scbert.benchmark.page_tables import Cell, Head, Table, chance, difference, heads, number, words
+from scbert.benchmark.page_tables import (
+    Cell,
+    ColumnHead,
+    Table,
+    chance,
+    difference,
+    heads,
+    number,
+    words,
+)
 from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.score_tables import datasets_table
 from scbert.benchmark.statistics import (
     FEWEST_DATASETS,
     TOO_FEW,
-    Difference,
-    Ranking,
+    MethodRanking,
+    ScoreDifference,
     chances,
     over_what,
     paired_differences,
@@ -27,7 +36,7 @@ class RankedProtocol:
     title: str
     sentence: str
     figure: str
-    ranking: Ranking | None
+    ranking: MethodRanking | None
     ranks: Table | None
     differences: Table
     scores: Table
@@ -61,7 +70,7 @@ def _asked(results: Results, protocol: str) -> list[str]:
     return list(dict.fromkeys(scores["dataset"][scores["protocol"] == protocol]))
 
 
-def _sentence(results: Results, ranking: Ranking | None, datasets: int) -> str:
+def _sentence(results: Results, ranking: MethodRanking | None, datasets: int) -> str:
     if ranking is None:
         return (
             f"{TOO_FEW}: {datasets} of {FEWEST_DATASETS} that are needed, each with a score of at "
@@ -85,21 +94,21 @@ def differences_table(results: Results, protocol: str) -> Table:
     ours = results.title(results.first)
     names = [f"{ours} minus …", "Macro F1", "Interval", "Datasets"]
     header = heads(names) + [
-        Head(name, meaning="On a further dataset; equal: within 0.01")
+        ColumnHead(name, meaning="On a further dataset; equal: within 0.01")
         for name in ("Better", "Equal", "Worse")
         if shares
     ]
     return Table(
         name=f"differences-{protocol}",
         caption=f"{ours} beside each other method: {PROTOCOLS[protocol].lower()}",
-        heads=[Head(one.text, one.text not in {names[0], "Interval"}) for one in header],
+        heads=[ColumnHead(one.text, one.text not in {names[0], "Interval"}) for one in header],
         rows=[_difference_row(results, one, shares) for one in found],
         looks=[results.kind(one.method) for one in found],
     )
 
 
 def _difference_row(
-    results: Results, one: Difference, shares: dict[str, tuple[float, float, float]]
+    results: Results, one: ScoreDifference, shares: dict[str, tuple[float, float, float]]
 ) -> list[Cell]:
     row = [words(results.title(one.method)), difference(one.value, one.low, one.high)]
     row += [words(over_what(one.interval)), number(one.datasets, "{:.0f}")]
@@ -108,7 +117,7 @@ def _difference_row(
     return row
 
 
-def ranks_table(results: Results, protocol: str, ranking: Ranking) -> Table:
+def ranks_table(results: Results, protocol: str, ranking: MethodRanking) -> Table:
     """Return the mean ranks, and which methods do not differ from the best."""
     best = str(ranking.ranks.index[0])
     p_of = ranking.different[best]

@@ -37,7 +37,7 @@ ASK = ("--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounit
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodProgram:
     """A program, predict.py of a folder, and how it is to be run.
 
     `options` are further words for its command line; after `minutes` it has failed.
@@ -72,7 +72,7 @@ class Run:
     versions: dict[str, str]
 
 
-def run_method(method: Method, learned: Path, query: Path, answers: Path, run: Path) -> Run:
+def run_method(method: MethodProgram, learned: Path, query: Path, answers: Path, run: Path) -> Run:
     """Run a method, and write its answers and what the run took.
 
     Parameters
@@ -106,7 +106,7 @@ def run_method(method: Method, learned: Path, query: Path, answers: Path, run: P
     return found
 
 
-def _measured(method: Method, command: list[str]) -> Run:
+def _measured(method: MethodProgram, command: list[str]) -> Run:
     """Run a command in a process group of its own, which a signal or the limit ends."""
     threads = dict.fromkeys(THREADS, str(method.threads))
     environment = os.environ | threads | {"PYTHONHASHSEED": "0"}

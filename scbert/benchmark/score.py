@@ -6,16 +6,22 @@ novelty only. A method that failed in one fold has no score of that protocol, le
 reason stands in its place. Beside them: the first method minus each other, on the same cells.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scbert.benchmark.run_method import Run
-from scbert.benchmark.task_files import Answers, TaskCells, read_answers, read_task, read_tasks
+from scbert.benchmark.task_files import (
+    MethodAnswers,
+    TaskCells,
+    read_answers,
+    read_task,
+    read_tasks,
+)
 from scbert.calibration.confidence import expected_calibration_error, reliability
 from scbert.calibration.novelty_threshold import novelty_auroc
 from scbert.config import Evaluate
@@ -23,14 +29,54 @@ from scbert.evidence import metrics
 from scbert.evidence.bootstrap import Interval
 from scbert.files import read_json
 
-KEYS = ("dataset", "protocol", "level", "seed", "method")
-COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", "exit", "reason")
 MAIN = "macro_f1"
-COUNTED = ("learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb", "gpu_mb")
-COSTS = (*KEYS, "fold", *COUNTED)
-COMPARED_COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells")
 COMPARED = ("accuracy", "macro_f1")
 AGAINST = "answers against the contract"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where methods were asked: the folds of one protocol and level, of a dataset and seed."""
+
+    dataset: str
+    protocol: str
+    level: str
+    seed: int
+
+    @property
+    def place(self) -> tuple[str, str, str, int]:
+        """All four, in order."""
+        return self.dataset, self.protocol, self.level, self.seed
+
+
+@dataclass(frozen=True)
+class Measured(Asked):
+    """A number of a method, or how far the first method is from it; `cells` were scored.
+
+    `low` and `high` are the ends of an interval, NaN where there is none.
+    """
+
+    method: str
+    metric: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    cells: int | None = None
+
+
+@dataclass(frozen=True)
+class Score(Measured):
+    """A score, without a value if the method failed: `exit` is then its code, with a reason."""
+
+    exit: int = 0
+    reason: str = ""
+
+
+COMPARED_COLUMNS = tuple(field.name for field in fields(Measured))
+COLUMNS = tuple(field.name for field in fields(Score))
+KEYS = COLUMNS[: COLUMNS.index("metric")]
+COUNTED = ("learned_cells", "query_cells", "seconds", "cpu_seconds", "peak_mb", "gpu_mb")
+COSTS = (*KEYS, "fold", *COUNTED)
 
 
 @dataclass(frozen=True)
@@ -39,7 +85,7 @@ class Fold:
 
     task: str
     cells: TaskCells
-    answers: Answers | None
+    answers: MethodAnswers | None
     exit: int
     reason: str
 
@@ -116,9 +162,9 @@ def pool(folds: list[Fold], part: str = "") -> Pooled | None:
 
 @dataclass(frozen=True)
 class Group:
-    """What methods answered to all folds of a protocol and level; `key` is of `KEYS` but method."""
+    """What methods answered to all folds of a protocol and level."""
 
-    key: dict[str, Any]
+    asked: Asked
     folds: dict[str, list[Fold]]
 
 
@@ -128,24 +174,27 @@ def read_groups(folder: Path, dataset: str, seed: int, methods: list[str]) -> It
     for (protocol, level), lines in table.groupby(["protocol", "level"], sort=False):
         tasks = lines["task"].tolist()
         yield Group(
-            {"dataset": dataset, "protocol": protocol, "level": level, "seed": seed},
+            Asked(dataset, str(protocol), str(level), seed),
             {name: read_folds(folder, tasks, name) for name in asked(folder, tasks, methods)},
         )
 
 
-def score_group(group: Group, settings: Evaluate) -> Iterator[dict[str, Any]]:
-    """Yield a line for each number, with the columns of `COLUMNS`."""
+def score_group(group: Group, settings: Evaluate) -> Iterator[Score]:
+    """Yield the scores of each method and of its parts, or why it has none."""
+    where = group.asked.place
     for method, folds in group.folds.items():
-        key = group.key | {"method": method}
         failed = next((fold for fold in folds if fold.answers is None), None)
         if failed:
-            yield {**key, "metric": MAIN, "exit": failed.exit, "reason": _reason(failed, folds)}
+            reason = _reason(failed, folds)
+            yield Score(*where, method, MAIN, exit=failed.exit, reason=reason)
             continue
         for part in ["", *_parts(folds)]:
             pooled = pool(folds, part)
             assert pooled is not None  # no fold has failed
-            own = {"method": f"{method}.{part}"} if part else {}
-            yield from _scores(key | own, pooled, settings)
+            name = f"{method}.{part}" if part else method
+            for metric, found in _scores(pooled, settings):
+                numbers = (found.mean, found.low, found.high, len(pooled.true))
+                yield Score(*where, name, metric, *numbers)
 
 
 def _reason(failed: Fold, folds: list[Fold]) -> str:
@@ -171,25 +220,21 @@ def _parts(folds: list[Fold]) -> list[str]:
     return sorted(set.intersection(*names))
 
 
-def _scores(key: dict[str, Any], pooled: Pooled, settings: Evaluate) -> Iterator[dict[str, Any]]:
-    shared = {**key, "cells": len(pooled.true), "exit": 0, "reason": ""}
-    found = metrics.bootstrap_scores(pooled.true, [pooled.label], pooled.classes, settings)
-    for metric, score in found.items():
-        yield shared | {"metric": metric} | with_ends(score)
+def _scores(pooled: Pooled, settings: Evaluate) -> Iterator[tuple[str, Interval]]:
+    """Yield each metric with its value, and its interval or NaN."""
+    yield from metrics.bootstrap_scores(
+        pooled.true, [pooled.label], pooled.classes, settings
+    ).items()
     if pooled.confidence is not None:
         bins = reliability(pooled.confidence, pooled.label == pooled.true)
-        yield shared | {"metric": "ece", "value": expected_calibration_error(bins)}
+        yield "ece", Interval(expected_calibration_error(bins), math.nan, math.nan)
     if pooled.novelty_auroc:
-        yield shared | {"metric": "novelty_auroc", "value": float(np.mean(pooled.novelty_auroc))}
+        yield "novelty_auroc", Interval(float(np.mean(pooled.novelty_auroc)), math.nan, math.nan)
 
 
-def with_ends(found: Interval) -> dict[str, float]:
-    """Return a score or difference and the ends of its interval by the names of the columns."""
-    return {"value": found.mean, "low": found.low, "high": found.high}
-
-
-def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[dict[str, Any]]:
+def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[Measured]:
     """Yield the score of the first method minus that of each other, where both have answered."""
+    where = group.asked.place
     pooled = {method: pool(folds) for method, folds in group.folds.items()}
     ours = pooled.pop(first, None)
     for method, theirs in pooled.items():
@@ -200,5 +245,6 @@ def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[dict
             ours.true, [ours.label], [theirs.label], classes, settings
         )
         for metric in COMPARED:
-            key = group.key | {"method": method, "metric": metric, "cells": len(ours.true)}
-            yield key | with_ends(found[metric])
+            one = found[metric]
+            numbers = (one.mean, one.low, one.high, len(ours.true))
+            yield Measured(*where, method, metric, *numbers)

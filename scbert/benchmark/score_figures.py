@@ -3,14 +3,13 @@
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import cycle
-from typing import Any
 
 import pandas as pd
 from scikit_posthocs import critical_difference_diagram
 
 from scbert.benchmark.ranked import RankedProtocol
 from scbert.benchmark.results import Results, cost_of, mean_by
-from scbert.benchmark.statistics import Ranking
+from scbert.benchmark.statistics import MethodRanking
 from scbert.report.style import (
     BLUE,
     FAINT,
@@ -144,14 +143,15 @@ def _draw_panel(
     for title in table.columns:
         colour, dashes = looks[title]
         ours = title == first
-        look: dict[str, Any] = {"color": colour, "linestyle": dashes, "zorder": 3 if ours else 2}
         axes.plot(
             range(len(levels)),
             table[title],
             marker="o",
             markersize=4,
             linewidth=2.6 if ours else 1.2,
-            **look,
+            color=colour,
+            linestyle=dashes,
+            zorder=3 if ours else 2,
         )
         known = table[title].dropna()
         if len(known):
@@ -164,7 +164,9 @@ def _draw_panel(
 
 
 @svg_figure
-def draw_ranks(ranking: Ranking, titles: Mapping[str, str], first: str, level: float) -> Figure:
+def draw_ranks(
+    ranking: MethodRanking, titles: Mapping[str, str], first: str, level: float
+) -> Figure:
     """Draw mean ranks, the best left; a bar joins methods that the tests cannot tell apart."""
     names = {name: short_name(titles[str(name)]) for name in ranking.ranks.index}
     ranks = ranking.ranks.rename(index=names)

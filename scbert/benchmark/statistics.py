@@ -42,7 +42,7 @@ def is_part(method: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """The score of one method minus that of another, and over what its interval is taken."""
 
     method: str
@@ -60,7 +60,7 @@ class Difference:
         return "behind" if self.high < 0 else "unclear"
 
 
-def paired_differences(means: pd.DataFrame, protocol: str, level: float) -> list[Difference]:
+def paired_differences(means: pd.DataFrame, protocol: str, level: float) -> list[ScoreDifference]:
     """Average the differences of a protocol over levels, then datasets; the smallest first.
 
     Parameters
@@ -78,19 +78,19 @@ def paired_differences(means: pd.DataFrame, protocol: str, level: float) -> list
     return sorted(found, key=lambda one: one.value)
 
 
-def _joined(method: str, lines: pd.DataFrame, level: float) -> Difference:
+def _joined(method: str, lines: pd.DataFrame, level: float) -> ScoreDifference:
     by_dataset = lines.groupby("dataset", sort=False)["value"].mean()
     mean, low, high = t_interval(by_dataset.tolist(), level)
     interval = OVER_DATASETS if len(by_dataset) > 1 else NO_INTERVAL
     if len(by_dataset) == 1:
         low, high = lines["low"].mean(), lines["high"].mean()
         interval = lines["interval"].iloc[0]
-    return Difference(method, mean, low, high, interval, len(by_dataset))
+    return ScoreDifference(method, mean, low, high, interval, len(by_dataset))
 
 
 def method_difference(
     table: pd.DataFrame, pair: tuple[str, str], protocol: str, level: float, metric: str = MAIN
-) -> Difference | None:
+) -> ScoreDifference | None:
     """Return the score of one method minus another's, paired by dataset, level and seed.
 
     Parameters
@@ -110,7 +110,7 @@ def method_difference(
     means = paired.groupby(unit).mean()
     mean, low, high = t_interval(means.tolist(), level)
     kind = kind if len(means) > 1 else NO_INTERVAL
-    return Difference(pair[1], mean, low, high, kind, datasets)
+    return ScoreDifference(pair[1], mean, low, high, kind, datasets)
 
 
 def over_what(interval: str) -> str:
@@ -120,7 +120,7 @@ def over_what(interval: str) -> str:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class MethodRanking:
     """Mean ranks over the datasets that every method has completed; 1 is best.
 
     `different` holds the corrected p of each pair; `left_out` methods that failed too often.
@@ -133,7 +133,7 @@ class Ranking:
     left_out: list[str]
 
 
-def rank_methods(scores: pd.DataFrame) -> Ranking | None:
+def rank_methods(scores: pd.DataFrame) -> MethodRanking | None:
     """Rank methods by their scores, shape (datasets, methods); NaN where one failed.
 
     Methods that fail most are left out, one by one, until six datasets are complete. Friedman's
@@ -154,7 +154,7 @@ def rank_methods(scores: pd.DataFrame) -> Ranking | None:
     ranks = complete.rank(axis=1, ascending=False)
     if (ranks.nunique(axis=1) == 1).all():  # the tests divide by the spread of ranks
         return None
-    return Ranking(
+    return MethodRanking(
         datasets=list(map(str, complete.index)),
         ranks=ranks.mean().sort_values(),
         friedman_p=float(stats.friedmanchisquare(*complete.to_numpy().T).pvalue),

@@ -4,9 +4,9 @@ A method that failed has no value there, and is in no mean: its exit code and re
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,40 @@ from scbert.tables import read_table
 SPENT = ("seconds", "peak_mb", "gpu_mb")
 COLUMNS = (*KEYS, "metric", "value", "low", "high", "cells", *SPENT, "exit", "reason")
 WHERE = ("dataset", "protocol", "level", "method")
-MEANS = (
-    *(*WHERE, "metric", "value", "low", "high", "interval"),
-    *("cells", "seeds", "failed_seeds", "reason"),
-)
 WHOLE = ("seed", "cells", "peak_mb", "gpu_mb", "exit")
 OVER_SEEDS, OVER_CELLS, NO_INTERVAL = "seeds", "cells", ""
-Json = dict[str, Any]
+Record = dict[str, str | float | None]  # a line of a table, as JSON
+
+
+@dataclass(frozen=True)
+class MeanScore:
+    """A mean over the seeds that have a score; `interval` says over what its ends are taken."""
+
+    dataset: str
+    protocol: str
+    level: str
+    method: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    interval: str
+    cells: float  # of the seed with most
+    seeds: int
+    failed_seeds: int
+    reason: str  # why the first of these failed
+
+
+MEANS = tuple(field.name for field in fields(MeanScore))
+
+
+class BenchmarkData(TypedDict):
+    """Content of benchmark.json, see config/benchmark.schema.json."""
+
+    format: int
+    confidence_level: float
+    scores: list[Record]
+    means: list[Record]
 
 
 @dataclass(frozen=True)
@@ -110,20 +137,20 @@ def means_over_seeds(table: pd.DataFrame, level: float) -> pd.DataFrame:
         Of the intervals: of t over the seeds where there are two at least, else those of the
         bootstrap over the cells, which one seed has. Column `interval` says which.
     """
-    lines: list[Json] = []
+    lines: list[MeanScore] = []
     for key, of_method in table.groupby(list(WHERE), sort=False):
         failed = of_method[of_method["exit"] != 0] if "exit" in of_method else of_method.iloc[:0]
-        known = dict(zip(WHERE, key, strict=True))
-        known |= {"failed_seeds": failed["seed"].nunique()}
-        known |= {"reason": failed["reason"].iloc[0] if len(failed) else ""}
-        lines += [
-            known | {"metric": metric} | _mean(group, level)
-            for metric, group in of_method.groupby("metric", sort=False)
-        ]
+        reason = failed["reason"].iloc[0] if len(failed) else ""
+        for metric, group in of_method.groupby("metric", sort=False):
+            dataset, protocol, of_level, method = map(str, key)
+            where = (dataset, protocol, of_level, method, str(metric))
+            numbers = (*_mean(group, level), failed["seed"].nunique(), reason)
+            lines.append(MeanScore(*(*where, *numbers)))
     return pd.DataFrame(lines, columns=list(MEANS))
 
 
-def _mean(group: pd.DataFrame, level: float) -> Json:
+def _mean(group: pd.DataFrame, level: float) -> tuple[float, float, float, str, float, int]:
+    """Return a mean and what follows it in `MeanScore`, down to the number of seeds."""
     good = group[group["value"].notna()]
     mean, low, high = t_interval(good["value"].tolist(), level)
     if "exit" in group:  # scores, and not differences: none is outside 0 to 1
@@ -131,14 +158,7 @@ def _mean(group: pd.DataFrame, level: float) -> Json:
     interval = OVER_SEEDS if len(good) > 1 else NO_INTERVAL
     if len(good) == 1 and good["low"].notna().all():
         low, high, interval = good["low"].iloc[0], good["high"].iloc[0], OVER_CELLS
-    return {
-        "value": mean,
-        "low": low,
-        "high": high,
-        "interval": interval,
-        "cells": good["cells"].max(),
-        "seeds": len(good),
-    }
+    return mean, low, high, interval, good["cells"].max(), len(good)
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +171,7 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def as_json(table: pd.DataFrame, means: pd.DataFrame, level: float) -> Json:
+def as_json(table: pd.DataFrame, means: pd.DataFrame, level: float) -> BenchmarkData:
     """Return both tables as config/benchmark.schema.json describes it."""
     return {
         "format": 1,
@@ -161,14 +181,14 @@ def as_json(table: pd.DataFrame, means: pd.DataFrame, level: float) -> Json:
     }
 
 
-def _records(table: pd.DataFrame) -> list[Json]:
+def _records(table: pd.DataFrame) -> list[Record]:
     return [
         {str(name): _plain(str(name), value) for name, value in line.items()}
         for line in table.to_dict("records")
     ]
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: str | float) -> str | float | None:
     if isinstance(value, str):
         return value
     if pd.isna(value):

@@ -16,7 +16,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scbert.benchmark.protocols import LabelledSet, Skipped, Task
+from scbert.benchmark.protocols import BenchmarkTask, LabelledSet, Skipped
 from scbert.files import publish
 from scbert.tables import read_table, write_table
 
@@ -59,7 +59,7 @@ def labelled_set(counts: Path) -> LabelledSet:
     return LabelledSet(obs.index.to_numpy(dtype=str), obs["cell_type"].to_numpy(dtype=str), batch)
 
 
-def write_tasks(folder: Path, found: list[Task | Skipped], cells: LabelledSet) -> None:
+def write_tasks(folder: Path, found: list[BenchmarkTask | Skipped], cells: LabelledSet) -> None:
     """Write the table of tasks, and a table of cells for each, into a new folder."""
     lines: list[dict[str, object]] = []
     n_folds: dict[str, int] = {}
@@ -96,14 +96,14 @@ def read_task(folder: Path, task: str) -> TaskCells:
     )
 
 
-def _cells_table(task: Task, cells: LabelledSet) -> pd.DataFrame:
+def _cells_table(task: BenchmarkTask, cells: LabelledSet) -> pd.DataFrame:
     rows = np.concatenate([task.learned, task.query])
     types = np.concatenate([task.taught, cells.cell_types[task.query]])
     part = np.repeat(["learned", "query"], [len(task.learned), len(task.query)])
     return pd.DataFrame({"row": rows, "cell": cells.cells[rows], "part": part, "cell_type": types})
 
 
-def _described(task: Task, cells: LabelledSet) -> dict[str, object]:
+def _described(task: BenchmarkTask, cells: LabelledSet) -> dict[str, object]:
     taught, asked = set(task.taught), set(cells.cell_types[task.query])
     return {
         "protocol": task.protocol,
@@ -124,7 +124,7 @@ def sha256_of_cells(cells: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Answers:
+class MethodAnswers:
     """What a method says of the cells of a query, in their order; N cells.
 
     `label` has shape (N,), `parts` the labels that parts of the method give. `confidence` is the
@@ -138,7 +138,7 @@ class Answers:
     parts: dict[str, np.ndarray]
 
 
-def read_answers(path: Path, task: TaskCells) -> Answers:
+def read_answers(path: Path, task: TaskCells) -> MethodAnswers:
     """Read the answers to a task and check that they keep the contract.
 
     Raises
@@ -162,7 +162,7 @@ def read_answers(path: Path, task: TaskCells) -> Answers:
             )
     probabilities = _probabilities(table, task)
     own = labels.pop("label")
-    return Answers(
+    return MethodAnswers(
         label=own,
         confidence=_confidence(probabilities, own),
         novelty=_novelty(table, probabilities),

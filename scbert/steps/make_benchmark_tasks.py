@@ -5,7 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from scbert.benchmark.protocols import LabelledSet, Skipped, Task, frequent, make_tasks, transfer
+from scbert.benchmark.protocols import (
+    BenchmarkTask,
+    LabelledSet,
+    Skipped,
+    frequent,
+    make_tasks,
+    transfer,
+)
 from scbert.benchmark.shared_cells import shared_cells
 from scbert.benchmark.task_files import labelled_set, write_tasks
 from scbert.config import Protocols
@@ -28,7 +35,7 @@ def make_benchmark_tasks(counts: list[Path], tasks: Path, seed: int, settings: P
         If no protocol can be used for these cells.
     """
     sets = [labelled_set(file) for file in counts]
-    first, found = sets[0], list[Task | Skipped]()
+    first, found = sets[0], list[BenchmarkTask | Skipped]()
     if len(sets) > 1:
         both = shared_cells(*counts)
         log.info("%d cells are in both files: they are not learned from", len(both))

@@ -42,18 +42,7 @@ def pack_benchmark_crate(
     snakemake
         Its version.
     """
-    ran, described = provenance(), [(file.stem, read_json(file)) for file in qualities]
-    ended = max(file.stat().st_mtime for file in results)
-    run = BenchmarkRun(
-        title="A benchmark of cell-type annotation",
-        description=DESCRIPTION,
-        ended=datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds"),
-        commit=ran["commit"] or "",
-        snakemake=snakemake,
-        packages=ran["packages"],
-        config=config,
-        sources=[Source(name, one["source"], one["sha256"]) for name, one in described],
-    )
+    run = _run(qualities, config, snakemake, max(file.stat().st_mtime for file in results))
     with publish(crate) as unfinished:
         labels = unfinished.with_name(LABELS)
         all_labels([file.parent for file in scores], methods).to_csv(
@@ -66,3 +55,18 @@ def pack_benchmark_crate(
             workflow_files=workflow_files,
             results={file.name: file for file in [*results, labels]},
         )
+
+
+def _run(qualities: list[Path], config: Path, snakemake: str, ended: float) -> BenchmarkRun:
+    """Return what a crate tells of a run; `ended` is in seconds since 1970."""
+    ran, described = provenance(), [(file.stem, read_json(file)) for file in qualities]
+    return BenchmarkRun(
+        title="A benchmark of cell-type annotation",
+        description=DESCRIPTION,
+        ended=datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds"),
+        commit=ran["commit"] or "",
+        snakemake=snakemake,
+        packages=ran["packages"],
+        config=config,
+        sources=[Source(name, one["source"], one["sha256"]) for name, one in described],
+    )

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -10,6 +9,8 @@ from scbert.benchmark.score import (
     COLUMNS,
     COMPARED_COLUMNS,
     Group,
+    Measured,
+    Score,
     compare_group,
     read_costs,
     read_groups,
@@ -41,8 +42,8 @@ def score_benchmark(
     scores, differences, costs
         Tables to write; the first two are the same, byte for byte, when the answers are.
     """
-    scored: list[dict[str, Any]] = []
-    compared: list[dict[str, Any]] = []
+    scored: list[Score] = []
+    compared: list[Measured] = []
     for group in read_groups(folder, dataset, seed, methods):
         _log_failures(group)
         scored += score_group(group, settings)

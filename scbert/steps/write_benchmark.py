@@ -7,7 +7,13 @@ from pathlib import Path
 from scbert.benchmark.against import compare_with
 from scbert.benchmark.page import About, benchmark_page
 from scbert.benchmark.results import Results
-from scbert.benchmark.summary import as_json, as_text, means_over_seeds, read_rooms
+from scbert.benchmark.summary import (
+    BenchmarkData,
+    as_json,
+    as_text,
+    means_over_seeds,
+    read_rooms,
+)
 from scbert.config import Evaluate, load_config, load_datasets, load_methods
 from scbert.files import read_json, write_json, write_text
 from scbert.provenance import provenance
@@ -60,15 +66,14 @@ def write_benchmark(
     found = Results(read_rooms(folders), ran, settings.confidence_level)
     write_table(table, as_text(found.long))
     write_json(data, _as_json(found))
-    asked = load_config(read_json(config)).benchmark
     tables = (load_datasets(datasets), published, versions, mixing)
-    about = About(command, asked, provenance(), *tables)
+    about = About(command, load_config(read_json(config)).benchmark, provenance(), *tables)
     earlier = compare_with(Path(against), found, folders) if against else None
     text = benchmark_page(found, folders, [read_json(file) for file in qualities], about, earlier)
     write_text(page, text)
     log.info("%s: %d scores, %.1f MB.", page, len(found.long), page.stat().st_size / 1e6)
 
 
-def _as_json(found: Results) -> object:
+def _as_json(found: Results) -> BenchmarkData:
     means = means_over_seeds(found.long, found.confidence_level)
     return as_json(found.long, means, found.confidence_level)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scbert.benchmark.protocols import LabelledSet, Skipped, Task, make_tasks, transfer
+from scbert.benchmark.protocols import BenchmarkTask, LabelledSet, Skipped, make_tasks, transfer
 from scbert.defaults import load_defaults
 
 DEFAULTS = load_defaults(None, {}).benchmark.protocols
@@ -29,7 +29,7 @@ def test_no_cell_is_learned_from_and_asked_about(protocol):
     found = tasks_of(protocol)
     assert found
     for task in found:
-        assert isinstance(task, Task)
+        assert isinstance(task, BenchmarkTask)
         assert not set(task.learned) & set(task.query)
         assert len(task.taught) == len(task.learned)
 

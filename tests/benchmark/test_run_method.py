@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scbert.benchmark.run_method import Method, run_method
+from scbert.benchmark.run_method import MethodProgram, run_method
 
 ROOT = Path(__file__).parents[2]
 READS = "import argparse, sys\np = argparse.ArgumentParser()\n" + "".join(
@@ -24,7 +24,7 @@ def method(tmp_path):
         folder.mkdir()
         (folder / "predict.py").write_text(f"{READS}a = p.parse_args()\n{body}\n")
         (folder / "environment.yaml").write_text("dependencies:\n  - numpy =2\n  - nonesuch =1\n")
-        return Method(folder, options, seed=7, threads=1, minutes=minutes)
+        return MethodProgram(folder, options, seed=7, threads=1, minutes=minutes)
 
     return make
 
