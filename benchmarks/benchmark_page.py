@@ -14,7 +14,7 @@ from benchmark_aims import WHOLE, shortfalls
 from matplotlib.figure import Figure
 
 from scbert.benchmark.against import published_table
-from scbert.benchmark.claims import compare_protocol, judge_pretraining
+from scbert.benchmark.claims import compare_protocol, pretraining_verdict
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
 from scbert.benchmark.statistics import ScoreDifference, over_what, paired_differences
 from scbert.benchmark.summary import read_rooms
@@ -118,7 +118,7 @@ def mean_of(found: Results, protocol: str) -> pd.Series:
 def answers(found: Results) -> str:
     """Return what follows, a sentence for each protocol."""
     verdicts = [compare_protocol(found, protocol) for protocol in found.protocols]
-    verdicts.append(judge_pretraining(found))
+    verdicts.append(pretraining_verdict(found))
     return "\n".join(f"- {one.sentence}" for one in verdicts) + "\n"
 
 

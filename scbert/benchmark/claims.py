@@ -200,7 +200,7 @@ def pretraining_protocol(results: Results) -> str:
     return best if best and found[best] else ""
 
 
-def judge_pretraining(results: Results) -> Verdict:
+def pretraining_verdict(results: Results) -> Verdict:
     """Say in one sentence whether pretraining helps."""
     claim, protocol = "Pretraining helps", pretraining_protocol(results)
     pairs = {how: _gain(results, pair, protocol) for how, pair in PRETRAINING.items()}

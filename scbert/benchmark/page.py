@@ -32,8 +32,8 @@ from scbert.benchmark.claims import (
     claims_table,
     compare_protocol,
     judge_claims,
-    judge_pretraining,
     pretraining_table,
+    pretraining_verdict,
 )
 from scbert.benchmark.disputed import disputed_cells, disputed_table, judge_disputed
 from scbert.benchmark.failures import failures_table
@@ -140,7 +140,7 @@ def benchmark_page(
     """
     ranks = ranked_protocols(results)
     claims = judge_claims(results)
-    pretraining = judge_pretraining(results)
+    pretraining = pretraining_verdict(results)
     disputed = disputed_cells(folders, results)
     conditions = [name for name in CONDITIONS if name in results.protocols]
     tables = {

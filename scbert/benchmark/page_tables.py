@@ -79,7 +79,7 @@ def number(value: float | None, form: str = "{:.3f}") -> Cell:
     return Cell(form.format(value).replace("-", "\N{MINUS SIGN}"), float(value))
 
 
-def interval(value: float, low: float, high: float) -> Cell:
+def with_interval(value: float, low: float, high: float) -> Cell:
     """Return a score with its interval, if it has one."""
     if math.isnan(value):
         return Cell(NOTHING)

@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from scbert.benchmark.page_tables import HATCHED, Cell, Table, heads, interval, number, words
+from scbert.benchmark.page_tables import (
+    HATCHED,
+    Cell,
+    Table,
+    heads,
+    number,
+    with_interval,
+    words,
+)
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
 from scbert.benchmark.statistics import MAIN, is_part
 from scbert.report.text import METRICS, NOTHING, duration, memory
@@ -133,7 +141,7 @@ def _averaged(lines: pd.DataFrame) -> Cell:
         reason = lines["reason"].iloc[0] if len(lines) else ""
         return Cell("failed", look=HATCHED, note=reason) if reason else Cell(NOTHING)
     if len(lines) == 1:
-        return interval(*(float(good[name].iloc[0]) for name in ("value", "low", "high")))
+        return with_interval(*(float(good[name].iloc[0]) for name in ("value", "low", "high")))
     left_out = len(lines) - len(good)
     note = f"{left_out} of {len(lines)} failed" if left_out else ""
     value = float(good["value"].mean())

@@ -9,7 +9,7 @@ from scbert.calibration.fitted import ModelCalibration
 from scbert.cells.cautions import by_code
 from scbert.cells.labels import cautions_of_learning
 from scbert.evidence.comparison import OutOfFoldComparison, Part
-from scbert.report.card_evidence import CardEvidence, Encoder, FileQuality, ModelConfig
+from scbert.report.card_evidence import CardEvidence, EncoderFacts, FileQuality, ModelConfig
 from scbert.report.card_scores import (
     calibration,
     encoder_adds,
@@ -147,7 +147,7 @@ def _head(about: CardEvidence) -> str:
     )
 
 
-def _pretrained(pretrained: Encoder) -> str:
+def _pretrained(pretrained: EncoderFacts) -> str:
     if "tokens" not in pretrained:
         return f"Pretrained elsewhere (bundle {pretrained['sha256'][:12]})."
     samples = [source["sample"] for source in pretrained["tokens"]["sources"]]

@@ -35,7 +35,7 @@ class Annotating(TypedDict):
     min_gene_overlap: float
 
 
-class Encoder(TypedDict):
+class EncoderFacts(TypedDict):
     """The pretrained model; one that was made elsewhere does not say on which tokens."""
 
     sha256: str
@@ -59,7 +59,7 @@ class ModelConfig(TypedDict):
     annotate: Annotating
     cells: dict[str, int]  # labelled cells: train, validation
     cells_per_type: dict[str, int]  # of the training cells
-    pretrained: Encoder
+    pretrained: EncoderFacts
     provenance: Commit
 
 
