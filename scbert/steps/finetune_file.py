@@ -26,7 +26,7 @@ from scbert.steps.split_cells import split_cells
 from scbert.steps.write_model_card import write_card_without_test, write_model_card
 from scbert.training.bundle import load_pretrained
 from scbert.training.devices import choose_device
-from scbert.training.finetune_run import EXTENDED, FinetuneRun
+from scbert.training.finetune_run import EXTENDED, FinetuneRun, Given
 from scbert.training.labelled_file import dataset_of, reading_of, settings_of
 from scbert.training.new_genes import cautions_of_genes, extend_vocabulary
 
@@ -96,18 +96,8 @@ def finetune_file(
     choose_device(chosen.device)  # refuses before the reading, which may take long
     reading = HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(reference, reading, label_key=label_key, batch_key=batch_key)
-    return _finish(
-        FinetuneRun(
-            out,
-            reference,
-            dataset,
-            pretrained,
-            terms,
-            config=chosen,
-            test=test,
-            add_genes=add_genes,
-        )
-    )
+    given = Given(reference, pretrained, terms)
+    return _finish(FinetuneRun(out, given, dataset, chosen, test=test, add_genes=add_genes))
 
 
 def _finish(run: FinetuneRun) -> dict[str, Any]:
@@ -129,13 +119,15 @@ def _finish(run: FinetuneRun) -> dict[str, Any]:
 
 def _prepare(run: FinetuneRun) -> None:
     """Read, check, split and tokenize the file; all of it is there, or nothing."""
-    name, config, pretrained = run.dataset.dataset, run.config, run.pretrained
+    name, config, pretrained = run.dataset.dataset, run.config, run.given.pretrained
     with publish(run.data) as data:
         data.mkdir()
         write_json(data / "run.json", run.identity())
         counts, expression = data / "counts.h5ad", data / run.expression.name
         split, overlap = data / run.split.name, data / "overlap.json"
-        read_counts(run.reference, counts, data / "quality.json", reading_of(run.dataset, config))
+        read_counts(
+            run.given.reference, counts, data / "quality.json", reading_of(run.dataset, config)
+        )
         split_cells(counts, split, config.split, test=run.test)
         if run.add_genes:
             at_least = {"min_cells": config.vocabulary.min_cells, "seed": run.seed}
@@ -154,7 +146,7 @@ def _train(run: FinetuneRun) -> None:
         tokens=run.tokens,
         split=run.split,
         pretrained=run.encoder,
-        ontology=run.ontology,
+        ontology=run.given.ontology,
         model=run.model,
         checkpoint=run.folder / "checkpoint",
         settings=settings_for(FinetuneSettings, run.config, seed=run.seed),

@@ -16,19 +16,25 @@ EXTENDED = "encoder"  # folder of the pretrained model with the genes that only 
 
 
 @dataclass(frozen=True)
+class Given:
+    """What is learned from: a labelled file, a pretrained model, at most one table of types."""
+
+    reference: Path
+    pretrained: Path
+    ontology: list[Path]
+
+
+@dataclass(frozen=True)
 class FinetuneRun:
     """What is learned, from what, and where; `out` is the folder of the new model.
 
-    `reference` is the labelled file, `dataset` how it is read; `pretrained` is the folder of the
-    pretrained model, `ontology` holds at most one table. `test`: whether cells are held out;
-    `add_genes`: whether the encoder is to know the genes that only the reference has.
+    `dataset` says how the labelled file is read. `test`: whether cells are held out; `add_genes`:
+    whether the encoder is to know the genes that only the reference has.
     """
 
     out: Path
-    reference: Path
+    given: Given
     dataset: Dataset
-    pretrained: Path
-    ontology: list[Path]
     config: Config
     test: bool
     add_genes: bool
@@ -66,7 +72,7 @@ class FinetuneRun:
     @property
     def encoder(self) -> Path:
         """The pretrained model that learns from the reference."""
-        return self.data / EXTENDED if self.add_genes else self.pretrained
+        return self.data / EXTENDED if self.add_genes else self.given.pretrained
 
     @property
     def predictions(self) -> Path:
@@ -90,13 +96,13 @@ class FinetuneRun:
         """
         return {
             "version": __version__,
-            "reference": sha256_of(self.reference) if self.reference.exists() else "",
-            "pretrained": sha256_of(self.pretrained / MANIFEST),
+            "reference": sha256_of(self.given.reference) if self.given.reference.exists() else "",
+            "pretrained": sha256_of(self.given.pretrained / MANIFEST),
             "dataset": self.dataset.model_dump(),
             "config": self.config.model_dump(mode="json", exclude={"device"}),
             "test part": self.test,
             "new genes": self.add_genes,
-            "ontology": [sha256_of(table) for table in self.ontology],
+            "ontology": [sha256_of(table) for table in self.given.ontology],
         }
 
     def is_prepared(self) -> bool:
