@@ -8,11 +8,15 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import pandas as pd  # noqa: F401  the rules import it
 import snakemake.cli
 import snakemake.executors.local
 import yaml  # noqa: F401
+
+with suppress(ImportError):
+    import kubernetes  # noqa: F401  a second in each start, of the plugin for it
 
 
 def run(words, environment, folder, said):
