@@ -70,7 +70,7 @@ def gradients_of_cells(
                 batch.genes_BG,
                 batch.tokens_BG,
                 batch.real_BG,
-                int(number),
+                cell_type=int(number),
                 baseline="mask",
                 steps=steps,
             )

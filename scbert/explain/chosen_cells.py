@@ -58,13 +58,18 @@ class ChosenCells:
     def batches(self, store: TokenStore, tokens_per_batch: int) -> CellBatches:
         """Return the cells of a store as the network takes them."""
         config = self.model.config
-        used = self.model.used
-        return CellBatches(store, config["sequence"], config["n_bins"], tokens_per_batch, used)
+        return CellBatches(
+            store,
+            sequence=config["sequence"],
+            n_bins=config["n_bins"],
+            tokens_per_batch=tokens_per_batch,
+            genes=self.model.used,
+        )
 
     def probabilities(self, store: TokenStore, rows: np.ndarray) -> np.ndarray:
         """Return the calibrated probability of each type, shape (cells, types)."""
         cells = self.batches(store, self.model.config["annotate"]["tokens_per_batch"])
-        found = ask_experts(self.model.committee, self.network, cells, rows, self.device)
+        found = ask_experts(self.model.committee, self.network, cells, rows, device=self.device)
         return softmax(found.logits, self.model.calibration["temperature"])
 
     def expression(self) -> np.ndarray:

@@ -134,7 +134,9 @@ def judge_deletions(drops: pd.DataFrame, settings: Explain) -> pd.DataFrame:
         for name in [ALL, *of_method.cell_type.unique()]:
             cells, others = _of_type(of_method, name), _by_size(_of_type(control, name))
             for k, found in _by_size(cells).items():
-                rows.append(_judge(str(method), name, k, found, others[k], settings))
+                rows.append(
+                    _judge(str(method), name, k, found, control=others[k], settings=settings)
+                )
     return pd.DataFrame(rows)
 
 
@@ -143,6 +145,7 @@ def _judge(
     cell_type: str,
     k: str,
     found: pd.DataFrame,
+    *,
     control: pd.DataFrame,
     settings: Explain,
 ) -> DeletionResult:

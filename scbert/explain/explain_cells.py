@@ -163,7 +163,7 @@ def _test(chosen_cells: ChosenCells, measured: _Measured, settings: Explain) -> 
         for method, one in measured.rank(half != tested, settings.min_expressed).items()
     }
     tokens = [chosen_cells.store.tokens(row) for row in chosen_cells.rows]
-    plan = plan_removals(tokens, code, half, ranks, settings)
+    plan = plan_removals(tokens, code, half, ranks, settings=settings)
     if plan.empty:
         raise ValueError(
             f"no cell of {chosen_cells.name} expresses {2 * min(settings.deletions)} genes, so "

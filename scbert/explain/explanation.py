@@ -137,7 +137,9 @@ def _enriched(
     found: Explanation, sets: Mapping[str, Sequence[str]], symbols: np.ndarray
 ) -> pd.DataFrame:
     n_top = found.settings.top_genes
-    tables = [enrichment_of_types(one, found.types, symbols, sets, n_top) for one in found.rankings]
+    tables = [
+        enrichment_of_types(one, found.types, symbols, sets, n_top=n_top) for one in found.rankings
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -147,7 +149,9 @@ def _figures(found: Explanation, explained: Explained, symbols: np.ndarray) -> d
         ranking = next(one for one in found.rankings if one.method == method)
         verdict = explained.methods[method].deletion.verdict
         title = f"{TITLES[method].capitalize()} ({verdict} the deletion test)"
-        drawn[name] = draw_heat_map(ranking, found.types, symbols, HEAT_MAP_GENES, title)
+        drawn[name] = draw_heat_map(
+            ranking, found.types, symbols, n_genes=HEAT_MAP_GENES, title=title
+        )
     titles = {method: title.split(" (")[0] for method, title in TITLES.items()}
     drawn["deletion"] = draw_deletion(found.judged, titles, found.settings.confidence_level)
     return drawn

@@ -48,10 +48,10 @@ def build_vocabulary(
         counted = count_genes(_samples(counts), table)
         genes = choose_vocabulary(
             counted,
-            settings.gene_types,
-            settings.min_cells,
-            settings.min_samples,
-            settings.max_genes,
+            gene_types=settings.gene_types,
+            min_cells=settings.min_cells,
+            min_samples=settings.min_samples,
+            max_genes=settings.max_genes,
         )
         log.info("the corpus has %d genes, %d known to HGNC", *_known(counted))
     write_table(vocabulary, genes)

@@ -7,7 +7,6 @@ and the most frequent type of those.
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -21,7 +20,7 @@ from scbert.config import Config, Dataset, DeviceName
 from scbert.evidence.evaluation import FileEvaluation
 from scbert.evidence.file_scores import score_file
 from scbert.experts.chance import by_chance, macro_f1
-from scbert.files import sha256_of
+from scbert.files import JsonObject, sha256_of
 from scbert.genes.matching import match_genes, require_match
 from scbert.shipped import model_folder
 from scbert.steps.annotate_file import annotate_checked
@@ -53,7 +52,7 @@ def evaluate_file(
     scale: str = "auto",
     library_size_key: str = "",
     device: DeviceName = "auto",
-) -> dict[str, Any]:
+) -> JsonObject:
     """Name the cells of a labelled file without its labels, and score the names.
 
     Scored are the cells of types that the model knows. Those of other types, which it cannot name,

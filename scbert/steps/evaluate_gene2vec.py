@@ -55,7 +55,14 @@ def evaluate_gene2vec(
         if name != "random"
     }
     vectors = {name: [one[compared] for one in arrays] for name, arrays in vectors.items()}
-    measures = judge_all(vectors, symbols, n_cells, gene_sets, labelled_pairs, settings)
+    measures = judge_all(
+        vectors,
+        symbols=symbols,
+        n_cells=n_cells,
+        gene_sets=gene_sets,
+        labelled_pairs=labelled_pairs,
+        settings=settings,
+    )
     found = VectorQuality(len(symbols), measures, shown, settings.model_dump(mode="json"))
     write_json(quality, found.content() | {"provenance": provenance()})
     log.info("%s: %d measures on %d genes", quality, len(measures), len(symbols))

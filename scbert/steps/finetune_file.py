@@ -7,14 +7,13 @@ where it stopped, and both ways give the same model.
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 from scbert.cells.cautions import by_code, say
 from scbert.cells.how_to_read import HowToRead
 from scbert.cells.labels import cautions_of_learning
 from scbert.config import CompareSettings, DeviceName, FinetuneSettings, settings_for
 from scbert.evidence.test_scores import evaluate_scores
-from scbert.files import only_one, publish, read_json, write_json
+from scbert.files import JsonObject, only_one, publish, read_json, write_json
 from scbert.shipped import ENCODER, model_folder
 from scbert.steps.annotate_test_cells import annotate_test_cells
 from scbert.steps.bin_expression import bin_expression
@@ -49,7 +48,7 @@ def finetune_file(
     add_genes: bool = False,
     ontology: str | Path | None = None,
     device: DeviceName | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train a model that names the cell types of a labelled file, and score it on held-out cells.
 
     If it is stopped, the same call goes on from its last checkpoint, in .OUT.work beside `out`.
@@ -100,7 +99,7 @@ def finetune_file(
     return _finish(FinetuneRun(out, given, dataset, chosen, test=test, add_genes=add_genes))
 
 
-def _finish(run: FinetuneRun) -> dict[str, Any]:
+def _finish(run: FinetuneRun) -> JsonObject:
     """Do what is left of a run, and put the model in its place."""
     with only_one(run.out):
         if run.is_prepared():
@@ -154,7 +153,7 @@ def _train(run: FinetuneRun) -> None:
     )
 
 
-def _judge(run: FinetuneRun) -> dict[str, Any]:
+def _judge(run: FinetuneRun) -> JsonObject:
     """Score the model and the baselines on the test cells, and write the card."""
     counts, config, predictions = run.data / "counts.h5ad", run.config, [run.predictions]
     annotate_test_cells(
@@ -174,7 +173,7 @@ def _judge(run: FinetuneRun) -> dict[str, Any]:
     return read_json(run.comparison)
 
 
-def _judge_without_test(run: FinetuneRun) -> dict[str, Any]:
+def _judge_without_test(run: FinetuneRun) -> JsonObject:
     """Say how well the experts named cells that they had not learned from, and write the card."""
     compare_out_of_fold(run.split, run.model, run.comparison)
     quality, card = run.data / "quality.json", run.model / "README.md"

@@ -120,7 +120,9 @@ def _calibrate(
         ),
         left_out=left_out,
     )
-    found = calibrate(learned.logits, learned.label, cells, labels, settings.annotate)
+    found = calibrate(
+        learned.logits, learned.label, cells, labels=labels, settings=settings.annotate
+    )
     return components, {**found, **learned.summary()}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from scbert.config import DeviceName, Pretrain, PretrainSettings
 from scbert.evidence.pretraining_scores import LayerAttention, PretrainingScores
-from scbert.files import sha256_of
+from scbert.files import JsonObject, sha256_of
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.genes.vector_files import read_vectors
 from scbert.network.diagnostics import diagnose_attention
@@ -120,7 +120,7 @@ def _task(
     settings: PretrainSettings,
     *,
     validate: Callable[[StopRequest], dict[str, float]],
-    identity: dict[str, Any],
+    identity: JsonObject,
 ) -> Task:
     """Say what is trained: hidden bins of the rows `training`, drawn anew in each epoch."""
     options = settings.pretrain
@@ -137,7 +137,7 @@ def _task(
     )
 
 
-def _identity(store: TokenStore, gene2vec: Path, settings: PretrainSettings) -> dict[str, Any]:
+def _identity(store: TokenStore, gene2vec: Path, settings: PretrainSettings) -> JsonObject:
     """Return what must be the same where a run that was stopped goes on."""
     said = settings.model_dump(mode="json", exclude={"pretrain": {"compile": True, **UNIMPORTANT}})
     return {"tokens": store.meta, "gene2vec": sha256_of(gene2vec / "vectors.npy"), **said}

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -31,7 +30,7 @@ from scbert.cells.samples import (
 )
 from scbert.cells.splits import FEWEST
 from scbert.config import Dataset, ReadSettings
-from scbert.files import require_sha256, sha256_of, write_json
+from scbert.files import JsonObject, require_sha256, sha256_of, write_json
 
 log = logging.getLogger(__name__)
 PANGLAODB = ".RData"  # the suffix of its samples
@@ -107,7 +106,7 @@ class _Checked:
     dropped: dict[str, int]
     reason: str
 
-    def decision(self) -> dict[str, Any]:
+    def decision(self) -> JsonObject:
         """Return what the table of quality says of it."""
         used = "left out" if self.reason else "used"
         return {"decision": used, "reason": self.reason, "dropped": self.dropped}
@@ -169,7 +168,7 @@ def _keep(obs: pd.DataFrame, settings: ReadSettings) -> tuple[np.ndarray, dict[s
     return keep, {reason: n for reason, n in reasons.items() if n}
 
 
-def _numbers(reading: Reading, kept: ad.AnnData, settings: ReadSettings) -> dict[str, Any]:
+def _numbers(reading: Reading, kept: ad.AnnData, settings: ReadSettings) -> JsonObject:
     """Return the numbers for the table of quality: of the cells kept, or of all if none is."""
     shown = kept if kept.n_obs else reading.cells
     return {

@@ -147,7 +147,7 @@ class CellBatches:
         if self.layout == "packed_within":
             packing = pack(real.sum(axis=1), shape[1], place=np.flatnonzero(real))
         genes_BG, tokens_BG, real_BG = map(torch.from_numpy, (genes, tokens, real))
-        return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing)
+        return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing=packing)
 
     def _packed(self, rows: np.ndarray, cells: list[tuple[np.ndarray, np.ndarray]]) -> MiniBatch:
         """Lay the cells one after another; what fills the batch up are cells of padding."""
@@ -166,7 +166,7 @@ class CellBatches:
         packing = pack(np.concatenate([lengths, spare]), longest, n_bounds)
         real = tokens != padding_id(self.n_bins)
         genes_BG, tokens_BG, real_BG = map(torch.from_numpy, (genes, tokens, real))
-        return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing)
+        return MiniBatch(rows, genes_BG, tokens_BG, real_BG, packing=packing)
 
     def _cell(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         genes, bins = self._every_token(row)

@@ -178,7 +178,9 @@ def load_model(folder: Path) -> PretrainedModel | FinetunedModel:
             genes=genes,
             sha256=sha256,
             labels=labels,
-            calibration=read_calibration(folder, verified, labels, experts, n_components),
+            calibration=read_calibration(
+                folder, verified, labels, experts=experts, n_components=n_components
+            ),
             experts=experts,
             components=components,
             seen=_load_if_there(folder, verified, SEEN, of_cells),

@@ -16,7 +16,7 @@ from scbert.config import Normalization
 from scbert.config.base import Count
 from scbert.config.base import Sequence as SequenceName
 from scbert.config.removed import about_value
-from scbert.files import read_json
+from scbert.files import JsonObject, read_json
 from scbert.tokens.store_files import StoreMeta
 from scbert.training.bundle_files import MANIFEST
 from scbert.training.committee import ENCODER
@@ -42,25 +42,25 @@ class BundleConfig(TypedDict, total=False):
     kind: str
     sequence: str
     n_bins: int
-    network: dict[str, Any]
-    normalization: dict[str, Any]
+    network: JsonObject
+    normalization: JsonObject
     tokens: StoreMeta
     provenance: Mapping[str, Any]
     # of a pretrained model
-    binning: dict[str, Any]
-    pretrain: dict[str, Any]
+    binning: JsonObject
+    pretrain: JsonObject
     added_genes: int  # see extend_vocabulary
     added_to: str
     # of a fine-tuned one
     dataset: str
     seed: int
-    finetune: dict[str, Any]
-    annotate: dict[str, Any]
+    finetune: JsonObject
+    annotate: JsonObject
     cells: dict[str, int]  # in each part
     cells_per_type: dict[str, int]
-    pretrained: dict[str, Any]
+    pretrained: JsonObject
     # of one that another program trained
-    converted: dict[str, Any]
+    converted: JsonObject
 
 
 class _Part(BaseModel):

@@ -139,7 +139,7 @@ def ask(  # noqa: PLR0913  who, of which cells, where, and how
         positions = components.positions(cells.store, rows)
     vectors, own = positions, None
     if committee.runs_network(all_experts=all_experts):
-        found = outputs(network, cells, rows, device, done, precision=precision)
+        found = outputs(network, cells, rows, device, done=done, precision=precision)
         vectors, own = found.vectors, found.logits
     else:
         done(len(rows))

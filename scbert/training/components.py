@@ -128,7 +128,9 @@ def fit_components(store: TokenStore, rows: np.ndarray, seed: int) -> Components
         axes_KV[:, varies], variance_K = pca.components_, pca.explained_variance_.astype(np.float32)
         beyond = pca.explained_variance_.sum() * (1 / pca.explained_variance_ratio_.sum() - 1)
         noise = max(float(beyond / varies.sum()), 0.0)
-    return Components(axes_KV, mean_V, variance_K, noise, counts_V)
+    return Components(
+        axes_KV=axes_KV, mean_V=mean_V, variance_K=variance_K, noise=noise, counts_V=counts_V
+    )
 
 
 def save_components(path: Path, components: Components) -> None:
@@ -164,7 +166,9 @@ def load_components(path: Path, n_genes: int) -> Components:
         raise ValueError(
             f"{path} holds numbers that are NaN, infinite or implausible. Train the model again."
         )
-    return Components(axes, mean, variance, float(noise[0]), counts)
+    return Components(
+        axes_KV=axes, mean_V=mean, variance_K=variance, noise=float(noise[0]), counts_V=counts
+    )
 
 
 def novelty_left_out(

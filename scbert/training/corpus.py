@@ -131,10 +131,10 @@ def make_masked(
     hidden_BG, targets_BG = mask_tokens(
         batch.tokens_BG,
         cells.n_bins,
-        options.mask_prob,
-        options.replace_prob,
-        generator,
-        None if batch.packing is None else batch.cell_of_token(),
+        mask_prob=options.mask_prob,
+        replace_prob=options.replace_prob,
+        generator=generator,
+        cell_BG=None if batch.packing is None else batch.cell_of_token(),
     )
     return replace(batch, tokens_BG=hidden_BG, targets=targets_BG)
 
@@ -147,7 +147,7 @@ def masked_of_cells(cells: CellBatches, options: Pretrain, rows: np.ndarray) -> 
     batch = cells.make(rows)
     cell_BG, drawn = batch.cell_of_token(), _draw_by_cell(batch, options)
     hidden_BG, targets_BG = hide_tokens(
-        batch.tokens_BG, cells.n_bins, options.mask_prob, drawn, cell_BG
+        batch.tokens_BG, cells.n_bins, mask_prob=options.mask_prob, drawn=drawn, cell_BG=cell_BG
     )
     batch = replace(batch, tokens_BG=hidden_BG, targets=targets_BG)
     is_hidden_BG, is_target_BG = hidden_BG == mask_id(cells.n_bins), targets_BG != NOT_A_TARGET

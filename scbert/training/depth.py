@@ -82,7 +82,9 @@ class DepthSeen:
         here = np.concatenate(self.here)
         below = float((here < self.lowest).mean())
         genes, median = int(self.chosen.sum()), float(np.median(here))
-        return Depth(genes, median, self.training, self.lowest, below)
+        return Depth(
+            genes=genes, here=median, training=self.training, lowest=self.lowest, below=below
+        )
 
 
 def _expressed_genes(seen: SeenCells, shared: np.ndarray) -> np.ndarray:

@@ -5,11 +5,10 @@ A run that was killed goes on where it stopped, if it is asked for the same agai
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scbert import __version__
 from scbert.config import Config, Dataset
-from scbert.files import read_json, sha256_of
+from scbert.files import JsonObject, read_json, sha256_of
 from scbert.training.bundle_files import MANIFEST
 
 EXTENDED = "encoder"  # folder of the pretrained model with the genes that only the reference has
@@ -89,7 +88,7 @@ class FinetuneRun:
         """The scores."""
         return self.model / "comparison.json"
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """Return what must be the same where a run that was stopped goes on; it may change device.
 
         A reference that is not there has no hash: who reads it says so.

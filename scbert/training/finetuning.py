@@ -105,7 +105,7 @@ def train_network(
         precision=optimizer.precision,
     )
     task = _task(learning, tuning, pretrained)
-    history = fit(task, optimizer, settings.seed, accelerator, checkpoint)
+    history = fit(task, optimizer, settings.seed, accelerator=accelerator, checkpoint=checkpoint)
     return learning.model, history
 
 
@@ -123,7 +123,9 @@ def learn_experts(
         own[place] = outputs(asked, cells, rows[place], device, precision=precision).logits
     elif ENCODER in options.experts:
         with tqdm(total=len(rows), desc="encoder", unit=" cells", disable=None) as bar:
-            vectors = outputs(asked, cells, rows, device, bar.update, precision=precision).vectors
+            vectors = outputs(
+                asked, cells, rows, device, done=bar.update, precision=precision
+            ).vectors
     batch = None if labelled.batch is None else labelled.batch[rows]
     reference = Reference(cells.store, rows, label, batch=batch, vectors_ND=vectors)
     learned = learn_committee(options.experts, reference, own, tuning.settings.seed)
@@ -153,7 +155,7 @@ def _new_classifier(tuning: FineTuning) -> CellTypeModel:
     encoder, options = tuning.encoder.network.encoder, tuning.settings.finetune
     dim, n_genes = tuning.encoder.config["network"]["dim"], encoder.gene.num_embeddings
     n_types = len(tuning.labelled.types)
-    head = new_head(options, dim, n_genes, n_types, tuning.settings.seed)
+    head = new_head(options, dim, n_genes, n_types, seed=tuning.settings.seed)
     classifier = CellTypeModel(encoder, head)
     choose_trained(classifier, options)
     return classifier

@@ -4,7 +4,6 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -16,6 +15,7 @@ from scbert.cells.labels import compare_with_model
 from scbert.cells.samples import read_sample
 from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_for
 from scbert.defaults import load_defaults
+from scbert.files import JsonObject
 from scbert.tokens.store import TokenStore
 from scbert.training.query_tokens import reading_for
 from scbert.training.saved_model import FinetunedModel, SavedModel
@@ -54,7 +54,7 @@ def settings_of(
     ValueError
         If the file is not YAML of keys and values, or a value is not allowed.
     """
-    fixed: dict[str, Any] = {"binning": {"n_bins": model.config["n_bins"]}}
+    fixed: JsonObject = {"binning": {"n_bins": model.config["n_bins"]}}
     if seed is not None:
         fixed["finetune"] = {"seeds": [seed]}
     if device is not None:

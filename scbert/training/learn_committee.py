@@ -124,7 +124,7 @@ def _weigh(each: Mapping[str, np.ndarray], label: np.ndarray) -> _Weights:
 
 
 def _learn_from_all(names: Sequence[str], cells: Reference, seed: int) -> dict[str, LinearExpert]:
-    return fit_experts(names, cells.expression_NV, cells.label, cells.vectors_ND, seed)
+    return fit_experts(names, cells.expression_NV, cells.label, cells.vectors_ND, seed=seed)
 
 
 def _of_single_cells(names: Sequence[str], cells: Reference, seed: int) -> Learned:
@@ -173,7 +173,7 @@ def _out_of_fold(
             rows: np.ndarray, label: np.ndarray
         ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
             expression_NV, vectors_ND = cells.expression_NV[rows], cells.vectors_ND[rows]
-            found = fit_experts(names, expression_NV, label, vectors_ND, seed)
+            found = fit_experts(names, expression_NV, label, vectors_ND, seed=seed)
             bar.update()
             return {name: partial(_answer, expert, cells) for name, expert in found.items()}
 

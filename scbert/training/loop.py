@@ -54,7 +54,7 @@ def fit(
     with ExitStack() as stack:
         together(lambda: stack.enter_context(only_trainer(checkpoint)), mine=first)
         together(partial(tidy, checkpoint), mine=first)
-        trainer = Trainer(task, settings, seed, accelerator, checkpoint)
+        trainer = Trainer(task, settings, seed, accelerator, folder=checkpoint)
         with trainer.stop.listening():
             try:
                 _train(trainer)

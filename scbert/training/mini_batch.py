@@ -71,12 +71,12 @@ class MiniBatch:
         if targets is not None and targets.dim() == 2:
             targets = targets.masked_fill(targets == NOT_A_TARGET, NO_TARGET).to(torch.uint8)
         return MiniBatch(
-            self.rows,
-            genes_BG.pin_memory(),
-            self.tokens_BG.to(torch.uint8).pin_memory(),
-            self.real_BG.pin_memory(),
-            None if self.packing is None else self.packing.pinned(),
-            None if targets is None else targets.pin_memory(),
+            rows=self.rows,
+            genes_BG=genes_BG.pin_memory(),
+            tokens_BG=self.tokens_BG.to(torch.uint8).pin_memory(),
+            real_BG=self.real_BG.pin_memory(),
+            packing=None if self.packing is None else self.packing.pinned(),
+            targets=None if targets is None else targets.pin_memory(),
         )
 
     def bound_for(self, device: torch.device) -> "MiniBatch":

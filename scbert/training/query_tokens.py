@@ -112,7 +112,7 @@ class QueryTokens:
             self.query.obs.index[rows].astype(str).tolist(),
             expression,
             self.match.measured,
-            self.model.config["n_bins"],
+            n_bins=self.model.config["n_bins"],
         )
         known = linear.data[self.match.index[linear.indices] >= 0]
         return TokenPart(start, sample, float(known.sum()), float(linear.sum()))
@@ -147,7 +147,7 @@ def tokens_for(query: QueryCells, model: SavedModel, scale: Scale | None = None)
         *(query.name, query.found, amounts.scale, match.matched, len(match.index)),
         *(match.by_id, match.by_symbol, match.by_alias),
     )
-    return QueryTokens(query, model, match, amounts, cautions)
+    return QueryTokens(query, model, match, amounts, cautions=cautions)
 
 
 def _missing(match: GeneMatch, model: SavedModel) -> float:

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,7 +24,7 @@ from scbert.evidence.bin_predictors import (
     guess_by_counts,
     guess_by_sum,
 )
-from scbert.files import publish
+from scbert.files import JsonObject, publish
 from scbert.tokens.store import TokenStore
 
 log = logging.getLogger(__name__)
@@ -148,7 +147,7 @@ def bins_of_genes(store: TokenStore, rows: np.ndarray, n_bins: int) -> np.ndarra
     return counts[1:].reshape(n_genes, n_bins)  # the first one is gene 0 in bin 0: never a token
 
 
-def key_of(facts: dict[str, Any], arrays: Iterable[np.ndarray]) -> str:
+def key_of(facts: JsonObject, arrays: Iterable[np.ndarray]) -> str:
     """Return the SHA-256 of what answers depend on."""
     digest = hashlib.sha256(json.dumps([FORMAT, facts], sort_keys=True).encode())
     for array in arrays:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scbert.files import JsonObject
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.processes import in_any_process, is_alone
 
@@ -176,6 +177,6 @@ class Task:
     patience: int | None = None
     after_step: Callable[[int], None] = lambda step: None
     flop: Callable[[np.ndarray], float] = lambda lengths: 0.0
-    identity: dict[str, Any] = field(default_factory=dict)
+    identity: JsonObject = field(default_factory=dict)
     least_first_loss: float = 0.0
     setbacks: int = 0

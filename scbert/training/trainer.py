@@ -180,10 +180,10 @@ class Trainer:
             save_checkpoint,
             self.folder,
             self.state,
-            self.optimizer_steps.model,
-            self.optimizer_steps.optimizer,
-            self.identity,
-            self.settings.checkpoints.keep,
+            model=self.optimizer_steps.model,
+            optimizer=self.optimizer_steps.optimizer,
+            identity=self.identity,
+            keep=self.settings.checkpoints.keep,
         )
         together(write, mine=self.accelerator.is_main_process)
         self.saved = time.monotonic()
