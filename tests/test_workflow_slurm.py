@@ -80,6 +80,8 @@ def test_steps_of_ten_samples_are_one_submission(fresh, slurm):
 @pytest.mark.parametrize(
     ("given", "expected", "unexpected"),
     [
+        ((), {"--gpus=1", "--cpus-per-task=4", "--nodes=1"}, "--gres"),  # as the profile is
+        (("gpu=2",), {"--gpus=2", "--cpus-per-task=8", "--nodes=1"}, "--gres"),
         (
             ("gpu=2", "gpu_model=h100", "slurm_partition=gpu"),
             {"--gpus=h100:2", "--cpus-per-task=8", "--nodes=1", "--requeue", "gpu"},
@@ -91,6 +93,7 @@ def test_steps_of_ten_samples_are_one_submission(fresh, slurm):
             {"--gres=gpu:4", "--nodes=2", "--cpus-per-task=16"},
             "--ntasks",
         ),
+        (("gpu=0", "nodes=2", "tasks=2"), {"--nodes=2", "--ntasks=2"}, "--g"),
     ],
 )
 def test_the_words_of_sbatch_ask_for_the_gpus_of_the_profile(
@@ -100,7 +103,7 @@ def test_the_words_of_sbatch_ask_for_the_gpus_of_the_profile(
         (fresh.here / folder).mkdir(parents=True)
     (fresh.here / "results/vocabulary.tsv").touch()
     resources = [f"pretrain:{resource}" for resource in given]
-    more = ("--allowed-rules", "pretrain", "--set-resources", *resources)
+    more = ("--allowed-rules", "pretrain", *(["--set-resources", *resources] if given else []))
     _, submitted = slurm("results/pretrained", more=more)
     (words,) = submitted
     assert expected <= {*words}, shlex.join(words[:-1])

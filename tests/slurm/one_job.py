@@ -1,11 +1,13 @@
 """Jobs of one node on the cluster of cluster.sh: groups, partitions, time limit, preemption.
 
 Pretraining runs out of time, is submitted again with more, and is preempted; it must end with the
-very bits of a local run. Samples that are read in groups must be those that are read one by one.
+very bits of a local run. Samples that are read in groups, by a Snakemake that is a job itself, must
+be those that are read here one by one.
 """
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from tests.slurm.two_nodes import (
     running_job,
     said,
     start_now,
+    text_of,
     toy,
     wait_for,
     wait_until,
@@ -105,52 +108,59 @@ def pretrain(folder, paths, partitions):
 
 
 def read_in_groups(folder, partitions):
-    """Read four samples, two in each job, and one by one."""
+    """Read four samples here, one by one, and on the cluster, two in each job."""
     rows = ["sample\tfile\tmatrix\tscale\tsha256"]
     folder.mkdir()
     for number in range(N_SAMPLES):
         draw_cells(20, seed=number).write_h5ad(folder / f"s{number}.h5ad")
         rows.append(f"s{number}\t{folder}/s{number}.h5ad\tX\tcounts\t")
     (folder / "corpus.tsv").write_text("\n".join(rows) + "\n")
+    local, _ = read(folder, "local", "--workflow-profile", "none", "--cores", "2")
+    cluster, said = read(
+        *(folder, "cluster", "--workflow-profile", ROOT / "profiles/slurm"),
+        *("--slurm-partition-config", partitions, "--group-components", "read=2"),
+        *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"),
+        *("--set-resources", "read_counts:mem_mb=1000", "read_counts:runtime=10"),
+        as_job=True,
+    )
+    jobs = re.findall(r"submitted with SLURM jobid", said)
+    report(f"{N_SAMPLES} samples were read by {len(jobs)} jobs, which a job has submitted")
+    if len(jobs) != N_SAMPLES // 2 or "running snakemake in a SLURM job" not in said:
+        sys.exit(f"FAILED: {N_SAMPLES // 2} jobs of a job were expected\n{said[-4000:]}")
+    for name in targets():
+        if (local / name).read_bytes() != (cluster / name).read_bytes():
+            sys.exit(f"FAILED: {name} differs")
+    report("their counts are those of the local run, byte for byte")
+
+
+def targets():
+    return [f"results/counts/s{number}.h5ad" for number in range(N_SAMPLES)]
+
+
+def read(folder, name, *more, as_job=False):
+    """Read the samples, by a Snakemake beside us or in a job; return the folder and its words."""
+    here = folder / name
+    here.mkdir()
     settings = {"corpus": {"samples": f"{folder}/corpus.tsv"}, "counts": {"min_genes": 5}}
-    targets = [f"results/counts/s{number}.h5ad" for number in range(N_SAMPLES)]
-    runs = []
-    for name, more in (
-        ("local", ("--workflow-profile", "none", "--cores", "2")),
-        (
-            "cluster",
-            (
-                *("--workflow-profile", ROOT / "profiles/slurm"),
-                *("--slurm-partition-config", partitions, "--group-components", "read=2"),
-                *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"),
-                *("--set-resources", "read_counts:mem_mb=1000", "read_counts:runtime=10"),
-            ),
-        ),
-    ):
-        here = folder / name
-        here.mkdir()
-        (here / "toy.yaml").write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", *targets]
-        command += ["--configfile", here / "toy.yaml", "--directory", here, *more]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            list(map(str, command)),
-            env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "SCBERT_COMMIT": "test"},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-        if done.returncode:
-            sys.exit(f"FAILED: reading, {name}\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
-        runs.append((here, done.stdout + done.stderr))
-    jobs = re.findall(r"submitted with SLURM jobid", runs[1][1])
-    report(f"{N_SAMPLES} samples were read by {len(jobs)} jobs")
-    for target in targets:
-        if (runs[0][0] / target).read_bytes() != (runs[1][0] / target).read_bytes():
-            sys.exit(f"FAILED: {target} differs")
-    if len(jobs) != N_SAMPLES // 2:
-        sys.exit(f"FAILED: {N_SAMPLES // 2} jobs were expected\n{runs[1][1][-4000:]}")
+    (here / "toy.yaml").write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", *targets()]
+    command += ["--configfile", here / "toy.yaml", "--directory", here, *more]
+    if as_job:  # where nothing may run for long beside us
+        job = ("sbatch", "--wait", "--time=30", "--mem=1G", "--cpus-per-task=1")
+        command = [*job, "--output", here / "said", "--wrap", shlex.join(map(str, command))]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        list(map(str, command)),
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "SCBERT_COMMIT": "test"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    said = text_of(here / "said") if as_job else done.stdout + done.stderr
+    if done.returncode:
+        sys.exit(f"FAILED: reading, {name}\n{said[-6000:]}{done.stderr[-3000:]}")
+    return here, said
 
 
 def main(folder):
