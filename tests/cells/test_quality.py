@@ -223,13 +223,13 @@ def test_summarize_quality_is_read_as_it_was_written(run, tmp_path):
         write_json(qualities[-1], row)
     summarize_quality(qualities, tmp_path / "quality.tsv")
     table = read_quality(tmp_path / "quality.tsv")
-    assert [row["decision"] for row in table] == ["used", "left out", "left out"]
-    assert [row["dropped"] for row in table] == ["3: too few; 1: no type", "", ""]
-    assert [row["notes"] for row in table] == ["", "", "a b"]
+    assert [row.decision for row in table] == ["used", "left out", "left out"]
+    assert [row.dropped for row in table] == ["3: too few; 1: no type", "", ""]
+    assert [row.notes for row in table] == ["", "", "a b"]
     for name in ("sha256", "cells_kept", "fractional", "median_counts", "reason", "subset"):
-        assert table[0][name] == used[name]
-        assert table[1][name] == mouse[name]
-    assert np.isnan(table[2]["median_genes"])
+        assert getattr(table[0], name) == used[name]
+        assert getattr(table[1], name) == mouse[name]
+    assert np.isnan(table[2].median_genes)
 
 
 @needs_shared_data
