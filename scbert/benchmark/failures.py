@@ -1,4 +1,4 @@
-"""What failed in the benchmark, and why: a line for each method and reason."""
+"""Failures of the benchmark: a line for each method and reason."""
 
 import re
 

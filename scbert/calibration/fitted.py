@@ -1,4 +1,4 @@
-"""What stands in calibration.json: what was fitted to labelled cells, and how well they were named.
+"""Content of calibration.json: numbers fitted to labelled cells, and how well these were named.
 
 Dictionaries, for annotation hands them on as they were read, with keys of other versions.
 """

@@ -1,4 +1,4 @@
-"""What was found of cells, written beside all that is in their file."""
+"""Results for cells, written beside all that is in their file."""
 
 import logging
 import shutil

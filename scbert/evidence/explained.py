@@ -1,4 +1,4 @@
-"""Which genes speak for a type, and which ranking of them can be believed: explanation.json."""
+"""Genes that speak for a type, and the test of their rankings: explanation.json."""
 
 from dataclasses import asdict, dataclass
 

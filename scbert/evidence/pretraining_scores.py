@@ -1,4 +1,4 @@
-"""What a pretrained network makes of hidden genes of held-out cells, as validation.json."""
+"""Scores of a pretrained network on hidden genes of held-out cells: validation.json."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What was found in an annotated file, in numbers: the JSON that summarize_query writes."""
+"""Summary of an annotated file, in numbers: the JSON that summarize_query writes."""
 
 from dataclasses import dataclass
 

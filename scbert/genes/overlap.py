@@ -1,4 +1,4 @@
-"""How many genes a file and the vocabulary have in common: the JSON beside its expression."""
+"""Number of genes that a file and the vocabulary share: the JSON beside its expression."""
 
 from typing import TypedDict
 

@@ -1,4 +1,4 @@
-"""What a model card is made of: what a fine-tuned model says of itself, and its scores."""
+"""Content of a model card: a fine-tuned model's own numbers, and its scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
