@@ -1,4 +1,4 @@
-"""Quality of gene vectors, beside other vectors of the same genes: the file of evaluate_gene2vec."""
+"""Quality of gene vectors, beside others of the same genes: the file of evaluate_gene2vec."""
 
 from dataclasses import asdict, dataclass, field
 

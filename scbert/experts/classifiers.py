@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 N_GENES = 2000  # that differ most between the types
 N_COMPONENTS = 50  # of them, for the discriminant
+FEW_CELLS = 3  # of a type: Ledoit & Wolf's shrinkage of so few is none, and the covariance is noise
 MAX_ITERATIONS = 10_000  # an end, not a setting: all solvers stop by their tolerance long before
 # For functions that fit. Their products are small: more threads of the BLAS library take twice the
 # processor time, and more time on the clock. And a fit is the same bits with any number of cores.
@@ -39,6 +40,7 @@ def one_cell_each(label: np.ndarray) -> bool:
 def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:
     """Return it with equal shares of the types; Ledoit & Wolf 2004 shrink its covariance.
 
+    Where no type has more than FEW_CELLS cells, the covariance is a diagonal of variances.
     Where each type has a single cell the covariance is spherical, so that the nearest cell gives
     the type, and its variance is that of all cells along the first component. That is too much, so
     its answers are rather too unsure.
@@ -48,8 +50,9 @@ def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:
     label
         Types of the cells that it is to learn from.
     """
-    n_types = len(np.unique(label))
-    equal = np.full(n_types, 1 / n_types)
+    number_C = np.unique(label, return_counts=True)[1]
+    equal = np.full(len(number_C), 1 / len(number_C))
     if one_cell_each(label):
         return GaussianNB(priors=equal, var_smoothing=1.0)
-    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=equal)
+    shrinkage = 1.0 if number_C.max() <= FEW_CELLS else "auto"
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=equal)
