@@ -35,7 +35,7 @@ test-fast: $(VENV)/.dev  ## the tests that take no seconds each, without Snakema
 test-docs: $(VENV)/.dev  ## the commands that the pages show, run page by page: three minutes
 	$(PYTEST) --dist load tests/docs/run_pages.py
 
-test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, five minutes
+test-slurm: $(VENV)/.slurm  ## pretraining on two nodes of a Slurm in namespaces of this machine: root, Debian, up to half an hour
 	$(WITH_VENV) tests/slurm/two_nodes.sh
 
 # FAULTS: signals to the workflow and its jobs; TRIES: damaged copies of each kind of input. About two hours on two cores.

@@ -309,5 +309,6 @@ def pytest_collection_modifyitems(items):
         "test_workflow_sources": 1,
         "test_gpu_bench": 2,
         "test_inputs": 3,
+        "test_workflow_storage": 4,
     }
     items.sort(key=lambda item: longest.get(item.path.stem, len(longest)))

@@ -107,11 +107,13 @@ def test_the_environment_for_gpus_cannot_have_a_pytorch_for_the_cpu():
         assert method.read_text() == (ROOT / f"envs/{ours}.yaml").read_text()
 
 
-def test_a_version_stands_once_and_the_citation_has_it():
+def test_a_version_stands_once_and_citation_and_changelog_have_it():
     """The wheel takes that of the package."""
     assert "version" in PROJECT["dynamic"]
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)
     assert cited[1] == scbert.__version__
+    changes = re.findall(r"^## \[(.+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert next(name for name in changes if name != "Unreleased") == scbert.__version__
 
 
 def test_type_checkers_are_told_that_the_package_has_types():
