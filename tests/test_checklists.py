@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,3 +24,11 @@ def test_no_row_of_a_checklist_is_left_without_an_answer():
     assert len(answers) > 40
     for answer in answers:
         assert "](" in answer or "open" in answer or "not used" in answer, answer
+
+
+def test_what_github_runs_exists():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/main.yml").read_text())["jobs"]
+    run = "\n".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
+    targets = set(re.findall(r"^([\w/.$()-]+):", (ROOT / "Makefile").read_text(), re.M))
+    asked = {name.replace(".venv", "$(VENV)") for name in re.findall(r"^make (\S+)", run, re.M)}
+    assert {"check", "test", "docs", "package", "test-slurm"} <= asked <= targets
