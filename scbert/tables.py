@@ -1,14 +1,12 @@
 """Small tab-separated tables, always read as text."""
 
 import warnings
-import zlib
-from gzip import BadGzipFile
 from pathlib import Path
 
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from scbert.files import open_decompressed, publish
+from scbert.files import DAMAGE, open_decompressed, publish
 
 
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
@@ -19,24 +17,21 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     ValueError
         If a column is missing, a line has more values than there are columns, or it is no text.
     """
-    try:
-        with (
-            warnings.catch_warnings(action="error", category=ParserWarning),
-            open_decompressed(path) as handle,
-        ):
-            table = pd.read_csv(
-                handle,
-                sep="\t",
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,  # else longer lines would move all values by a column
-            )
-    # ValueError: also what is not UTF-8. The last three: a compressed file that is cut or damaged.
-    except (ValueError, ParserWarning, EOFError, BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} is not a table of {', '.join(columns)}, separated by tabs, in UTF-8 "
-            f"({str(error).strip()}). Correct it, or make it again."
-        ) from error
+    with open_decompressed(path) as handle:  # outside: a file that is not there says so itself
+        try:
+            with warnings.catch_warnings(action="error", category=ParserWarning):
+                table = pd.read_csv(
+                    handle,
+                    sep="\t",
+                    dtype=str,
+                    keep_default_na=False,
+                    index_col=False,  # else longer lines would move all values by a column
+                )
+        except (ValueError, ParserWarning, *DAMAGE) as error:  # ValueError: also what is not UTF-8
+            raise ValueError(
+                f"{path} is not a table of {', '.join(columns)}, separated by tabs, in UTF-8 "
+                f"({str(error).strip()}). Correct it, or make it again."
+            ) from error
     table.columns = table.columns.str.strip()  # of Excel or an editor
     missing = [name for name in columns if name not in table.columns]
     if missing:

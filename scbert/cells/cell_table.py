@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scbert.files import open_decompressed
+from scbert.files import DAMAGE, open_decompressed
 from scbert.tables import read_table
 
 log = logging.getLogger(__name__)
@@ -27,15 +27,16 @@ def read_cell_table(path: Path) -> pd.DataFrame:
         If it is no such table.
     """
     with open_decompressed(path) as handle:
-        first = handle.readline() + handle.readline()  # the heading may be a single name
-    separator = "\t" if b"\t" in first else ","
-    try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not a table of cells ({error}). Give a line for each cell and names of "
-            "columns in the first line, separated by tabs or commas."
-        ) from error
+        try:
+            first = handle.readline() + handle.readline()  # the heading may be a single name
+            handle.seek(0)
+            separator = "\t" if b"\t" in first else ","
+            table = pd.read_csv(handle, sep=separator, dtype=str, keep_default_na=False)
+        except (ValueError, *DAMAGE) as error:
+            raise ValueError(
+                f"{path} is not a table of cells ({error}). Give a line for each cell and names of "
+                "columns in the first line, separated by tabs or commas."
+            ) from error
     if not isinstance(table.index, pd.RangeIndex):  # as R writes it: the first has no name
         table = table.rename_axis(CELL).reset_index()
     table.columns = table.columns.str.strip()

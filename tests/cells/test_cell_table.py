@@ -1,5 +1,9 @@
 """Tables of cells and of types beside the counts."""
 
+import bz2
+import gzip
+import lzma
+
 import pandas as pd
 import pytest
 
@@ -9,6 +13,7 @@ from scbert.cells.cell_table import (
     with_cell_table,
     with_common_names,
 )
+from scbert.tables import read_table
 
 
 def obs(*cells):
@@ -73,3 +78,15 @@ def test_a_type_of_two_names_or_none_is_refused(line, tmp_path):
     path = written(tmp_path, f"cell_type\tcommon\nPP\tgamma\n{line}\n")
     with pytest.raises(ValueError, match="each type of a file needs one line and a name"):
         read_types(path)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_table_is_unpacked_by_its_content_and_refused_by_name_if_it_is_cut(tmp_path, pack):
+    path, packed = tmp_path / "cells.txt", pack(b"cell\tcell_type\nc1\tB\n" * 50)
+    path.write_bytes(packed)
+    assert read_cell_table(path).columns.tolist() == ["cell", "cell_type"]
+    path.write_bytes(packed[:-9])
+    with pytest.raises(ValueError, match=r"cells\.txt is not a table of cells"):
+        read_cell_table(path)
+    with pytest.raises(ValueError, match=r"cells\.txt is not a table of cell, cell_type"):
+        read_table(path, "cell", "cell_type")
