@@ -1,5 +1,6 @@
 """Records that were written and are read again: JSON of known keys."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -51,7 +52,7 @@ def explained(path: Path) -> Iterator[None]:
     """Name the file of which the content is not that of a record."""
     try:
         yield
-    except (ValidationError, KeyError, TypeError) as error:
+    except (ValidationError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} does not hold what this version of scbert writes there: "
             f"{' '.join(str(error).split())[:300]}. Make it again."

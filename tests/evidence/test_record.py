@@ -123,3 +123,10 @@ def test_read_history_leaves_further_numbers_out(tmp_path):
     assert read_history(path, FinetuningEpoch) == make_history(2)
     with pytest.raises(ValueError, match=r"history.jsonl does not hold .* validation_accuracy"):
         read_history(path, PretrainingEpoch)
+
+
+def test_a_history_that_is_cut_is_refused_by_name(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"epoch": 1, "train_lo')
+    with pytest.raises(ValueError, match=r"history\.jsonl does not hold what this version"):
+        read_history(path, PretrainingEpoch)
