@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
 
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import Results
+from scbert.cells.quality import FileQuality
 from scbert.config import Dataset, Protocols
 from scbert.files import read_json
 from scbert.report.text import NOTHING, percent
@@ -46,21 +46,9 @@ METRIC_CARDS = (
 )
 
 
-class FileOfCells(TypedDict):
-    """Some keys of the JSON file of rule read_counts: a file of cells, and those that were kept."""
-
-    sample: str
-    source: str
-    sha256: str
-    cells_kept: int
-    genes: int
-    cell_types: dict[str, int]  # cells of each
-    batches: NotRequired[int]  # earlier versions did not count them
-
-
 def datasets_cards(
     results: Results,
-    qualities: Sequence[FileOfCells],
+    qualities: Sequence[FileQuality],
     datasets: Mapping[str, Dataset],
     protocols: Protocols,
     versions: Mapping[str, str],
@@ -99,7 +87,7 @@ def datasets_cards(
     )
 
 
-def _cells_and_types(quality: FileOfCells, fewest: int) -> list[Cell]:
+def _cells_and_types(quality: FileQuality, fewest: int) -> list[Cell]:
     types = quality["cell_types"]
     return [
         words(quality["sample"]),
@@ -112,7 +100,7 @@ def _cells_and_types(quality: FileOfCells, fewest: int) -> list[Cell]:
     ]
 
 
-def _origin(quality: FileOfCells, told: Dataset | None, versions: Mapping[str, str]) -> list[Cell]:
+def _origin(quality: FileQuality, told: Dataset | None, versions: Mapping[str, str]) -> list[Cell]:
     return [
         words((told and told.labels_from) or NOT_STATED),
         words((told and told.licence) or NOT_STATED),
@@ -127,7 +115,7 @@ def read_versions(path: Path) -> dict[str, str]:
     return dict(zip(table["sha256"], table["version"], strict=True))
 
 
-def _version(quality: FileOfCells, told: Dataset | None, versions: Mapping[str, str]) -> str:
+def _version(quality: FileQuality, told: Dataset | None, versions: Mapping[str, str]) -> str:
     """Return which version a file is; an archive is known by what the table asked of it."""
     asked = told.sha256.lower() if told else ""
     return versions.get(quality["sha256"]) or versions.get(asked, "")

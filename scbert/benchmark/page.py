@@ -19,7 +19,6 @@ from scbert.benchmark.against import (
 )
 from scbert.benchmark.batch_mixing import mixing_table
 from scbert.benchmark.cards import (
-    FileOfCells,
     datasets_cards,
     methods_cards,
     metrics_cards,
@@ -49,6 +48,7 @@ from scbert.benchmark.score_tables import (
     parts_table,
 )
 from scbert.benchmark.transfers import judge_transfers
+from scbert.cells.quality import FileQuality
 from scbert.config import Benchmark, Dataset
 from scbert.provenance import Provenance
 from scbert.report.report import inline_figure
@@ -123,7 +123,7 @@ class Page:
 def benchmark_page(
     results: Results,
     folders: Sequence[Path],
-    qualities: Sequence[FileOfCells],
+    qualities: Sequence[FileQuality],
     about: About,
     earlier: RunComparison | None = None,
 ) -> str:
@@ -181,7 +181,7 @@ def _tables_of_scores(results: Results) -> dict[str, Table | None]:
 
 
 def _tables_beside_scores(
-    results: Results, folders: Sequence[Path], qualities: Sequence[FileOfCells], about: About
+    results: Results, folders: Sequence[Path], qualities: Sequence[FileQuality], about: About
 ) -> dict[str, Table | None]:
     versions, protocols = read_versions(about.versions), about.settings.protocols
     return {

@@ -8,6 +8,7 @@ import hashlib
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,23 @@ class SampleQuality:
     median_counts: float  # counts of a cell
     notes: str
     warnings: str
+
+
+class FileQuality(TypedDict):
+    """Some keys of the JSON file of rule read_counts: a dataset's file, and its cells kept."""
+
+    sample: str
+    source: str
+    sha256: str
+    scale: str
+    cells_read: int
+    cells_kept: int
+    genes: int
+    median_genes: float  # expressed genes of a cell
+    median_counts: float  # counts of a cell
+    cell_types: dict[str, int]  # cells of each
+    batches: NotRequired[int]  # earlier versions did not count them
+    warnings: NotRequired[dict[str, str]]  # by code
 
 
 def cell_sums(counts: sparse.csr_matrix) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from scbert.calibration.fitted import ModelCalibration
+from scbert.cells.quality import FileQuality
 from scbert.evidence.comparison import Comparison
 from scbert.evidence.evaluation import Evaluation
 from scbert.evidence.history import FinetuningEpoch, best_epoch
@@ -61,19 +62,6 @@ class ModelConfig(TypedDict):
     cells_per_type: dict[str, int]  # of the training cells
     pretrained: EncoderFacts
     provenance: Commit
-
-
-class FileQuality(TypedDict):
-    """Some keys of the JSON file of read_counts: the file, and its cells that were kept."""
-
-    source: str
-    sha256: str
-    scale: str
-    cells_read: int
-    cells_kept: int
-    median_genes: float  # expressed genes of a cell
-    median_counts: float  # counts of a cell
-    warnings: NotRequired[dict[str, str]]  # by code
 
 
 @dataclass(frozen=True)
