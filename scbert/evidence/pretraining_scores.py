@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.record import Record
+from scbert.network.layer_attention import LayerAttention
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,6 @@ class HeldOutScores(Record):
     skill: Interval
     confidence_level: float
     kept_visible: KeptVisible
-
-
-@dataclass(frozen=True)
-class LayerAttention:
-    """What `diagnose_attention` measured in a layer."""
-
-    layer: int  # from 1
-    at_floor: float | None
-    collapsed: bool
-    from_uniform: float
-    from_softmax: float
-    least_from_uniform: float
-    most_from_uniform: float
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ Shape letters: B cells, H heads, G genes, E width of a head, M random features, 
 """
 
 import math
-from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from scbert.network.inspection import (
     slices,
     sum_of_keys,
 )
+from scbert.network.layer_attention import LayerAttention
 from scbert.network.model import Encoder
 from scbert.network.random_features import EPSILON
 
@@ -30,27 +30,9 @@ QUERIES = 64  # per cell: the mean of a distance is then known to a few percent
 COLLAPSED = 0.9  # share of key features at the floor; docs/decisions/network.md
 
 
-class AttentionMeasures(TypedDict):
-    """How a layer attends; `layer` counts from 1.
-
-    `at_floor` is the share of key features whose exponential is at most epsilon, None for exact
-    attention; `collapsed`, whether it is above 0.9. `from_uniform` and `from_softmax` are the total
-    variation (0 to 1) between a query's attention and equal attention, or exact softmax attention;
-    `least_from_uniform` and `most_from_uniform` the means of the two most extreme heads.
-    """
-
-    layer: int
-    at_floor: float | None
-    collapsed: bool
-    from_uniform: float
-    from_softmax: float
-    least_from_uniform: float
-    most_from_uniform: float
-
-
 def diagnose_attention(
     encoder: Encoder, genes_BG: Tensor, tokens_BG: Tensor, real_BG: Tensor, seed: int
-) -> list[AttentionMeasures]:
+) -> list[LayerAttention]:
     """Measure the attention of each layer on some cells.
 
     Parameters
@@ -82,17 +64,17 @@ def diagnose_attention(
 
 def _summary(
     layer: int, at_floor_H: Tensor, uniform_H: Tensor, softmax_H: Tensor
-) -> AttentionMeasures:
+) -> LayerAttention:
     share = float(at_floor_H.mean())
-    return {
-        "layer": layer,
-        "at_floor": None if math.isnan(share) else share,  # NaN: there are no features
-        "collapsed": share > COLLAPSED,
-        "from_uniform": float(uniform_H.mean()),
-        "from_softmax": float(softmax_H.mean()),
-        "least_from_uniform": float(uniform_H.min()),
-        "most_from_uniform": float(uniform_H.max()),
-    }
+    return LayerAttention(
+        layer=layer,
+        at_floor=None if math.isnan(share) else share,  # NaN: there are no features
+        collapsed=share > COLLAPSED,
+        from_uniform=float(uniform_H.mean()),
+        from_softmax=float(softmax_H.mean()),
+        least_from_uniform=float(uniform_H.min()),
+        most_from_uniform=float(uniform_H.max()),
+    )
 
 
 def _look_at_cell(

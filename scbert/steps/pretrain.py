@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scbert.config import DeviceName, Pretrain, PretrainSettings
-from scbert.evidence.pretraining_scores import LayerAttention, PretrainingScores
+from scbert.evidence.pretraining_scores import PretrainingScores
 from scbert.files import JsonObject, sha256_of
 from scbert.genes.matching import read_vocabulary, vocabulary_sha256
 from scbert.genes.vector_files import read_vectors
 from scbert.network.diagnostics import diagnose_attention
 from scbert.network.flops import step_flop
+from scbert.network.layer_attention import LayerAttention
 from scbert.network.masking import NOT_A_TARGET
 from scbert.network.model import MaskedExpressionModel, gene_table, new_pretraining_model
 from scbert.network.performer import compile_layers, redraw_projections
@@ -208,8 +209,7 @@ def _diagnose(
     not_empty = rows[cells.lengths()[rows] > 0]
     batch = cells.make(not_empty[:: -(-len(not_empty) // DIAGNOSED_CELLS)]).to(device)
     encoder = model.eval().encoder
-    given = batch.genes_BG, batch.tokens_BG, batch.real_BG
-    return [LayerAttention(**layer) for layer in diagnose_attention(encoder, *given, seed)]
+    return diagnose_attention(encoder, batch.genes_BG, batch.tokens_BG, batch.real_BG, seed)
 
 
 def _warn_of_collapse(attention: list[LayerAttention]) -> None:

@@ -57,22 +57,22 @@ def test_scaled_queries_and_keys_do_not_collapse_however_large_the_weights(toy, 
             attention.fn.to_q.weight.data *= 20
             attention.fn.to_k.weight.data *= 20
         found.append(diagnose_attention(encoder, *cells_of(), seed=0))
-    assert all(layer["collapsed"] for layer in found[0])
+    assert all(layer.collapsed for layer in found[0])
     for fallen, layer in zip(*found, strict=True):
-        assert not layer["collapsed"]
-        assert layer["at_floor"] < 0.1
-        assert layer["from_softmax"] < fallen["from_softmax"] / 2
+        assert not layer.collapsed
+        assert layer.at_floor < 0.1
+        assert layer.from_softmax < fallen.from_softmax / 2
 
 
 def test_exact_attention_has_no_floor(toy, config):
     encoder = encoder_of(toy.change(config.network, attention="exact"))
     found = diagnose_attention(encoder, *cells_of(), seed=0)
-    assert [layer["layer"] for layer in found] == [1, 2]
+    assert [layer.layer for layer in found] == [1, 2]
     for layer in found:
-        assert layer["at_floor"] is None
-        assert not layer["collapsed"]
-        assert layer["from_softmax"] == 0
-        assert 0 < layer["least_from_uniform"] <= layer["from_uniform"] < 1
+        assert layer.at_floor is None
+        assert not layer.collapsed
+        assert layer.from_softmax == 0
+        assert 0 < layer.least_from_uniform <= layer.from_uniform < 1
 
 
 def test_padding_and_the_seed_do_not_change_a_cells_numbers(config):
@@ -84,8 +84,8 @@ def test_padding_and_the_seed_do_not_change_a_cells_numbers(config):
     short = diagnose_attention(encoder, genes[1:, :22], tokens[1:, :22], real[1:, :22], seed=0)
     other = diagnose_attention(encoder, genes[1:], tokens[1:], real[1:], seed=1)
     for layer in (0, 1):
-        assert padded[layer]["at_floor"] == pytest.approx(short[layer]["at_floor"], abs=1e-6)
+        assert padded[layer].at_floor == pytest.approx(short[layer].at_floor, abs=1e-6)
         for found in (short, other):
-            expected = pytest.approx(found[layer]["from_uniform"], rel=0.2)
-            assert padded[layer]["from_uniform"] == expected
-        assert padded[layer]["most_from_uniform"] >= padded[layer]["from_uniform"]
+            expected = pytest.approx(found[layer].from_uniform, rel=0.2)
+            assert padded[layer].from_uniform == expected
+        assert padded[layer].most_from_uniform >= padded[layer].from_uniform

@@ -28,10 +28,10 @@ from scbert.evidence.history import FinetuningEpoch, PretrainingEpoch
 from scbert.evidence.pretraining_scores import (
     BinScores,
     KeptVisible,
-    LayerAttention,
     PretrainingScores,
 )
 from scbert.evidence.vector_quality import Measure, NamedMeasure, VectorQuality, VectorScores
+from scbert.network.layer_attention import LayerAttention
 from scbert.report import calibration_figures, corpus_figures, dataset_figures, gene2vec_figures
 from scbert.report.style import short_count, short_name
 from scbert.tokens.store_files import StoreMeta
