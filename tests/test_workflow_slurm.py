@@ -72,6 +72,7 @@ def test_steps_of_ten_samples_are_one_submission(fresh, slurm):
     done, submitted = slurm(*targets, made=outputs_of(dry.said), changed=changed)
     assert done.returncode == 0, done.said
     assert len(submitted) == 3 + 1 + 3  # read, the vocabulary, tokens
+    assert "Guessed SLURM account" not in done.said
     together = [words for words in submitted if "--cpus-per-task=10" in words]
     assert len(together) == 4
     assert all("40000" in words and "--requeue" in words for words in together)

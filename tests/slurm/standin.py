@@ -35,10 +35,17 @@ def squeue(_):
             print(f"{number}|COMPLETED")
 
 
+def sacct(words):
+    # Who asks for accounts must not be told of jobs: of two submissions at once the later one took
+    # "1|COMPLETED" for its account and ended in a thread of its own, for which Snakemake waits.
+    if not any(word.startswith("Account") for word in words):
+        squeue(words)
+
+
 def scontrol(_):
     print("MaxArraySize = 1001\nMinJobAge = 300 sec")
 
 
 if __name__ == "__main__":
-    said = {"sbatch": sbatch, "squeue": squeue, "sacct": squeue, "scontrol": scontrol}
+    said = {"sbatch": sbatch, "squeue": squeue, "sacct": sacct, "scontrol": scontrol}
     said.get(Path(sys.argv[0]).name, lambda _: None)(sys.argv[1:])
