@@ -1,4 +1,4 @@
-"""What fewer counts a cell do to the labels, and what the warning of shallow cells sees of it.
+"""Labels of cells with fewer counts, and how many of them the warning of shallow cells catches.
 
 Run: python benchmarks/depth.py pbmc8k_labelled.h5ad (--cells N): numbers of docs/decisions/data.md.
 Counts are thinned at random, of all cells or of a part; labels are beside those of all counts.

@@ -1,4 +1,4 @@
-"""Which experts, chosen out of fold: the second table of docs/decisions/experts.md.
+"""The choice of experts out of fold: the second table of docs/decisions/experts.md.
 
 Run: python benchmarks/expert_choice.py DATA --seeds 12 13 14 15 (an hour on one core). Only cells
 that the first fold of the benchmark's seed 2021 is learned from take part, divided again.

@@ -1,4 +1,4 @@
-"""What a stage of the GPU benchmark is told, and where it writes each number at once."""
+"""Settings of a stage of the GPU benchmark, and its numbers, each written down at once."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""What the GPU benchmark found, for people: docs/results/gpu.md, gpu.svg, and gpu.json behind them.
+"""Tables and figures of the GPU benchmark: docs/results/gpu.md, gpu.svg, and gpu.json behind them.
 
 python benchmarks/gpu_table.py OUT --commit HASH: from OUT/results.json of a whole run; HASH where
 the code was carried to a machine whose checkout says another.

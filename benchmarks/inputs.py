@@ -1,4 +1,4 @@
-"""What `scbert annotate` makes of the same cells in 200 kinds of files: docs/results/inputs.md.
+"""Labels by `scbert annotate` of the same cells in 200 kinds of files: docs/results/inputs.md.
 
 Run: python benchmarks/inputs.py [CELLS.h5ad] [--to PAGE]. The kinds are those of tests/inputs,
 where each is also a test. CELLS holds counts of blood in X; without it, cells that celltypist ships

@@ -1,4 +1,4 @@
-"""What labels are worth where a file lacks most of a model's genes: docs/results/missing_genes.md.
+"""Labels of files that lack most of a model's genes: docs/results/missing_genes.md.
 
 Run: python benchmarks/missing_genes.py DATA (writes the table to the terminal). A fifth of the
 cells of each study is asked about, with raw counts of some genes alone, by a model of the others.

@@ -1,4 +1,4 @@
-"""What finished runs of benchmarks/pool.yaml gave.
+"""Results of finished runs of benchmarks/pool.yaml.
 
 Run: python benchmarks/pool_report.py FOLDER [FOLDER ...] (docs/results/pretraining.md and .svg).
 A folder is that of a run: results/pretrained and results/benchmarks/pretrain.tsv are read.

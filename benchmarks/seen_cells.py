@@ -1,4 +1,4 @@
-"""How surely training cells are recognized in a test file: after gene filters, and falsely.
+"""Recognition of training cells in a test file: after gene filters, and false alarms.
 
 Run: python benchmarks/seen_cells.py DATA
 

@@ -1,4 +1,4 @@
-"""What tests that need a GPU share."""
+"""Shared parts of tests that need a GPU."""
 
 import warnings
 from contextlib import contextmanager

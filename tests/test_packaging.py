@@ -1,4 +1,4 @@
-"""What pyproject.toml allows, what was measured with, and what is built from it."""
+"""Versions that pyproject.toml allows and constraints.txt pins, and the packages built from it."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""What the workflow plans to do for a configuration, and what each rule needs: nothing is run."""
+"""Plans of the workflow for a configuration, and the resources of each rule: nothing is run."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What the Slurm profile submits: the words of sbatch, written down by a stand-in for Slurm."""
+"""Submissions by the Slurm profile: the words of sbatch, written down by a stand-in for Slurm."""
 
 import json
 import os

@@ -11,7 +11,7 @@ from scbert.calibration.confidence import (
     reliability,
     softmax,
 )
-from scbert.calibration.fitted import Calibration, Levels
+from scbert.calibration.fitted import Calibration, Levels, NovelDetection
 from scbert.calibration.novelty import fit_novelty, novelty
 from scbert.calibration.novelty_threshold import (
     KnownCells,
@@ -60,7 +60,7 @@ def calibrate(
     fitted = fit_novelty(cells.training, temperature, settings.novelty_score)
     probabilities = softmax(logits, temperature)
     expected = expected_novel_detection(cells, [one["name"] for one in labels], settings)
-    log.info("temperature %.3f; expected detection of an unseen type: %s", temperature, expected)
+    log.info("confidence: temperature %.3f%s", temperature, _said(expected))
     validation, left_out = cells.validation, cells.left_out
     known = left_out or KnownCells(novelty(validation, fitted), validation.label)
     return {
@@ -74,6 +74,14 @@ def calibrate(
         "held_out_ece_before": _ece(softmax(logits, 1.0), label),
         "held_out_ece": _ece(probabilities, label),
     }
+
+
+def _said(expected: Sequence[NovelDetection]) -> str:
+    """Say which types would be noticed if the model had never seen them."""
+    if not expected:
+        return ""
+    found = ", ".join(f"{one['cell_type']} {one['detected']:.0%}" for one in expected)
+    return f"; share of a type's cells called unknown if it were new: {found}"
 
 
 def _ece(probabilities: np.ndarray, label: np.ndarray) -> float:

@@ -44,4 +44,12 @@ def bin_expression(
         SampleSource(path.stem, sha256_of(path), partial(read, path)) for path in expressions
     ]
     written = write_store(tokens, sources, meta)
-    log.info("%d cells, %d tokens, bins %s", written["cells"], written["tokens"], written["bins"])
+    log.info("%s: %s", tokens.name, _said(written))
+
+
+def _said(written: StoreMeta) -> str:
+    """Say how the genes that are expressed share the bins."""
+    bins = {name: n for name, n in written["bins"].items() if n}
+    total = max(sum(bins.values()), 1)
+    shares = ", ".join(f"{name}: {n / total:.0%}" for name, n in bins.items())
+    return f"{written['cells']:,} cells; share of the tokens in each bin {shares}"

@@ -76,7 +76,7 @@ def convert_checkpoint(
     model.load_state_dict(rename_weights(state, sizes))
     save_model(out, model, config, table, contents=contents)
     write_text(out / "README.md", _card(config, sizes))
-    log.info("%s: %s model, %s", out, config["kind"], config["converted"])
+    log.info("%s: a %s model of %d genes", out, config["kind"], sizes.n_genes)
     return config
 
 

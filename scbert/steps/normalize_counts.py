@@ -51,7 +51,18 @@ def normalize_counts(
         **match.summary(),
     }
     write_json(overlap, summary)
-    log.info("in the vocabulary: %s", summary)
+    log.info("%s: %s", counts.stem, _said(summary))
+
+
+def _said(overlap: Overlap) -> str:
+    """Put the most important of these numbers into a sentence."""
+    share = overlap["share_of_counts"]
+    return (
+        f"{overlap['matched']:,} of {overlap['genes_in_file']:,} genes are among the "
+        f"{overlap['vocabulary']:,} of the vocabulary ({overlap['matched_by_id']:,} by Ensembl id, "
+        f"{overlap['matched_by_symbol']:,} by symbol, {overlap['matched_by_alias']:,} by an older "
+        "name or alias)" + ("" if share is None else f"; they have {share:.1%} of the counts")
+    )
 
 
 def _only(aligned: sparse.csr_matrix, measured: np.ndarray) -> sparse.csr_matrix:

@@ -87,12 +87,23 @@ def pretrain(
     )
     scores = _scores(model, validation, held_out, accelerator)
     if accelerator.is_main_process:
-        log.info("held-out cells: %s", scores.content())
+        log.info("%s", _said(scores))
         _warn_of_collapse(scores.attention)
         config, contents = _config(store, settings, accelerator.device), Contents(validation=scores)
         save_model(pretrained, model, config, genes, history=history, contents=contents)
         remove_checkpoint(checkpoint)
     accelerator.end_training()
+
+
+def _said(scores: PretrainingScores) -> str:
+    """Say how well hidden genes of held-out cells were guessed, and how well without a network."""
+    best, skill = scores.predictors[scores.best_predictor], scores.skill
+    return (
+        f"{scores.masked_tokens:,} hidden genes of {scores.cells:,} held-out cells: loss "
+        f"{scores.loss:.3f} nats, accuracy {scores.accuracy:.3f}; the best predictor without a "
+        f"network {best.loss:.3f} and {best.accuracy:.3f}. Skill {skill.mean:.1%} "
+        f"({skill.low:.1%} to {skill.high:.1%})"
+    )
 
 
 def _new_model(

@@ -83,7 +83,7 @@ def read_counts(
     names = {"sample": settings.sample, "source": settings.source, "sha256": sha256_of(cells)}
     written = found.decision() | _numbers(found.reading, found.kept, settings)
     write_json(quality, names | written)
-    log.info("%s: %s", settings.sample, ", ".join(f"{k} {v}" for k, v in written.items() if v))
+    log.info("%s: %s", settings.sample, _said(written))
 
 
 def _read_panglaodb(
@@ -182,6 +182,19 @@ def _numbers(reading: Reading, kept: ad.AnnData, settings: ReadSettings) -> Json
         "notes": reading.notes,
         "warnings": by_code(reading.cautions),
     }
+
+
+def _said(written: JsonObject) -> str:
+    """Put the most important of these numbers into a sentence."""
+    if not written["cells_kept"]:
+        return f"left out: {written['reason']}"
+    said = (
+        f"{written['cells_kept']:,} of {written['cells_read']:,} cells kept, "
+        f"{written['genes']:,} genes; {written['matrix']} holds {written['scale']}; a cell has "
+        f"{written['median_counts']:,.0f} counts of {written['median_genes']:,.0f} genes (medians)"
+    )
+    types = ", ".join(f"{name} {n:,}" for name, n in written["cell_types"].items())
+    return f"{said}. Cells per type: {types}" if types else said
 
 
 def _check_types(cell_type: pd.Series, dataset: Dataset) -> list[Caution]:

@@ -24,4 +24,5 @@ def split_cells(counts: Path, split: Path, settings: Split, *, test: bool = True
     table["batch"] = obs.batch.to_numpy() if "batch" in obs else ""
     table["part"] = part
     write_table(split, table)
-    log.info("%s", _count(table.part))
+    cells = ", ".join(f"{name} {n:,}" for name, n in _count(table.part).items())
+    log.info("cells of each part: %s", cells)

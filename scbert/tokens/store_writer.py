@@ -122,7 +122,7 @@ def _append(
     bins = np.bincount(bins_of_levels(sample.levels.data, n_bins), minlength=n_bins + 1)
     bins[0] += sample.below_one
     n_cells, tokens = len(sample.cells), sample.levels.nnz
-    log.info("%s: %d cells, %d tokens", source.sample, n_cells, tokens)
+    log.info("%s: %s cells, %s tokens", source.sample, f"{n_cells:,}", f"{tokens:,}")
     return _Written(source.sample, source.sha256, n_cells, len(sample.measured), tokens, bins)
 
 

@@ -60,13 +60,16 @@ def outputs(
     def make(some: np.ndarray) -> MiniBatch:
         return cells.make(some).bound_for(device)
 
-    with autocast(device, precision), Prefetched(make, cells.plan(rows, None)) as batches:
+    plan = cells.plan(rows, None)
+    # From short to long they would take ever longer, and the time left would be far too short.
+    mixed = [plan[number] for number in np.random.default_rng(0).permutation(len(plan))]
+    with autocast(device, precision), Prefetched(make, mixed) as batches:
         for batch in batches:
             parts.append(_of_batch(model, batch.to(device)))
             order.append(batch.rows)
             done(len(batch.rows))
     made = np.concatenate(order)
-    # Batches come by length: where each row that was asked for lies among them.
+    # Batches come mixed: where each row that was asked for lies among them.
     back = np.argsort(made)[np.searchsorted(np.sort(made), rows)]
     found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
     return Outputs(

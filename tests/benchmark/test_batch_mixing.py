@@ -1,4 +1,4 @@
-"""How batches mix in vectors of cells; the metrics themselves are those of scib-metrics."""
+"""Mixing of batches in vectors of cells; the metrics themselves are those of scib-metrics."""
 
 import sys
 from types import ModuleType, SimpleNamespace

@@ -1,4 +1,4 @@
-"""What is said of the first method beside the best other one."""
+"""Sentences about the first method beside the best other one."""
 
 from scbert.benchmark.claims import compare_protocol
 from scbert.benchmark.results import Results

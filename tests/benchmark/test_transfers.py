@@ -1,4 +1,4 @@
-"""What only the second of two datasets has is said."""
+"""Types and genes that only the second of two datasets has are named."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What the page of the benchmark says is not reached follows from its numbers."""
+"""Missed aims on the page of the benchmark follow from its numbers."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What one count is and what a cell's counts are, and the warnings where that is not sure."""
+"""The amount of one count and of all counts of a cell, and the warnings where they are not sure."""
 
 import numpy as np
 import pandas as pd

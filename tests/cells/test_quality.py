@@ -1,4 +1,4 @@
-"""Which samples can be used, and the table that says so."""
+"""Quality of samples: which can be used, and the table of reasons."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""What the site takes from elsewhere: the reference from the code, figures from a script, links."""
+"""Parts of the site made elsewhere: the reference from the code, figures from a script, links."""
 
 import re
 from importlib.util import module_from_spec, spec_from_file_location

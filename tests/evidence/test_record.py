@@ -1,4 +1,4 @@
-"""What is read from a file is what was written, and the file is laid out as it always was."""
+"""A record that is written and read is the same, and its file is laid out as it always was."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""How experts answer as one."""
+"""The combiner: weights and temperatures by which experts answer as one."""
 
 import numpy as np
 import pytest

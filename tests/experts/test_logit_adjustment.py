@@ -1,4 +1,4 @@
-"""How much rare types are raised."""
+"""Logit adjustment: by how much rare types are raised."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What experts say of cells that they have not learned from."""
+"""Out-of-fold answers: of cells that an expert has not learned from."""
 
 import numpy as np
 import pytest

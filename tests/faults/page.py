@@ -1,4 +1,4 @@
-"""What the parts of `make test-faults` found, and the page that shows it."""
+"""The page of `make test-faults`: outcomes of its parts."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""What gene vectors know: the measures on planted vectors, the files they read, and the step."""
+"""Quality of gene vectors: the measures on planted vectors, the files they read, and the step."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""What makes a result less sure is said at every door: in the log, at the end and in the result."""
+"""Warnings of a doubtful result are the same in the log, at the end and in the result."""
 
 import logging
 from dataclasses import replace

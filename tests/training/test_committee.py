@@ -1,4 +1,4 @@
-"""How experts are learned together, weighed by cells that they have not learned from, and asked."""
+"""Experts learned together, weighed by cells that they have not learned from, and asked."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What is started for a number of GPUs and of nodes; tests/slurm/two_nodes.sh starts it."""
+"""Processes started for a number of GPUs and of nodes; tests/slurm/two_nodes.sh starts them."""
 
 import json
 import signal
