@@ -25,7 +25,7 @@ BOUNDS: dict[Bound, str] = {
 
 
 class Setting(TypedDict, total=False):
-    """What JSON schema says of a setting; of a section its `properties`."""
+    """The JSON schema of a setting; of a section its `properties`."""
 
     properties: dict[str, "Setting"]
     description: str

@@ -71,7 +71,7 @@ def _of_set(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
 def _answers(
     folder: Path, tasks: list[str], method: str
 ) -> tuple[pd.Series, np.ndarray | None, pd.Series]:
-    """Return what a method says of all cells, how sure it is, and their own labels."""
+    """Return a method's label of each cell, its confidence, and the cell's own label."""
     cells, said, sure, own = [], [], [], []
     for fold in read_folds(folder, tasks, method):
         if fold.answers is not None:

@@ -31,7 +31,7 @@ RANKED = ("within_dataset", "across_batches")
 
 @dataclass(frozen=True)
 class RankedProtocol:
-    """What the page says of a protocol; without ranks `figure` is empty."""
+    """Ranks of a protocol, for the page; without ranks `figure` is empty."""
 
     title: str
     sentence: str

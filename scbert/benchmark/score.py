@@ -92,7 +92,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The known cells of all folds together, N of them, and what a method says of them."""
+    """The known cells of all folds together, N of them, and a method's answers for them."""
 
     true: np.ndarray
     label: np.ndarray

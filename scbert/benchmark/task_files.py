@@ -125,7 +125,7 @@ def sha256_of_cells(cells: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class MethodAnswers:
-    """What a method says of the cells of a query, in their order; N cells.
+    """Answers of a method for the cells of a query, in their order; N cells.
 
     `label` has shape (N,), `parts` the labels that parts of the method give. `confidence` is the
     probability of the label and `novelty` how little a cell resembles the types that were taught,

@@ -1,1 +1,1 @@
-"""Calibration: what a model says of its own doubt; never torch."""
+"""Calibration: confidence, novelty and parent types of predictions; never torch."""

@@ -22,7 +22,7 @@ from scbert.calibration.parents import fit_levels
 from scbert.config import Annotate
 
 log = logging.getLogger(__name__)
-# Where nothing was there to fit it by: confidence is the plain softmax, and no cell is refused, for
+# Where nothing was there to fit it by: confidence is the plain softmax, and no cell is unknown, for
 # the novelty score never exceeds 1. Annotation knows it by the number of validation cells.
 NOT_CALIBRATED: Calibration = {
     "temperature": 1.0,

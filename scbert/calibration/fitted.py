@@ -36,7 +36,7 @@ class Calibration(FittedNovelty):
     """What a model needs to say how sure it is, and what that is worth on held-out cells."""
 
     novelty_threshold: float  # a cell of higher novelty is called unknown
-    false_unknown_rate: float  # share of the cells that fit the threshold that it may refuse
+    false_unknown_rate: float  # share of the cells that fit the threshold it may call unknown
     threshold_from: NotRequired[str]  # which cells those are
     expected_novel_detection: list[NovelDetection]
     levels: Levels | None  # None: the labels have no parents

@@ -23,7 +23,7 @@ from scbert.config.removed import about_value
 
 @dataclass(frozen=True)
 class CellOutputs:
-    """What a model says of cells.
+    """Output of a model for cells.
 
     `logits` has shape (N, C); `positions` (N, K) are the cells' places among the principal
     components of the training cells' tokens, K = 0 for a model that has none.
@@ -35,7 +35,7 @@ class CellOutputs:
 
 @dataclass(frozen=True)
 class LabelledOutputs(CellOutputs):
-    """What a model says of labelled cells; `label`, shape (N,), is the column of the true type."""
+    """Output of a model for labelled cells; `label`, shape (N,), is the column of the true type."""
 
     label: np.ndarray
 
@@ -85,7 +85,7 @@ def novelty(cells: CellOutputs, calibration: FittedNovelty) -> np.ndarray:
     Parameters
     ----------
     cells
-        What the model says of them.
+        The model's output for them.
     calibration
         Of the model, or the part of it that `fit_novelty` returns.
 

@@ -20,21 +20,21 @@ Positions = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """How well cells are refused, that is called unknown; a share of no cell is None.
+class UnknownScores:
+    """Scores of calling cells unknown; a share of no cell is None.
 
     share_unknown
         Of all cells.
     accuracy_of_accepted
-        Share of right labels among the cells that are not refused.
+        Share of right labels among the cells that are not called unknown.
     strict_novel_accuracy
-        The paper's: right calls among the cells that are novel or refused, so that calling all
-        cells unknown does not help. (Intersection over union.)
+        The paper's: right calls among the cells that are novel or called unknown, so that
+        calling all cells unknown does not help. (Intersection over union.)
     known_accuracy
-        Share of the cells of known types that are not refused and get the right label; the paper
-        names this score but does not define it.
+        Share of the cells of known types that are not called unknown and get the right label; the
+        paper names this score but does not define it.
     novel_detected, false_unknown
-        Share of the novel cells, and of the cells of known types, that are refused.
+        Share of the novel cells, and of the cells of known types, that are called unknown.
     """
 
     share_unknown: float | None
@@ -102,7 +102,7 @@ def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
     scores
         Shape (cells,), novelty scores of validation cells, whose types are all known.
     false_unknown_rate
-        Largest share of them that may lie above the threshold and so be refused wrongly.
+        Largest share of them that may lie above the threshold and so be called unknown wrongly.
 
     Returns
     -------
@@ -121,12 +121,12 @@ def novelty_threshold(scores: np.ndarray, false_unknown_rate: float) -> float:
     return float(np.quantile(scores, 1 - false_unknown_rate, method="higher"))
 
 
-def refusal_scores(refused: np.ndarray, is_novel: np.ndarray, correct: np.ndarray) -> Refusal:
+def unknown_scores(unknown: np.ndarray, is_novel: np.ndarray, correct: np.ndarray) -> UnknownScores:
     """Score which cells are called unknown.
 
     Parameters
     ----------
-    refused
+    unknown
         Shape (cells,), whether a cell is called unknown.
     is_novel
         Shape (cells,), whether its type is one that the model cannot know.
@@ -134,16 +134,16 @@ def refusal_scores(refused: np.ndarray, is_novel: np.ndarray, correct: np.ndarra
         Shape (cells,), whether its label is its type; never so for a novel cell.
     """
     known = ~is_novel
-    novel_or_refused = refused | is_novel
-    return Refusal(
-        share_unknown=_share(refused),
-        accuracy_of_accepted=_share(correct[~refused]),
+    novel_or_unknown = unknown | is_novel
+    return UnknownScores(
+        share_unknown=_share(unknown),
+        accuracy_of_accepted=_share(correct[~unknown]),
         strict_novel_accuracy=(
-            _share((refused & is_novel)[novel_or_refused]) if is_novel.any() else None
+            _share((unknown & is_novel)[novel_or_unknown]) if is_novel.any() else None
         ),
-        known_accuracy=_share((correct & ~refused)[known]),
-        novel_detected=_share(refused[is_novel]),
-        false_unknown=_share(refused[known]),
+        known_accuracy=_share((correct & ~unknown)[known]),
+        novel_detected=_share(unknown[is_novel]),
+        false_unknown=_share(unknown[known]),
     )
 
 
@@ -160,7 +160,7 @@ def coverage_accuracy(score: np.ndarray, correct: np.ndarray) -> Coverage:
     Parameters
     ----------
     score
-        Shape (cells,), higher for cells that are refused earlier. Cells that score the same are
+        Shape (cells,), higher for cells that are called unknown earlier. Cells that score the same are
         accepted in any order: each counts with the mean of its group.
     correct
         Shape (cells,), whether the label is right; not so for a cell of a type nobody knows.

@@ -167,7 +167,7 @@ class CorpusSample(Section):
 
 
 class HowCellsAreRead(Section):
-    """What a line of the table of queries says of its file, beside where it is."""
+    """Settings of a query, from its line in the table of queries."""
 
     matrix: str  # auto, X, raw.X or layers/NAME
     scale: Literal["auto", "counts", "expected_counts", "log1p"]  # what the matrix must hold

@@ -1,4 +1,4 @@
-"""The network, how it is trained, and how what it says of cells is judged."""
+"""The network, its training, and how its predictions are judged."""
 
 from typing import Literal, Self
 

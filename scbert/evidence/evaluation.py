@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 
 from scbert.calibration.confidence import ConfidenceBin
-from scbert.calibration.novelty_threshold import Coverage, Refusal
+from scbert.calibration.novelty_threshold import Coverage, UnknownScores
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Part
 from scbert.evidence.record import Record
@@ -61,8 +61,8 @@ class Unknown:
     novelty_score: str
     novel_types: list[str]
     novel_cells: int
-    calibrated: Refusal
-    original: Refusal
+    calibrated: UnknownScores
+    original: UnknownScores
     by_score: list[dict[str, Order]]
 
 

@@ -1,4 +1,4 @@
-"""Genes that speak for a type, and the test of their rankings: explanation.json."""
+"""Genes that a model relies on for a type, and the test of their rankings: explanation.json."""
 
 from dataclasses import asdict, dataclass
 

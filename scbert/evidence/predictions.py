@@ -1,4 +1,4 @@
-"""The split, and what each seed's model says of the test cells."""
+"""The split, and the predictions of each seed's model for the test cells."""
 
 import logging
 import re
@@ -130,7 +130,7 @@ def _read_prediction(path: Path, cells: pd.Index) -> Prediction:
 
 
 def prediction_of(adata: ad.AnnData, seed: int, path: Path) -> Prediction:
-    """Take from annotated cells what a model says of them; the errors name the file `path`.
+    """Take a model's predictions from annotated cells; the errors name the file `path`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from scbert.calibration.confidence import expected_calibration_error, reliabilit
 from scbert.calibration.novelty_threshold import (
     coverage_accuracy,
     novelty_auroc,
-    refusal_scores,
+    unknown_scores,
 )
 from scbert.config import Evaluate
 from scbert.evidence import metrics
@@ -42,7 +42,7 @@ def evaluate_scores(predictions: list[Path], split: Path, settings: Evaluate) ->
 
 
 def score_seeds(seeds: list[Prediction], true: np.ndarray, settings: Evaluate) -> ModelScores:
-    """Score what the model of each seed says of cells whose types, (cells,), are known."""
+    """Score the predictions of each seed's model for cells whose types, (cells,), are known."""
     classes, predicted = all_classes(seeds, true), [seed.predicted for seed in seeds]
     found = metrics.bootstrap_scores(true, predicted, classes, settings)
     tables = [metrics.confusion(true, labels, classes) for labels in predicted]
@@ -81,10 +81,10 @@ def _curve(confidences: list[np.ndarray], correct: np.ndarray) -> Curve:
 
 
 def _unknown(seeds: list[Prediction], true: np.ndarray) -> Unknown:
-    """Score the refused cells of all seeds together; scores of no cell are None."""
+    """Score the cells called unknown, of all seeds together; scores of no cell are None."""
     is_novel = np.concatenate([~np.isin(true, seed.labels) for seed in seeds])
     correct = np.concatenate([seed.predicted == true for seed in seeds])
-    refused = np.concatenate([seed.obs["scbert_is_unknown"].to_numpy(dtype=bool) for seed in seeds])
+    unknown = np.concatenate([seed.obs["scbert_is_unknown"].to_numpy(dtype=bool) for seed in seeds])
     plain = [
         confidence.change_temperature(seed.probabilities, seed.temperature, 1.0).max(axis=1)
         for seed in seeds
@@ -95,8 +95,8 @@ def _unknown(seeds: list[Prediction], true: np.ndarray) -> Unknown:
         novelty_score=seeds[0].novelty_score,
         novel_types=sorted(set(true) - set(seeds[0].labels)),
         novel_cells=int(is_novel.sum()),
-        calibrated=refusal_scores(refused, is_novel, correct),
-        original=refusal_scores(original, is_novel, correct),
+        calibrated=unknown_scores(unknown, is_novel, correct),
+        original=unknown_scores(original, is_novel, correct),
         by_score=[_by_score(seed, true) for seed in seeds],
     )
 

@@ -1,6 +1,6 @@
 """Combination of the experts: a weighted mean of their calibrated log-probabilities.
 
-Weights and temperatures are fitted on what each expert says of cells that it has not learned from.
+Weights and temperatures are fitted on each expert's logits of cells that it has not learned from.
 Stacking: Wolpert 1992; non-negative weights: Breiman 1996, "Stacked regressions". A logarithmic
 opinion pool: Genest & Zidek 1986.
 
@@ -73,7 +73,7 @@ def fit_shares(logits: Mapping[str, np.ndarray], label: np.ndarray) -> dict[str,
     Parameters
     ----------
     logits
-        What each expert says of cells that it has not learned from, shape (N, C).
+        Logits of each expert for cells that it has not learned from, shape (N, C).
     label
         Shape (N,), the column of each cell's true type.
 

@@ -46,7 +46,7 @@ class LinearExpert:
     def logits(self, expression_NV: sparse.csr_matrix, vectors_ND: np.ndarray) -> np.ndarray:
         """Return the logits of cells, float32, shape (N, C).
 
-        An expert that does not read the encoder takes no notice of the vectors.
+        An expert that does not read the encoder ignores the vectors.
         """
         found_NC = expression_NV @ self.weight_CV.T + self.bias_C
         if self.reads_vectors:

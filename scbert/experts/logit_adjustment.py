@@ -43,7 +43,7 @@ def fit_logit_adjustment(logits: np.ndarray, label: np.ndarray, rarity_C: np.nda
     Parameters
     ----------
     logits
-        What the expert says of cells that it has not learned from, shape (N, C).
+        Logits of the expert for cells that it has not learned from, shape (N, C).
     label
         Shape (N,), the column of each cell's true type.
     rarity_C

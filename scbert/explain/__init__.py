@@ -1,1 +1,1 @@
-"""Explain: which genes speak for a cell type, and whether they do."""
+"""Explain: genes that a model relies on for each cell type, and a test of that."""

@@ -1,4 +1,4 @@
-"""Chosen cells + a fine-tuned model -> genes that speak for each type, and whether they do.
+"""Chosen cells + a fine-tuned model -> genes that it relies on for each type, and a test of that.
 
 Nothing here chooses a model, a setting or a threshold: cells are explained, not learnt from.
 """
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Measured:
-    """What each method says of each gene, and the type of each cell: `code`, a number in `types`.
+    """Each method's value of each gene, and the type of each cell: `code`, a number in `types`.
 
     `expression_NV`, `gradients_NV` and `attention_NV` are of each cell; `missed_N` is what its
     gradients lack to add up; `weights` are of each type.

@@ -1,9 +1,9 @@
-"""The figures of confidence and novelty: what is gained by refusing, which types are noticed."""
+"""The figures of confidence and novelty: accuracy when doubtful cells are called unknown, novel types noticed."""
 
 from collections.abc import Sequence
 
 from scbert.calibration.fitted import Calibration
-from scbert.calibration.novelty_threshold import Refusal
+from scbert.calibration.novelty_threshold import UnknownScores
 from scbert.evidence.evaluation import Reliability, Unknown
 from scbert.report.style import (
     BLUE,
@@ -79,7 +79,7 @@ def _draw_coverage(axes: Axes, unknown: Unknown) -> None:
                 label=None if number else f"by {label}",
             )
     for name, (label, colour, shape) in THRESHOLDS.items():
-        score: Refusal = getattr(unknown, name)
+        score: UnknownScores = getattr(unknown, name)
         if score.accuracy_of_accepted is not None and score.share_unknown is not None:
             axes.plot(
                 1 - score.share_unknown,

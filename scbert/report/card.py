@@ -170,7 +170,7 @@ def _limits(about: CardEvidence) -> list[str]:
         "new study can be harder.",
         "It learns the labels that it was given; where they are wrong, it repeats them.",
         f"Types that are not listed above cannot be named. The unknown flag is set by the "
-        f"{percent(rate)} of known cells that it may refuse, not by how many new cells it finds; "
+        f"{percent(rate)} of known cells that it may call so, not by how many new cells it finds; "
         "a new type that resembles a known one often gets that one's name, with confidence.",
         f"Human genes, by Ensembl id or symbol. A file with fewer than {percent(overlap)} of the "
         "model's genes is refused; above that, the fewer of them it has, the worse the labels.",
@@ -223,7 +223,7 @@ def card_without_test(
         + " What a confidence is worth on other cells was not measured.",
         "## Limits",
         "- How well the model names cells that it has not seen was not measured.\n"
-        f"- Types without training cells cannot be named. {_refused(calibration)}\n"
+        f"- Types without training cells cannot be named. {_of_unknown(calibration)}\n"
         "- Human genes only.",
         "## Use",
         f"```\nscbert annotate QUERY.h5ad --model {name} --out OUT.h5ad\n```",
@@ -241,7 +241,7 @@ def _calibrated_on(calibration: ModelCalibration) -> str:
     )
 
 
-def _refused(calibration: ModelCalibration) -> str:
+def _of_unknown(calibration: ModelCalibration) -> str:
     if not calibration["validation_cells"]:
         return "No cell is called unknown."
     return (

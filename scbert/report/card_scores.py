@@ -79,9 +79,9 @@ def _temperature(fitted: ModelCalibration) -> str:
 
 
 def unknown(about: CardEvidence) -> str:
-    """Return what the unknown flag refuses, and what it would notice at most."""
+    """Return which cells are called unknown, and which new types would be noticed at most."""
     fitted, found = about.calibration, about.evaluation.scbert.unknown
-    refused = found.calibrated
+    scores = found.calibrated
     if not fitted["validation_cells"]:
         return (
             "No cell is called unknown: there were too few labelled cells to hold any out, so "
@@ -89,17 +89,16 @@ def unknown(about: CardEvidence) -> str:
         )
     text = (
         f"A cell whose novelty score ({fitted['novelty_score']}) exceeds "
-        f"{fitted['novelty_threshold']:.3g} is called unknown. The threshold refuses "
-        f"{percent(fitted['false_unknown_rate'])} of the validation cells, all of known "
-        f"types; of the test cells of known types it refuses {percent(refused.false_unknown)}"
-        f", and {percent(refused.accuracy_of_accepted)} of the cells that it lets pass are "
-        "labelled correctly. "
+        f"{fitted['novelty_threshold']:.3g} is called unknown. It is set so that "
+        f"{percent(fitted['false_unknown_rate'])} of the validation cells, all of known types, "
+        f"are; of the test cells of known types {percent(scores.false_unknown)} are. Of the "
+        f"cells that are not, {percent(scores.accuracy_of_accepted)} are labelled correctly. "
     )
     if found.novel_cells:
         text += (
             f"{found.novel_cells:,} test cells are of types that training lacked "
             f"({', '.join(map(plain, found.novel_types))}): "
-            f"{percent(refused.novel_detected)} of them were noticed. "
+            f"{percent(scores.novel_detected)} of them were noticed. "
         )
     expected = fitted["expected_novel_detection"]
     if not expected:

@@ -1,4 +1,4 @@
-"""Rule annotate_piece: a piece of a large file of cells + a model -> what the model says of it."""
+"""Rule annotate_piece: a piece of a large file of cells + a model -> the model's answers for it."""
 
 import tempfile
 from pathlib import Path

@@ -155,7 +155,7 @@ def _gene_table(path: Path) -> pd.DataFrame:
 
 
 def _cell_types(labels: Path | None, n_types: int | None, checkpoint: Path) -> Contents:
-    """Return what the bundle says of the types; nothing of a model that names none."""
+    """Return the bundle's content about types; nothing of a model that names none."""
     if n_types is not None:
         names = _read_labels(labels, n_types)
         terms = [{"name": name, "ontology_term_id": "unknown"} for name in names]

@@ -20,7 +20,7 @@ def embed_benchmark_cells(
 ) -> None:
     """Give each cell a vector by the encoder of the benchmark, and its principal components.
 
-    Neither is told a label or a batch.
+    Neither gets a label or a batch.
 
     Parameters
     ----------

@@ -110,7 +110,7 @@ def _calibrate(
     validation, judged = out_of_fold_answers(tuning, components, learned)
     if not len(judged):
         return components, {**NOT_CALIBRATED, **learned.summary()}
-    # What the model says of training cells is of no use, only where they lie.
+    # The model's answers for training cells are of no use, only where they lie.
     nothing = np.zeros((len(rows), len(labels)))
     cells = NoveltyCells(
         training=LabelledOutputs(nothing, components.positions(store, rows), label),

@@ -1,4 +1,4 @@
-"""Rule gather_query: a large file + what a model says of its pieces -> the annotated file."""
+"""Rule gather_query: a large file + a model's answers for its pieces -> the annotated file."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -32,7 +32,7 @@ def pack_benchmark_crate(
     scores
         Files DATASET/seedS/scores.tsv: the answers beside them become one table of labels.
     qualities
-        What rule read_counts says of each dataset.
+        The quality of each dataset, as rule read_counts wrote it.
     methods
         Those that were run.
     config

@@ -107,7 +107,7 @@ class _Checked:
     reason: str
 
     def decision(self) -> JsonObject:
-        """Return what the table of quality says of it."""
+        """Return its line in the table of quality."""
         used = "left out" if self.reason else "used"
         return {"decision": used, "reason": self.reason, "dropped": self.dropped}
 

@@ -1,4 +1,4 @@
-"""The files of a token store: what meta.json says of them, and checks that read each once."""
+"""The files of a token store: their description in meta.json, and checks that read each once."""
 
 import hashlib
 from collections.abc import Callable, Iterator

@@ -84,7 +84,7 @@ def each_answer(
     all_experts: bool = False,
     piece: Piece = WHOLE,
 ) -> Iterator[Answers]:
-    """Ask a model of the cells of a piece, and yield what it says of each part, in order."""
+    """Run a model over the cells of a piece, and yield its answers part by part, in order."""
     network, seen = network_of(model.network).to(device), CellsSeen(tokens)
     committee = model.adapted(tokens.match.measured_row).committee
     with tqdm(total=len(tokens.query) // piece.of, unit=" cells", disable=None) as bar:

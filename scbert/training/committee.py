@@ -27,7 +27,7 @@ ENCODER = "encoder"
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says of cells, float32, in the order that was asked for.
+    """Output of a model for cells, float32, in the order that was asked for.
 
     `logits` has shape (cells, types), `vectors` (cells, width); `positions`: see `CellOutputs`.
     `experts` has the logits of each expert that was asked, see `Committee`; of a network alone it
@@ -52,7 +52,7 @@ def outputs(
 ) -> Outputs:
     """Run a model, one that is called as CellTypeModel is, over cells.
 
-    `done` is told how many cells were finished, for a progress bar. No positions are given.
+    `done` is called with the number of finished cells, for a progress bar. No positions are given.
     """
     model.eval()
     order, parts = [], []
@@ -135,7 +135,7 @@ def ask(  # noqa: PLR0913  who, of which cells, where, and how
         Of `network_of`; it runs only if the encoder has a weight, or `all_experts` is asked for.
         Else the cells' positions among the principal components stand where its vectors would.
     done
-        Is told how many cells were finished.
+        Called with the number of finished cells.
     """
     positions = np.zeros((len(rows), 0), dtype=np.float32)
     if components is not None:

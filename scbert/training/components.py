@@ -62,7 +62,7 @@ class Components:
         return made
 
     def adapted(self, expert: LinearExpert, measured: np.ndarray) -> LinearExpert:
-        """Return what an expert says of cells in expectation if only some genes were measured.
+        """Return an expert that gives the expected logits of cells with only some genes measured.
 
         The others are given their mean given these; this is linear in these, and so an expert.
 

@@ -65,7 +65,7 @@ class FinetuneRun:
 
     @property
     def tokens(self) -> Path:
-        """The token store; the model is told its name."""
+        """The token store; the model records its name."""
         return self.data / "tokens" / self.dataset.dataset
 
     @property
@@ -75,7 +75,7 @@ class FinetuneRun:
 
     @property
     def predictions(self) -> Path:
-        """What the model says of the test cells."""
+        """The model's predictions for the test cells."""
         return self.folder / f"seed{self.seed}.h5ad"
 
     @property

@@ -4,7 +4,7 @@ python -m scbert.training.launch --device auto --nodes 1 SCRIPT ARGUMENTS
 
 There are as many processes as visible GPUs, or one on a CPU; torchrun's agent starts those of a
 node and passes signals and exit codes on. Of several nodes this module is started first on one, and
-by srun then on each. The script is told the device by --device, after its other arguments.
+by srun then on each. The script gets the device by --device, after its other arguments.
 """
 
 import argparse

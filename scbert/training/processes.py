@@ -35,7 +35,7 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process speaks for all: it alone reads and writes checkpoints."""
+    """Whether this is the main process: it alone reads and writes checkpoints."""
     return rank() == 0
 
 

@@ -194,7 +194,7 @@ class CellsSeen:
         return self._depth.genes_of(part.sample)
 
     def add_genes(self, genes: np.ndarray) -> None:
-        """Add what `genes_of` says of cells."""
+        """Add the result of `genes_of` for more cells."""
         self._depth.add(genes)
 
     @property

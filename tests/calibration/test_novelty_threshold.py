@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from scbert.calibration.novelty_threshold import (
-    Refusal,
+    UnknownScores,
     coverage_accuracy,
     novelty_auroc,
-    refusal_scores,
+    unknown_scores,
 )
 
 
@@ -14,11 +14,11 @@ def flags(text):
 
 
 def test_refusal_scores_of_eight_cells():
-    """Three novel cells, two of them refused, and one of five known cells is refused, too."""
-    found = refusal_scores(
-        refused=flags("xx.x...."), is_novel=flags("xxx....."), correct=flags("...xxxx.")
+    """Three novel cells, two of them called unknown, and one of five known cells, too."""
+    found = unknown_scores(
+        unknown=flags("xx.x...."), is_novel=flags("xxx....."), correct=flags("...xxxx.")
     )
-    assert found == Refusal(
+    assert found == UnknownScores(
         share_unknown=3 / 8,
         accuracy_of_accepted=3 / 5,
         strict_novel_accuracy=2 / 4,
@@ -31,13 +31,13 @@ def test_refusal_scores_of_eight_cells():
 def test_refusing_every_cell_is_not_rewarded():
     """10 of 100 cells are novel: the strict accuracy is their share."""
     novel = np.arange(100) < 10
-    found = refusal_scores(np.ones(100, dtype=bool), novel, ~novel)
+    found = unknown_scores(np.ones(100, dtype=bool), novel, ~novel)
     assert (found.strict_novel_accuracy, found.novel_detected) == (0.1, 1)
     assert (found.known_accuracy, found.accuracy_of_accepted) == (0, None)
 
 
 def test_scores_of_no_novel_cell_are_none():
-    found = refusal_scores(flags("x."), flags(".."), flags("xx"))
+    found = unknown_scores(flags("x."), flags(".."), flags("xx"))
     assert found.strict_novel_accuracy is found.novel_detected is None
     assert novelty_auroc(np.array([1.0, 2.0]), flags("..")) is None
     assert novelty_auroc(np.array([1.0, 2.0]), flags("xx")) is None

@@ -274,7 +274,7 @@ def test_the_card_foretells_which_new_types_would_be_noticed(card, toy_run):
     assert {row["cell_type"] for row in expected} == {"B cell", "NK cell", "T cell"}
     for row in expected:
         assert f"| {row['cell_type']} | {row['detected']:.2f} | {row['auroc']:.3f} |" in text
-    assert "it refuses 5.9\N{NO-BREAK SPACE}%" in text
+    assert "of known types 5.9\N{NO-BREAK SPACE}% are" in text
 
 
 @pytest.mark.parametrize("score", ["max_probability", "energy"])

@@ -10,7 +10,7 @@ import pytest
 from scbert.calibration.calibrate import NOT_CALIBRATED
 from scbert.calibration.confidence import ConfidenceBin
 from scbert.calibration.fitted import Calibration
-from scbert.calibration.novelty_threshold import Coverage, Refusal
+from scbert.calibration.novelty_threshold import Coverage, UnknownScores
 from scbert.evidence.bootstrap import Interval
 from scbert.evidence.comparison import Comparison, Difference, MethodScores, Part
 from scbert.evidence.evaluation import (
@@ -110,7 +110,7 @@ def make_evaluation(
 
 def make_unknown(n_seeds: int) -> Unknown:
     """Return the part of the evaluate step on refused cells; there is a type nobody knows."""
-    refusal = Refusal(
+    refusal = UnknownScores(
         share_unknown=0.0613,
         accuracy_of_accepted=0.8123,
         strict_novel_accuracy=0.321,
