@@ -50,7 +50,7 @@ rule compare:
         mem_mb=per_attempt(8000),
         runtime=per_attempt(240),
     params:
-        settings=settings_for(settings_of.CompareSettings),
+        settings=settings_json(settings_of.CompareSettings),
         code=code("steps/compare.py"),
     shell:
         "PYTHONPATH=$SCBERT_CHECKOUT"

@@ -24,7 +24,7 @@ rule pretrain:
         gpu=0,
         nodes=1,
     params:
-        settings=settings_for(settings_of.PretrainSettings),
+        settings=settings_json(settings_of.PretrainSettings),
         checkpoint=Untracked(  # an output would be deleted before a rerun
             f"{CHECKPOINTS}/pretrain"
         ),

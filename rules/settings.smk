@@ -12,8 +12,8 @@ from scbert.config import (
     load_methods,
     load_queries,
     load_samples,
+    settings_for,
 )
-from scbert.config import settings_for as checked_settings
 from scbert.config.benchmark import benchmark_sets, chosen_methods, require_programs
 from scbert.config.inputs import CELLS as CELL_FILES
 from scbert.config.inputs import TABLES, fetched_suffix, is_fetched
@@ -113,15 +113,15 @@ DATASET_FIGURES = [
 EXPLANATION_FIGURES = ["heatmap", "deletion"]
 
 
-def settings_for(step, **more):
-    """What a step must know of the configuration, as JSON."""
-    return checked_settings(step, CONFIG, **more).model_dump_json()
+def settings_json(step, **more):
+    """The settings of a step, as the JSON that its script reads."""
+    return settings_for(step, CONFIG, **more).model_dump_json()
 
 
 def read_settings(wildcards):
     """Settings of read_counts."""
     line = {**SAMPLES, **DATASETS}.get(wildcards.source)
-    return settings_for(
+    return settings_json(
         settings_of.ReadSettings,
         sample=wildcards.source,
         source=FILES.get(wildcards.source, "PanglaoDB"),
@@ -145,7 +145,7 @@ def sha256_here(pattern):
 def fetch_settings(wildcards):
     """Settings of fetch_dataset and fetch_mtx."""
     return Untracked(
-        settings_for(
+        settings_json(
             settings_of.SourceSettings,
             source=FILES[wildcards.source],
             sha256=sha256_of_source(wildcards),
@@ -166,7 +166,7 @@ def source_of(wildcards):
 def sample_settings(wildcards):
     """Settings of the downloads of a PanglaoDB sample."""
     return Untracked(
-        settings_for(
+        settings_json(
             settings_of.SampleSettings,
             sample=f"{wildcards.sra}_{wildcards.srs}",
             panglaodb=CONFIG.corpus.panglaodb,
@@ -177,7 +177,7 @@ def sample_settings(wildcards):
 def tables_settings(wildcards):
     """Settings of the download of PanglaoDB's tables."""
     return Untracked(
-        settings_for(settings_of.PanglaoDBSettings, panglaodb=CONFIG.corpus.panglaodb)
+        settings_json(settings_of.PanglaoDBSettings, panglaodb=CONFIG.corpus.panglaodb)
     )
 
 
@@ -194,7 +194,7 @@ def checkpoint_of_finetuning(wildcards):
 def query_settings(wildcards):
     """Settings of the steps that annotate a query."""
     line = QUERIES[wildcards.query].model_dump()
-    return settings_for(
+    return settings_json(
         settings_of.QuerySettings,
         **{key: line[key] for key in settings_of.QuerySettings.model_fields},
     )
@@ -209,7 +209,7 @@ def finetune_settings(wildcards):
     """Settings of finetune_training_cells, with its own seed alone: one more seed trains no other again."""
     seed = int(wildcards.seed)
     own = CONFIG.finetune.model_copy(update={"seeds": (seed,)})
-    return settings_for(settings_of.FinetuneSettings, seed=seed, finetune=own)
+    return settings_json(settings_of.FinetuneSettings, seed=seed, finetune=own)
 
 
 if not AS_MODULE:  # for report/workflow.rst; the rules have CONFIG

@@ -160,8 +160,8 @@ def coverage_accuracy(score: np.ndarray, correct: np.ndarray) -> Coverage:
     Parameters
     ----------
     score
-        Shape (cells,), higher for cells that are called unknown earlier. Cells that score the same are
-        accepted in any order: each counts with the mean of its group.
+        Shape (cells,), higher for cells that are called unknown earlier. Cells that score the same
+        are accepted in any order: each counts with the mean of its group.
     correct
         Shape (cells,), whether the label is right; not so for a cell of a type nobody knows.
 

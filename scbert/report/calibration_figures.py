@@ -1,4 +1,4 @@
-"""The figures of confidence and novelty: accuracy when doubtful cells are called unknown, novel types noticed."""
+"""Figures of confidence and novelty: accuracy without doubtful cells, and new types noticed."""
 
 from collections.abc import Sequence
 
