@@ -17,7 +17,7 @@ if OWN_CONFIG:
 
 include: "rules/container.smk"
 include: "rules/common.smk"
-include: "rules/scheduler.smk"
+include: "rules/snakemake_fixes.smk"
 include: "rules/settings.smk"
 include: "rules/files.smk"
 include: "rules/corpus.smk"

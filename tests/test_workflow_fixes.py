@@ -1,0 +1,87 @@
+"""Two faults of Snakemake are mended: one timer for its scheduler, and one check of each group."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.workflow_run import REPOSITORY
+
+pytestmark = pytest.mark.workflow
+FIXES = f'include: "{REPOSITORY / "rules/snakemake_fixes.smk"}"'
+N_JOBS = 8
+SNAKEFILE = f"""
+import threading
+from snakemake.dag import DAG
+
+AS_MODULE = False
+NUMBERS = range({N_JOBS})
+{{begin}}
+
+rule all:
+    input: [f"{{{{number}}}}.txt" for number in NUMBERS]
+
+rule one:
+    output: "{{{{number}}}}.txt"
+    shell: "touch {{{{output}}}}"
+
+onsuccess:
+    print("timers:", sum(isinstance(one, threading.Timer) for one in threading.enumerate()))
+"""
+COUNTED = "DAG._check_groups = lambda dag: print('groups checked:', len(dag._group))\n"
+# a and c are of one group, which b between them leaves
+CIRCLE = """
+AS_MODULE = False
+{begin}
+rule c:
+    input: "b"
+    output: "c"
+    group: "ends"
+    shell: "touch c"
+
+rule b:
+    input: "a"
+    output: "b"
+    shell: "touch b"
+
+rule a:
+    output: "a"
+    group: "ends"
+    shell: "touch a"
+"""
+
+
+def snakemake(folder, snakefile, *options):
+    (folder / "Snakefile").write_text(snakefile)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *options]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("begin", "fewest", "most"), [(FIXES, 0, 1), ("", 3, 2 * N_JOBS)])
+def test_timers_while_a_workflow_runs(tmp_path, begin, fewest, most):
+    """If the second case fails, Snakemake is mended and its remedy can go."""
+    code, said = snakemake(tmp_path, SNAKEFILE.format(begin=begin), "--scheduler", "greedy")
+    assert code == 0, said
+    assert fewest <= int(re.search(r"timers: (\d+)", said)[1]) <= most
+
+
+@pytest.mark.parametrize(("fixes", "expected"), [(FIXES, N_JOBS // 4), ("", N_JOBS)])
+def test_groups_are_checked_once_each(tmp_path, fixes, expected):
+    """Eight jobs in groups of four."""
+    options = ("-n", "--groups", "one=few", "--group-components", "few=4")
+    code, said = snakemake(tmp_path, SNAKEFILE.format(begin=COUNTED + fixes), *options)
+    assert code == 0, said
+    assert re.search(r"groups checked: (\d+)", said)[1] == str(expected)
+
+
+def test_a_group_that_waits_for_itself_is_refused(tmp_path):
+    """As by Snakemake alone."""
+    options = ("-n", "--group-components", "ends=2", "--", "c")
+    said = [snakemake(tmp_path, CIRCLE.format(begin=begin), *options) for begin in (FIXES, "")]
+    assert [code for code, _ in said] == [1, 1]
+    assert all("depends on itself" in one for _, one in said), said
