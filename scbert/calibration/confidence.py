@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
@@ -61,6 +60,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     ValueError
         If there is no cell, a logit is not finite or a label is not a column.
     """
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415  a third of a second, not for annotate
+
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if len(labels) == 0 or len(labels) != len(logits):
         raise ValueError(

@@ -15,7 +15,6 @@ from typing import Self
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, softmax
-from sklearn.covariance import LedoitWolf
 
 from scbert.calibration.fitted import FittedNovelty
 from scbert.config.removed import about_value
@@ -150,6 +149,8 @@ def _class_means(training: LabelledOutputs) -> np.ndarray:
 
 def _shared_cholesky(training: LabelledOutputs, means_CK: np.ndarray) -> np.ndarray:
     """Return the lower triangle of the covariance of positions around the mean of their class."""
+    from sklearn.covariance import LedoitWolf  # noqa: PLC0415  a second, which annotate need not wait
+
     positions_NK = training.positions.astype(np.float64)
     centred_NK = positions_NK - means_CK[training.label]
     covariance = LedoitWolf(assume_centered=True).fit(centred_NK).covariance_

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from scbert.calibration.confidence import fit_temperature
 from scbert.calibration.fitted import NovelDetection
@@ -151,6 +150,12 @@ def novelty_auroc(score: np.ndarray, is_novel: np.ndarray) -> float | None:
     """Return the probability that a novel cell scores above a known one; None without either."""
     if is_novel.all() or not is_novel.any():
         return None
+    return _auroc(score, is_novel)
+
+
+def _auroc(score: np.ndarray, is_novel: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  a second, which annotate need not wait
+
     return float(roc_auc_score(is_novel, score))
 
 
@@ -254,5 +259,5 @@ def _notice(
         "cell_type": cell_type,
         "n": int(is_novel.sum()),
         "detected": float((scores[is_novel] > threshold).mean()),
-        "auroc": float(roc_auc_score(is_novel, scores)),
+        "auroc": _auroc(scores, is_novel),
     }

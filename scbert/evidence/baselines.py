@@ -24,10 +24,9 @@ from scbert.experts.classifiers import (
     N_GENES,
     discriminant,
     logistic_regression,
-    one_blas_thread,
-    one_cell_each,
     support_vectors,
 )
+from scbert.experts.linear import one_blas_thread, one_cell_each
 
 CONTROLS = ("majority", "random")
 N_NEIGHBOURS = 10

@@ -9,15 +9,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
-from threadpoolctl import threadpool_limits
+
+from scbert.experts.linear import one_cell_each
 
 N_GENES = 2000  # that differ most between the types
 N_COMPONENTS = 50  # of them, for the discriminant
 FEW_CELLS = 3  # of a type: Ledoit & Wolf's shrinkage of so few is none, and the covariance is noise
 MAX_ITERATIONS = 10_000  # an end, not a setting: all solvers stop by their tolerance long before
-# For functions that fit. Their products are small: more threads of the BLAS library take twice the
-# processor time, and more time on the clock. And a fit is the same bits with any number of cores.
-one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 def logistic_regression() -> LogisticRegression:
@@ -30,11 +28,6 @@ def support_vectors(seed: int) -> LinearSVC:
     return LinearSVC(
         C=0.1, class_weight="balanced", dual="auto", max_iter=MAX_ITERATIONS, random_state=seed
     )
-
-
-def one_cell_each(label: np.ndarray) -> bool:
-    """Whether each type has a single cell, so that nothing says how cells of one type differ."""
-    return len(np.unique(label)) == len(label)
 
 
 def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:

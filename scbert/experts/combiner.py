@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from scbert.calibration.confidence import fit_temperature
@@ -98,6 +97,8 @@ def fit_shares(logits: Mapping[str, np.ndarray], label: np.ndarray) -> dict[str,
 
 def _least_loss(log_p_ENC: np.ndarray, label: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
     """Return the weights of the experts, shape (E,), that add up to 1."""
+    from scipy.optimize import minimize  # noqa: PLC0415  a third of a second, not for annotate
+
     n_experts, cells = len(log_p_ENC), np.arange(len(label))
     label_EN = log_p_ENC[:, cells, label]
 

@@ -22,9 +22,8 @@ from scbert.experts.classifiers import (
     N_GENES,
     discriminant,
     logistic_regression,
-    one_blas_thread,
 )
-from scbert.experts.linear import LinearExpert, choose_genes
+from scbert.experts.linear import LinearExpert, choose_genes, one_blas_thread
 
 Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 

@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
-from sklearn.feature_selection import f_classif
+from threadpoolctl import threadpool_limits
 
-from scbert.experts.classifiers import one_cell_each
 from scbert.tokens.store import TokenStore
 from scbert.tokens.tokenize import LEVELS
 
 LARGEST = 1e30  # of a weight; float32 ends at 3e38
 PARTS = ("weight", "bias", "vector_weight")
+# For functions that fit. Their products are small: more threads of the BLAS library take twice the
+# processor time, and more time on the clock. And a fit is the same bits with any number of cores.
+one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def expression_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, genes, indptr), shape=(len(rows), store.measured.shape[1]))
 
 
+def one_cell_each(label: np.ndarray) -> bool:
+    """Whether each type has a single cell, so that nothing says how cells of one type differ."""
+    return len(np.unique(label)) == len(label)
+
+
 def choose_genes(expression_NV: sparse.csr_matrix, label: np.ndarray, n_genes: int) -> np.ndarray:
     """Return which genes tell the types of these cells apart best, bool, shape (V,).
 
@@ -79,6 +86,8 @@ def choose_genes(expression_NV: sparse.csr_matrix, label: np.ndarray, n_genes: i
     the first in the vocabulary. A gene that is the same in all cells is never chosen. Where each
     type has a single cell, nothing varies within types: the genes that vary most are chosen.
     """
+    from sklearn.feature_selection import f_classif  # noqa: PLC0415  a second; annotate chooses none
+
     if one_cell_each(label):
         return most_variable_genes(expression_NV, n_genes)
     expression, varies = _varying(expression_NV)

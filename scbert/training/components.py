@@ -16,12 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from sklearn.decomposition import PCA
 
 from scbert.calibration.novelty import CellOutputs, LabelledOutputs, fit_novelty, novelty
 from scbert.calibration.novelty_threshold import KnownCells
-from scbert.experts.classifiers import one_blas_thread
-from scbert.experts.linear import LinearExpert, are_usable, expression_of
+from scbert.experts.linear import LinearExpert, are_usable, expression_of, one_blas_thread
 from scbert.experts.out_of_fold import each_fold, leaves_batches_out, make_folds
 from scbert.tokens.store import TokenStore
 
@@ -109,6 +107,8 @@ def fit_components(store: TokenStore, rows: np.ndarray, seed: int) -> Components
     seed
         Draws MOST_CELLS of the cells if there are more, and where the solver starts.
     """
+    from sklearn.decomposition import PCA  # noqa: PLC0415  a second, which annotate need not wait
+
     if len(rows) > MOST_CELLS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_CELLS, replace=False))
     values = expression_of(store, rows).astype(np.float64).tocsc()

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -516,3 +518,12 @@ def test_what_an_expert_said_before_does_not_stay_beside_new_labels(query, toy_r
     assert "scbert_label_encoder" in before.obs
     again = annotate(before, mean_run.model)
     assert "scbert_label_encoder" not in again.obs
+
+
+@pytest.mark.slow
+def test_annotate_imports_nothing_that_only_learning_needs():
+    """It takes a second and a half to import, of ten that a small file takes."""
+    code = "import sys, scbert.steps.annotate_file; sys.exit(len(LEARNING & set(sys.modules)))"
+    learning = {"sklearn", "scipy.stats", "scipy.optimize"}
+    program = f"LEARNING = {learning}; {code}"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
