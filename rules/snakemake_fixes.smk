@@ -1,10 +1,11 @@
 # Two faults of Snakemake 9.27 that make long runs slow. Nothing else of it is changed.
+from graphlib import CycleError, TopologicalSorter
 from threading import Timer
 
 from snakemake.dag import DAG
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-check_each_jobs_group = DAG._check_groups
+check_groups_by_walks = DAG._check_groups
 
 
 def look_again(scheduler, delay):
@@ -20,20 +21,24 @@ def look_again(scheduler, delay):
     scheduler._next_look.start()
 
 
-def check_each_group(dag):
-    """Check that no group of jobs waits for itself, each group once.
+def check_groups(dag):
+    """Refuse groups of jobs that wait for themselves; all at once.
 
-    Snakemake checks the group of each job, so a group of twenty jobs twenty times: plans of thousands of
-    samples take minutes.
+    Snakemake walks from each job of a group through all that it depends on, and that for each job of the
+    group again: plans of thousands of samples take minutes. Where the graph of groups has no circle, no
+    walk can come back; else Snakemake walks, and says which group it is.
     """
-    group_of = dag._group
-    dag._group = {group: group for group in group_of.values()}
+    needs = {}
+    for job, dependencies in dag._dependencies.items():
+        own = dag._group.get(job, job)
+        others = (dag._group.get(one, one) for one in dependencies)
+        needs.setdefault(own, set()).update(one for one in others if one != own)
     try:
-        check_each_jobs_group(dag)
-    finally:
-        dag._group = group_of
+        TopologicalSorter(needs).prepare()
+    except CycleError:
+        check_groups_by_walks(dag)
 
 
 if not AS_MODULE:  # else it is not our Snakemake
     JobScheduler._schedule_reevalutation = look_again
-    DAG._check_groups = check_each_group
+    DAG._check_groups = check_groups
