@@ -1,4 +1,4 @@
-"""Aims of the benchmark: where the numbers of its first method do not reach what was asked for.
+"""Aims of the benchmark: where the numbers of its first method do not reach the aims.
 
 A part of docs/results/benchmark.md, which benchmark_page.py writes.
 """
@@ -20,8 +20,8 @@ def shortfalls(found: Results) -> str:
     """Return where the first method is behind the best other, and where it is not calibrated."""
     scores = by_task(found, "macro_f1")
     parts = [
-        "## What was asked for and is not reached",
-        f"Asked for on each dataset, {', '.join(PROTOCOLS[name].lower() for name in WHOLE)}: macro "
+        "## Aims that are not reached",
+        f"Aims on each dataset, {', '.join(PROTOCOLS[name].lower() for name in WHOLE)}: macro "
         f"F1 at most {EQUAL:g} below the best other method, and a calibration error of at most "
         f"{MOST_ECE:g}.",
         behind(found, scores),
@@ -73,7 +73,7 @@ def named(key: tuple[str, str]) -> tuple[str, str]:
 
 
 def uncalibrated(found: Results, errors: pd.DataFrame) -> str:
-    """Return in a sentence where the calibration error is above what was asked for."""
+    """Return in a sentence where the calibration error is above the aim."""
     if found.first not in errors:
         return ""
     high = errors[found.first][errors[found.first] > MOST_ECE]
