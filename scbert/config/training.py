@@ -125,7 +125,7 @@ class Annotate(Section):
 
     tokens_per_batch: Count
     novelty_score: Literal["max_probability", "energy", "expression_distance"]
-    false_unknown_rate: Fraction  # share of validation cells that the novelty threshold may refuse
+    false_unknown_rate: Fraction  # share of validation cells that may be called unknown
     label_error_rate: Fraction  # of validation cells, that a label of either level may have
     min_gene_overlap: float = Field(ge=0, le=1)  # share of the model's genes in the query
 

@@ -17,6 +17,7 @@ from scbert.report.card_scores import (
     experts,
     scores_of_methods,
     scores_of_types,
+    threshold_cells,
     unknown,
 )
 from scbert.report.text import judge, percent, plain, score_with_interval, table
@@ -169,8 +170,8 @@ def _limits(about: CardEvidence) -> list[str]:
         "The scores hold for cells like the test cells: same tissue, technology and labelling. A "
         "new study can be harder.",
         "It learns the labels that it was given; where they are wrong, it repeats them.",
-        f"Types that are not listed above cannot be named. The unknown flag is set by the "
-        f"{percent(rate)} of known cells that it may call so, not by how many new cells it finds; "
+        "Types that are not listed above cannot be named. The unknown flag is set so that at most "
+        f"{percent(rate)} of known cells get it, not by how many new cells it finds; "
         "a new type that resembles a known one often gets that one's name, with confidence.",
         f"Human genes, by Ensembl id or symbol. A file with fewer than {percent(overlap)} of the "
         "model's genes is refused; above that, the fewer of them it has, the worse the labels.",
@@ -237,7 +238,7 @@ def _calibrated_on(calibration: ModelCalibration) -> str:
         return "Not calibrated: there were too few labelled cells to hold any out."
     return (
         f"Temperature {calibration['temperature']:.2f}, fitted on the out-of-fold predictions; the "
-        f"threshold of the unknown flag on {cells:,} validation cells."
+        f"threshold of the unknown flag on {threshold_cells(calibration)}, {cells:,} cells."
     )
 
 
@@ -245,8 +246,9 @@ def _of_unknown(calibration: ModelCalibration) -> str:
     if not calibration["validation_cells"]:
         return "No cell is called unknown."
     return (
-        f"The threshold of the unknown flag refuses {calibration['false_unknown_rate']:.0%} of the "
-        "validation cells; how many cells of new types it finds was not measured."
+        f"The unknown flag is set so that at most {calibration['false_unknown_rate']:.0%} of "
+        f"{threshold_cells(calibration)} get it; how many cells of new types it finds was not "
+        "measured."
     )
 
 

@@ -78,6 +78,12 @@ def _temperature(fitted: ModelCalibration) -> str:
     return f"Temperature {fitted['temperature']:.2f}, {how}."
 
 
+def threshold_cells(fitted: ModelCalibration) -> str:
+    """Return which cells the threshold of the unknown flag was fitted on."""
+    batches = fitted.get("threshold_from") == "batches left out"
+    return "the cells of batches that were left out" if batches else "the validation cells"
+
+
 def unknown(about: CardEvidence) -> str:
     """Return which cells are called unknown, and which new types would be noticed at most."""
     fitted, found = about.calibration, about.evaluation.scbert.unknown
@@ -89,10 +95,10 @@ def unknown(about: CardEvidence) -> str:
         )
     text = (
         f"A cell whose novelty score ({fitted['novelty_score']}) exceeds "
-        f"{fitted['novelty_threshold']:.3g} is called unknown. It is set so that "
-        f"{percent(fitted['false_unknown_rate'])} of the validation cells, all of known types, "
-        f"are; of the test cells of known types {percent(scores.false_unknown)} are. Of the "
-        f"cells that are not, {percent(scores.accuracy_of_accepted)} are labelled correctly. "
+        f"{fitted['novelty_threshold']:.3g} is called unknown: at most "
+        f"{percent(fitted['false_unknown_rate'])} of {threshold_cells(fitted)}, all of known "
+        f"types. Of the test cells of known types {percent(scores.false_unknown)} are called "
+        f"unknown; of the others {percent(scores.accuracy_of_accepted)} are labelled correctly. "
     )
     if found.novel_cells:
         text += (

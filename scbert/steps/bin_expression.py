@@ -48,8 +48,11 @@ def bin_expression(
 
 
 def _said(written: StoreMeta) -> str:
-    """Say how the genes that are expressed share the bins."""
+    """Say how the expressed genes of the cells share the bins."""
     bins = {name: n for name, n in written["bins"].items() if n}
     total = max(sum(bins.values()), 1)
     shares = ", ".join(f"{name}: {n / total:.0%}" for name, n in bins.items())
-    return f"{written['cells']:,} cells; share of the tokens in each bin {shares}"
+    return (
+        f"{written['cells']:,} cells, {written['tokens']:,} tokens; share of the expressed genes "
+        f"in each bin: {shares}"
+    )

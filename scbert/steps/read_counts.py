@@ -161,8 +161,9 @@ def _keep(obs: pd.DataFrame, settings: ReadSettings) -> tuple[np.ndarray, dict[s
             )
         elif unlabelled.any():
             advice = f"Lower counts.min_genes, fill in obs['{key}'], or give other cells."
+        why = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
         raise UnusableSample(
-            f"none of the {len(obs)} cells is left ({reasons}; median {obs.n_genes.median():.0f} "
+            f"none of the {len(obs)} cells is left ({why}; median {obs.n_genes.median():.0f} "
             f"expressed genes). {advice}"
         )
     return keep, {reason: n for reason, n in reasons.items() if n}
@@ -194,6 +195,8 @@ def _said(written: JsonObject) -> str:
         f"{written['median_counts']:,.0f} counts of {written['median_genes']:,.0f} genes (medians)"
     )
     types = ", ".join(f"{name} {n:,}" for name, n in written["cell_types"].items())
+    dropped = ", ".join(f"{name} {n:,}" for name, n in written["dropped"].items() if n)
+    said += f". Cells left out: {dropped}" if dropped else ""
     return f"{said}. Cells per type: {types}" if types else said
 
 

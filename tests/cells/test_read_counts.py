@@ -471,7 +471,7 @@ def test_a_single_type_is_refused(run):
 def test_cells_with_too_few_genes_are_refused(run):
     draw_cells().write_h5ad(run.cells)
     run.refuses(
-        r"none of the 30 cells is left \(.*fewer than 200 expressed genes': 30.*Lower counts.min_g",
+        r"none of the 30 cells is left \(.*fewer than 200 expressed genes: 30.*Lower counts.min_g",
         settings(min_genes=200),
     )
 
