@@ -233,12 +233,11 @@ def card_without_test(
 
 
 def _calibrated_on(calibration: ModelCalibration) -> str:
-    cells = calibration["validation_cells"]
-    if not cells:
+    if not calibration["validation_cells"]:
         return "Not calibrated: there were too few labelled cells to hold any out."
     return (
         f"Temperature {calibration['temperature']:.2f}, fitted on the out-of-fold predictions; the "
-        f"threshold of the unknown flag on {threshold_cells(calibration)}, {cells:,} cells."
+        f"threshold of the unknown flag on {threshold_cells(calibration)}."
     )
 
 

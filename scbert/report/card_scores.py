@@ -80,8 +80,9 @@ def _temperature(fitted: ModelCalibration) -> str:
 
 def threshold_cells(fitted: ModelCalibration) -> str:
     """Return which cells the threshold of the unknown flag was fitted on."""
-    batches = fitted.get("threshold_from") == "batches left out"
-    return "the cells of batches that were left out" if batches else "the validation cells"
+    if fitted.get("threshold_from") == "batches left out":
+        return "the cells of batches that were left out"
+    return f"the {fitted['validation_cells']:,} validation cells"
 
 
 def unknown(about: CardEvidence) -> str:
