@@ -119,6 +119,7 @@ def _parts(element: Any, name: str, workspace: Path, opened: ExitStack) -> Parts
         raise ValueError(f"its encoding is '{kind}', but csr_matrix, csc_matrix or array is needed")
     if not isinstance(data, h5py.Dataset):
         require_all_chunks(data)
+        require_all_chunks(indices)  # else all counts would be of the first gene
     by_cell = kind == "csr_matrix"
     ends = read_ends(indptr, shape[0 if by_cell else 1], data.size, indices.size)
     if by_cell:
@@ -134,9 +135,21 @@ def _turned(name: str) -> str:
     return f"turned_{name.split(' of ', maxsplit=1)[0].replace('/', '_')}.h5"
 
 
-def column_names(file: Any) -> list[str]:
-    """Return the names of the columns of obs."""
-    return [str(column) for column in file["obs"].attrs["column-order"]]
+def column_names(file: Any, name: str) -> list[str]:
+    """Return the names of the columns of obs; `name` is that of the file.
+
+    Raises
+    ------
+    ValueError
+        If obs has no list of them.
+    """
+    columns = file["obs"].attrs.get("column-order")
+    if columns is None:
+        raise ValueError(
+            f"obs of {name} has no list of its columns ('column-order'), so the file is damaged. "
+            "Write or download it again."
+        )
+    return [str(column) for column in columns]
 
 
 def read_columns(file: Any, columns: list[str], name: str) -> pd.DataFrame:
@@ -189,7 +202,9 @@ def add(path: Path, new: ad.AnnData, stale: list[str]) -> None:
         for column in stale:
             if column in obs:
                 del obs[column]
-        kept = [column for column in column_names(file) if column not in (*stale, *new.obs)]
+        kept = [
+            column for column in column_names(file, str(path)) if column not in (*stale, *new.obs)
+        ]
         for column, values in new.obs.items():
             categorical = isinstance(values.dtype, pd.CategoricalDtype)
             write_elem(obs, column, values.array if categorical else values.to_numpy())

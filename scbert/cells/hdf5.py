@@ -30,6 +30,12 @@ class SlashInName(ValueError):
     """A matrix has a name under which anndata cannot read it."""
 
 
+OUTSIDE = (
+    "is a link into another file. Links are not followed, for safety: save all data in one file."
+)
+ASTRAY = "is a link that leads nowhere, so the file is damaged. Write or download it again."
+
+
 def refuse_links(file: h5py.File, name: str) -> None:
     """Refuse a file that takes something from another file, which would be read, or altered.
 
@@ -38,26 +44,33 @@ def refuse_links(file: h5py.File, name: str) -> None:
     ValueError
         Naming the link, or because the file is damaged.
     """
-    outside: list[str] = []
+    found: list[tuple[str, str]] = []  # what is wrong, and where
 
     def look_at_link(place: str, link: Any) -> None:
         if isinstance(link, h5py.ExternalLink):
-            outside.append(place)
+            found.append((OUTSIDE, place))
+        elif isinstance(link, h5py.SoftLink) and not _leads_somewhere(file, place):
+            found.append((ASTRAY, place))
 
-    def look_at_data(place: str, found: Any) -> None:
-        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
-            outside.append(place)
+    def look_at_data(place: str, data: Any) -> None:
+        if isinstance(data, h5py.Dataset) and (data.external or data.is_virtual):
+            found.append((OUTSIDE, place))
 
     try:
         file.visititems_links(look_at_link)
         file.visititems(look_at_data)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"{name} is damaged ({error}). Write or download it again.") from error
-    if outside:
-        raise ValueError(
-            f"'{outside[0]}' of {name} is a link into another file. Links are not followed, for "
-            "safety: save all data in one file."
-        )
+    if found:
+        wrong, place = min(found)
+        raise ValueError(f"'{place}' of {name} {wrong}")
+
+
+def _leads_somewhere(file: h5py.File, place: str) -> bool:
+    try:
+        return file[place] is not None
+    except (KeyError, RuntimeError):  # nothing is there, or it leads back to itself
+        return False
 
 
 def refuse_slashes(store: Any, name: str) -> None:

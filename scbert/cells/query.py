@@ -129,8 +129,9 @@ def open_query(
         return
     with open_matrix(path, reading, name, workspace) as (file, chosen):
         obs = read_columns(file, [], name)
-        _check(obs.index, column_names(file), needed, name)
-        obs = read_columns(file, _with_totals(needed, column_names(file)), name)
+        columns_there = column_names(file, name)
+        _check(obs.index, columns_there, needed, name)
+        obs = read_columns(file, _with_totals(needed, columns_there), name)
         yield QueryCells(name, reading, chosen, obs)
 
 

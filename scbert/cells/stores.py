@@ -119,6 +119,7 @@ def _copy_group(source: Any, to: h5py.Group) -> None:
         to.attrs[key] = value
     if source.attrs.get("encoding-type") in ("csr_matrix", "csc_matrix"):
         require_all_chunks(source["data"])
+        require_all_chunks(source["indices"])  # else all counts would be of the first gene
     for key in source:
         found = source[key]
         if hasattr(found, "dtype") and found.ndim and found.dtype.kind in "biuf":
@@ -227,9 +228,12 @@ def _require_known_codecs(file: Path, name: str) -> None:
 
 def _codecs(metadata: dict[str, Any]) -> Iterator[str]:
     """Yield the names of all codecs in the metadata of an array; a shard has codecs of its own."""
-    given = [metadata.get("compressor"), *(metadata.get("filters") or ())]
-    for key in ("codecs", "index_codecs", "storage_transformers"):
-        given += metadata.get(key) or ()
+    given = [metadata.get("compressor")]
+    for key in ("filters", "codecs", "index_codecs", "storage_transformers"):
+        found = metadata.get(key) or []
+        if not isinstance(found, list):
+            raise ValueError(f"'{key}' is no list")
+        given += found
     for codec in given:
         if codec is None:
             continue

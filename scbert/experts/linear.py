@@ -146,7 +146,8 @@ def load_experts(path: Path, n_types: int, n_genes: int) -> dict[str, LinearExpe
     """
     found, experts = load_file(path), {}
     genes = found.pop("genes")
-    if genes.ndim != 1 or (len(genes) and not 0 <= genes.min() <= genes.max() < n_genes):
+    numbers = genes.ndim == 1 and genes.dtype.kind in "iu"
+    if not numbers or (len(genes) and not 0 <= genes.min() <= genes.max() < n_genes):
         raise ValueError(
             f"{path} names genes that the model's {n_genes} do not have. Copy the folder "
             "again from where it was made."

@@ -207,8 +207,9 @@ def _check_types(cell_type: pd.Series, dataset: Dataset) -> list[Caution]:
     """
     if cell_type.nunique() < 2:
         raise ValueError(
-            f"{dataset.dataset} has one cell type only, '{cell_type.iloc[0]}'; at least two are "
-            "needed."
+            f"all cells of {dataset.file} have the type '{cell_type.iloc[0]}' in "
+            f"obs['{dataset.label_key}'], but at least two types are needed to tell apart. Name "
+            "the column of the types (label_key), or write the file again if it is damaged."
         )
     counts = {str(name): int(n) for name, n in cell_type.value_counts().items()}
     rare = {name: n for name, n in counts.items() if n < FEWEST}

@@ -215,6 +215,24 @@ def test_a_damaged_file_is_refused_before_the_network_runs(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("target", ["/uns", "/elsewhere"])
+def test_a_link_that_leads_nowhere_or_to_itself_is_refused(cells, toy_run, tmp_path, target):
+    cells.write_h5ad(tmp_path / "q.h5ad")
+    with h5py.File(tmp_path / "q.h5ad", "r+") as file:
+        del file["uns"]
+        file["uns"] = h5py.SoftLink(target)
+    with pytest.raises(ValueError, match=r"'uns' of .*q\.h5ad is a link that leads nowhere"):
+        annotate_file(tmp_path / "q.h5ad", toy_run.model, tmp_path / "out.h5ad")
+
+
+def test_a_file_without_a_list_of_its_columns_is_refused(cells, toy_run, tmp_path):
+    cells.write_h5ad(tmp_path / "q.h5ad")
+    with h5py.File(tmp_path / "q.h5ad", "r+") as file:
+        del file["obs"].attrs["column-order"]
+    with pytest.raises(ValueError, match=r"obs of .*q\.h5ad has no list of its columns"):
+        annotate_file(tmp_path / "q.h5ad", toy_run.model, tmp_path / "out.h5ad")
+
+
 def test_an_error_in_a_later_part_says_in_which(cells, toy_run, tmp_path):
     cells.obs["depth"] = np.asarray(cells.X.sum(axis=1)).ravel()
     cells.obs.iloc[30, cells.obs.columns.get_loc("depth")] = 1.0

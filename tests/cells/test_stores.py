@@ -180,8 +180,16 @@ def damaged(path):
     (path / "X/data/.zarray").write_text("{")
 
 
-def gone(path):
-    next(file for file in (path / "X/data").iterdir() if file.name[0] != ".").unlink()
+def no_list(path):
+    file = path / "obs/cell_type/categories/.zarray"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"filters": 2}))
+
+
+def gone(part):
+    def remove(path):
+        next(file for file in (path / "X" / part).iterdir() if file.name[0] != ".").unlink()
+
+    return remove
 
 
 @pytest.mark.parametrize(
@@ -191,7 +199,9 @@ def gone(path):
         (pipe, "'X/pipe' of .* is a link"),
         (pickled, "packed with 'pickle'.*can run code.*write_zarr"),
         (damaged, "'X/data' of .* is damaged"),
-        (gone, "1 of the 1 chunks of '.*data' are missing"),
+        (no_list, "'obs/cell_type/categories' of .* is damaged.*'filters' is no list"),
+        (gone("data"), "1 of the 1 chunks of '.*data' are missing"),
+        (gone("indices"), "1 of the 1 chunks of '.*indices' are missing"),
     ],
 )
 def test_a_zarr_that_is_damaged_or_reaches_out_is_refused(

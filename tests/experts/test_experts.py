@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -246,6 +247,16 @@ def test_experts_of_another_size_are_refused(tmp_path, n_types, n_genes, message
     save_experts(tmp_path / "experts.safetensors", fitted(*drawn()))
     with pytest.raises(ValueError, match=message):
         load_experts(tmp_path / "experts.safetensors", n_types, n_genes)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, bool])
+def test_experts_whose_genes_are_no_integers_are_refused(tmp_path, dtype):
+    save_experts(tmp_path / "experts.safetensors", fitted(*drawn()))
+    arrays = load_file(tmp_path / "experts.safetensors")
+    arrays["genes"] = arrays["genes"].astype(dtype)
+    save_file(arrays, tmp_path / "experts.safetensors")
+    with pytest.raises(ValueError, match="names genes that the model's 20 do not have"):
+        load_experts(tmp_path / "experts.safetensors", 3, 20)
 
 
 @pytest.mark.parametrize("part", ["weight_CV", "bias_C", "vector_weight_CD"])

@@ -308,7 +308,7 @@ def sign_store(path: Path) -> str:
         meta.write_text(json.dumps(content))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # what is left of it is signed
-    if meta.is_file():
+    if meta.is_file() and not (path / "meta.sha256").is_dir():
         (path / "meta.sha256").write_bytes(checksum_line(meta))
     return SIGNED_AGAIN
 
