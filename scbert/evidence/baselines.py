@@ -26,7 +26,7 @@ from scbert.experts.classifiers import (
     logistic_regression,
     support_vectors,
 )
-from scbert.experts.linear import one_blas_thread, one_cell_each
+from scbert.experts.fits import one_blas_thread, one_cell_each
 
 CONTROLS = ("majority", "random")
 N_NEIGHBOURS = 10

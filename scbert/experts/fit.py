@@ -23,7 +23,8 @@ from scbert.experts.classifiers import (
     discriminant,
     logistic_regression,
 )
-from scbert.experts.linear import LinearExpert, choose_genes, one_blas_thread
+from scbert.experts.fits import one_blas_thread
+from scbert.experts.linear import LinearExpert, choose_genes
 
 Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 

@@ -15,16 +15,13 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
+from scbert.experts.fits import one_cell_each
 from scbert.tokens.store import TokenStore
 from scbert.tokens.tokenize import LEVELS
 
 LARGEST = 1e30  # of a weight; float32 ends at 3e38
 PARTS = ("weight", "bias", "vector_weight")
-# For functions that fit. Their products are small: more threads of the BLAS library take twice the
-# processor time, and more time on the clock. And a fit is the same bits with any number of cores.
-one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,6 @@ def expression_of(store: TokenStore, rows: np.ndarray) -> sparse.csr_matrix:
     genes, values = store.gene[place].astype(np.int32), store.level[place].astype(np.float32)
     values /= LEVELS
     return sparse.csr_matrix((values, genes, indptr), shape=(len(rows), store.measured.shape[1]))
-
-
-def one_cell_each(label: np.ndarray) -> bool:
-    """Whether each type has a single cell, so that nothing says how cells of one type differ."""
-    return len(np.unique(label)) == len(label)
 
 
 def choose_genes(expression_NV: sparse.csr_matrix, label: np.ndarray, n_genes: int) -> np.ndarray:

@@ -78,7 +78,7 @@ def read_counts(
     else:
         beside = BesideCounts(next(iter(cell_table), None), next(iter(types), None))
         read = partial(read_sample, cells, settings, beside=beside)
-    found = _check(read, settings, is_panglaodb=cells.suffix == PANGLAODB)
+    found = _check(read, cells, settings)
     write_cells(counts, found.kept)
     names = {"sample": settings.sample, "source": settings.source, "sha256": sha256_of(cells)}
     written = found.decision() | _numbers(found.reading, found.kept, settings)
@@ -112,16 +112,17 @@ class _Checked:
         return {"decision": used, "reason": self.reason, "dropped": self.dropped}
 
 
-def _check(read: Callable[[], Reading], settings: ReadSettings, *, is_panglaodb: bool) -> _Checked:
-    """Read, and choose the cells to keep: none of a sample that is to be left out."""
-    reading, reason = nothing_read(), ""
+def _check(read: Callable[[], Reading], file: Path, settings: ReadSettings) -> _Checked:
+    """Read a file, and choose the cells to keep: none of a sample that is to be left out."""
+    reading, reason, is_panglaodb = nothing_read(), "", file.suffix == PANGLAODB
     dropped: dict[str, int] = {}
     try:
         reading = read()
         keep, dropped = _usable(reading, settings, is_panglaodb=is_panglaodb)
     except UnusableSample as error:
         if not settings.leave_out:
-            raise
+            named = file.name in str(error)
+            raise UnusableSample(str(error) if named else f"{file}: {error}") from error
         reason, keep = str(error), np.zeros(reading.cells.n_obs, dtype=bool)
     kept = reading.cells if keep.all() else reading.cells[keep].copy()
     kept.var["n_cells"] = kept.X.getnnz(axis=0)

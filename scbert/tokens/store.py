@@ -10,6 +10,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -165,7 +166,9 @@ def _read_meta(folder: Path) -> StoreMeta:
         raise damaged_store(sha256, "it is missing, or the store is of format 1, which had none")
     if sha256.read_bytes() != checksum_line(path):
         raise damaged_store(path, f"it is not what {sha256.name} says that was written")
-    meta = read_json(path)
+    meta: dict[str, Any] = read_json(path)
+    if not isinstance(meta, dict):
+        raise damaged_store(path, "it holds no object")
     if meta.get("format") != FORMAT:
         raise ValueError(
             f"{folder} has format {meta.get('format')}, this version reads {FORMAT}. "
@@ -177,7 +180,7 @@ def _read_meta(folder: Path) -> StoreMeta:
     wrong = [key for key in COUNTS if type(meta[key]) is not int or meta[key] < 0]
     if wrong:
         raise damaged_store(path, f"{wrong[0]} is {meta[wrong[0]]!r}, not a number of things")
-    return meta
+    return cast("StoreMeta", meta)
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from scbert.experts.combiner import Share, combine, fit_shares
 from scbert.experts.fit import fit_experts
-from scbert.experts.linear import LinearExpert, expression_of, one_cell_each
+from scbert.experts.fits import one_cell_each
+from scbert.experts.linear import LinearExpert, expression_of
 from scbert.experts.logit_adjustment import fit_logit_adjustment, rarity
 from scbert.experts.out_of_fold import leaves_batches_out, make_folds, out_of_fold
 from scbert.tokens.store import TokenStore

@@ -359,4 +359,5 @@ def _sign_bundle(path: Path) -> None:
 def _sign_checkpoint(path: Path) -> None:
     files = [file for file in path.iterdir() if file.name != "manifest.json" and file.is_file()]
     sums = {file.name: sha256_of(file) for file in files}
-    (path / "manifest.json").write_text(json.dumps(sums))
+    if not (path / "manifest.json").is_dir():
+        (path / "manifest.json").write_text(json.dumps(sums))

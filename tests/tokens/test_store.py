@@ -192,6 +192,12 @@ def test_open_store_takes_a_good_store_in_parts_of_any_length(store, part, monke
     assert len(open_store(store)) == 9
 
 
+def test_open_store_refuses_meta_that_is_no_object(store):
+    write_meta(store, [read_json(store / "meta.json")])
+    with pytest.raises(ValueError, match=r"meta.json is damaged: it holds no object\. Delete"):
+        open_store(store)
+
+
 @pytest.mark.parametrize("key", ["cells", "tokens", "n_bins", "vocabulary_sha256", "files"])
 def test_open_store_refuses_meta_without_a_key(store, key):
     meta = read_json(store / "meta.json")
