@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
+from scbert.experts.blas import one_blas_thread
 from scbert.experts.classifiers import (
     N_COMPONENTS,
     N_GENES,
@@ -26,7 +27,7 @@ from scbert.experts.classifiers import (
     logistic_regression,
     support_vectors,
 )
-from scbert.experts.fits import one_blas_thread, one_cell_each
+from scbert.experts.out_of_fold import one_cell_each
 
 CONTROLS = ("majority", "random")
 N_NEIGHBOURS = 10

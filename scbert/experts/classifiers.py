@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
-from scbert.experts.fits import one_cell_each
+from scbert.experts.out_of_fold import one_cell_each
 
 N_GENES = 2000  # that differ most between the types
 N_COMPONENTS = 50  # of them, for the discriminant

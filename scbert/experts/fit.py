@@ -17,13 +17,13 @@ from sklearn.decomposition import PCA
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
+from scbert.experts.blas import one_blas_thread
 from scbert.experts.classifiers import (
     N_COMPONENTS,
     N_GENES,
     discriminant,
     logistic_regression,
 )
-from scbert.experts.fits import one_blas_thread
 from scbert.experts.linear import LinearExpert, choose_genes
 
 Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C

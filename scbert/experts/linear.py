@@ -16,7 +16,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
-from scbert.experts.fits import one_cell_each
+from scbert.experts.out_of_fold import one_cell_each
 from scbert.tokens.store import TokenStore
 from scbert.tokens.tokenize import LEVELS
 

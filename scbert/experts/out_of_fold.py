@@ -19,6 +19,11 @@ Fitted = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, np.ndarray], dict[str, Fitted]]
 
 
+def one_cell_each(label: np.ndarray) -> bool:
+    """Whether each type has a single cell, so that nothing says how cells of one type differ."""
+    return len(np.unique(label)) == len(label)
+
+
 def leaves_batches_out(
     batch: np.ndarray | None, fewest: int = FEWEST_BATCHES
 ) -> TypeGuard[np.ndarray]:

@@ -195,8 +195,8 @@ def _said(written: JsonObject) -> str:
         f"{written['genes']:,} genes; {written['matrix']} holds {written['scale']}; a cell has "
         f"{written['median_counts']:,.0f} counts of {written['median_genes']:,.0f} genes (medians)"
     )
-    types = ", ".join(f"{name} {n:,}" for name, n in written["cell_types"].items())
-    dropped = ", ".join(f"{name} {n:,}" for name, n in written["dropped"].items() if n)
+    types = listed(written["cell_types"])
+    dropped = listed(written["dropped"])
     said += f". Cells left out: {dropped}" if dropped else ""
     return f"{said}. Cells per type: {types}" if types else said
 
@@ -217,6 +217,11 @@ def _check_types(cell_type: pd.Series, dataset: Dataset) -> list[Caution]:
     if not rare or dataset.batch_key:
         return []
     return [rare_types(rare, FEWEST)]
+
+
+def listed(counts: dict[str, int]) -> str:
+    """Return counts as they are said in the log."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
 
 def _count(values: pd.Series) -> dict[str, int]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from scbert.cells.folds import divide, divide_without_test
 from scbert.config import Split
-from scbert.steps.read_counts import _count
+from scbert.steps.read_counts import _count, listed
 from scbert.tables import write_table
 
 log = logging.getLogger(__name__)
@@ -24,5 +24,4 @@ def split_cells(counts: Path, split: Path, settings: Split, *, test: bool = True
     table["batch"] = obs.batch.to_numpy() if "batch" in obs else ""
     table["part"] = part
     write_table(split, table)
-    cells = ", ".join(f"{name} {n:,}" for name, n in _count(table.part).items())
-    log.info("cells of each part: %s", cells)
+    log.info("cells of each part: %s", listed(_count(table.part)))

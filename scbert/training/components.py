@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from scbert.calibration.novelty import CellOutputs, LabelledOutputs, fit_novelty, novelty
 from scbert.calibration.novelty_threshold import KnownCells
-from scbert.experts.fits import one_blas_thread
+from scbert.experts.blas import one_blas_thread
 from scbert.experts.linear import LinearExpert, are_usable, expression_of
 from scbert.experts.out_of_fold import each_fold, leaves_batches_out, make_folds
 from scbert.tokens.store import TokenStore

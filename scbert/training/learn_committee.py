@@ -16,10 +16,9 @@ from tqdm import tqdm
 
 from scbert.experts.combiner import Share, combine, fit_shares
 from scbert.experts.fit import fit_experts
-from scbert.experts.fits import one_cell_each
 from scbert.experts.linear import LinearExpert, expression_of
 from scbert.experts.logit_adjustment import fit_logit_adjustment, rarity
-from scbert.experts.out_of_fold import leaves_batches_out, make_folds, out_of_fold
+from scbert.experts.out_of_fold import leaves_batches_out, make_folds, one_cell_each, out_of_fold
 from scbert.tokens.store import TokenStore
 from scbert.training.committee import ENCODER, Committee
 from scbert.training.learned import Learned, gain_of, losses
