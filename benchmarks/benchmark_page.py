@@ -14,7 +14,8 @@ from benchmark_aims import WHOLE, shortfalls
 from matplotlib.figure import Figure
 
 from scbert.benchmark.against import published_table
-from scbert.benchmark.claims import compare_protocol, pretraining_verdict
+from scbert.benchmark.claims import Verdict, compare_protocol
+from scbert.benchmark.encoder import expert_verdict, pretraining_verdict
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
 from scbert.benchmark.statistics import ScoreDifference, over_what, paired_differences
 from scbert.benchmark.summary import read_rooms
@@ -117,9 +118,9 @@ def mean_of(found: Results, protocol: str) -> pd.Series:
 
 def answers(found: Results) -> str:
     """Return what follows, a sentence for each protocol."""
-    verdicts = [compare_protocol(found, protocol) for protocol in found.protocols]
-    verdicts.append(pretraining_verdict(found))
-    return "\n".join(f"- {one.sentence}" for one in verdicts) + "\n"
+    verdicts: list[Verdict | None] = [compare_protocol(found, name) for name in found.protocols]
+    verdicts += [pretraining_verdict(found), expert_verdict(found)]
+    return "\n".join(f"- {one.sentence}" for one in verdicts if one) + "\n"
 
 
 def section(found: Results, protocol: str) -> str:

@@ -1,11 +1,8 @@
-"""Verdict on each claim of the paper, in one sentence made from the benchmark's differences.
-
-Beside them: does pretraining help? The encoder frozen and fine-tuned, pretrained and not.
-"""
+"""Verdict on each claim of the paper, in one sentence made from the benchmark's differences."""
 
 from dataclasses import dataclass
 
-from scbert.benchmark.page_tables import Cell, Table, heads, number, words
+from scbert.benchmark.page_tables import Table, heads, words
 from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.statistics import (
     ScoreDifference,
@@ -14,7 +11,7 @@ from scbert.benchmark.statistics import (
     paired_differences,
 )
 from scbert.benchmark.summary import NO_INTERVAL
-from scbert.report.text import NOTHING, percent, signed
+from scbert.report.text import percent, signed
 
 CLAIMS = {
     "Robust to batch effects": ("across_batches", "across_datasets"),
@@ -27,11 +24,6 @@ NOVELTY = "novelty_auroc"
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not shown", "not testable here"
 SIDES = {"ahead": "ahead of", "behind": "behind", "unclear": "not clearly different from"}
 LOOKS = {HOLDS: "ahead", FAILS: "behind"}
-QUESTION = "Does pretraining help?"
-PRETRAINING = {  # frozen or fine-tuned -> methods with a pretrained encoder and without
-    "frozen": ("encoder", "random_encoder"),
-    "fine-tuned": ("trained_encoder", "random_trained_encoder"),
-}
 
 
 @dataclass(frozen=True)
@@ -164,68 +156,3 @@ def claims_table(verdicts: list[Verdict]) -> Table:
     rows = [[words(one.claim), words(one.outcome)] for one in verdicts]
     header = heads(["Claim of the paper", "Outcome"], texts=2)
     return Table(name="claims", caption="Claims of the paper", heads=header, rows=rows)
-
-
-def pretraining_table(results: Results) -> Table:
-    """Return frozen and fine-tuned x pretrained and not, by the protocol that most of them met."""
-    protocol = pretraining_protocol(results)
-    rows = []
-    for how, pair in PRETRAINING.items():
-        found = _gain(results, pair, protocol)
-        gain = Cell(NOTHING) if found is None else Cell(signed(found.value), found.value)
-        rows.append([words(how), *(number(_mean(results, name, protocol)) for name in pair), gain])
-    return Table(
-        name="pretraining",
-        caption="Macro F1 of the encoder alone"
-        + (f": {PROTOCOLS[protocol].lower()}" if protocol else ""),
-        heads=heads(["Encoder", "Pretrained", "Not pretrained", "Difference"]),
-        rows=rows,
-    )
-
-
-def _mean(results: Results, method: str, protocol: str) -> float | None:
-    table = results.scores(protocol=protocol) if protocol else results.scores().iloc[:0]
-    values = table[(table["method"] == method)].groupby("dataset")["value"].mean().dropna()
-    return float(values.mean()) if len(values) else None
-
-
-def pretraining_protocol(results: Results) -> str:
-    """Return the protocol in which most of the methods with and without pretraining have scores."""
-    wanted = {name for pair in PRETRAINING.values() for name in pair}
-    found = {
-        protocol: len(wanted & set(results.scores(protocol=protocol)["method"]))
-        for protocol in results.protocols
-    }
-    best = max(found, key=lambda name: found[name], default="")
-    return best if best and found[best] else ""
-
-
-def pretraining_verdict(results: Results) -> Verdict:
-    """Say in one sentence whether pretraining helps."""
-    claim, protocol = "Pretraining helps", pretraining_protocol(results)
-    pairs = {how: _gain(results, pair, protocol) for how, pair in PRETRAINING.items()}
-    found = {how: one for how, one in pairs.items() if one is not None}
-    if not found:
-        names = ", ".join(name for pair in PRETRAINING.values() for name in pair)
-        return Verdict(
-            claim,
-            UNTESTED,
-            f"{QUESTION} {UNTESTED.capitalize()}: no encoder was run both with and without "
-            f"pretraining (benchmark.chosen, of {names}).",
-        )
-    sides = {one.side for one in found.values()}
-    outcome = HOLDS if sides == {"ahead"} else FAILS if sides == {"behind"} else OPEN
-    answer = {HOLDS: "Yes", FAILS: "No", OPEN: "Not shown"}[outcome]
-    parts = [
-        f"{how} {signed(one.value)}{with_ends(one, results.confidence_level)}"
-        for how, one in found.items()
-    ]
-    sentence = (
-        f"{QUESTION} {answer}. {PROTOCOLS[protocol]}, macro F1 with pretraining minus without: "
-        f"{'; '.join(parts)}."
-    )
-    return Verdict(claim, outcome, sentence)
-
-
-def _gain(results: Results, pair: tuple[str, str], protocol: str) -> ScoreDifference | None:
-    return method_difference(results.long, pair, protocol, results.confidence_level)

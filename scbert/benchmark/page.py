@@ -31,10 +31,9 @@ from scbert.benchmark.claims import (
     claims_table,
     compare_protocol,
     judge_claims,
-    pretraining_table,
-    pretraining_verdict,
 )
 from scbert.benchmark.disputed import disputed_cells, disputed_table, judge_disputed
+from scbert.benchmark.encoder import expert_verdict, pretraining_table, pretraining_verdict
 from scbert.benchmark.failures import failures_table
 from scbert.benchmark.heat_map import heat_map
 from scbert.benchmark.page_tables import Table
@@ -60,7 +59,7 @@ SECTIONS = {
     "cost": "Score against cost",
     "conditions": "Few labels, imbalance, new types, label noise",
     "mixing": "Do batches mix, and do types stay apart?",
-    "pretraining": "Does pretraining help?",
+    "encoder": "What is the encoder worth?",
     "claims": "The claims of the paper",
     "cards": "Datasets, methods, scores",
     "quality": "Can the benchmark be believed?",
@@ -107,7 +106,7 @@ class Page:
     conditions: Sequence[Verdict]
     claims: Sequence[Verdict]
     transfers: Sequence[str]
-    pretraining: Verdict
+    encoder: Sequence[Verdict]
     disputed: str
     against: str  # empty: no earlier run was named
     about: About
@@ -140,7 +139,7 @@ def benchmark_page(
     """
     ranks = ranked_protocols(results)
     claims = judge_claims(results)
-    pretraining = pretraining_verdict(results)
+    pretraining, beside = pretraining_verdict(results), expert_verdict(results)
     disputed = disputed_cells(folders, results)
     conditions = [name for name in CONDITIONS if name in results.protocols]
     tables = {
@@ -161,7 +160,7 @@ def benchmark_page(
         conditions=[compare_protocol(results, name) for name in conditions],
         claims=claims,
         transfers=judge_transfers(results),
-        pretraining=pretraining,
+        encoder=[pretraining, *([beside] if beside else [])],
         disputed=judge_disputed(disputed),
         against=judge_comparison(earlier) if earlier else "",
         about=about,

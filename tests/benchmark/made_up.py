@@ -26,6 +26,7 @@ SKILL = {  # share of right labels
     **{"scbert": 0.9, "logistic_regression": 0.85, "linear_svm": 0.8, "perceptron": 0.7},
     **{"majority": 0.0, "random": 0.0},
 }
+ENCODERS = ("encoder", "random_encoder")  # asked of few labels alone
 KINDS = {"scbert": "scbert", "majority": "control", "random": "control"}
 
 
@@ -39,7 +40,7 @@ def methods(*names):
             folder=f"scripts/methods/{name}",
             options="",
             optional="no",
-            protocols="few_labels" if "encoder" in name else "",
+            protocols="few_labels" if name in ENCODERS else "",
             setting="made up",
         )
         for name in names
@@ -61,7 +62,7 @@ def make_room(root, dataset, seed, skills=None, broken=()):
     tasks = pd.read_csv(folder / "tasks/tasks.tsv", sep="\t", keep_default_na=False)
     for line in tasks[tasks.task != ""].to_dict("records"):
         for name, skill in skills.items():
-            if "encoder" not in name or line["protocol"] == "few_labels":
+            if name not in ENCODERS or line["protocol"] == "few_labels":
                 failed = (name, line["protocol"]) in broken
                 answer(folder, line["task"], name, skill, failed, (dataset, seed))
     out = {name: folder / f"{name}.tsv" for name in ("scores", "differences", "costs")}

@@ -1,7 +1,9 @@
 """Sentences about the first method beside the best other one."""
 
 from scbert.benchmark.claims import compare_protocol
+from scbert.benchmark.encoder import expert_verdict
 from scbert.benchmark.results import Results
+from scbert.benchmark.statistics import method_difference
 from scbert.benchmark.summary import read_rooms
 from tests.benchmark.made_up import make_room, methods
 
@@ -30,3 +32,17 @@ def test_a_method_is_not_its_own_rival(tmp_path):
     folder = make_room(tmp_path, "toy", 1, skills)
     for protocol in ("within_dataset", "new_type"):
         assert "the best other method, Mine: " in compared(folder, protocol, *skills)
+
+
+def test_what_the_encoder_adds_is_said_where_scbert_ran_without_it(tmp_path):
+    skills = {"scbert": 0.9, "without_encoder": 0.5, "linear_svm": 0.8}
+    folder = make_room(tmp_path, "toy", 1, skills)
+    other = make_room(tmp_path, "other", 1, skills)
+    with_it = Results(read_rooms([folder, other]), methods(*skills), 0.95)
+    verdict = expert_verdict(with_it)
+    assert verdict.sentence.startswith("Does the encoder help beside the other experts? ")
+    within = method_difference(with_it.long, ("scbert", "without_encoder"), "within_dataset", 0.95)
+    assert within.value > 0.2
+    assert f"within a dataset {within.value:+.3f} (95\xa0% interval" in verdict.sentence
+    without = Results(read_rooms([folder, other]), methods("scbert", "linear_svm"), 0.95)
+    assert expert_verdict(without) is None
