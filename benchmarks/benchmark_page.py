@@ -79,11 +79,15 @@ def main() -> None:
 
 
 def results_in(folder: Path) -> Results:
-    """Read what the benchmark left, also of a version with other settings than today's."""
+    """Read the datasets and seeds of the last run, also of a version with other settings."""
     config = read_json(folder / "results/config.json")
     known = load_methods(METHODS)
-    folders = sorted(path.parent for path in folder.glob("results/benchmark/*/*/scores.tsv"))
-    methods = {name: known[name] for name in config["benchmark"]["chosen"] or known}
+    asked = config["benchmark"]
+    sets = [*asked["datasets"], *(pair.replace(">", "_to_") for pair in asked["transfers"])]
+    folders = [
+        folder / f"results/benchmark/{name}/seed{n}" for name in sets for n in asked["seeds"]
+    ]
+    methods = {name: known[name] for name in asked["chosen"] or known}
     return Results(read_rooms(folders), methods, config["evaluate"]["confidence_level"])
 
 
@@ -111,8 +115,7 @@ def mean_of(found: Results, protocol: str) -> pd.Series:
     """Return the mean of each method that has completed all tasks of a protocol."""
     metric = "novelty_auroc" if protocol == "new_type" else "macro_f1"
     scores = found.scores(metric, protocol)
-    whole = scores.groupby("method")["value"].apply(lambda values: values.notna().all())
-    scores = scores[scores["method"].isin(whole.index[whole])]
+    scores = scores[scores["method"].isin(found.complete(metric, protocol))]
     return mean_by(scores, "method", column="value")
 
 
@@ -142,11 +145,12 @@ def differences(found: Results, protocol: str) -> dict[str, str]:
 
 
 def said(one: ScoreDifference) -> str:
-    """Return a difference and its interval."""
+    """Return a difference and its interval, and of how many tasks it is if not of all."""
+    some = f", {one.compared} of {one.asked} tasks" if one.compared < one.asked else ""
     if np.isnan(one.low):
-        return f"{one.value:+.3f}"
+        return f"{one.value:+.3f}{some}"
     ends = difference_with_interval(Interval(one.value, one.low, one.high))
-    return f"{ends.removesuffix(')')}, {over_what(one.interval)})"
+    return f"{ends.removesuffix(')')}, {over_what(one.interval)}{some})"
 
 
 def scores_table(

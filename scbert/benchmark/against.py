@@ -13,20 +13,20 @@ import pandas as pd
 
 from scbert.benchmark.page_tables import Cell, ColumnHead, Table, difference, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, Results, mean_by
-from scbert.benchmark.score import asked, read_folds
+from scbert.benchmark.score import KEYS, asked, read_folds
 from scbert.benchmark.statistics import MAIN, is_part
-from scbert.benchmark.summary import MEANS, WHERE
+from scbert.benchmark.summary import COLUMNS
 from scbert.benchmark.task_files import dataset_and_seed, read_tasks
 from scbert.files import read_json
 from scbert.tables import read_table
 
 DATA = "benchmark.json"
 CHANGED = "changed"  # class of a row
-HEADS = ("Method", "Dataset", "Macro F1", "Before", "Difference")
+HEADS = ("Method", "Dataset", "Macro F1", "Before", "Difference", "Failed now", "Failed before")
 OF_CELLS = ("Cells of both", "Named otherwise", "Became right", "Became wrong")
 LABELS = "labels.tsv.gz"  # the file of all of them
 LABEL_COLUMNS = ("dataset", "seed", "task", "method", "cell", "true", "label")
-KEYS = list(LABEL_COLUMNS[:5])
+CELL = list(LABEL_COLUMNS[:5])
 PUBLISHED = ("dataset", "protocol", "method", "accuracy", "macro_f1", "split", "source")
 SCORES = ("accuracy", "macro_f1")
 HERE = "this run"
@@ -36,16 +36,20 @@ HERE = "this run"
 class RunComparison:
     """One line for each method and dataset of both runs.
 
-    Columns method, dataset, now, before (mean macro F1 over the levels and protocols that both
-    have, seeds averaged), difference, and those of `changed_labels`.
+    Columns method, dataset, now, before (mean macro F1 of what has a score in both runs: the same
+    protocol, level and seed), difference, failed and mended (scores that only the earlier and only
+    this run has, for the other failed), and those of `changed_labels`. `alone` scores are of what
+    one run alone asked.
     """
 
     table: pd.DataFrame
+    alone: int
 
     @property
     def changed(self) -> pd.Series:
-        """Whether a score or a label of a line has changed."""
-        return (self.table["difference"] != 0) | (self.table["changed"] > 0)
+        """Whether a score or a label of a line has changed, or is not there any more."""
+        counts = self.table[["changed", "failed", "mended"]]
+        return (self.table["difference"].fillna(0) != 0) | (counts > 0).any(axis=1)
 
 
 def compare_with(crate: Path, results: Results, folders: Sequence[Path]) -> RunComparison:
@@ -61,44 +65,70 @@ def compare_with(crate: Path, results: Results, folders: Sequence[Path]) -> RunC
     Raises
     ------
     ValueError
-        If the runs have no method and dataset in common.
+        If the runs did not ask any method the same, or no cell has a label in both.
     """
-    means = pd.DataFrame(read_json(crate / DATA)["means"], columns=list(MEANS))
-    now = results.means.merge(means, on=[*WHERE, "metric"], suffixes=("", "_before"))
-    now = now[(now["metric"] == MAIN) & ~now["method"].map(is_part)]
-    now = now[now["value"].notna() & now["value_before"].notna()]
-    if now.empty:
-        raise ValueError(
-            f"{crate} has no method and dataset in common with this run: there is nothing to "
-            "compare. Name the benchmark_crate of a run of the same datasets, or leave "
-            "benchmark.against empty."
-        )
-    keys = ("method", "dataset")
-    table = pd.DataFrame(
-        {
-            name: mean_by(now, *keys, column=column)
-            for name, column in (("now", "value"), ("before", "value_before"))
-        }
-    ).reset_index()
-    table["difference"] = table["now"] - table["before"]
+    before = pd.DataFrame(read_json(crate / DATA)["scores"], columns=list(COLUMNS))
+    both, alone = _of_both(_main(results.long), _main(before))
     labels = all_labels(folders, list(results.methods)).astype(str)
     cells = changed_labels(labels, read_table(crate / LABELS, *labels.columns))
-    return RunComparison(table.merge(cells, on=list(keys), how="inner"))
+    if both.empty or cells.empty:
+        raise ValueError(
+            f"{crate} has no method, dataset and seed in common with this run, or no cell that "
+            "both have named: there is nothing to compare. Name the benchmark_crate of a run of "
+            "the same datasets and seeds, or leave benchmark.against empty."
+        )
+    table = _compared(both).reset_index().merge(cells, on=["method", "dataset"], how="left")
+    counts = list(cells.columns.drop(["method", "dataset"]))
+    return RunComparison(table.fillna(dict.fromkeys(counts, 0)), alone)
+
+
+def _main(table: pd.DataFrame) -> pd.DataFrame:
+    whole = table[(table["metric"] == MAIN) & ~table["method"].map(is_part)]
+    return whole[[*KEYS, "value"]].assign(value=pd.to_numeric(whole["value"]))
+
+
+def _of_both(now: pd.DataFrame, before: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return the scores that both runs were asked for, and how many only one of them was."""
+    every = now.merge(
+        before, on=list(KEYS), suffixes=("", "_before"), how="outer", indicator=True, sort=False
+    )
+    both = every["_merge"] == "both"
+    return every[both], int((~both).sum())
+
+
+def _compared(both: pd.DataFrame) -> pd.DataFrame:
+    """Return the means of now and before, by method and dataset, and what one of them lacks."""
+    now, before = both["value"].notna(), both["value_before"].notna()
+    grouped = both.assign(failed=before & ~now, mended=now & ~before).groupby(["method", "dataset"])
+    table = grouped[["failed", "mended"]].sum()
+    for name, column in (("now", "value"), ("before", "value_before")):
+        table[name] = mean_by(both[now & before], "method", "dataset", column=column)
+    table["difference"] = table["now"] - table["before"]
+    return table
 
 
 def judge_comparison(found: RunComparison) -> str:
-    """Return what has changed, in a sentence or two."""
+    """Return what has changed, in some sentences."""
     table, cells = found.table, int(found.table["cells"].sum())
+    parts = []
     if not found.changed.any():
-        return f"Nothing has changed: all {cells:,} labels and all scores are the same."
-    changed = table[found.changed]
-    most = changed.iloc[int(changed["difference"].abs().to_numpy().argmax())]
-    return (
-        f"{int(table['changed'].sum()):,} of {cells:,} labels are others than before: "
-        f"{int(table['became_right'].sum()):,} became right, "
-        f"{int(table['became_wrong'].sum()):,} became wrong. The largest difference of macro F1 "
-        f"is {most['difference']:+.3f}, of {most['method']} on {most['dataset']}."
-    )
+        parts.append(f"Nothing has changed: all {cells:,} labels and all scores are the same.")
+    elif table["changed"].any() or table["difference"].any():
+        most = table.iloc[int(table["difference"].abs().fillna(-1).to_numpy().argmax())]
+        parts.append(
+            f"{int(table['changed'].sum()):,} of {cells:,} labels are others than before: "
+            f"{int(table['became_right'].sum()):,} became right, "
+            f"{int(table['became_wrong'].sum()):,} became wrong. The largest difference of macro "
+            f"F1 is {most['difference']:+.3f}, of {most['method']} on {most['dataset']}."
+        )
+    for name, words_of in (("failed", "lack now, for the method failed"), ("mended", "are new")):
+        lines = table[table[name] > 0]
+        if len(lines):
+            where = ", ".join(f"{x['method']} on {x['dataset']}" for x in lines.to_dict("records"))
+            parts.append(f"{int(lines[name].sum())} scores {words_of}: {where}.")
+    if found.alone:
+        parts.append(f"{found.alone} scores that one run alone asked for are not compared.")
+    return " ".join(parts)
 
 
 def comparison_table(found: RunComparison, results: Results) -> Table:
@@ -110,6 +140,7 @@ def comparison_table(found: RunComparison, results: Results) -> Table:
             number(line["now"]),
             number(line["before"]),
             difference(line["difference"], math.nan, math.nan),
+            *(number(line[name], "{:,.0f}") for name in ("failed", "mended")),
             *(number(line[name], "{:,.0f}") for name in ("cells", "changed")),
             *(number(line[name], "{:,.0f}") for name in ("became_right", "became_wrong")),
         ]
@@ -120,8 +151,9 @@ def comparison_table(found: RunComparison, results: Results) -> Table:
         caption="This run beside the earlier one",
         heads=heads([*HEADS, *OF_CELLS], texts=2),
         rows=rows,
-        note="Macro F1: means over the protocols and levels that both runs have. A cell counts "
-        "once for each task, seed and method that named it.",
+        note="Macro F1: means over the protocols, levels and seeds in which both runs have a "
+        "score; failed are scores that only the other run has. A cell counts once for each task, "
+        "seed and method that named it.",
         looks=[CHANGED if one else "" for one in found.changed],
     )
 
@@ -172,7 +204,7 @@ def changed_labels(now: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     -------
     Columns method, dataset, cells (asked about in both runs), changed, became_right, became_wrong.
     """
-    both = now.merge(before, on=KEYS, suffixes=("", "_before"))
+    both = now.merge(before, on=CELL, suffixes=("", "_before"))
     both["changed"] = both["label"] != both["label_before"]
     both["became_right"] = both["changed"] & (both["label"] == both["true"])
     both["became_wrong"] = both["changed"] & (both["label_before"] == both["true"])

@@ -42,7 +42,11 @@ METRIC_CARDS = (
         "Wall time of learning and naming, divided by the cells of both.",
         "lower is better",
     ),
-    ("Largest memory", "Peak resident memory of a run, all its processes.", "lower is better"),
+    (
+        "Largest memory",
+        "Peak resident memory of a run, that of its largest process.",
+        "lower is better",
+    ),
 )
 
 

@@ -102,6 +102,10 @@ def _controls(results: Results) -> Check:
     order = [method for method in (RANDOM, MAJORITY, SIMPLE) if method in grid]
     if len(order) < 3:
         return Check(name, 1, f"Needs {RANDOM}, {MAJORITY} and {SIMPLE}; run were {len(order)}.")
+    lacking = grid.index[grid[order].isna().any(axis=1)]
+    grid = grid[order].dropna()
+    if grid.empty:
+        return Check(name, 1, "No dataset has the scores of all three.")
     floors = grid[MAJORITY] > grid[RANDOM]
     learnt = grid[SIMPLE] > grid[MAJORITY]
     if not learnt.all():
@@ -110,6 +114,9 @@ def _controls(results: Results) -> Check:
     if not floors.all():
         where = ", ".join(map(str, grid.index[~floors]))
         return Check(name, 2, f"Random types are better than the most frequent one: {where}.")
+    if len(lacking):
+        where = ", ".join(map(str, lacking))
+        return Check(name, 1, f"As it should be where all three have scores; not so in {where}.")
     return Check(name, 0, "Random, most frequent, logistic regression, on each dataset.")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from scbert.benchmark.page_tables import Table, heads, words
 from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.statistics import (
+    MAIN,
     ScoreDifference,
     method_difference,
     over_what,
@@ -86,15 +87,36 @@ def _judged(results: Results, protocol: str) -> tuple[str, str]:
     one = _novelty_difference(results) if by_novelty else _difference(results, protocol)
     if one is None:
         return UNTESTED, _why_not(results, protocol)
-    outcome, failed = {"ahead": HOLDS, "behind": FAILS}.get(one.side, OPEN), ""
+    outcome, more = {"ahead": HOLDS, "behind": FAILS}.get(one.side, OPEN), ""
     metric, ours = "AUROC of novelty" if by_novelty else "macro F1", results.title(results.first)
     if lacking := _failures(results, protocol):
         outcome = OPEN if outcome == HOLDS else outcome
-        failed = f" {ours} failed in {lacking}, which this leaves out."
+        more = f" {ours} failed in {lacking}, which this leaves out."
+    if left_out := _incomplete(results, protocol, NOVELTY if by_novelty else MAIN):
+        outcome = (
+            OPEN if outcome == HOLDS and any(gap <= 0 for gap in left_out.values()) else outcome
+        )
+        more += " Not among the others, for they lack scores: " + ", ".join(
+            f"{results.title(name)} ({signed(gap)} where it has them)"
+            for name, gap in left_out.items()
+        )
+        more += "."
     return outcome, (
         f"{ours} {_beside(one)} the best other method, {results.title(one.method)}: "
-        f"{signed(one.value)} {metric}{with_ends(one, results.confidence_level)}.{failed}"
+        f"{signed(one.value)} {metric}{with_ends(one, results.confidence_level)}.{more}"
     )
+
+
+def _incomplete(results: Results, protocol: str, metric: str) -> dict[str, float]:
+    """Return the rivals that lack scores: how far the first is from each where both have one."""
+    table, complete = results.scores(metric, protocol), results.complete(metric, protocol)
+    some = [name for name in results.rivals if name in set(table["method"]) - set(complete)]
+    level = results.confidence_level
+    found = {
+        name: method_difference(results.long, (results.first, name), protocol, level, metric)
+        for name in some
+    }
+    return {name: one.value for name, one in found.items() if one is not None}
 
 
 def _beside(one: ScoreDifference) -> str:
@@ -128,8 +150,10 @@ def _why_not(results: Results, protocol: str) -> str:
 def with_ends(one: ScoreDifference, level: float) -> str:
     """Return the interval of a difference in brackets, and how many datasets it is of."""
     sets = f"{one.datasets} dataset" + "s" * (one.datasets != 1)
+    if one.compared < one.asked:
+        sets += f", {one.compared} of {one.asked} tasks: the others lack a score of one of the two"
     if one.interval == NO_INTERVAL:
-        return f" ({sets}; one seed, so no interval)"
+        return f" ({sets}; no interval)"
     ends = f"{signed(one.low)} to {signed(one.high)}"
     return f" ({percent(level)} interval {ends}, {over_what(one.interval)}; {sets})"
 
@@ -142,11 +166,9 @@ def _difference(results: Results, protocol: str) -> ScoreDifference | None:
 
 def _novelty_difference(results: Results) -> ScoreDifference | None:
     """Return the difference to the best of the others in noticing a new type."""
-    table = results.scores(NOVELTY, "new_type")
-    rivals = table[table["method"].isin(results.rivals)]
-    if rivals.empty:
+    best = results.best_rival("new_type", NOVELTY)
+    if best is None:
         return None
-    best = str(rivals.groupby("method")["value"].mean().idxmax())
     level = results.confidence_level
     return method_difference(results.long, (results.first, best), "new_type", level, NOVELTY)
 

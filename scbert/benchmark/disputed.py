@@ -1,7 +1,7 @@
 """Cells that all methods contradict: candidates for wrong labels.
 
 Each method names a cell that it has not learned from. A cell is disputed where every method that is
-no control gives it the same label, another one than its own, with every seed.
+no control, and has not failed, gives it the same label, another one than its own, with every seed.
 """
 
 from collections.abc import Sequence
@@ -133,7 +133,7 @@ def judge_disputed(cells: pd.DataFrame) -> str:
     ]
     shown = min(len(cells), MOST_SHOWN)
     return (
-        "Every method that is no control gives the same other label to "
+        "Every method that is no control, and has not failed, gives the same other label to "
         f"{', '.join(parts)}. Shown: the {shown} of which the methods with probabilities are "
         "surest. Their labels may be wrong, or expression cannot tell the types apart."
     )

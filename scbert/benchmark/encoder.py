@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from scbert.benchmark.claims import FAILS, HOLDS, OPEN, UNTESTED, Verdict, with_ends
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, Results
-from scbert.benchmark.statistics import ScoreDifference, method_difference
+from scbert.benchmark.statistics import (
+    ScoreDifference,
+    method_difference,
+    paired_differences,
+    paired_scores,
+)
 from scbert.report.text import NOTHING, signed
 
 QUESTION = "Does pretraining help?"
@@ -13,7 +18,7 @@ PRETRAINING = {  # frozen or fine-tuned -> methods with a pretrained encoder and
     "frozen": ("encoder", "random_encoder"),
     "fine-tuned": ("trained_encoder", "random_trained_encoder"),
 }
-EXPERTS = ("scbert", "without_encoder")
+WITH, WITHOUT = "scbert", "without_encoder"
 OUTCOMES = {"ahead": HOLDS, "behind": FAILS, "unclear": OPEN}
 ANSWERS = {HOLDS: "Yes", FAILS: "No", OPEN: "Not shown"}
 
@@ -23,22 +28,19 @@ def pretraining_table(results: Results) -> Table:
     protocol = pretraining_protocol(results)
     rows = []
     for how, pair in PRETRAINING.items():
+        both = paired_scores(results.long, pair, protocol)
         found = _gain(results, pair, protocol)
+        means = both.groupby("dataset").mean().mean()
         gain = Cell(NOTHING) if found is None else Cell(signed(found.value), found.value)
-        rows.append([words(how), *(number(_mean(results, name, protocol)) for name in pair), gain])
+        tasks = f"{found.compared} of {found.asked}" if found else NOTHING
+        rows.append([words(how), *(number(means.get(name)) for name in pair), gain, words(tasks)])
     return Table(
         name="pretraining",
         caption="Macro F1 of the encoder alone"
         + (f": {PROTOCOLS[protocol].lower()}" if protocol else ""),
-        heads=heads(["Encoder", "Pretrained", "Not pretrained", "Difference"]),
+        heads=heads(["Encoder", "Pretrained", "Not pretrained", "Difference", "Tasks of both"]),
         rows=rows,
     )
-
-
-def _mean(results: Results, method: str, protocol: str) -> float | None:
-    table = results.scores(protocol=protocol) if protocol else results.scores().iloc[:0]
-    values = table[(table["method"] == method)].groupby("dataset")["value"].mean().dropna()
-    return float(values.mean()) if len(values) else None
 
 
 def pretraining_protocol(results: Results) -> str:
@@ -82,9 +84,14 @@ def expert_verdict(results: Results) -> Verdict | None:
 
     None where scBERT was not run without it.
     """
-    asked = results.protocols if set(EXPERTS) <= set(results.methods) else []
-    pairs = {name: _gain(results, EXPERTS, name) for name in asked}
-    found = {name: one for name, one in pairs.items() if one is not None}
+    if results.first != WITH or WITHOUT not in results.methods:
+        return None
+    found = {
+        name: one
+        for name in results.protocols
+        for one in paired_differences(results.differences, name, results.confidence_level)
+        if one.method == WITHOUT
+    }
     if not found:
         return None
     outcome = _outcome(found)

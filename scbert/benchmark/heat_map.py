@@ -1,5 +1,6 @@
 """The heat map: methods x (overall, each protocol, each dataset, calibration, novelty, costs)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -29,7 +30,8 @@ def heat_map(results: Results) -> Table:
     columns = _columns(results)
     lines = {name: [_score(column.scores, name) for column in columns] for name in results.methods}
     extra = [_calibration(results), _novelty(results), *_costs(results)]
-    whole = {name: _is_whole(columns[0].scores, name) for name in lines}
+    complete = results.complete()
+    whole = {name: name in complete for name in lines}
     order = sorted(lines, key=lambda name: (whole[name], _height(lines[name][0])), reverse=True)
     rows = [
         [
@@ -51,13 +53,6 @@ def heat_map(results: Results) -> Table:
         looks=[results.kind(name) for name in order],
         kind="heat",
     )
-
-
-def _is_whole(scores: pd.DataFrame, method: str) -> bool:
-    """Whether a method has a score wherever any has: else its mean is of other tasks."""
-    keys = ["dataset", "protocol", "level"]
-    found = scores[(scores["method"] == method) & scores["score"].notna()]
-    return len(found[keys].drop_duplicates()) == len(scores[keys].drop_duplicates())
 
 
 def _height(cell: Cell) -> float:
@@ -118,22 +113,24 @@ def _short(failed: pd.DataFrame) -> str:
 
 def _calibration(results: Results) -> tuple[ColumnHead, dict[str, Cell]]:
     meaning = "Expected calibration error within datasets: 0 is best"
-    found = mean_by(results.scores("ece", "within_dataset"), "method")
-    cells = {
-        str(name): Cell(f"{value:.2f}", value, shade=1 - value / MOST_ECE)
-        for name, value in found.dropna().items()
-    }
+    cells = _means(results.scores("ece", "within_dataset"), lambda value: 1 - value / MOST_ECE)
     return ColumnHead("ECE", meaning=meaning, look=NEW_GROUP), cells
 
 
 def _novelty(results: Results) -> tuple[ColumnHead, dict[str, Cell]]:
-    meaning = "AUROC of novelty, a type left out in turn: 1 is best, 0.5 is chance"
-    found = mean_by(results.scores("novelty_auroc", "new_type"), "method")
-    cells = {
-        str(name): Cell(f"{value:.2f}", value, shade=2 * value - 1)
-        for name, value in found.dropna().items()
-    }
+    meaning = "AUROC of novelty, frequent types left out in turn: 1 is best, 0.5 is chance"
+    cells = _means(results.scores("novelty_auroc", "new_type"), lambda value: 2 * value - 1)
     return ColumnHead("Novelty", meaning=meaning), cells
+
+
+def _means(scores: pd.DataFrame, shade: Callable[[float], float]) -> dict[str, Cell]:
+    """Return the mean of each method, marked if it lacks a score."""
+    found = {}
+    for name, value in mean_by(scores, "method").dropna().items():
+        note = _what_lacks(scores, scores[scores["method"] == name])
+        look = MARKED if note else ""
+        found[str(name)] = Cell(f"{value:.2f}", value, shade=shade(value), look=look, note=note)
+    return found
 
 
 def _costs(results: Results) -> list[tuple[ColumnHead, dict[str, Cell]]]:

@@ -201,7 +201,10 @@ def _lead(results: Results) -> str:
         "seed": len(results.seeds),
     }
     parts = [f"{n} {name}{'s' * (n != 1)}" for name, n in counted.items()]
-    return f"{', '.join(parts)}. Every method got the same cells, and every failure is shown."
+    return (
+        f"{', '.join(parts)}. Methods that were asked the same got the same cells, and every "
+        "failure is shown."
+    )
 
 
 def _render(page: Page) -> str:

@@ -102,9 +102,21 @@ def transfer(
     ----------
     shared
         Positions of the cells of the first that the second has, too: these are not learned from.
+
+    Raises
+    ------
+    ValueError
+        If the query has no type that is learned.
     """
     own = np.setdiff1d(np.arange(len(learned)), np.asarray(shared, dtype=int))
     rows = own[frequent(_some(learned, own), settings)]
+    taught, wanted = set(learned.cell_types[rows]), set(query.cell_types)
+    if not taught & wanted:
+        raise ValueError(
+            f"no type of the query is learned. Learned are {', '.join(sorted(taught))}; asked "
+            f"about are {', '.join(sorted(wanted))}. Give both files the same names: by a common "
+            "label_key, or by a table of them in the column types of the table of datasets."
+        )
     asked = len(learned) + np.arange(len(query))
     return BenchmarkTask(TRANSFERRED, ALL, ALL, rows, learned.cell_types[rows], asked, len(shared))
 
@@ -162,7 +174,10 @@ def _few_labels(cells: LabelledSet, settings: Protocols, seed: int) -> Found:
 
 
 def _class_imbalance(cells: LabelledSet, settings: Protocols, seed: int) -> Found:
-    """Two common types and two rare ones, drawn among the eight largest; a balanced query."""
+    """Two common types and two rare ones, drawn among the eight largest.
+
+    Of each at most as many are asked about, fewer where the fold has no more.
+    """
     learned, query = _first_fold(cells, settings, seed)
     rng = np.random.default_rng([seed, 2])
     largest = pd.Series(cells.cell_types[learned]).value_counts()
@@ -173,9 +188,13 @@ def _class_imbalance(cells: LabelledSet, settings: Protocols, seed: int) -> Foun
         return
     chosen = rng.choice(np.sort(largest.index[:8].to_numpy(dtype=str)), N_IMBALANCED, replace=False)
     asked = _some_of_each(query, cells.cell_types, dict.fromkeys(chosen, BALANCED_QUERY), rng)
+    common = int(min(largest[name] for name in chosen))
     for ratio in settings.imbalance:
-        common = int(min(largest[name] for name in chosen))
-        rare = max(SMALLEST, common // ratio)
+        rare = common // ratio
+        if rare < SMALLEST:
+            reason = f"{common} cells of a common type leave {rare} of a rare one, and {SMALLEST} "
+            yield Skipped("class_imbalance", f"{ratio}_to_1", reason + "are needed")
+            continue
         sizes = dict(zip(chosen, (common, rare, common, rare), strict=True))
         some = _some_of_each(learned, cells.cell_types, sizes, rng)
         yield _task("class_imbalance", f"{ratio}_to_1", "0", cells, some, asked)

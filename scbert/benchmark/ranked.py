@@ -94,7 +94,7 @@ def differences_table(results: Results, protocol: str) -> Table:
     ours = results.title(results.first)
     names = [f"{ours} minus …", "Macro F1", "Interval", "Datasets"]
     header = heads(names) + [
-        ColumnHead(name, meaning="On a further dataset; equal: within 0.01")
+        ColumnHead(name, meaning="The chance of that on a further dataset; equal: within 0.01")
         for name in ("Better", "Equal", "Worse")
         if shares
     ]
@@ -118,7 +118,7 @@ def _difference_row(
 
 
 def ranks_table(results: Results, protocol: str, ranking: MethodRanking) -> Table:
-    """Return the mean ranks, and which methods do not differ from the best."""
+    """Return the mean ranks, and how sure it is that a method differs from the best."""
     best = str(ranking.ranks.index[0])
     p_of = ranking.different[best]
     rows = [

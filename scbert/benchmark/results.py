@@ -20,6 +20,7 @@ PROTOCOLS = {
     "label_noise": "Label noise",
 }
 RIVALS = ("peer", "baseline")  # kinds of methods that the first is held against
+TASKS = ("dataset", "protocol", "level")
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Results:
 
     @property
     def has_control(self) -> bool:
-        """Whether scores can be scaled by those of random types."""
-        return bool(self.means["scaled"].notna().any())
+        """Whether all scores can be scaled by those of random types."""
+        known = self.means[(self.means["metric"] == MAIN) & self.means["value"].notna()]
+        return len(known) > 0 and bool(known["scaled"].notna().all())
 
     def title(self, method: str) -> str:
         """Return the title of a method, or of a part of one."""
@@ -95,25 +97,43 @@ class Results:
     def scores(self, metric: str = MAIN, protocol: str = "") -> pd.DataFrame:
         """Return the means of a metric, of whole methods; `score` is what is compared.
 
-        That is the control-scaled score, or the score itself where no control was run.
+        That is the control-scaled score, or the score itself where no control was run. A method
+        that failed somewhere has a line without a value there, of each metric that it has
+        elsewhere.
         """
-        table = self.means[(self.means["metric"] == metric) & ~self.means["method"].map(is_part)]
+        table = self.means[~self.means["method"].map(is_part)]
         table = table[table["protocol"] == protocol] if protocol else table
+        of_metric = table[table["metric"] == metric]
+        if metric != MAIN:
+            of_metric = pd.concat([of_metric, _failed(table, of_metric)], ignore_index=True)
         scaled = self.has_control and metric == MAIN
-        return table.assign(score=table["scaled"] if scaled else table["value"])
+        return of_metric.assign(score=of_metric["scaled"] if scaled else of_metric["value"])
 
-    def best_rival(self, protocol: str) -> str | None:
+    def complete(self, metric: str = MAIN, protocol: str = "") -> list[str]:
+        """Return the methods whose mean is of all that any method has: every task and seed."""
+        table = self.scores(metric, protocol)
+        table = table[table["value"].notna()]
+        most = table.groupby(list(TASKS))["seeds"].transform("max")
+        whole = table[table["seeds"] == most].groupby("method").size()
+        tasks = len(table[list(TASKS)].drop_duplicates())
+        return [name for name in self.methods if whole.get(name, 0) == tasks > 0]
+
+    def best_rival(self, protocol: str, metric: str = MAIN) -> str | None:
         """Return the peer or baseline with the best mean in a protocol: known by hindsight only.
 
         A method that failed on one of its tasks is not taken: its mean is of other tasks.
         """
-        table = self.scores(protocol=protocol)
-        table = table[table["method"].isin(self.rivals)]
-        counts = table.groupby("method")["score"].agg(["count", "size"])
-        keep = counts.index[counts["count"] == counts["size"].max()]
-        if not len(keep):
-            return None
-        return str(mean_by(table[table["method"].isin(keep)], "method").idxmax())
+        table, complete = self.scores(metric, protocol), self.complete(metric, protocol)
+        table = table[table["method"].isin(set(self.rivals) & set(complete))]
+        return None if table.empty else str(mean_by(table, "method", column="value").idxmax())
+
+
+def _failed(table: pd.DataFrame, of_metric: pd.DataFrame) -> pd.DataFrame:
+    """Return lines for the methods of a metric where they failed and others have a value."""
+    asked = of_metric[list(TASKS)].drop_duplicates()
+    failed = table[(table["metric"] == MAIN) & table["value"].isna()]
+    failed = failed[failed["method"].isin(set(of_metric["method"]))].merge(asked, on=list(TASKS))
+    return failed.assign(metric=of_metric["metric"].iloc[0] if len(of_metric) else "")
 
 
 def mean_by(table: pd.DataFrame, *keys: str, column: str = "score") -> pd.Series:

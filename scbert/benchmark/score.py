@@ -1,9 +1,10 @@
 """Scores of the methods on the tasks of a dataset, in long form: a line for each number.
 
 The cells of all folds of a protocol, level and seed are scored together, once: of a rare type a
-fold alone has a handful. Cells of a type that was not taught have no right answer, and count for
-novelty only. A method that failed in one fold has no score of that protocol, level and seed; the
-reason stands in its place. Beside them: the first method minus each other, on the same cells.
+fold alone has a handful. Of new types each fold asks about the same cells: they count in each, and
+such scores have no interval. Cells of a type that was not taught have no right answer, and count
+for novelty only. A method that failed in one fold has no score of that protocol, level and seed;
+the reason stands in its place. Beside them: the first method minus each other, on the same cells.
 """
 
 import math
@@ -92,12 +93,20 @@ class Fold:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The known cells of all folds together, N of them, and a method's answers for them."""
+    """The known cells of all folds together, N of them, and a method's answers for them.
+
+    `repeated`: folds ask about the same cells, which a bootstrap would take for others.
+    """
 
     true: np.ndarray
     label: np.ndarray
     confidence: np.ndarray | None
     novelty_auroc: list[float]
+    repeated: bool
+
+    def interval_of(self, found: Interval) -> Interval:
+        """Return a score with its interval over cells, or without if cells are repeated."""
+        return Interval(found.mean, math.nan, math.nan) if self.repeated else found
 
     @property
     def classes(self) -> list[str]:
@@ -144,11 +153,12 @@ def pool(folds: list[Fold], part: str = "") -> Pooled | None:
     part
         Of the method, whose labels are taken; empty: the method itself.
     """
-    true, label, confidence, auroc = [], [], [], []
+    true, label, confidence, auroc, cells = [], [], [], [], []
     for fold in folds:
         if fold.answers is None:
             return None
         known = fold.cells.known
+        cells += fold.cells.query[known].tolist()
         true.append(fold.cells.true[known])
         label.append((fold.answers.parts[part] if part else fold.answers.label)[known])
         if not part and fold.answers.confidence is not None:
@@ -157,7 +167,8 @@ def pool(folds: list[Fold], part: str = "") -> Pooled | None:
             found = novelty_auroc(fold.answers.novelty, ~known)
             auroc += [] if found is None else [found]
     sure = np.concatenate(confidence) if len(confidence) == len(folds) else None
-    return Pooled(np.concatenate(true), np.concatenate(label), sure, auroc)
+    repeated = len(set(cells)) < len(cells)
+    return Pooled(np.concatenate(true), np.concatenate(label), sure, auroc, repeated)
 
 
 @dataclass(frozen=True)
@@ -222,9 +233,9 @@ def _parts(folds: list[Fold]) -> list[str]:
 
 def _scores(pooled: Pooled, settings: Evaluate) -> Iterator[tuple[str, Interval]]:
     """Yield each metric with its value, and its interval or NaN."""
-    yield from metrics.bootstrap_scores(
-        pooled.true, [pooled.label], pooled.classes, settings
-    ).items()
+    found = metrics.bootstrap_scores(pooled.true, [pooled.label], pooled.classes, settings)
+    for metric, one in found.items():
+        yield metric, pooled.interval_of(Interval(one.mean, one.low, one.high))
     if pooled.confidence is not None:
         bins = reliability(pooled.confidence, pooled.label == pooled.true)
         yield "ece", Interval(expected_calibration_error(bins), math.nan, math.nan)
@@ -245,6 +256,6 @@ def compare_group(group: Group, first: str, settings: Evaluate) -> Iterator[Meas
             ours.true, [ours.label], [theirs.label], classes, settings
         )
         for metric in COMPARED:
-            one = found[metric]
+            one = ours.interval_of(found[metric])
             numbers = (one.mean, one.low, one.high, len(ours.true))
             yield Measured(*where, method, metric, *numbers)

@@ -218,7 +218,8 @@ def _cost_points(results: Results) -> pd.DataFrame:
     protocol = results.protocols[0]
     costs = cost_of(results, protocol)
     score = mean_by(results.scores(protocol=protocol), "method")
-    names = [name for name in _shown(results) if name in costs.index]
+    complete = results.complete(protocol=protocol)  # a mean of other tasks has no place beside them
+    names = [name for name in _shown(results) if name in costs.index and name in complete]
     return pd.DataFrame(
         {
             "title": [results.title(name) for name in names],
@@ -237,7 +238,8 @@ def _panels(results: Results) -> dict[str, pd.DataFrame]:
         parts = table["level"].str.extract(LEVEL)
         table = table.assign(number=pd.to_numeric(parts[0]), unit=parts[1])
         table = table[table["unit"] == unit]
-        grid = table.pivot_table(index="number", columns="method", values="score", dropna=False)
+        means = table.groupby(["number", "method"])["score"].agg(lambda one: one.mean(skipna=False))
+        grid = means.unstack()
         if len(grid) >= FEWEST_LEVELS:
             grid.index = pd.Index([f"{number:g}" for number in grid.index])
             asked = [name for name in _shown(results) if name in grid]

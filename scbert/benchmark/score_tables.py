@@ -6,15 +6,15 @@ import pandas as pd
 
 from scbert.benchmark.page_tables import (
     HATCHED,
+    MARKED,
     Cell,
     Table,
     heads,
-    number,
     with_interval,
     words,
 )
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
-from scbert.benchmark.statistics import MAIN, is_part
+from scbert.benchmark.statistics import is_part
 from scbert.report.text import METRICS, NOTHING, duration, memory
 
 COST = (
@@ -27,7 +27,7 @@ LEVELS = ("few_labels", "class_imbalance", "label_noise")  # protocols with seve
 def cost_table(results: Results, protocol: str) -> Table:
     """Return score, times and memory of each method in a protocol."""
     costs = cost_of(results, protocol).to_dict("index")
-    score = mean_by(results.scores(protocol=protocol), "method")
+    scores = results.scores(protocol=protocol)
     order = [name for name in results.methods if name in costs]
     return Table(
         name="cost",
@@ -36,7 +36,7 @@ def cost_table(results: Results, protocol: str) -> Table:
         rows=[
             [
                 words(results.title(name)),
-                number(score.get(name)),
+                _mean(scores[scores["method"] == name]),
                 _cell(costs[name]["seconds_per_1000"], duration),
                 _cell(costs[name]["cpu_seconds_per_1000"], duration),
                 _cell(costs[name]["peak_mb"], memory),
@@ -79,19 +79,20 @@ def level_title(name: str) -> str:
 def novelty_table(results: Results) -> Table:
     """Return how well each method notices a type that it was not taught."""
     columns = {
-        "AUROC of novelty": ("novelty_auroc", results.scores("novelty_auroc", "new_type")),
-        "Macro F1 of the types it knows": (MAIN, results.scores(MAIN, "new_type")),
+        "AUROC of novelty": results.scores("novelty_auroc", "new_type"),
+        "Macro F1 of the types it knows": results.scores(protocol="new_type"),
     }
-    found = {name: mean_by(table, "method", column="value") for name, (_, table) in columns.items()}
-    methods = [
-        name for name in results.methods if any(name in each.index for each in found.values())
-    ]
+    known = {name for table in columns.values() for name in table["method"]}
+    methods = [name for name in results.methods if name in known]
     return Table(
         name="novelty",
-        caption="A new type, left out in turn",
-        heads=heads(["Method", *found]),
+        caption="A new type: frequent ones, left out in turn",
+        heads=heads(["Method", *columns]),
         rows=[
-            [words(results.title(name)), *(number(each.get(name)) for each in found.values())]
+            [
+                words(results.title(name)),
+                *(_mean(each[each["method"] == name], "value") for each in columns.values()),
+            ]
             for name in methods
         ],
         looks=[results.kind(name) for name in methods],
@@ -145,7 +146,7 @@ def _averaged(lines: pd.DataFrame) -> Cell:
     left_out = len(lines) - len(good)
     note = f"{left_out} of {len(lines)} failed" if left_out else ""
     value = float(good["value"].mean())
-    return Cell(f"{value:.3f}", value, note=note, look="partly" if note else "")
+    return Cell(f"{value:.3f}", value, note=note, look=MARKED if note else "")
 
 
 def parts_table(results: Results) -> Table | None:
@@ -153,25 +154,32 @@ def parts_table(results: Results) -> Table | None:
     table = results.means[results.means["method"].map(is_part)]
     if table.empty:
         return None
-    found = {metric: table[table["metric"] == metric] for metric in METRICS}
     protocols = [name for name in results.protocols if name in set(table["protocol"])]
     rows = []
     for method in dict.fromkeys(table["method"]):
         for protocol in protocols:
+            of_protocol = table[table["protocol"] == protocol]
+            tasks = of_protocol[["dataset", "level"]].drop_duplicates()
+            mine = of_protocol[of_protocol["method"] == method]
+            own = mine[["dataset", "level"]].drop_duplicates()
             row = [words(results.title(method)), words(PROTOCOLS[protocol])]
-            for lines in found.values():
-                mine = lines[(lines["method"] == method) & (lines["protocol"] == protocol)]
-                row.append(number(_mean(mine)))
-            rows.append(row)
+            row += [_mean(mine[mine["metric"] == metric], "value") for metric in METRICS]
+            rows.append([*row, Cell(f"{len(own)} of {len(tasks)}", len(own))])
     return Table(
         name="parts",
         caption="Parts of methods, each alone",
-        heads=heads(["Part", "Protocol", *METRICS.values()], texts=2),
+        heads=heads(["Part", "Protocol", *METRICS.values(), "Tasks"], texts=2),
         rows=rows,
+        note="A part has scores of the tasks in which it answered alone: means of some of them are "
+        "not to be held against means of all.",
     )
 
 
-def _mean(lines: pd.DataFrame) -> float | None:
-    if lines.empty:
-        return None
-    return float(mean_by(lines, "method", column="value").iloc[0])
+def _mean(lines: pd.DataFrame, column: str = "score") -> Cell:
+    """Return the mean of a method over datasets and levels, marked if it lacks some."""
+    if lines[column].isna().all():
+        return Cell(NOTHING)
+    value = float(mean_by(lines, "method", column=column).iloc[0])
+    lacking = int((lines[column].isna() | (lines["failed_seeds"] > 0)).sum())
+    note = f"{lacking} of {len(lines)} failed" if lacking else ""
+    return Cell(f"{value:.3f}", value, note=note, look=MARKED if note else "")

@@ -1,6 +1,6 @@
 """Uncertainty of the comparisons: scaled scores, paired differences, ranks and chances.
 
-Ranks follow Demšar 2006, JMLR 7, with Holm's correction; chances Benavoli et al. 2017, JMLR 18.
+Ranks follow Demšar 2006, JMLR 7, with Holm's correction; chances Benavoli et al. 2014, ICML.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import scikit_posthocs
-from baycomp import SignedRankTest
+from baycomp import SignTest
 from scipy import stats
 
 from scbert.benchmark.score import MAIN
@@ -22,6 +22,7 @@ EQUAL = 0.01  # scores closer than this count as equal
 DRAWS = 10_000
 RANDOM = "random"  # the control that sets the zero
 OVER_DATASETS = "datasets"
+TASK = ("dataset", "level")  # of a protocol
 
 
 def control_scaled(means: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +44,10 @@ def is_part(method: str) -> bool:
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """The score of one method minus that of another, and over what its interval is taken."""
+    """The score of one method minus that of another, and over what its interval is taken.
+
+    Of `asked` datasets and levels `compared` have a score of both.
+    """
 
     method: str
     value: float
@@ -51,6 +55,8 @@ class ScoreDifference:
     high: float
     interval: str
     datasets: int
+    compared: int
+    asked: int
 
     @property
     def side(self) -> str:
@@ -72,45 +78,68 @@ def paired_differences(means: pd.DataFrame, protocol: str, level: float) -> list
         are the means of those of its levels, which is wide enough.
     """
     chosen = means[(means["protocol"] == protocol) & (means["metric"] == MAIN)]
+    asked = len(chosen[list(TASK)].drop_duplicates())
     found = [
-        _joined(str(name), group, level) for name, group in chosen.groupby("method", sort=False)
+        _joined(str(name), group, level, asked)
+        for name, group in chosen.groupby("method", sort=False)
     ]
     return sorted(found, key=lambda one: one.value)
 
 
-def _joined(method: str, lines: pd.DataFrame, level: float) -> ScoreDifference:
+def _joined(method: str, lines: pd.DataFrame, level: float, asked: int) -> ScoreDifference:
     by_dataset = lines.groupby("dataset", sort=False)["value"].mean()
     mean, low, high = t_interval(by_dataset.tolist(), level)
     interval = OVER_DATASETS if len(by_dataset) > 1 else NO_INTERVAL
     if len(by_dataset) == 1:
         low, high = lines["low"].mean(), lines["high"].mean()
         interval = lines["interval"].iloc[0]
-    return ScoreDifference(method, mean, low, high, interval, len(by_dataset))
+    return ScoreDifference(
+        method, mean, low, high, interval, len(by_dataset), compared=len(lines), asked=asked
+    )
+
+
+def paired_scores(
+    table: pd.DataFrame, pair: tuple[str, str], protocol: str, metric: str = MAIN
+) -> pd.DataFrame:
+    """Return the scores of two methods, means over the seeds that both have.
+
+    Parameters
+    ----------
+    table
+        As `long_table` makes it.
+
+    Returns
+    -------
+    A line for each dataset and level in which both have a score, a column for each method.
+    """
+    lines = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
+    grid = lines[lines["method"].isin(pair)].pivot(
+        index=[*TASK, "seed"], columns="method", values="value"
+    )
+    return grid.reindex(columns=list(pair)).dropna().groupby(list(TASK), sort=False).mean()
 
 
 def method_difference(
     table: pd.DataFrame, pair: tuple[str, str], protocol: str, level: float, metric: str = MAIN
 ) -> ScoreDifference | None:
-    """Return the score of one method minus another's, paired by dataset, level and seed.
+    """Return the score of one method minus another's, averaged over levels, then datasets.
 
     Parameters
     ----------
     table
-        As `long_table` makes it. The interval is that of t over datasets, or over seeds where there
-        is one dataset.
+        As `long_table` makes it. The interval is that of t over datasets; of one there is none.
     """
-    lines = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
-    keys = ["dataset", "level", "seed"]
-    ours, theirs = (lines[lines["method"] == name].set_index(keys)["value"] for name in pair)
-    paired = (ours - theirs).dropna()
+    paired = paired_scores(table, pair, protocol, metric)
     if paired.empty:
         return None
-    datasets = paired.index.get_level_values("dataset").nunique()
-    unit, kind = ("dataset", OVER_DATASETS) if datasets > 1 else ("seed", OVER_SEEDS)
-    means = paired.groupby(unit).mean()
-    mean, low, high = t_interval(means.tolist(), level)
-    kind = kind if len(means) > 1 else NO_INTERVAL
-    return ScoreDifference(pair[1], mean, low, high, kind, datasets)
+    lines = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
+    asked = len(lines[list(TASK)].drop_duplicates())
+    by_dataset = (paired[pair[0]] - paired[pair[1]]).groupby("dataset", sort=False).mean()
+    mean, low, high = t_interval(by_dataset.tolist(), level)
+    kind = OVER_DATASETS if len(by_dataset) > 1 else NO_INTERVAL
+    return ScoreDifference(
+        pair[1], mean, low, high, kind, len(by_dataset), compared=len(paired), asked=asked
+    )
 
 
 def over_what(interval: str) -> str:
@@ -180,8 +209,9 @@ def scores_to_rank(means: pd.DataFrame, protocol: str, methods: Sequence[str]) -
 def chances(scores: pd.DataFrame, first: str) -> dict[str, tuple[float, float, float]] | None:
     """Return the chance that the first method is better than, equal to or worse than each other.
 
-    That is, on a further dataset of this kind, by Bayes' signed-rank test; equal means within
-    `EQUAL`. None with fewer than six datasets.
+    That is, on a further dataset of this kind: the mean of the posterior of Bayes' sign test, which
+    counts the datasets of each outcome and one more that is equal. Equal means within `EQUAL`.
+    None with fewer than six datasets.
     """
     if first not in scores:
         return None
@@ -190,6 +220,7 @@ def chances(scores: pd.DataFrame, first: str) -> dict[str, tuple[float, float, f
         both = scores[[first, name]].dropna()
         if len(both) >= FEWEST_DATASETS:
             ours, theirs = (both[column].to_numpy(dtype=np.float64) for column in (first, name))
-            shares = SignedRankTest.probs(ours, theirs, EQUAL, nsamples=DRAWS, random_state=1)
+            drawn = SignTest.sample(ours, theirs, EQUAL, nsamples=DRAWS, random_state=1)
+            shares = drawn.mean(axis=0)
             found[str(name)] = (float(shares[0]), float(shares[1]), float(shares[2]))
     return found or None

@@ -27,7 +27,10 @@ Record = dict[str, str | float | None]  # a line of a table, as JSON
 
 @dataclass(frozen=True)
 class MeanScore:
-    """A mean over the seeds that have a score; `interval` says over what its ends are taken."""
+    """A mean over the seeds that have a score; `interval` says over what its ends are taken.
+
+    `seeds` have a score, `failed_seeds` have none.
+    """
 
     dataset: str
     protocol: str
@@ -134,8 +137,9 @@ def means_over_seeds(table: pd.DataFrame, level: float) -> pd.DataFrame:
     table
         As `long_table` makes it, or the table of differences.
     level
-        Of the intervals: of t over the seeds where there are two at least, else those of the
-        bootstrap over the cells, which one seed has. Column `interval` says which.
+        Of the intervals. Cells are the same with every seed, so that seeds that agree do not say
+        how far other cells would differ: taken is the wider of that of t over the seeds and the
+        mean over the seeds of those of the bootstrap over cells. Column `interval` says which.
     """
     lines: list[MeanScore] = []
     for key, of_method in table.groupby(list(WHERE), sort=False):
@@ -153,11 +157,13 @@ def _mean(group: pd.DataFrame, level: float) -> tuple[float, float, float, str, 
     """Return a mean and what follows it in `MeanScore`, down to the number of seeds."""
     good = group[group["value"].notna()]
     mean, low, high = t_interval(good["value"].tolist(), level)
+    interval = OVER_SEEDS if len(good) > 1 else NO_INTERVAL
+    if len(good) and good["low"].notna().all():
+        ends = good["low"].mean(), good["high"].mean()
+        if not high - low > ends[1] - ends[0]:
+            low, high, interval = *ends, OVER_CELLS
     if "exit" in group:  # scores, and not differences: none is outside 0 to 1
         low, high = np.clip((low, high), 0, 1)
-    interval = OVER_SEEDS if len(good) > 1 else NO_INTERVAL
-    if len(good) == 1 and good["low"].notna().all():
-        low, high, interval = good["low"].iloc[0], good["high"].iloc[0], OVER_CELLS
     return mean, low, high, interval, good["cells"].max(), len(good)
 
 

@@ -229,7 +229,8 @@ def _confidence(probabilities: pd.DataFrame | None, label: np.ndarray) -> np.nda
         return None
     of_label = probabilities.reindex(columns=np.unique(label), fill_value=0.0)
     column = of_label.columns.get_indexer(pd.Index(label))
-    return of_label.to_numpy(dtype=np.float64)[np.arange(len(label)), column]
+    found = of_label.to_numpy(dtype=np.float64)[np.arange(len(label)), column]
+    return np.minimum(found, 1)  # rounded, they may add up to a little more
 
 
 def _novelty(table: pd.DataFrame, probabilities: pd.DataFrame | None) -> np.ndarray | None:

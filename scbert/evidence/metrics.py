@@ -34,8 +34,8 @@ def scores(true: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> d
 
     Returns
     -------
-    The accuracy; the macro F1, a mean over the classes that occur in `true` or in `predicted`; and
-    the balanced accuracy, the mean recall of the classes that occur in `true`.
+    The accuracy; the macro F1 and the balanced accuracy, which are the means of F1 and of recall
+    over the classes that occur in `true`, as those of `bootstrap_scores` are.
 
     Raises
     ------
@@ -44,11 +44,10 @@ def scores(true: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> d
     """
     _encode(true, [predicted], classes)
     in_truth = sorted(set(true))
-    either = sorted(set(true) | set(predicted))
     return {
         "accuracy": float(accuracy_score(true, predicted)),
         "macro_f1": float(
-            f1_score(true, predicted, labels=either, average="macro", zero_division=0)
+            f1_score(true, predicted, labels=in_truth, average="macro", zero_division=0)
         ),
         "balanced_accuracy": float(
             recall_score(true, predicted, labels=in_truth, average="macro", zero_division=0)

@@ -60,21 +60,51 @@ def test_a_label_that_was_another_marks_its_method(crate, results, room):
     assert "1 became right, 0 became wrong" in judge_comparison(found)
 
 
-def test_a_score_that_was_another_is_shown_with_its_sign(crate, results, room):
+def change(crate, method, line):
+    """Put something else into the macro F1 of a method in the earlier run."""
     data = json.loads((crate / "benchmark.json").read_text())
-    for line in data["means"]:
-        if line["method"] == "scbert" and line["metric"] == "macro_f1":
-            line["value"] -= 0.1
+    data["scores"] = [
+        one | (line(one) if (one["method"], one["metric"]) == (method, "macro_f1") else {})
+        for one in data["scores"]
+    ]
     (crate / "benchmark.json").write_text(json.dumps(data))
+
+
+def test_a_score_that_was_another_is_shown_with_its_sign(crate, results, room):
+    change(crate, "scbert", lambda one: {"value": one["value"] - 0.1})
     said = judge_comparison(compare_with(crate, results, [room]))
     assert "+0.100, of scbert on toy" in said
 
 
+def test_a_method_that_failed_in_one_of_the_runs_is_named(crate, results, room, tmp_path):
+    change(crate, "linear_svm", lambda one: {"value": None} if one["level"] == "all" else {})
+    found = compare_with(crate, results, [room])
+    lacking = len(results.scores().query("method == 'linear_svm' and level == 'all'"))
+    assert judge_comparison(found) == f"{lacking} scores are new: linear_svm on toy."
+    assert found.changed.sum() == 1
+    broken = make_room(tmp_path, "toy", 1, SKILL, [("scbert", "within_dataset")])
+    now = Results(read_rooms([broken]), methods(*SKILL), 0.95)
+    said = judge_comparison(compare_with(crate, now, [broken]))
+    assert "1 scores lack now, for the method failed: scbert on toy." in said
+    assert "Nothing" not in said
+
+
+def test_scores_of_other_seeds_are_not_compared(crate, results, room, tmp_path):
+    more = make_room(tmp_path, "toy", 2, SKILL)
+    both = Results(read_rooms([room, more]), methods(*SKILL), 0.95)
+    said = judge_comparison(compare_with(crate, both, [room, more]))
+    assert said.startswith("Nothing has changed: all ")
+    n = len(results.scores())
+    assert said.endswith(f" {n} scores that one run alone asked for are not compared.")
+    with pytest.raises(ValueError, match="no method, dataset and seed in common"):
+        compare_with(crate, Results(read_rooms([more]), methods(*SKILL), 0.95), [more])
+
+
 def test_runs_with_nothing_in_common_are_refused(crate, results, room):
     data = json.loads((crate / "benchmark.json").read_text())
-    data["means"] = [line | {"dataset": "other"} for line in data["means"]]
+    data["scores"] = [line | {"dataset": "other"} for line in data["scores"]]
     (crate / "benchmark.json").write_text(json.dumps(data))
-    with pytest.raises(ValueError, match="no method and dataset in common"):
+    with pytest.raises(ValueError, match="no method, dataset and seed in common"):
         compare_with(crate, results, [room])
 
 

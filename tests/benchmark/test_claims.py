@@ -1,5 +1,8 @@
 """Sentences about the first method beside the best other one."""
 
+import numpy as np
+
+from scbert.benchmark.checks import check_benchmark
 from scbert.benchmark.claims import compare_protocol
 from scbert.benchmark.encoder import expert_verdict
 from scbert.benchmark.results import Results
@@ -46,3 +49,48 @@ def test_what_the_encoder_adds_is_said_where_scbert_ran_without_it(tmp_path):
     assert f"within a dataset {within.value:+.3f} (95\xa0% interval" in verdict.sentence
     without = Results(read_rooms([folder, other]), methods("scbert", "linear_svm"), 0.95)
     assert expert_verdict(without) is None
+
+
+def room_in_two(tmp_path, skills, broken):
+    """Two datasets; what is broken failed in the first."""
+    return [
+        make_room(tmp_path, "one", 1, skills, broken=broken),
+        make_room(tmp_path, "two", 1, skills),
+    ]
+
+
+def test_a_better_method_that_failed_once_is_named_and_leaves_the_claim_open(tmp_path):
+    skills = {"mine": 0.8, "linear_svm": 0.95, "perceptron": 0.5, "random": 0.0}
+    folders = room_in_two(tmp_path, skills, [("linear_svm", "within_dataset")])
+    results = Results(read_rooms(folders), methods(*skills), 0.95)
+    assert results.complete(protocol="within_dataset") == ["mine", "perceptron", "random"]
+    verdict = compare_protocol(results, "within_dataset")
+    assert "the best other method, Perceptron: " in verdict.sentence
+    assert "Not among the others, for they lack scores: Linear svm (\N{MINUS SIGN}0." in (
+        verdict.sentence
+    )
+    assert verdict.outcome != "holds"
+
+
+def test_a_failed_task_is_missing_of_every_metric(tmp_path):
+    skills = {"mine": 0.9, "perceptron": 0.8, "random": 0.0}
+    folders = room_in_two(tmp_path, skills, [("perceptron", "new_type")])
+    results = Results(read_rooms(folders), methods(*skills), 0.95)
+    for metric in ("macro_f1", "accuracy", "ece", "novelty_auroc"):
+        table = results.scores(metric, "new_type").set_index(["method", "dataset"])["value"]
+        assert np.isnan(table["perceptron", "one"])
+        assert not np.isnan(table["perceptron", "two"])
+        assert "perceptron" not in results.complete(metric, "new_type")
+    assert results.best_rival("new_type", "novelty_auroc") is None
+
+
+def test_a_control_that_failed_leaves_the_others_their_scores(tmp_path):
+    skills = {"mine": 0.9, "perceptron": 0.8, "majority": 0.0, "random": 0.0}
+    broken = [("random", "within_dataset"), ("logistic_regression", "within_dataset")]
+    folders = room_in_two(tmp_path, skills | {"logistic_regression": 0.8}, broken)
+    results = Results(read_rooms(folders), methods(*skills, "logistic_regression"), 0.95)
+    assert not results.has_control
+    assert results.best_rival("within_dataset") == "perceptron"
+    check = next(one for one in check_benchmark(folders, results) if "controls" in one.name)
+    assert check.severity == 1
+    assert check.found.endswith("not so in one.")

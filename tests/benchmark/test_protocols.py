@@ -7,6 +7,7 @@ from scbert.defaults import load_defaults
 
 DEFAULTS = load_defaults(None, {}).benchmark.protocols
 SIZES = {"B": 200, "T": 400, "NK": 100, "DC": 60, "pDC": 30}
+LARGE = dict.fromkeys(("B", "T", "NK", "DC"), 400)  # a fold leaves enough to make one 100 to 1
 
 
 def cells_of(sizes=SIZES, batches=("d1", "d2", "d3")):
@@ -26,7 +27,7 @@ ALL = ("within_dataset", "across_batches", "few_labels", "class_imbalance", "new
 
 @pytest.mark.parametrize("protocol", [*ALL, "label_noise"])
 def test_no_cell_is_learned_from_and_asked_about(protocol):
-    found = tasks_of(protocol)
+    found = tasks_of(protocol, cells_of(LARGE))
     assert found
     for task in found:
         assert isinstance(task, BenchmarkTask)
@@ -36,7 +37,8 @@ def test_no_cell_is_learned_from_and_asked_about(protocol):
 
 @pytest.mark.parametrize("protocol", [*ALL, "label_noise"])
 def test_tasks_follow_from_the_seed(protocol):
-    first, again, other = (tasks_of(protocol, seed=seed) for seed in (1, 1, 2))
+    cells = cells_of(LARGE)
+    first, again, other = (tasks_of(protocol, cells, seed) for seed in (1, 1, 2))
     for one, same in zip(first, again, strict=True):
         assert np.array_equal(one.learned, same.learned)
         assert np.array_equal(one.taught, same.taught)
@@ -76,12 +78,22 @@ def test_few_labels_are_so_many_of_each_type_and_grow():
 
 
 def test_imbalance_makes_two_of_four_types_rare():
-    (ten, hundred) = tasks_of("class_imbalance")
+    (ten, hundred) = tasks_of("class_imbalance", cells_of(LARGE))
     for task, ratio in ((ten, 10), (hundred, 100)):
         sizes = pd.Series(task.taught).value_counts().to_numpy()
         assert len(sizes) == 4
         assert sizes[0] == sizes[1]
-        assert sizes[2] == sizes[3] == max(3, sizes[0] // ratio)
+        assert sizes[2] == sizes[3] == sizes[0] // ratio
+
+
+def test_an_imbalance_that_the_cells_do_not_give_is_skipped():
+    ten, hundred = tasks_of("class_imbalance")
+    assert isinstance(ten, BenchmarkTask)
+    assert hundred == Skipped(
+        "class_imbalance",
+        "100_to_1",
+        "48 cells of a common type leave 0 of a rare one, and 3 are needed",
+    )
 
 
 def test_imbalance_needs_four_types():
@@ -133,3 +145,9 @@ def test_a_type_of_few_cells_takes_no_part():
     for task in tasks_of("within_dataset", cells):
         assert "rare" not in task.taught
         assert "rare" not in cells.cell_types[task.query]
+
+
+def test_a_transfer_between_files_without_a_common_type_is_refused():
+    query = cells_of({"B cell": 40, "T cell": 40})
+    with pytest.raises(ValueError, match="Learned are B, DC, NK, T, pDC; asked about are B cell, "):
+        transfer(cells_of(), query, DEFAULTS)

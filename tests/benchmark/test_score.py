@@ -150,3 +150,17 @@ def test_a_dataset_that_no_protocol_suits_is_refused(tmp_path):
     settings = DEFAULTS.benchmark.protocols.model_copy(update={"used": ("across_batches",)})
     with pytest.raises(ValueError, match="no protocol of across_batches can be used"):
         make_benchmark_tasks([counts_in(tmp_path / "a.h5ad")], tmp_path / "tasks", 1, settings)
+
+
+def test_cells_that_each_fold_asks_about_have_no_interval(tmp_path):
+    """Two new types of one query: a bootstrap would take each known cell for two."""
+    settings = DEFAULTS.benchmark.protocols.model_copy(
+        update={"used": ("within_dataset", "new_type"), "folds": 3, "new_types": 2}
+    )
+    make_benchmark_tasks([counts_in(tmp_path / "counts.h5ad")], tmp_path / "tasks", 1, settings)
+    answer(tmp_path, "mine", lambda true, taught: taught[0])
+    answer(tmp_path, "other", perfect)
+    scores, differences, _ = scored(tmp_path, "mine", "other")
+    for table in (scores[scores.metric == "macro_f1"], differences):
+        has_interval = (table.low != "").groupby(table.protocol).all()
+        assert has_interval.to_dict() == {"within_dataset": True, "new_type": False}

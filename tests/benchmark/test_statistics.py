@@ -42,6 +42,16 @@ def test_a_mean_over_seeds_has_the_interval_of_the_seeds_or_else_of_the_cells():
     assert tuple(means) == MEANS
 
 
+def test_seeds_that_agree_do_not_hide_how_far_other_cells_would_differ():
+    table = lines(seed=[1, 2], value=[0.7, 0.7], low=[0.5, 0.6], high=[0.8, 0.9])
+    (mean,) = means_over_seeds(table, 0.95).to_dict("records")
+    assert (mean["interval"], mean["low"]) == ("cells", pytest.approx(0.55))
+    assert mean["high"] == pytest.approx(0.85)
+    table["value"] = [0.6, 0.8]  # t of two seeds is wider
+    (mean,) = means_over_seeds(table, 0.95).to_dict("records")
+    assert (mean["interval"], mean["low"], mean["high"]) == ("seeds", 0, 1)
+
+
 def test_a_failure_is_missing_and_never_zero():
     table = lines(seed=[1, 2], value=[0.8, np.nan], exit=[0, 9], reason=["", "no memory"])
     (mean,) = means_over_seeds(table, 0.95).to_dict("records")
@@ -64,6 +74,21 @@ def test_paired_differences_are_averaged_over_levels_then_datasets():
     assert (one.datasets, one.interval) == (2, "datasets")
     assert one.low < 0 < one.high  # two datasets say little
     assert one.side == "unclear"
+    assert (one.compared, one.asked) == (3, 3)
+
+
+def test_a_difference_says_of_how_many_tasks_it_is():
+    table = pd.concat(
+        [
+            lines(method="whole", level=["1", "2"], value=[0.1, 0.3]),
+            lines(method="failed_once", level=["2"], value=[0.3]),
+        ]
+    )
+    found = paired_differences(means_over_seeds(table, 0.95), "within_dataset", 0.95)
+    assert {one.method: (one.compared, one.asked) for one in found} == {
+        "whole": (2, 2),
+        "failed_once": (1, 2),
+    }
 
 
 def test_method_difference_pairs_what_both_have():
@@ -75,7 +100,8 @@ def test_method_difference_pairs_what_both_have():
     )
     one = method_difference(table, ("ours", "theirs"), "within_dataset", 0.95)
     assert one.value == pytest.approx(0.1)
-    assert one.interval == "seeds"
+    assert one.interval == ""  # the same cells with every seed: what others would give is open
+    assert one.side == "unclear"
     assert method_difference(table, ("ours", "nobody"), "within_dataset", 0.95) is None
 
 
@@ -113,7 +139,7 @@ def test_a_method_that_failed_too_often_is_left_out_of_the_ranks():
 def test_chances_of_better_equal_and_worse():
     base = np.linspace(0.5, 0.6, 7)
     found = chances(scores(ours=base, worse=base - 0.1, same=base + 0.001), "ours")
-    assert found["worse"] == pytest.approx((1, 0, 0), abs=0.01)
+    assert found["worse"] == pytest.approx((7 / 8, 1 / 8, 0), abs=0.01)  # seven of eight
     assert found["same"] == pytest.approx((0, 1, 0), abs=0.01)
     assert found == chances(scores(ours=base, worse=base - 0.1, same=base + 0.001), "ours")
     assert chances(scores(ours=base, worse=base - 0.1)[:5], "ours") is None

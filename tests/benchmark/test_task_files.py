@@ -28,6 +28,11 @@ def test_answers_come_in_the_order_of_the_query(answers):
     assert np.allclose(found.novelty, [0.2, 0.1, 0.4])
 
 
+def test_probabilities_that_were_rounded_up_are_no_confidence_above_1(answers):
+    found = answers("cell label p:B p:T", "x B 1.005 0", "y T 0 1", "z B .6 .4")
+    assert found.confidence.tolist() == [1, 1, 0.6]
+
+
 def test_probabilities_and_novelty_may_be_missing(answers):
     found = answers("cell label", "x B", "y T", "z B")
     assert found.confidence is None
