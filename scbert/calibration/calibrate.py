@@ -17,6 +17,7 @@ from scbert.calibration.novelty_threshold import (
     KnownCells,
     NoveltyCells,
     expected_novel_detection,
+    novelty_threshold,
 )
 from scbert.calibration.parents import fit_levels
 from scbert.config import Annotate
@@ -62,12 +63,13 @@ def calibrate(
     expected = expected_novel_detection(cells, [one["name"] for one in labels], settings)
     log.info("confidence: temperature %.3f%s", temperature, _said(expected))
     validation, left_out = cells.validation, cells.left_out
-    known = left_out or KnownCells(novelty(validation, fitted), validation.label)
+    own = KnownCells(novelty(validation, fitted), validation.label, "validation cells")
+    known = left_out or own
     return {
         **fitted,
-        "novelty_threshold": known.threshold(rate),
+        "novelty_threshold": novelty_threshold(known.scores, rate),
         "false_unknown_rate": rate,
-        "threshold_from": "validation cells" if left_out is None else "batches left out",
+        "threshold_from": known.which,
         "expected_novel_detection": expected,
         "levels": _levels(probabilities, label, labels, settings.label_error_rate),
         "validation_cells": len(validation.label),

@@ -21,7 +21,7 @@ class NovelDetection(TypedDict):
     cell_type: str
     n: int  # validation cells of the type
     detected: float  # share of them that would be called unknown
-    auroc: float  # of their novelty, against the other types' validation cells
+    auroc: float  # of their novelty, against cells of the other types that were held out
 
 
 class Levels(TypedDict):

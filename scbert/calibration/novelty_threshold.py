@@ -59,14 +59,18 @@ class Coverage:
 
 @dataclass(frozen=True)
 class KnownCells:
-    """Novelty scores of cells whose types are known, and the column of each type, both (cells,)."""
+    """Novelty scores of cells whose types are known, and the column of each type, both (cells,).
+
+    `which` says which cells these are, for the card.
+    """
 
     scores: np.ndarray
     label: np.ndarray
+    which: str
 
-    def threshold(self, false_unknown_rate: float, without: int | None = None) -> float:
-        """Return `novelty_threshold` of these cells, but for those of one type."""
-        return novelty_threshold(self.scores[self.label != without], false_unknown_rate)
+    def without(self, column: int) -> np.ndarray:
+        """Return the scores of the cells of the other types."""
+        return self.scores[self.label != column]
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,13 @@ class NoveltyCells:
     training
         The training cells, with their places among the principal components: what is known.
     validation
-        Cells that the model has not learned from.
+        Cells of which the types are known, and how the experts answer without them.
     positions_without
         Gives the positions of all training and validation cells among the principal components
         that are learned without the type of a column.
     left_out
-        Cells whose batch was left out, see `novelty_left_out`, which fit the threshold; None: the
-        validation cells do.
+        Cells that were left out, see `novelty_left_out`, which fit the threshold; None: the
+        validation cells do, which the components have then not learned from.
     """
 
     training: LabelledOutputs
@@ -217,7 +221,7 @@ def expected_novel_detection(
     """
     if len(classes) < FEWEST_TYPES:
         return []
-    found, rate, left_out = [], settings.false_unknown_rate, cells.left_out
+    found, left_out = [], cells.left_out
     for column, name in enumerate(classes):
         of_type = cells.validation.label == column
         if not of_type.any() or _only(column, cells.validation, left_out):
@@ -228,7 +232,7 @@ def expected_novel_detection(
             replace(cells.training, positions=training_positions).without_type(column),
             replace(cells.validation, positions=positions).without_column(column),
             settings=settings,
-            threshold=None if left_out is None else left_out.threshold(rate, without=column),
+            known=None if left_out is None else left_out.without(column),
         )
         found.append(told)
     return found
@@ -245,19 +249,27 @@ def _notice(
     validation: LabelledOutputs,
     *,
     settings: Annotate,
-    threshold: float | None,
+    known: np.ndarray | None,
 ) -> NovelDetection:
-    """Say how many of the validation cells with the label -1 are noticed."""
+    """Say how many of the validation cells with the label -1 are noticed.
+
+    Parameters
+    ----------
+    known
+        Novelty scores of cells of the other types, which were left out; None: the other validation
+        cells, which are then no part of `training`.
+    """
     is_novel = validation.label < 0
-    known = validation.of(~is_novel)
-    temperature = fit_temperature(known.logits, known.label)
+    others = validation.of(~is_novel)
+    temperature = fit_temperature(others.logits, others.label)
     fitted = fit_novelty(training, temperature, settings.novelty_score)
     scores = novelty(validation, fitted)
-    if threshold is None:
-        threshold = novelty_threshold(scores[~is_novel], settings.false_unknown_rate)
+    known = scores[~is_novel] if known is None else known
+    threshold = novelty_threshold(known, settings.false_unknown_rate)
+    new = scores[is_novel]
     return {
         "cell_type": cell_type,
-        "n": int(is_novel.sum()),
-        "detected": float((scores[is_novel] > threshold).mean()),
-        "auroc": _auroc(scores, is_novel),
+        "n": len(new),
+        "detected": float((new > threshold).mean()),
+        "auroc": _auroc(np.concatenate([new, known]), np.arange(len(new) + len(known)) < len(new)),
     }

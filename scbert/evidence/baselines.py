@@ -27,7 +27,7 @@ from scbert.experts.classifiers import (
     logistic_regression,
     support_vectors,
 )
-from scbert.experts.out_of_fold import one_cell_each
+from scbert.experts.out_of_fold import fewer_than_two_each
 
 CONTROLS = ("majority", "random")
 N_NEIGHBOURS = 10
@@ -119,7 +119,7 @@ def _discriminant(cells: LabelledCells, seed: int) -> Any:
     n_genes = min(N_GENES, varies.fit(cells.expression).get_support().sum())
     return make_pipeline(
         varies,
-        SelectKBest(_variance if one_cell_each(cells.cell_types) else f_classif, k=n_genes),
+        SelectKBest(_variance if fewer_than_two_each(cells.cell_types) else f_classif, k=n_genes),
         FunctionTransformer(_dense, accept_sparse=True),
         PCA(min(N_COMPONENTS, n_genes, len(cells.cell_types) - 1), random_state=seed),
         discriminant(cells.cell_types),

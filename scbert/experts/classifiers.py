@@ -33,10 +33,9 @@ def support_vectors(seed: int) -> LinearSVC:
 def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:
     """Return it with equal shares of the types; Ledoit & Wolf 2004 shrink its covariance.
 
-    Where no type has more than FEW_CELLS cells, the covariance is a diagonal of variances.
-    Where each type has a single cell the covariance is spherical, so that the nearest cell gives
-    the type, and its variance is that of all cells along the first component. That is too much, so
-    its answers are rather too unsure.
+    Where half of the types have no more than FEW_CELLS cells, the covariance is spherical: the
+    nearest mean gives the type. Where each type has a single cell its variance is that of all cells
+    along the first component. That is too much, so its answers are rather too unsure.
 
     Parameters
     ----------
@@ -47,5 +46,5 @@ def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:
     equal = np.full(len(number_C), 1 / len(number_C))
     if one_cell_each(label):
         return GaussianNB(priors=equal, var_smoothing=1.0)
-    shrinkage = 1.0 if number_C.max() <= FEW_CELLS else "auto"
+    shrinkage = 1.0 if np.median(number_C) <= FEW_CELLS else "auto"
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=equal)

@@ -16,7 +16,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
-from scbert.experts.out_of_fold import one_cell_each
+from scbert.experts.out_of_fold import fewer_than_two_each
 from scbert.tokens.store import TokenStore
 from scbert.tokens.tokenize import LEVELS
 
@@ -75,12 +75,12 @@ def choose_genes(expression_NV: sparse.csr_matrix, label: np.ndarray, n_genes: i
     """Return which genes tell the types of these cells apart best, bool, shape (V,).
 
     By the F statistic of a one-way analysis of variance of expression between the types; of equals
-    the first in the vocabulary. A gene that is the same in all cells is never chosen. Where each
-    type has a single cell, nothing varies within types: the genes that vary most are chosen.
+    the first in the vocabulary. A gene that is the same in all cells is never chosen. Of fewer
+    cells than two of each type, hardly any vary within types: the genes that vary most are chosen.
     """
     from sklearn.feature_selection import f_classif  # noqa: PLC0415  a second; annotate chooses none
 
-    if one_cell_each(label):
+    if fewer_than_two_each(label):
         return most_variable_genes(expression_NV, n_genes)
     expression, varies = _varying(expression_NV)
     statistic = np.full(expression.shape[1], -1.0)

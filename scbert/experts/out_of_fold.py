@@ -24,6 +24,14 @@ def one_cell_each(label: np.ndarray) -> bool:
     return len(np.unique(label)) == len(label)
 
 
+def fewer_than_two_each(label: np.ndarray) -> bool:
+    """Whether there are fewer cells than two of each type: how cells of one differ is known of few.
+
+    A gene that one type of two cells lacks would then seem to tell all types apart.
+    """
+    return len(label) < 2 * len(np.unique(label))
+
+
 def leaves_batches_out(
     batch: np.ndarray | None, fewest: int = FEWEST_BATCHES
 ) -> TypeGuard[np.ndarray]:

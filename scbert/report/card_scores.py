@@ -45,7 +45,7 @@ def scores_of_types(about: CardEvidence) -> str:
         shown = [f"{value:.2f}" if tested else NOTHING for value in found]
         rows.append((plain(name), *shown, str(known.get(name, 0)), str(entry.support)))
     names = [f"F1, {rival.title.lower()}" for rival in rivals]
-    header = ("cell type", "precision", "recall", "F1", *names, "training cells", "test cells")
+    header = ("cell type", "precision", "recall", "F1", *names, "cells learned from", "test cells")
     few = [plain(entry.cell_type) for entry in per_type if entry.support < FEW_CELLS]
     text = table(header, rows, len(header) - 1)
     if few:
@@ -80,8 +80,12 @@ def _temperature(fitted: ModelCalibration) -> str:
 
 def threshold_cells(fitted: ModelCalibration) -> str:
     """Return which cells the threshold of the unknown flag was fitted on."""
-    if fitted.get("threshold_from") == "batches left out":
-        return "the cells of batches that were left out"
+    left_out = {
+        "batches left out": "the cells of batches that were left out",
+        "cells left out": "the cells of each type that were left out in turn",
+    }
+    if found := left_out.get(fitted.get("threshold_from", "")):
+        return found
     return f"the {fitted['validation_cells']:,} validation cells"
 
 

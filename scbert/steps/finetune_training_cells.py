@@ -1,6 +1,7 @@
 """Rule finetune_training_cells: a pretrained encoder + a labelled dataset -> a model."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from scbert.calibration.novelty_threshold import KnownCells, NoveltyCells
 from scbert.cells.cautions import say
 from scbert.cells.labels import cautions_of_learning
 from scbert.config import DeviceName, FinetuneSettings
+from scbert.experts.out_of_fold import leaves_batches_out
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
@@ -24,7 +26,13 @@ from scbert.training.bundle import Contents, load_pretrained, save_model
 from scbert.training.bundle_contents import BundleConfig
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.classification import LabelledRows
-from scbert.training.components import SCORE, Components, fit_components, novelty_left_out
+from scbert.training.components import (
+    FEWEST_BATCHES,
+    SCORE,
+    Components,
+    fit_components,
+    novelty_left_out,
+)
 from scbert.training.devices import choose_device, make_accelerator
 from scbert.training.finetuning import (
     FineTuning,
@@ -138,13 +146,20 @@ def _near(labelled: LabelledRows, left_out: KnownCells | None) -> tuple[np.ndarr
 
 
 def _left_out(tuning: FineTuning) -> KnownCells | None:
-    """Return the cells that fit the novelty threshold; None: the validation cells do."""
+    """Return the cells that fit the novelty threshold; None: the validation cells do.
+
+    Those of batches that are left out; where each type is in one batch alone, cells of each.
+    """
     labelled, settings = tuning.labelled, tuning.settings
     if settings.annotate.novelty_score != SCORE:
         return None
     rows, label = labelled.reference()
+    score = partial(novelty_left_out, tuning.store, rows, label, seed=settings.seed)
     batch = None if labelled.batch is None else labelled.batch[rows]
-    return novelty_left_out(tuning.store, rows, label, batch=batch, seed=settings.seed)
+    if leaves_batches_out(batch, FEWEST_BATCHES) and (found := score(batch=batch)):
+        return found
+    # Where training cells lack a type, the components are learned from validation cells, too.
+    return score(batch=None) if len(set(labelled.of("train")[1])) < len(labelled.types) else None
 
 
 def _config(tuning: FineTuning, dataset: str, device: torch.device) -> BundleConfig:
@@ -158,7 +173,7 @@ def _config(tuning: FineTuning, dataset: str, device: torch.device) -> BundleCon
         "kind": "finetuned",
         "dataset": dataset,
         "cells": {part: len(labelled.rows(part)) for part in ("train", "validation")},
-        "cells_per_type": labelled.count("train"),
+        "cells_per_type": labelled.taught(),
         "tokens": tuning.store.meta,
         "pretrained": {"sha256": encoder.sha256, **encoder.config},
         "provenance": provenance() | {"hardware": hardware(device)},

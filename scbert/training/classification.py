@@ -54,7 +54,7 @@ class LabelledRows:
                 "counts. Remove both, and start again, to have them made anew."
             )
         table = table.loc[cells]
-        self._part = table.part.to_numpy()
+        self._part, self._teaching = table.part.to_numpy(), teaching
         known = "batch" in table and (table.batch != "").any()
         self.batch = table.batch.to_numpy(dtype=str) if known else None
         self.types = sorted(table.cell_type[np.isin(self._part, teaching)].unique())
@@ -91,9 +91,10 @@ class LabelledRows:
         rows = np.sort(np.concatenate([self.rows("train"), self.rows("validation")]))
         return rows, self.label[rows]
 
-    def count(self, part: str) -> dict[str, int]:
-        """Return the number of cells of each type in a part."""
-        found = np.bincount(self.of(part)[1], minlength=len(self.types))
+    def taught(self) -> dict[str, int]:
+        """Return the number of cells of each type in the parts that teach them."""
+        rows = np.concatenate([self.rows(part) for part in self._teaching])
+        found = np.bincount(self.label[rows], minlength=len(self.types))
         return dict(zip(self.types, found.tolist(), strict=True))
 
     def sha256(self) -> str:

@@ -29,6 +29,7 @@ MOST_CELLS = 20_000  # drawn to learn the components from
 CELLS_AT_ONCE = 10_000
 ARRAYS = ("axes", "mean", "variance", "noise", "counts")
 FEWEST_BATCHES = 2
+BATCHES_LEFT_OUT, CELLS_LEFT_OUT = "batches left out", "cells left out"
 LEAST_NOISE = 1e-6  # in squared log2 counts per 10,000: cells that are all alike have none
 SCORE = "expression_distance"  # the others need the experts, which are held out elsewhere
 
@@ -175,20 +176,19 @@ def load_components(path: Path, n_genes: int) -> Components:
 def novelty_left_out(
     store: TokenStore, rows: np.ndarray, label: np.ndarray, *, batch: np.ndarray | None, seed: int
 ) -> KnownCells | None:
-    """Leave whole batches out in turn, and score their cells by what the others teach.
+    """Leave whole batches out in turn, or cells, and score them by what the others teach.
 
     Parameters
     ----------
     rows, label, batch
-        Labelled cells of the store, their types, 0 to C - 1, and batches; None: not known.
+        Labelled cells of the store, their types, 0 to C - 1, and batches; None, or fewer than two
+        of them: the cells of each type are dealt out.
 
     Returns
     -------
-    The novelty scores of the cells whose type the other batches have. None if there is none, or
-    there are not two batches.
+    The novelty scores of the cells whose type the others have. None if there is none.
     """
-    if not leaves_batches_out(batch, FEWEST_BATCHES):
-        return None
+    by_batch = leaves_batches_out(batch, FEWEST_BATCHES)
     scores = np.full(len(rows), np.nan)
     for others, left in each_fold(make_folds(label, batch, seed, FEWEST_BATCHES)):
         present, number = np.unique(label[others], return_inverse=True)
@@ -196,7 +196,8 @@ def novelty_left_out(
         if len(asked):
             scores[asked] = _scores(store, rows[others], number, asked=rows[asked], seed=seed)
     judged = np.isfinite(scores)
-    return KnownCells(scores[judged], label[judged]) if judged.any() else None
+    which = BATCHES_LEFT_OUT if by_batch else CELLS_LEFT_OUT
+    return KnownCells(scores[judged], label[judged], which) if judged.any() else None
 
 
 def _scores(

@@ -105,7 +105,7 @@ def test_expected_novel_detection_needs_cells_of_other_types(config, toy):
     given, cells = (NAMES, settings(config, toy, "energy")), outputs()
     one_type = validation.of(validation.label == 1)
     assert expected_novel_detection(known(cells, one_type), *given) == []
-    alone = KnownCells(np.arange(3.0), np.ones(3, dtype=int))
+    alone = KnownCells(np.arange(3.0), np.ones(3, dtype=int), "batches left out")
     found = expected_novel_detection(known(cells, validation, alone), *given)
     assert [entry["cell_type"] for entry in found] == [NAMES[0], NAMES[2]]
 
@@ -137,7 +137,7 @@ def test_cells_of_batches_left_out_fit_the_threshold(config, toy):
     """They lie three times as far off as validation cells: so may cells of a new study."""
     cells, options = (outputs(), outputs(seed=1)), settings(config, toy, "expression_distance")
     found = calibrate(*held_out(), known(*cells), labels(), options)
-    left_out = KnownCells(3 * novelty(cells[1], found), cells[1].label)
+    left_out = KnownCells(3 * novelty(cells[1], found), cells[1].label, "batches left out")
     judged = calibrate(*held_out(), known(*cells, left_out), labels(), options)
     assert judged["novelty_threshold"] == pytest.approx(3 * found["novelty_threshold"])
     assert (found["threshold_from"], judged["threshold_from"]) == (
@@ -147,5 +147,5 @@ def test_cells_of_batches_left_out_fit_the_threshold(config, toy):
     for before, after in zip(
         *(one["expected_novel_detection"] for one in (found, judged)), strict=True
     ):
-        assert after["auroc"] == before["auroc"]
+        assert after["auroc"] < before["auroc"]  # of new cells beside these, as far off
         assert after["detected"] <= before["detected"]

@@ -201,7 +201,7 @@ def test_the_card_shows_the_baselines_beside_scbert(card):
 def test_the_card_scores_each_type_beside_the_baselines(card):
     lines = section(card(), "Scores per type").splitlines()
     assert lines[1:5] == [
-        "| cell type | precision | recall | F1 | F1, logistic regression | training cells"
+        "| cell type | precision | recall | F1 | F1, logistic regression | cells learned from"
         " | test cells |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| B cell | 1.00 | 0.50 | 0.67 | 0.85 | 18 | 6 |",

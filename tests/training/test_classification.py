@@ -68,8 +68,7 @@ def test_labelled_rows_are_in_the_order_of_the_cells(write):
     rows, label = labelled.of("train")
     assert (rows.tolist(), label.tolist()) == ([0, 2, 5], [1, 0, 1])
     assert labelled.rows("validation").tolist() == [4]
-    assert labelled.count("train") == {"B cell": 1, "T cell": 2}
-    assert labelled.count("validation") == {"B cell": 1, "T cell": 0}
+    assert labelled.taught() == {"B cell": 1, "T cell": 2}
 
 
 def test_experts_learn_the_types_of_validation_cells_too(write):
@@ -78,7 +77,7 @@ def test_experts_learn_the_types_of_validation_cells_too(write):
     assert labelled.types == ["B cell", "Mast cell", "T cell"]
     rows, label = labelled.reference()
     assert (rows.tolist(), label.tolist()) == ([0, 2, 3, 4, 5], [2, 0, 1, 0, 2])
-    assert labelled.count("train")["Mast cell"] == 0
+    assert labelled.taught() == {"B cell": 2, "Mast cell": 1, "T cell": 2}
 
 
 def test_labelled_rows_know_no_type_of_a_test_cell(write):

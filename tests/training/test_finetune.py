@@ -115,6 +115,20 @@ def test_calibration_is_complete(toy_run, config):
     assert found["false_unknown_rate"] == config.annotate.false_unknown_rate
 
 
+def test_the_threshold_is_of_cells_that_were_left_out_where_each_batch_has_its_own_types(
+    toy, toy_run, train, config, tmp_path
+):
+    """Validation cells are then learned from: by these nearly no cell would be called unknown."""
+    finetuning = toy.change(config.finetune, head="mean", experts=["logistic_regression"])
+    frozen = config.model_copy(update={"finetune": finetuning})
+    split = read_split(toy_run.split)
+    types = {"B cell": "train", "T cell": "train", "NK cell": "validation"}
+    split["part"] = split.part.where(split.part == "test", split.cell_type.map(types))
+    split["batch"] = split.part
+    model = train("own", frozen, split=write_split(tmp_path / "own.tsv", split))
+    assert read_json(model / CALIBRATION)["threshold_from"] == "cells left out"
+
+
 @pytest.mark.slow
 def test_test_labels_are_never_read(toy_run, train, tmp_path):
     split = read_split(toy_run.split)
