@@ -65,7 +65,7 @@ def write_samples(run, n):
 
 
 def test_steps_of_ten_samples_are_one_submission(fresh, slurm):
-    """305 samples are 31 + 31, and about 25 for all else: below 100; one each would be 900."""
+    """PanglaoDB's 295 are 30 + 30, and about 25 for all else: below 100; one each would be 900."""
     changed = write_samples(fresh, 25)
     targets = [f"results/pairs/s{number}.npy" for number in range(25)]
     dry = fresh.snakemake(*targets, "--dry-run", config="config/config.yaml", changed=changed)
