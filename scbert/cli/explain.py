@@ -67,11 +67,11 @@ def explain(  # noqa: PLR0913, PLR0917  a command takes all its options
     random_draws: RandomDraws = None,
     seed: Seed = None,
 ) -> None:
-    """Rank the genes behind each cell type in QUERY, and test whether removing them matters.
+    r"""Rank the genes behind each cell type in QUERY, and test whether removing them matters.
 
     A method whose genes matter to MODEL no more than random ones, or no more than those that a list
-    made without a model names, is reported as failing. Needs
-    pip install 'scbert-end-to-end[explain]'.
+    made without a model names, is reported as failing. Needs, in the folder of the repository:
+    pip install '.\[explain]'.
     """
     with plain_errors():
         from scbert.steps.explain_file import explain_file  # noqa: PLC0415  torch takes seconds to import

@@ -78,8 +78,8 @@ def _captum_method(model: CellTypeModel | MeanOfGenes) -> Any:
         from captum.attr import LayerIntegratedGradients  # noqa: PLC0415  optional, takes seconds
     except ImportError as error:
         raise ValueError(
-            "integrated gradients need captum, which is not installed. Install it: pip install "
-            "'scbert-end-to-end[explain]'."
+            "integrated gradients need captum, which is not installed. Do, in the folder of "
+            "the repository: pip install '.[explain]'."
         ) from error
 
     def logits_BC(tokens_BG: Tensor, genes_BG: Tensor, real_BG: Tensor) -> Tensor:

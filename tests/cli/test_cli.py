@@ -120,6 +120,11 @@ def test_the_command_itself_helps_and_tells_its_version():
     assert (version.returncode, version.stdout) == (0, f"scbert {scbert.__version__}\n")
 
 
+def test_the_help_of_explain_names_the_extra(invoke):
+    """Brackets in a help text are markup of Rich, which takes them out."""
+    assert "pip install '.[explain]'" in " ".join(invoke("explain", "--help").stdout.split())
+
+
 @pytest.mark.slow
 def test_the_command_itself_annotates(query, toy_run, tmp_path):
     out = tmp_path / "out.h5ad"
