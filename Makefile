@@ -83,7 +83,7 @@ bench-pretraining: $(VENV)/.dev  ## pretraining on the cells of POOL, without an
 	$(POOL_RUN)/with $(WITH) --cores 2 pretrain
 	$(BIN)/python benchmarks/pool_report.py results/pool/without results/pool/with
 
-# One GPU, eight minutes; DATA: cells carried there (benchmarks/gpu_data.py), toy cells without it. The page is written
+# One GPU, 560 seconds at most; DATA: cells carried there (benchmarks/gpu_data.py), toy cells without it. The page is written
 # from what came back: python benchmarks/gpu_table.py results/gpu
 bench-gpu: $(VENV)/.dev  ## correctness, speed and a pretraining on one GPU: docs/results/gpu.*
 	$(BIN)/python benchmarks/gpu.py --out results/gpu $(if $(DATA),--data $(DATA))
