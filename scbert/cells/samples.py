@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of, in_steps
+from scbert.cells.batches import clean_batches
 from scbert.cells.cautions import Caution, say
 from scbert.cells.cell_table import read_cell_table, read_types, with_cell_table, with_common_names
 from scbert.cells.choose import Chosen
@@ -252,16 +253,10 @@ def _labels(
     labels, cautions = clean_labels(column, dataset.label_key)
     columns, notes = {"cell_type": labels}, list[str]()
     if dataset.batch_key:
-        batch = require_column(obs, dataset.batch_key, name)
-        batch, _ = clean_labels(batch, dataset.batch_key)
-        missing = (batch == "") & (labels != "")
-        if missing.any():
-            raise ValueError(
-                f"obs['{dataset.batch_key}'] of {name} is empty, or text such as 'nan', in "
-                f"{missing.sum()} cells, but a batch must not be in two parts. Fill it in, "
-                "or leave batch_key empty."
-            )
+        given = require_column(obs, dataset.batch_key, name)
+        batch, of_batches = clean_batches(given, labels, dataset.batch_key, name)
         columns["batch"] = batch
+        cautions += of_batches
     if types is not None:
         columns["cell_type"], notes = _common(labels, types)
     return pd.DataFrame(columns), cautions, notes

@@ -260,6 +260,19 @@ def test_read_counts_warns_of_labels_and_takes_words_for_none_as_none(run):
     assert "'nan' (1), 'NA' (1)" in quality["warnings"]["missing_labels"]
 
 
+def test_read_counts_names_batches_that_differ_in_capitals_beside_such_labels(run):
+    cells = draw_cells()
+    cells.obs["cell_type"] = ["B cell", "b cell"] * 15
+    cells.obs["donor"] = ["donor 1", "Donor  1", " donor 2"] * 10
+    found, quality = run(cells, settings(batch_key="donor"))
+    assert set(found.obs.batch) == {"donor 1", "Donor  1", "donor 2"}
+    assert list(quality["warnings"]) == ["alike_labels", "alike_batches"]
+    said = quality["warnings"]["alike_batches"]
+    assert "obs['donor'] holds batches that differ only in capitals" in said
+    assert "('Donor  1' and 'donor 1')" in said
+    assert "donor 2" not in said
+
+
 def test_read_counts_leaves_out_what_is_no_gene(run):
     cells = draw_cells()
     cells.var_names = [*cells.var_names[:-2], "ERCC-00002", "CD3"]

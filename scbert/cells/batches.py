@@ -1,0 +1,56 @@
+"""Batches of labelled cells: donors, laboratories or studies, as people write them."""
+
+import pandas as pd
+
+from scbert.cells.cautions import Caution
+from scbert.cells.labels import clean_labels
+
+
+def clean_batches(
+    column: pd.Series, labels: pd.Series, key: str, name: str
+) -> tuple[pd.Series, list[Caution]]:
+    """Return batches without spaces around them, and what is to be known of them.
+
+    Parameters
+    ----------
+    column, key
+        A column of obs, and its name.
+    labels
+        The types of the cells, shape (cells,); empty: no labelled cell, which needs no batch.
+    name
+        What to call the file in errors.
+
+    Raises
+    ------
+    ValueError
+        If a labelled cell has no batch.
+    """
+    batch, _ = clean_labels(column, key)
+    labelled = batch[labels != ""]
+    missing = int((labelled == "").sum())
+    if missing:
+        raise ValueError(
+            f"obs['{key}'] of {name} is empty, or text such as 'nan', in {missing} cells, but a "
+            "batch must not be in two parts. Fill it in, or leave batch_key empty."
+        )
+    alike = _alike(labelled)
+    return batch, [alike_batches(alike, key)] if alike else []
+
+
+def _alike(batch: pd.Series) -> list[list[str]]:
+    """Return groups of batches that differ only in capitals or spaces within."""
+    names = pd.Series(sorted(set(batch)), dtype=object)
+    plain = names.str.lower().str.split().str.join(" ")
+    return [group.tolist() for _, group in names.groupby(plain) if len(group) > 1]
+
+
+def alike_batches(groups: list[list[str]], key: str) -> Caution:
+    """Batches that differ in nothing but their case."""
+    listed = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:5])
+    return Caution(
+        "alike_batches",
+        f"obs['{key}'] holds batches that differ only in capitals or spaces within ({listed}): "
+        "they are taken as different batches. If they are the same, its cells can be in both "
+        "training and test, and scores are too high.",
+        "Spell them alike if they are the same batch.",
+    )
