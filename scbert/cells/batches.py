@@ -5,6 +5,9 @@ import pandas as pd
 from scbert.cells.cautions import Caution
 from scbert.cells.labels import clean_labels
 
+FEWEST_CELLS = 20  # with a type: fewer may well be of as many donors
+ALONE = 0.5  # share of the cells that are the only one of their batch
+
 
 def clean_batches(
     column: pd.Series, labels: pd.Series, key: str, name: str
@@ -23,7 +26,7 @@ def clean_batches(
     Raises
     ------
     ValueError
-        If a labelled cell has no batch.
+        If a labelled cell has no batch, or most of 20 or more have one of their own.
     """
     batch, _ = clean_labels(column, key)
     labelled = batch[labels != ""]
@@ -33,8 +36,22 @@ def clean_batches(
             f"obs['{key}'] of {name} is empty, or text such as 'nan', in {missing} cells, but a "
             "batch must not be in two parts. Fill it in, or leave batch_key empty."
         )
+    _require_batches(labelled, key, name)
     alike = _alike(labelled)
     return batch, [alike_batches(alike, key)] if alike else []
+
+
+def _require_batches(batch: pd.Series, key: str, name: str) -> None:
+    """Refuse a column of cell ids or of measurements: what is tested would be no new batch."""
+    alone = int((~batch.duplicated(keep=False)).sum())
+    if len(batch) < FEWEST_CELLS or alone <= ALONE * len(batch):
+        return
+    raise ValueError(
+        f"obs['{key}'] of {name} looks like ids of cells or a measurement: {alone:,} of the "
+        f"{len(batch):,} cells with a type have a value that no other has. A batch is a donor, "
+        "laboratory or study with many cells, of which the test says how well others are named. "
+        "Name that column, or leave batch_key empty."
+    )
 
 
 def _alike(batch: pd.Series) -> list[list[str]]:

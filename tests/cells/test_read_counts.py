@@ -273,6 +273,13 @@ def test_read_counts_names_batches_that_differ_in_capitals_beside_such_labels(ru
     assert "donor 2" not in said
 
 
+def test_read_counts_refuses_ids_of_cells_as_batches(run):
+    cells = draw_cells()
+    cells.obs["barcode"] = cells.obs_names
+    cells.write_h5ad(run.cells)
+    run.refuses(r"30 of the 30 cells .* leave batch_key empty", settings(batch_key="barcode"))
+
+
 def test_read_counts_leaves_out_what_is_no_gene(run):
     cells = draw_cells()
     cells.var_names = [*cells.var_names[:-2], "ERCC-00002", "CD3"]

@@ -146,6 +146,20 @@ def test_evaluate_tells_labels_of_other_cells(toy, toy_run, tmp_path):
     assert "labels_by_chance" not in found["warnings"]
 
 
+def test_evaluate_tells_batches_that_are_spelled_otherwise_and_that_are_none(
+    toy, toy_run, tmp_path
+):
+    cells = toy.draw_cells(45, seed=5)
+    cells.obs["lab"], cells.obs["id"] = ["lab 1", "Lab 1", "lab 2"] * 15, cells.obs_names
+    cells.write_h5ad(tmp_path / "q.h5ad")
+    how = {"model": toy_run.model, "test": tmp_path / "q.h5ad", "label_key": "cell_type"}
+    found = evaluate_file(**how, batch_key="lab")
+    assert "('Lab 1' and 'lab 1')" in found["warnings"]["alike_batches"]
+    assert len(found["batches"]) == 3
+    with pytest.raises(ValueError, match=r"obs\['id'\] of .*q\.h5ad looks like ids of cells"):
+        evaluate_file(**how, batch_key="id")
+
+
 def test_a_transposed_file_is_told_and_the_advice_works(toy, toy_run):
     cells = toy.draw_cells(45, seed=5)
     turned = ad.AnnData(cells.X.T.tocsr(), cells.var[[]].copy(), cells.obs[[]].copy())
