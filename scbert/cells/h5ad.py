@@ -32,7 +32,8 @@ from scbert.files import require_room
 log = logging.getLogger(__name__)
 OVERHEAD = 2**20  # bytes of names, groups and uns
 MADE_BY = "model_sha256"  # which a result names
-RESULTS = ("scbert", "scbert_embedding")  # in uns of what annotate and embed write
+EMBEDDING = "scbert_embedding"
+RESULTS = ("scbert", EMBEDDING)  # in uns of what annotate and embed write
 
 
 def can_be_streamed(path: Path) -> bool:

@@ -2,13 +2,17 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import h5py
 
 from scbert.cells.h5ad import (
+    EMBEDDING,
+    MADE_BY,
+    RESULTS,
     add,
     can_be_streamed,
     refuse_foreign,
@@ -68,6 +72,8 @@ def write_result(
         with open_query(copy, reading, copy.parent, str(query), columns) as opened:
             new = make(opened)
         add(copy, new, list(stale))
+        with h5py.File(copy, "r+") as file:
+            _forget_old_vectors(file["uns"], new.uns)
         if not unread:
             require_readable(copy, out)
     return new
@@ -124,4 +130,23 @@ def joined(adata: ad.AnnData, found: ad.AnnData, stale: Sequence[str]) -> ad.Ann
     for key, values in found.obsm.items():
         result.obsm[key] = values
     result.uns.update(found.uns)
+    _forget_old_vectors(result.uns, found.uns)
     return result
+
+
+def _forget_old_vectors(uns: MutableMapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Remove from uns what an earlier result says of its X_scbert, which a new one has replaced.
+
+    Parameters
+    ----------
+    new
+        The entries of the new result, which stay.
+    """
+    for key in RESULTS:
+        entry = uns.get(key)
+        if key in new or not isinstance(entry, MutableMapping) or MADE_BY not in entry:
+            continue  # of the new result, or not written by scbert
+        if key == EMBEDDING:
+            del uns[key]
+        else:
+            entry.pop("vectors", None)

@@ -19,6 +19,7 @@ from scbert.steps.inspect_file import inspect_file
 from scbert.steps.list_models import list_models
 from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.query_tokens import LEAST_OVERLAP
+from tests.cells.test_stores import write
 from tests.report.test_figures import make_comparison
 
 
@@ -88,6 +89,46 @@ def test_embed_file_is_embed(query, path, toy_run, tmp_path, which):
     assert np.allclose(found.obsm["X_scbert"], expected.obsm["X_scbert"], atol=1e-6)
     assert found.uns["scbert_embedding"] == expected.uns["scbert_embedding"]
     assert "30 cells x 16" in done.output
+
+
+def run_in(form, of_memory, of_file, cells, model, folder):
+    """Annotate or embed cells in memory, or in a file of this form."""
+    if form == "memory":
+        return of_memory(cells, model)
+    query, out = folder / "first.h5ad", folder / "out.h5ad"
+    cells.write_h5ad(query)
+    of_file(query if form == "h5ad" else write(cells, folder, form), model, out)
+    return ad.read_h5ad(out)
+
+
+@pytest.mark.parametrize("form", ["memory", "h5ad", "zarr 2"])
+def test_what_was_said_of_replaced_vectors_goes_and_nothing_else(query, toy_run, tmp_path, form):
+    query.uns["note"] = {"vectors": "kept"}
+    named, placed = annotate(query, toy_run.model), embed(query, toy_run.pretrained)
+    found = run_in(form, embed, embed_file, named, toy_run.pretrained, tmp_path)
+    assert (found.obsm["X_scbert"] == placed.obsm["X_scbert"]).all()
+    assert found.uns["scbert_embedding"]["vector"] == MEAN
+    assert set(named.uns["scbert"]) - set(found.uns["scbert"]) == {"vectors"}
+    assert found.uns["scbert"]["model_sha256"] == named.uns["scbert"]["model_sha256"]
+    assert found.uns["note"] == {"vectors": "kept"}
+    assert list(found.obs.columns) == list(named.obs.columns)
+    assert "vectors" in named.uns["scbert"]  # the input is left alone
+
+    found = run_in(form, annotate, annotate_file, placed, toy_run.model, tmp_path)
+    assert (found.obsm["X_scbert"] == named.obsm["X_scbert"]).all()
+    assert set(found.uns) == {"note", "scbert"}
+    assert found.uns["scbert"]["vectors"] == "encoder"
+    assert "scbert_embedding" in placed.uns
+
+
+@pytest.mark.parametrize("form", ["memory", "h5ad"])
+def test_what_others_wrote_under_these_names_stays(query, toy_run, tmp_path, form):
+    query.uns["scbert"] = {"vectors": "of my own"}
+    found = run_in(form, embed, embed_file, query, toy_run.pretrained, tmp_path)
+    assert found.uns["scbert"] == {"vectors": "of my own"}
+    query.uns = {"scbert_embedding": "a note"}
+    found = run_in(form, annotate, annotate_file, query, toy_run.model, tmp_path)
+    assert found.uns["scbert_embedding"] == "a note"
 
 
 def test_embed_refuses_what_it_cannot_use(path, toy_run, tmp_path):
