@@ -1,7 +1,7 @@
 """Cells to be annotated, read a part at a time where their file allows it."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +91,7 @@ def query_in_memory(
     needed = list(dict.fromkeys([*reading.columns, *columns]))
     _check(adata.obs_names, list(adata.obs.columns), needed, name)
     chosen = matrix_of(adata, reading, name)
-    obs = plain_table(adata.obs[_with_totals(needed, adata.obs.columns)])
+    obs = plain_table(adata.obs[_with_totals(needed, list(adata.obs.columns))])
     return QueryCells(name, reading, replace(chosen, genes=plain_table(chosen.genes)), obs)
 
 
@@ -135,9 +135,10 @@ def open_query(
         yield QueryCells(name, reading, chosen, obs)
 
 
-def _with_totals(needed: list[str], columns: Iterable[str]) -> list[str]:
-    """Add the columns that may hold all counts of each cell."""
-    return [*needed, *(key for key in TOTAL_COLUMNS if key in columns and key not in needed)]
+def _with_totals(needed: list[str], columns: list[str]) -> list[str]:
+    """Add the columns that may hold all counts of each cell; not those of which there are two."""
+    once = [key for key in TOTAL_COLUMNS if columns.count(key) == 1]
+    return [*needed, *(key for key in once if key not in needed)]
 
 
 def read_whole(path: Path) -> ad.AnnData:
@@ -173,7 +174,7 @@ def _say_that_it_is_whole(path: Path) -> None:
 
 def _check(cells: pd.Index, columns: list[str], needed: list[str], name: str) -> None:
     for column in columns:
-        if column.startswith("scbert_") and "/" in column:
+        if str(column).startswith("scbert_") and "/" in column:  # in memory also a number
             raise ValueError(
                 f"{name} has the column obs['{column}'], which an .h5ad cannot hold beside the "
                 f"column '{column.split('/', maxsplit=1)[0]}' that may be added. Rename it: "
@@ -183,4 +184,9 @@ def _check(cells: pd.Index, columns: list[str], needed: list[str], name: str) ->
         raise ValueError(f"{name} has no cells, so there is nothing to annotate. Give other cells.")
     for column in needed:
         require_known(column, columns, name)
+        if (n := columns.count(column)) > 1:
+            raise ValueError(
+                f"{name} has {n} columns obs['{column}'], so which is meant is not known. Keep one "
+                "of each name: adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]."
+            )
     require_unique("cell ids", cells, UNIQUE_CELLS, name)

@@ -194,6 +194,11 @@ def gene_names(genes: pd.DataFrame) -> pd.DataFrame:
     genes
         `var` of an AnnData: the index holds symbols or Ensembl ids, and columns such as gene_ids or
         feature_name the other.
+
+    Raises
+    ------
+    ValueError
+        If there are two columns of such a name.
     """
     index = pd.Series(genes.index.astype(str), index=genes.index)
     ids = _first_column(genes, ID_COLUMNS)
@@ -209,5 +214,11 @@ def _first_column(genes: pd.DataFrame, names: Iterable[str]) -> pd.Series | None
     found = next((name for name in names if name in genes.columns), None)
     if found is None:
         return None
+    if isinstance(genes[found], pd.DataFrame):
+        raise ValueError(
+            f"var has {genes[found].shape[1]} columns '{found}', so which names the genes is not "
+            "known. Keep one of each name: adata.var = "
+            "adata.var.loc[:, ~adata.var.columns.duplicated()]."
+        )
     values = genes[found].astype(object)
     return values.where(values.notna(), "").astype(str)

@@ -454,6 +454,34 @@ def test_wrong_options_are_refused(query, model, options, message):
         annotate(query, model, **options)
 
 
+def test_names_of_columns_may_be_numbers(query, expected, model):
+    query.obs = query.obs.assign(clusters=list("abc") * 15).set_axis([0, "clusters"], axis=1)
+    found = annotate(query, model, cluster_key="clusters")
+    assert_same_calls(found, expected, 1e-12)
+    assert list(found.obs.columns[:2]) == [0, "clusters"]
+    with pytest.raises(ValueError, match=r"no column obs\['leiden'\]; it has 0, clusters"):
+        annotate(query, model, cluster_key="leiden")
+
+
+@pytest.mark.parametrize("option", ["cluster_key", "library_size_key"])
+def test_of_two_columns_with_one_name_none_is_taken(query, expected, model, option):
+    query.obs["total_counts"] = 1e6
+    query.obs = pd.concat([query.obs, query.obs[["total_counts"]]], axis=1)
+    with pytest.raises(ValueError, match=r"adata has 2 columns obs\['total_counts'\], .* Keep one"):
+        annotate(query, model, **{option: "total_counts"})
+    assert_same_calls(annotate(query, model), expected, 1e-12)
+    query.X = sparse.csr_matrix(sparse.diags_array(np.linspace(0.01, 0.02, 45)) @ query.X).log1p()
+    warnings = annotate(query, model).uns["scbert"]["warnings"]
+    assert "317 was taken, since the file has 80 genes only" in warnings["mixed_sums"]
+
+
+def test_two_columns_of_names_of_genes_are_refused(query, model):
+    query.var["symbol"] = query.var_names
+    query.var = pd.concat([query.var, query.var], axis=1)
+    with pytest.raises(ValueError, match=r"var has 2 columns 'symbol', .* Keep one of each name"):
+        annotate(query, model)
+
+
 def test_nothing_is_left_half_written(query, toy_run, tmp_path, monkeypatch):
     query.write_h5ad(tmp_path / "query.h5ad")
     out = tmp_path / "out.h5ad"
