@@ -137,6 +137,20 @@ def few_known_counts(share: float | None, unknown: list[str]) -> list[Caution]:
     return [Caution("few_known_counts", f"{found}not see the others.", advice)]
 
 
+def empty_cells(n: int, n_cells: int) -> list[Caution]:
+    """Cells of which the model sees nothing; empty: there are none."""
+    if not n:
+        return []
+    return [
+        Caution(
+            "empty_cells",
+            f"{n:,} of the {n_cells:,} cells have no counts of genes that the model knows: what it "
+            "says of them rests on nothing.",
+            "Leave them out: they are droplets without a cell, or a filter of genes left nothing.",
+        )
+    ]
+
+
 def shallow_cells(here: float, training: float, genes: int) -> list[Caution]:
     """Cells of far fewer counts than the training cells; empty: they are deep enough.
 

@@ -26,7 +26,7 @@ from scbert.training.query_tokens import CellsSeen, QueryTokens
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
 ARRAYS = ("logits", "vectors", "positions")
-SEEN = ("known", "counts", "genes")
+SEEN = ("known", "counts", "empty", "genes")
 EXPERT = "expert:"  # before the name of one, in files
 AGAIN = "1 to {} of one file by {} are needed. Delete them and run again."
 
@@ -36,19 +36,22 @@ class Answers:
     """What was said of cells, and what only all of them say together.
 
     `known` and `counts`, float64 (parts,), are the counts of known genes and of all in each part in
-    which the cells were read, for sums in the same order; `genes`: see `CellsSeen.genes_of`.
+    which the cells were read, for sums in the same order; `empty`, int64 (parts,), counts its cells
+    without a token; `genes`: see `CellsSeen.genes_of`.
     """
 
     outputs: Outputs
     known: np.ndarray
     counts: np.ndarray
+    empty: np.ndarray
     genes: np.ndarray
 
     def cautions(self, tokens: QueryTokens) -> list[Caution]:
         """Return the warnings that only all cells give."""
         seen = CellsSeen(tokens)
-        for known, counts in zip(self.known.tolist(), self.counts.tolist(), strict=True):
-            seen.add_counts(known, counts)
+        parts = (self.known.tolist(), self.counts.tolist(), self.empty.tolist())
+        for known, counts, empty in zip(*parts, strict=True):
+            seen.add_counts(known, counts, empty)
         seen.add_genes(self.genes)
         return seen.cautions()
 
@@ -100,8 +103,13 @@ def each_answer(
                 precision=precision_of(model.config),
                 all_experts=all_experts,
             )
-            known, all_counts = np.array([part.known_counts]), np.array([part.counts])
-            yield Answers(said, known, all_counts, seen.genes_of(part))
+            yield Answers(
+                outputs=said,
+                known=np.array([part.known_counts]),
+                counts=np.array([part.counts]),
+                empty=np.array([part.empty]),
+                genes=seen.genes_of(part),
+            )
 
 
 def joined_answers(parts: Iterable[Answers]) -> Answers:
@@ -111,6 +119,7 @@ def joined_answers(parts: Iterable[Answers]) -> Answers:
         joined_outputs([part.outputs for part in every]),
         np.concatenate([part.known for part in every]),
         np.concatenate([part.counts for part in every]),
+        np.concatenate([part.empty for part in every]),
         np.concatenate([part.genes for part in every]),
     )
 
@@ -169,4 +178,4 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 def _of_arrays(arrays: dict[str, np.ndarray], experts: list[str]) -> Answers:
     said = {name: arrays[EXPERT + name] for name in experts}
     outputs = Outputs(arrays["logits"], arrays["vectors"], arrays["positions"], said)
-    return Answers(outputs, arrays["known"], arrays["counts"], arrays["genes"])
+    return Answers(outputs, **{key: arrays[key] for key in SEEN})

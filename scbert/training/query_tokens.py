@@ -13,6 +13,7 @@ from scbert.cells.amounts import Amounts, amounts_of
 from scbert.cells.cautions import (
     Caution,
     contradicting_names,
+    empty_cells,
     few_genes,
     few_known_counts,
     missing_expression,
@@ -46,6 +47,11 @@ class TokenPart:
     def rows(self) -> slice:
         """The numbers of the cells."""
         return slice(self.start, self.start + len(self.sample.cells))
+
+    @property
+    def empty(self) -> int:
+        """The number of its cells that have no token, so that the model sees nothing of them."""
+        return int((np.diff(self.sample.levels.indptr) == 0).sum())
 
 
 @dataclass(frozen=True)
@@ -172,22 +178,27 @@ def _covered(model: SavedModel, genes: pd.DataFrame) -> int:
 
 
 class CellsSeen:
-    """What only all cells say, added up part by part: counts of known genes and of all, depth."""
+    """What only all cells say, added up part by part: counts of known genes and of all, depth.
+
+    `empty` counts the cells of which the model sees nothing.
+    """
 
     def __init__(self, tokens: QueryTokens) -> None:
-        self.match, self.name = tokens.match, tokens.query.name
+        self.match, self.name, self.n_cells = tokens.match, tokens.query.name, len(tokens.query)
         self.known = self.counts = 0.0
+        self.empty = 0
         guessed, measured = tokens.amounts.guessed, tokens.match.measured
         self._depth = DepthSeen(tokens.model, measured[:0] if guessed else measured)
 
     def add(self, part: TokenPart) -> None:
         """Add the cells of a part."""
-        self.add_counts(part.known_counts, part.counts)
+        self.add_counts(part.known_counts, part.counts, part.empty)
         self.add_genes(self.genes_of(part))
 
-    def add_counts(self, known: float, counts: float) -> None:
-        """Add the counts of a part, of known genes and of all."""
+    def add_counts(self, known: float, counts: float, empty: int) -> None:
+        """Add the counts of a part, of known genes and of all, and its cells without any."""
         self.known, self.counts = self.known + known, self.counts + counts
+        self.empty += empty
 
     def genes_of(self, part: TokenPart) -> np.ndarray:
         """Return how many of the compared genes each cell of a part expresses, int64 (cells,)."""
@@ -208,12 +219,13 @@ class CellsSeen:
         return self._depth.found()
 
     def cautions(self) -> list[Caution]:
-        """Say in the log what the share is, and warn if it is small or the cells are shallow."""
+        """Log the share, and warn if it is small or cells are shallow or empty."""
         log.info(
             "%s: %.1f%% of the counts are of genes that the model knows",
             *(self.name, 100 * self.share),
         )
         found = few_known_counts(self.share, self.match.unmatched)
+        found += empty_cells(self.empty, self.n_cells)
         found += self.depth.cautions() if self.depth else []
         say(found, self.name, log)
         return found

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from scipy import sparse
 
 from scbert.cells import matrix as matrix_module
 from scbert.cells.how_to_read import HowToRead, Piece, read_piece
@@ -18,8 +20,9 @@ SETTINGS = QuerySettings(matrix="auto", scale="auto", library_size_key="", clust
 
 @pytest.fixture
 def query(toy, tmp_path, monkeypatch):
-    """100 cells in clusters, read in parts of ten; some are strange, for the warnings."""
+    """100 cells in clusters, read in parts of ten; two are empty, for a warning."""
     cells = toy.draw_cells(100, seed=5)
+    cells.X = sparse.csr_matrix(cells.X.multiply(~np.isin(np.arange(100), [4, 95])[:, None]))
     cells.obs["leiden"] = [str(number % 7) for number in range(100)]
     monkeypatch.setattr(matrix_module, "VALUES_AT_ONCE", 10 * cells.n_vars)
     cells.write_h5ad(tmp_path / "query.h5ad")
@@ -43,7 +46,10 @@ def test_gathered_pieces_are_the_file_of_one_job(query, toy_run, tmp_path, n_pie
     scattered(query, toy_run.model, n_pieces, tmp_path / "gathered.h5ad")
     reading = HowToRead("auto", "auto", "")
     whole = tmp_path / "whole.h5ad"
-    annotate_file(query, toy_run.model, whole, reading=reading, cluster_key="leiden", device="cpu")
+    found = annotate_file(
+        query, toy_run.model, whole, reading=reading, cluster_key="leiden", device="cpu"
+    )
+    assert found.uns["scbert"]["warnings"]["empty_cells"].startswith("2 of the 100 cells have no")
     assert (tmp_path / "gathered.h5ad").read_bytes() == whole.read_bytes()
 
 

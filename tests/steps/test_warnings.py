@@ -105,6 +105,25 @@ def test_genes_that_the_model_does_not_know_are_told_by_their_counts(toy, toy_ru
     assert "of the counts are of genes that the model knows (not INS, GCG, ...)" in text
 
 
+def test_cells_of_which_the_model_sees_nothing_are_counted(toy, toy_run, tmp_path):
+    """One has no counts, one only those of a gene that the model does not know."""
+    cells = toy.draw_cells(45, seed=5)
+    cells.var = cells.var[[]]
+    assert "empty_cells" not in annotate(cells, toy_run.model).uns["scbert"]["warnings"]
+    cells.var_names = [*cells.var_names[:-1], "NOVEL1"]
+    counts = cells.X.toarray()
+    counts[3], counts[20, :-1], counts[20, -1] = 0, 0, 9
+    cells.X = sparse.csr_matrix(counts)
+    text = annotate(cells, toy_run.model).uns["scbert"]["warnings"]["empty_cells"]
+    assert text.startswith("2 of the 45 cells have no counts of genes that the model knows")
+    found = embed(cells, toy_run.pretrained).uns["scbert_embedding"]["warnings"]
+    assert found["empty_cells"] == text
+    cells.write_h5ad(tmp_path / "q.h5ad")
+    said = inspect_file(tmp_path / "q.h5ad", toy_run.model)
+    assert text in [str(caution) for caution in said.cautions]
+    assert dict(said.rows)["cells without any token"] == "2"
+
+
 def test_the_model_s_genes_decide_on_the_matrix_and_an_error_names_the_others(toy, toy_run):
     """As in seurat-disk#123: the genes of raw are numbered."""
     cells = toy.draw_cells(45, seed=5)
