@@ -75,7 +75,14 @@ class Amounts:
         """Whether the counts are known but for a factor of each cell, as after `assumed`."""
         return self.scale.kind == "log1p" and not (self.by_step or self.scale.target_sum)
 
-    def of(self, part: sparse.csr_matrix, rows: slice) -> tuple[sparse.csr_matrix, np.ndarray]:
+    @property
+    def of_column(self) -> bool:
+        """Whether all counts of each cell are those of the column."""
+        return self.library is not None and (self.scale.kind != "log1p" or self.by_step)
+
+    def of(
+        self, part: sparse.csr_matrix, rows: slice | np.ndarray
+    ) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Return what is proportional to the counts, float64, and the sum of each whole cell."""
         linear = self.scale.linear(part)
         if self.guessed:

@@ -47,6 +47,7 @@ CONTRADICTING = 0.01  # share of the ids and symbols; real files have 2 in 10,00
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
 SHALLOW_PART = 0.25  # of the cells, below nearly all training cells
 SHALLOW = 0.7  # of the training cells' depth; of less, more than 2 % of the labels change
+LARGE_LIBRARY = 1.5  # of what is expected; of five files and selections of their genes 1.1 at most
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
     "(--library-size-key)."
@@ -240,6 +241,30 @@ def unused_column(key: str, scale: str) -> Caution:
         "used.",
         "Leave it out, or give the matrix that holds counts.",
     )
+
+
+def large_library(key: str, here: float, usual: float) -> list[Caution]:
+    """All counts of each cell, of a column, are far more than those in the file; empty: they fit.
+
+    Parameters
+    ----------
+    here, usual
+        How many times the counts of the file's genes: the median of the cells, and what the
+        training cells lead one to expect of these genes.
+    """
+    if here <= LARGE_LIBRARY * usual:
+        return []
+    return [
+        Caution(
+            "large_library",
+            f"by obs['{key}'] a cell has {here:,.1f} times the counts of the genes in the file "
+            f"(median), where {usual:,.1f} times are expected of these genes. If these are not the "
+            "counts of this matrix, all genes are taken to be expressed less than they are: more "
+            "labels are wrong, and more cells are called unknown.",
+            "Give the column that sums the same counts, of UMIs and not of reads, or leave it out "
+            "(--library-size-key) if the file has all genes.",
+        )
+    ]
 
 
 def integer_logs(highest: float, n_genes: float) -> Caution:

@@ -28,6 +28,7 @@ from scbert.genes.matching import GeneMatch, match_genes, species_of
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import Sample, expression_of_counts, tokenize
 from scbert.training.depth import Depth, DepthSeen
+from scbert.training.library_size import cautions_of_library
 from scbert.training.saved_model import FinetunedModel, SavedModel
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,9 @@ def tokens_for(query: QueryCells, model: SavedModel, scale: Scale | None = None)
         _missing(match, model), summed=amounts.summed
     )
     of_names = contradicting_names(len(match.contradicting), match.paired, match.contradicting)
-    cautions = (*of_names, *of_genes, *amounts.cautions)
+    key, measured = query.reading.library_size_key, match.measured_row
+    of_library = cautions_of_library(query.parts, amounts, key, measured, model)
+    cautions = (*of_names, *of_genes, *amounts.cautions, *of_library)
     say(cautions, query.name, log)
     log.info(
         "%s: %s holds %s; %d of %d genes are known to the model (%d by Ensembl id, %d by symbol, "
