@@ -1,6 +1,7 @@
 """Tables of the benchmark's page that show scores and costs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from scbert.benchmark.page_tables import (
     Cell,
     Table,
     heads,
+    number,
     with_interval,
     words,
 )
@@ -179,7 +181,6 @@ def _mean(lines: pd.DataFrame, column: str = "score") -> Cell:
     """Return the mean of a method over datasets and levels, marked if it lacks some."""
     if lines[column].isna().all():
         return Cell(NOTHING)
-    value = float(mean_by(lines, "method", column=column).iloc[0])
+    mean = number(float(mean_by(lines, "method", column=column).iloc[0]))
     lacking = int((lines[column].isna() | (lines["failed_seeds"] > 0)).sum())
-    note = f"{lacking} of {len(lines)} failed" if lacking else ""
-    return Cell(f"{value:.3f}", value, note=note, look=MARKED if note else "")
+    return replace(mean, note=f"{lacking} of {len(lines)} failed", look=MARKED) if lacking else mean

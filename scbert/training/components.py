@@ -39,7 +39,8 @@ class Components:
     """position = axes x (expression - mean expression), float32, and what the axes leave over.
 
     `axes_KV`, `mean_V`; `variance_K` along the axes; `noise`, the mean variance of a gene beyond
-    them; `counts_V`, the mean counts per 10,000. Genes that all cells express alike have axes of 0.
+    them; `counts_V`, the mean counts per 10,000, too few for genes of which cells of more than
+    10,000 counts have one: that is no token. Genes that all cells express alike have axes of 0.
     """
 
     axes_KV: np.ndarray
