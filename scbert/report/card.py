@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from scbert.calibration.fitted import ModelCalibration
 from scbert.cells.cautions import by_code
-from scbert.cells.labels import cautions_of_learning
+from scbert.cells.learned_labels import cautions_of_learning
 from scbert.cells.quality import FileQuality
 from scbert.evidence.comparison import OutOfFoldComparison, Part
 from scbert.report.card_evidence import CardEvidence, EncoderFacts, ModelConfig

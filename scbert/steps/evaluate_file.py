@@ -15,7 +15,7 @@ from scipy import sparse
 from scbert import __version__
 from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.labels import labels_by_chance
+from scbert.cells.learned_labels import labels_by_chance
 from scbert.config import Config, Dataset, DeviceName
 from scbert.evidence.evaluation import FileEvaluation
 from scbert.evidence.file_scores import score_file

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scbert.cells.cautions import by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.labels import cautions_of_learning
+from scbert.cells.learned_labels import cautions_of_learning
 from scbert.config import CompareSettings, DeviceName, FinetuneSettings, settings_for
 from scbert.evidence.test_scores import evaluate_scores
 from scbert.files import JsonObject, only_one, publish, read_json, write_json

@@ -14,7 +14,7 @@ from scbert.calibration.fitted import ModelCalibration
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells, NoveltyCells
 from scbert.cells.cautions import say
-from scbert.cells.labels import cautions_of_learning
+from scbert.cells.learned_labels import cautions_of_learning
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.experts.out_of_fold import leaves_batches_out
 from scbert.genes.cell_types import describe_types

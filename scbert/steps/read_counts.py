@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from scbert.cells.cautions import Caution, by_code, say
-from scbert.cells.labels import rare_types
+from scbert.cells.learned_labels import rare_types
 from scbert.cells.quality import UnusableSample, describe_quality, require_usable
 from scbert.cells.read import write_cells
 from scbert.cells.samples import (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from scbert.cells.labels import labels_not_learned
+from scbert.cells.learned_labels import labels_not_learned
 from scbert.experts.chance import by_chance
 from scbert.experts.combiner import Share, combine
 from scbert.experts.logit_adjustment import rarity
