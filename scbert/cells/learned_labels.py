@@ -5,6 +5,12 @@ from typing import Any
 
 from scbert.cells.cautions import Caution
 
+# Where scores can tell a model from guesses. In draws of types of equal size, at most one in ten
+# models that name eight of ten cells rightly is then taken for one that guesses: of two types that
+# takes 60 cells, of three 21. Of fewer most models look so, also good ones.
+FEWEST_JUDGED = 20  # cells
+HIGHEST_BY_CHANCE = 0.7  # macro F1, of the best of the shuffles
+
 
 def cautions_of_learning(
     calibration: Mapping[str, Any], n_types: int, cells: Mapping[str, int]
@@ -43,21 +49,32 @@ def labels_not_learned(out_of_fold: Mapping[str, Any]) -> list[Caution]:
         The macro F1 of cells that were not learned from, and the same by chance.
     """
     chance = out_of_fold.get("by_chance")
-    if chance is None or out_of_fold["macro_f1"] > chance["high"]:
+    if chance is None:
         return []
-    if chance["high"] == 1:  # of a handful of cells, so that nothing could be better
+    found, n_cells = out_of_fold["macro_f1"], out_of_fold["cells"]
+    n_types = sum(f1 is not None for f1 in out_of_fold["f1_of_type"])
+    if not _is_by_chance(found, chance, n_cells, n_types):
         return []
-    found = out_of_fold["macro_f1"]
     return [
         Caution(
             "labels_not_learned",
-            f"the model names cells that it has not learned from no better than by chance: macro "
-            f"F1 {found:.3f}; of 1,000 shuffles of the labels {chance['macro_f1']:.3f} on average "
-            f"and {chance['high']:.3f} at most. Its labels mean nothing.",
+            f"the model names {n_cells:,} cells that it has not learned from no better than by "
+            f"chance: macro F1 {found:.3f}; of 1,000 shuffles of the labels "
+            f"{chance['macro_f1']:.3f} on average and {chance['high']:.3f} at most. As far as "
+            "these cells tell, its labels mean nothing.",
             "Look whether each type expresses its markers: the labels may be of other cells, "
             "sorted or joined in another order; or the cells are too few.",
         )
     ]
+
+
+def _is_by_chance(found: float, chance: Mapping[str, float], n_cells: int, n_types: int) -> bool:
+    """Whether cells are named no better than by chance; never where so few cells cannot tell.
+
+    The order of the labels of a single type is the same after each shuffle.
+    """
+    tells = n_types > 1 and n_cells >= FEWEST_JUDGED and chance["high"] <= HIGHEST_BY_CHANCE
+    return tells and found <= chance["high"]
 
 
 def rare_types(counts: Mapping[str, int], fewest: int) -> Caution:
@@ -71,7 +88,9 @@ def rare_types(counts: Mapping[str, int], fewest: int) -> Caution:
     )
 
 
-def labels_by_chance(found: float, chance: Mapping[str, float]) -> list[Caution]:
+def labels_by_chance(
+    found: float, chance: Mapping[str, float], *, n_cells: int, n_types: int
+) -> list[Caution]:
     """Labels to be scored by with which the model agrees no more than by chance; empty: it does.
 
     Parameters
@@ -80,15 +99,18 @@ def labels_by_chance(found: float, chance: Mapping[str, float]) -> list[Caution]
         The macro F1.
     chance
         The same where the labels are shuffled: macro_f1, the mean, and high, the highest.
+    n_cells, n_types
+        Of how many cells, and how many types they have.
     """
-    if found > chance["high"]:
+    if not _is_by_chance(found, chance, n_cells, n_types):
         return []
     return [
         Caution(
             "labels_by_chance",
-            f"the model agrees with these labels no better than by chance: macro F1 {found:.3f}; "
-            f"of 1,000 shuffles of them {chance['macro_f1']:.3f} on average and "
-            f"{chance['high']:.3f} at most. These are no scores of the model.",
+            f"the model agrees with the labels of the {n_cells:,} cells of types that it knows no "
+            f"better than by chance: macro F1 {found:.3f}; of 1,000 shuffles of them "
+            f"{chance['macro_f1']:.3f} on average and {chance['high']:.3f} at most. These are no "
+            "scores of the model.",
             "Look whether each type expresses its markers: the labels may be of other cells, "
             "sorted or joined in another order.",
         )

@@ -142,8 +142,9 @@ def _beside_chance(named: ad.AnnData, types: list[str]) -> list[Caution]:
     )
     if not len(label):
         return []
-    score = macro_f1(answer, label, len(types))
-    return labels_by_chance(score, by_chance(answer, label, len(types)))
+    score, n_known = macro_f1(answer, label, len(types)), len(np.unique(label))
+    chance = by_chance(answer, label, len(types))
+    return labels_by_chance(score, chance, n_cells=len(label), n_types=n_known)
 
 
 def predict_types(

@@ -158,10 +158,21 @@ def test_evaluate_tells_labels_of_other_cells(toy, toy_run, tmp_path):
     cells.obs["cell_type"] = np.random.default_rng(0).permutation(types)
     cells.write_h5ad(tmp_path / "test.h5ad")
     found = evaluate_file(toy_run.model, tmp_path / "test.h5ad", label_key="cell_type")
-    assert "no better than by chance" in found["warnings"]["labels_by_chance"]
+    text = found["warnings"]["labels_by_chance"]
+    assert "of the 45 cells of types that it knows no better than by chance" in text
     cells.obs["cell_type"] = types
     cells.write_h5ad(tmp_path / "test.h5ad")
     found = evaluate_file(toy_run.model, tmp_path / "test.h5ad", label_key="cell_type")
+    assert "labels_by_chance" not in found["warnings"]
+
+
+def test_evaluate_says_nothing_of_chance_by_cells_of_one_type(toy, toy_run, tmp_path):
+    """All shuffles of one label are alike, so that a perfect model is no better than they are."""
+    cells = toy.draw_cells(90, seed=5)
+    chosen = cells[(cells.obs.cell_type == "B cell").to_numpy()].copy()
+    chosen.write_h5ad(tmp_path / "sorted.h5ad")
+    found = evaluate_file(toy_run.model, tmp_path / "sorted.h5ad", label_key="cell_type")
+    assert found["n_test"] == 30
     assert "labels_by_chance" not in found["warnings"]
 
 

@@ -83,14 +83,36 @@ def test_by_chance_is_the_macro_f1_of_shuffled_labels():
     alone = by_chance(np.zeros(100, dtype=int), label, 3)
     expected = f1_score(label, np.zeros(100), labels=[0, 1], average="macro", zero_division=0)
     assert alone == pytest.approx({"macro_f1": expected, "high": expected})
+    label = np.repeat([0, 1], [180, 20])
     rare = by_chance(label, label, 3)
     assert 0.45 < rare["macro_f1"] < 0.55 < rare["high"] < 0.75
-    assert labels_not_learned({"macro_f1": rare["high"], "by_chance": rare})
-    assert not labels_not_learned({"macro_f1": 0.8, "by_chance": rare})
+    judged = {"cells": 200, "f1_of_type": [0.9, 0.2, None], "by_chance": rare}
+    assert labels_not_learned(judged | {"macro_f1": rare["high"]})
+    assert not labels_not_learned(judged | {"macro_f1": 0.8})
     assert not labels_not_learned({"macro_f1": 0.0})  # of an older version
     few = by_chance(np.arange(3), np.arange(3), 3)
     assert few["high"] == 1
-    assert not labels_not_learned({"macro_f1": 1.0, "by_chance": few})
+    judged = {"cells": 3, "f1_of_type": [1.0, 1.0, 1.0], "by_chance": few}
+    assert not labels_not_learned(judged | {"macro_f1": 1.0})
+
+
+@pytest.mark.parametrize(("types", "cells"), [(5, 2), (4, 3), (2, 25)])
+def test_few_cells_do_not_tell_that_nothing_was_learned(types, cells):
+    """Answers that are right in seven of ten cells, and no better than the best shuffle."""
+    label = np.repeat(np.arange(types), cells)
+    answer = np.where(np.arange(len(label)) % 10 < 7, label, (label + 1) % types)
+    chance = by_chance(answer, label, types)
+    found = {"macro_f1": chance["high"], "cells": len(label), "by_chance": chance}
+    assert not labels_not_learned(found | {"f1_of_type": [0.7] * types})
+
+
+def test_cells_of_one_type_say_nothing_of_chance():
+    """Each shuffle of the labels is the labels."""
+    label, answer = np.zeros(60, dtype=int), np.arange(60) % 2
+    chance = by_chance(answer, label, 2)
+    assert chance["macro_f1"] == pytest.approx(chance["high"])
+    found = {"macro_f1": chance["high"], "cells": 60, "by_chance": chance}
+    assert not labels_not_learned(found | {"f1_of_type": [0.6, None]})
 
 
 def test_a_network_alone_has_all_the_weight():
