@@ -24,17 +24,27 @@ def cautions_of_learning(
     cells
         Number of the labelled cells in each part.
     """
-    if not calibration["validation_cells"]:
-        return [_too_few_cells(n_types, sum(cells.values()))]
+    held_out = min(calibration["validation_cells"], calibration["out_of_fold"]["cells"])
+    if held_out < n_types:
+        return [_too_few_cells(n_types, sum(cells.values()), held_out)]
     return labels_not_learned(calibration["out_of_fold"])
 
 
-def _too_few_cells(n_types: int, n_cells: int) -> Caution:
-    return Caution(
-        "too_few_cells",
+def _too_few_cells(n_types: int, n_cells: int, held_out: int) -> Caution:
+    found = (
         f"the model learned {n_types} types from {n_cells} cells, too few to hold any out and "
         "judge it by: its confidence is not calibrated, no cell is called unknown, and how many "
-        "labels are wrong is not known.",
+        "labels are wrong is not known."
+    )
+    if held_out:
+        found = (
+            f"the model learned {n_types} types from {n_cells} cells, and only {held_out} could be "
+            "held out to calibrate and judge it by, fewer than types: its confidence, which cells "
+            "it calls unknown and its scores rest on hardly any cell."
+        )
+    return Caution(
+        "too_few_cells",
+        found,
         "Label more cells of each type, three at least, or judge it by labelled cells that it has "
         "not seen (scbert evaluate).",
     )
