@@ -40,21 +40,22 @@ def labels_for(column: pd.Series, key: str, types: list[str]) -> tuple[pd.Series
 
 def compare_with_model(labels: pd.Series, types: list[str], key: str) -> list[Caution]:
     """Warn of labels that are those of a model in other capitals."""
-    of_model = {_plain(name): name for name in types}
+    of_model = {without_capitals(name): name for name in types}
     others = sorted(set(labels) - set(types) - {""})
-    found = [name for name in others if _plain(name) in of_model]
-    pairs: list[tuple[str, ...]] = [(name, of_model[_plain(name)]) for name in found]
+    found = [name for name in others if without_capitals(name) in of_model]
+    pairs: list[tuple[str, ...]] = [(name, of_model[without_capitals(name)]) for name in found]
     return [spelled_otherwise(pairs, key)] if pairs else []
 
 
 def _alike(names: set[str]) -> list[tuple[str, ...]]:
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        groups.setdefault(_plain(name), []).append(name)
+        groups.setdefault(without_capitals(name), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _plain(name: str) -> str:
+def without_capitals(name: str) -> str:
+    """Return a name without capitals, and with one space where it has several."""
     return " ".join(name.lower().split())
 
 

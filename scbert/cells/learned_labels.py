@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from scbert.cells.cautions import Caution
+from scbert.cells.labels import without_capitals
 
 # Where scores can tell a model from guesses. In draws of types of equal size, at most one in ten
 # models that name eight of ten cells rightly is then taken for one that guesses: of two types that
 # takes 60 cells, of three 21. Of fewer most models look so, also good ones.
 FEWEST_JUDGED = 20  # cells
 HIGHEST_BY_CHANCE = 0.7  # macro F1, of the best of the shuffles
+FEWEST_NAMED = 5  # cells of a label; of fewer, one or two names would be most of them
 
 
 def cautions_of_learning(
@@ -125,3 +130,51 @@ def labels_by_chance(
             "sorted or joined in another order.",
         )
     ]
+
+
+def labels_not_in_model(named: pd.DataFrame, types: list[str], key: str) -> list[Caution]:
+    """Labels that may be types of the model under other names; empty: none looks so.
+
+    Most cells of such a label are named as types that no cell is labelled with, and are not called
+    unknown or have a name that begins like the label. So no new type beside all known ones is
+    warned of, nor one that the model does not take for its own; nor are those that differ in
+    capitals alone, see `compare_with_model`.
+
+    Parameters
+    ----------
+    named
+        Columns cell_type, scbert_label and scbert_is_unknown.
+    types
+        Those of the model.
+    """
+    label, name = named.cell_type.astype(str), named.scbert_label.astype(str)
+    spelled = {without_capitals(one) for one in types}
+    other = ~label.map(without_capitals).isin(spelled)
+    absent = name.isin(set(types) - set(label))
+    alike = np.array([_begin_alike(*pair) for pair in zip(label, name, strict=True)])
+    taken_for = name.where(other & absent & (~named.scbert_is_unknown | alike))
+    found = []
+    for own, names in taken_for.groupby(label):
+        if len(names) >= FEWEST_NAMED and 2 * names.count() > len(names):
+            most = names.mode().iloc[0]
+            found.append(f"'{own}' ({len(names):,} cells, most often named '{most}')")
+    if not found:
+        return []
+    listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    return [
+        Caution(
+            "labels_not_in_model",
+            f"obs['{key}'] holds labels that the model does not know, but it names their cells as "
+            f"types that no cell is labelled with: {listed}. These cells are not scored, but "
+            "counted as new types.",
+            "Spell the labels as the model does if they are the same types.",
+        )
+    ]
+
+
+def _begin_alike(one: str, other: str) -> bool:
+    """Whether one of two names, without signs and capitals, is the beginning of the other."""
+    first, second = (
+        "".join(letter for letter in name.lower() if letter.isalnum()) for name in (one, other)
+    )
+    return first.startswith(second) or second.startswith(first)

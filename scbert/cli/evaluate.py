@@ -93,9 +93,15 @@ def _notes(found: FileEvaluation) -> list[str]:
     lines = [f"expected calibration error: {before.ece:.3f} before, {after.ece:.3f} after"]
     if novel := found.novel:
         lines.append(
-            f"{novel.cells} cells of types that the model does not know: "
-            f"{novel.share_called_unknown:.1%} called unknown (of known types "
-            f"{novel.share_of_known_called_unknown:.1%}), AUROC {novel.auroc:.3f}"
+            f"{novel.cells} cells of types that the model does not know "
+            f"({_some(novel.cell_types)}): {novel.share_called_unknown:.1%} called unknown "
+            f"(of known types {novel.share_of_known_called_unknown:.1%}), AUROC {novel.auroc:.3f}"
         )
     dropped = [f"{n} cells {why}" for why, n in found.left_out.items() if n]
     return lines + ([f"left out: {', '.join(dropped)}"] if dropped else [])
+
+
+def _some(cell_types: dict[str, int]) -> str:
+    """Return the types with most cells, and how many these are."""
+    listed = [f"{name} {n}" for name, n in cell_types.items()]
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

@@ -15,7 +15,7 @@ from scipy import sparse
 from scbert import __version__
 from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.learned_labels import labels_by_chance
+from scbert.cells.learned_labels import labels_by_chance, labels_not_in_model
 from scbert.config import Config, Dataset, DeviceName
 from scbert.evidence.evaluation import FileEvaluation
 from scbert.evidence.file_scores import score_file
@@ -100,7 +100,8 @@ def _evaluate(
     settings = settings_of(model, None, None)
     unseen = _read_unseen(file, dataset, settings, model)
     named = predict_types(unseen.cells, model, device)
-    by_labels = _beside_chance(named, model.types)
+    other_names = labels_not_in_model(named.obs, model.types, dataset.label_key)
+    by_labels = [*other_names, *_beside_chance(named, model.types)]
     say(by_labels, file.name, log)
     seed = model.config.get("seed", 0)  # a converted model has none
     scores = score_file(named, model.types, settings.evaluate, seed)

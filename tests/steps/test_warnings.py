@@ -149,7 +149,23 @@ def test_evaluate_names_labels_that_are_spelled_otherwise(toy, toy_run, tmp_path
     assert "'b cell' ('B cell' in the model)" in found["warnings"]["spelled_otherwise"]
     assert found["left_out"]["without type"] == 2
     assert set(found["novel"]["cell_types"]) == {"b cell"}
+    assert "labels_not_in_model" not in found["warnings"]
     assert read_json(tmp_path / "out/evaluation.json")["warnings"] == found["warnings"]
+
+
+def test_evaluate_names_labels_that_are_types_of_the_model_under_other_names(
+    toy, toy_run, tmp_path, invoke
+):
+    cells = toy.draw_cells(45, seed=5)
+    cells.obs["cell_type"] = cells.obs.cell_type.replace({"B cell": "B lymphocyte"})
+    cells.write_h5ad(tmp_path / "test.h5ad")
+    result = invoke("evaluate", toy_run.model, tmp_path / "test.h5ad", "--label-key", "cell_type")
+    said = " ".join(result.stdout.split())
+    assert "15 cells of types that the model does not know (B lymphocyte 15): " in said
+    assert "labels_not_in_model" in said
+    found = evaluate_file(toy_run.model, tmp_path / "test.h5ad", label_key="cell_type")
+    text = found["warnings"]["labels_not_in_model"]
+    assert "'B lymphocyte' (15 cells, most often named 'B cell')" in text
 
 
 def test_evaluate_tells_labels_of_other_cells(toy, toy_run, tmp_path):
