@@ -1,6 +1,6 @@
 """Warnings about labels that a model learned from, or that it is judged by; see `cautions`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,32 @@ def rare_types(counts: Mapping[str, int], fewest: int) -> Caution:
         "held out, so that nothing is known of how well it names them.",
         "Add cells of these types, merge them with others, or remove them.",
     )
+
+
+def types_not_learned(cells: Mapping[str, int], learned: Collection[str]) -> list[Caution]:
+    """Types that no cell has that the model learns from; empty: it learns all.
+
+    Parameters
+    ----------
+    cells
+        Number of cells of each type, in all parts.
+    learned
+        The model's types.
+    """
+    lacking = {name: n for name, n in cells.items() if name not in learned}
+    if not lacking:
+        return []
+    by_size = sorted(lacking, key=lambda name: (-lacking[name], name))
+    listed = ", ".join(f"'{name}' ({lacking[name]:,})" for name in by_size)
+    return [
+        Caution(
+            "types_not_learned",
+            f"the model does not learn {listed}: all cells of these types are in batches that are "
+            "held out, so it cannot name them, and they count as new types.",
+            "Choose another batch_key, in which each type is in several batches, or hold out no "
+            "test (--no-test).",
+        )
+    ]
 
 
 def labels_by_chance(

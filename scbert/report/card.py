@@ -3,11 +3,12 @@
 The card of a model of which no cell was held out has no test scores, and says so.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 from scbert.calibration.fitted import ModelCalibration
 from scbert.cells.cautions import by_code
-from scbert.cells.learned_labels import cautions_of_learning
+from scbert.cells.learned_labels import cautions_of_learning, types_not_learned
 from scbert.cells.quality import FileQuality
 from scbert.evidence.comparison import OutOfFoldComparison, Part
 from scbert.report.card_evidence import CardEvidence, EncoderFacts, ModelConfig
@@ -83,15 +84,23 @@ def _data(about: CardEvidence) -> str:
         f"(sha256 {quality['sha256']}); {left_out:,} of its {quality['cells_read']:,} cells were "
         f"left out before the split. Median of a cell: {quality['median_genes']:,.0f} genes, "
         f"{quality['median_counts']:,.0f} counts ({quality['scale']})."
-        f"{_warned(quality, about.calibration, about.config)}"
+        f"{_warned(quality, about.calibration, about.config, about.evaluation.parts)}"
     )
 
 
-def _warned(quality: FileQuality, fitted: ModelCalibration, config: ModelConfig) -> str:
+def _warned(
+    quality: FileQuality,
+    fitted: ModelCalibration,
+    config: ModelConfig,
+    parts: Mapping[str, Part],
+) -> str:
     """Return the warnings about the file and what was learned from it, if there were any."""
-    of_labels = []
+    cells: Counter[str] = Counter()
+    for part in parts.values():
+        cells.update(part.cell_types)
+    of_labels = types_not_learned(cells, config["cells_per_type"])
     if "out_of_fold" in fitted:
-        of_labels = cautions_of_learning(fitted, len(config["cells_per_type"]), config["cells"])
+        of_labels += cautions_of_learning(fitted, len(config["cells_per_type"]), config["cells"])
     said = quality.get("warnings", {}) | by_code(of_labels)
     return "".join(f"\n\nWarning: {text}" for text in said.values())
 
@@ -209,7 +218,8 @@ def card_without_test(
         f"```\nscbert evaluate {name} TEST.h5ad --label-key KEY\n```",
         "## Data",
         f"Learned from {cells['train'] + cells['validation']:,} cells of {quality['source']} "
-        f"(sha256 {quality['sha256']}).{_warned(quality, calibration, config)}",
+        f"(sha256 {quality['sha256']})."
+        f"{_warned(quality, calibration, config, comparison.parts)}",
         f"Network: {network['depth']} layers, width {network['dim']}, {network['heads']} heads of "
         f"{network['dim_head']}, attention {network['attention']}; tokens: {config['sequence']}.",
         f"Commit {config['provenance']['commit'] or 'not recorded'}.",

@@ -6,11 +6,12 @@ where it stopped, and both ways give the same model.
 
 import logging
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from scbert.cells.cautions import by_code, say
 from scbert.cells.how_to_read import HowToRead
-from scbert.cells.learned_labels import cautions_of_learning
+from scbert.cells.learned_labels import cautions_of_learning, types_not_learned
 from scbert.config import CompareSettings, DeviceName, FinetuneSettings, settings_for
 from scbert.evidence.test_scores import evaluate_scores
 from scbert.files import JsonObject, only_one, publish, read_json, write_json
@@ -23,6 +24,7 @@ from scbert.steps.normalize_counts import normalize_counts
 from scbert.steps.read_counts import read_counts
 from scbert.steps.split_cells import split_cells
 from scbert.steps.write_model_card import write_card_without_test, write_model_card
+from scbert.tables import read_table
 from scbert.training.bundle import load_pretrained
 from scbert.training.devices import choose_device
 from scbert.training.finetune_run import EXTENDED, FinetuneRun, Given
@@ -182,10 +184,12 @@ def _judge_without_test(run: FinetuneRun) -> JsonObject:
 
 
 def _warnings(run: FinetuneRun) -> dict[str, str]:
-    """Return what was warned of, by code: of the file, of its genes and of what was learned."""
+    """Return what was warned of, by code: of the file, genes, split and what was learned."""
     of_genes = cautions_of_genes(read_json(run.data / "overlap.json"))
     about = read_json(run.model / "config.json")
     fitted = read_json(run.model / "calibration.json")
     of_labels = cautions_of_learning(fitted, len(about["cells_per_type"]), about["cells"])
     of_file = read_json(run.data / "quality.json").get("warnings", {})
-    return of_file | by_code([*of_genes, *of_labels])
+    cells = Counter(read_table(run.split, "cell_type").cell_type)
+    of_split = types_not_learned(cells, about["cells_per_type"])
+    return of_file | by_code([*of_genes, *of_split, *of_labels])

@@ -1,6 +1,7 @@
 """Rule finetune_training_cells: a pretrained encoder + a labelled dataset -> a model."""
 
 import logging
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -14,13 +15,14 @@ from scbert.calibration.fitted import ModelCalibration
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import KnownCells, NoveltyCells
 from scbert.cells.cautions import say
-from scbert.cells.learned_labels import cautions_of_learning
+from scbert.cells.learned_labels import cautions_of_learning, types_not_learned
 from scbert.config import DeviceName, FinetuneSettings
 from scbert.experts.out_of_fold import leaves_batches_out
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import vocabulary_sha256
 from scbert.network.model import CellTypeModel, MaskedExpressionModel
 from scbert.provenance import provenance
+from scbert.tables import read_table
 from scbert.tokens.store import open_store, require_same_vocabulary
 from scbert.training.bundle import Contents, load_pretrained, save_model
 from scbert.training.bundle_contents import BundleConfig
@@ -82,6 +84,8 @@ def finetune_training_cells(
     accelerator = make_accelerator(choose_device(device), precision)
     tuning = _read(tokens, split, pretrained, settings)
     labels = describe_types(tuning.labelled.types, ontology)
+    cells = Counter(read_table(split, "cell_type").cell_type)
+    say(types_not_learned(cells, tuning.labelled.types), model.name, log)
     network: MaskedExpressionModel | CellTypeModel = tuning.encoder.network
     history: list[Numbers] = []
     if trains_network(settings.finetune):

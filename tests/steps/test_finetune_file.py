@@ -77,6 +77,7 @@ def test_finetune_makes_a_model_with_its_card_and_leaves_nothing_else(made):
     assert [label["name"] for label in bundle.labels] == ["B cell", "NK cell", "T cell"]
     assert bundle.config["seed"] == 7
     assert sum(bundle.config["cells_per_type"].values()) == bundle.config["cells"]["train"]
+    assert "types_not_learned" not in made.scores["warnings"]
     card = (made.out / "README.md").read_text()
     assert "scbert annotate QUERY.h5ad --model MODEL --out" in card
     assert "my cells.h5ad (sha256" in card
@@ -314,6 +315,22 @@ def test_labels_of_other_cells_are_told_in_scores_log_and_card(given, tmp_path, 
     assert f"Warning: {text}" in (tmp_path / "M/README.md").read_text()
     named = scbert.annotate(cells, tmp_path / "M")
     assert named.uns["scbert"]["warnings"]["labels_not_learned"] == text
+
+
+def test_types_that_only_held_out_batches_have_are_told(given, tmp_path, caplog):
+    """All NK cells are of the donor that is the test: they were not learned, in silence."""
+    cells = ad.read_h5ad(given.file)
+    cells.obs["who"] = np.where(cells.obs.cell_type == "NK cell", "donor b", cells.obs.who)
+    cells.write_h5ad(tmp_path / "donors.h5ad")
+    (tmp_path / "split.yaml").write_text(yaml.safe_dump(SMALL | {"split": BATCHED["split"]}))
+    options = {"label_key": "cell_type", "batch_key": "who", "pretrained": given.pretrained}
+    out = tmp_path / "M"
+    scores = finetune_file(tmp_path / "donors.h5ad", out, **options, config=tmp_path / "split.yaml")
+    text = scores["warnings"]["types_not_learned"]
+    assert "the model does not learn 'NK cell' (30): all cells of these types are in" in text
+    assert f"M: {text}" in caplog.messages
+    assert f"Warning: {text}" in (out / "README.md").read_text()
+    assert load_finetuned(out).types == ["B cell", "T cell"]
 
 
 def test_the_card_without_test_says_that_nothing_was_held_out(untested):
