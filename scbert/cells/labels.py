@@ -1,9 +1,18 @@
 """Labels of cells as people write them, and warnings about them; see `cautions`."""
 
+import re
+
 import pandas as pd
 
 from scbert.cells.cautions import Caution
 
+NO_TYPE = re.compile(  # labels that say what a cell is not, and would be learned as a type
+    r"(?<![a-z])"
+    r"(?:un(?:assigned|known|classified|determined|defined|identified|annotated|label+ed|specified)"
+    r"|doublets?|multiplets?|ambiguous|low[ _-]?quality|not[ _-]?(?:assigned|determined))"
+    r"(?![a-z])",
+    re.IGNORECASE,
+)
 MISSING = ("nan", "na", "n/a", "none", "null", "<na>")  # in any case
 
 
@@ -22,6 +31,7 @@ def clean_labels(column: pd.Series, key: str) -> tuple[pd.Series, list[Caution]]
     names = set(labels[~missing]) - {""}
     trimmed = sorted(set(written[(written != labels) & (labels != "")]))
     alike = _alike(names)
+    unclear = labels[labels.str.contains(NO_TYPE)].value_counts()
     cautions = []
     if len(counts):
         cautions.append(missing_labels({str(text): int(n) for text, n in counts.items()}, key))
@@ -29,6 +39,8 @@ def clean_labels(column: pd.Series, key: str) -> tuple[pd.Series, list[Caution]]
         cautions.append(trimmed_labels(trimmed, key))
     if alike:
         cautions.append(alike_labels(alike, key))
+    if len(unclear):
+        cautions.append(unclear_labels({str(text): int(n) for text, n in unclear.items()}, key))
     return labels.where(~missing, ""), cautions
 
 
@@ -89,6 +101,18 @@ def alike_labels(pairs: list[tuple[str, ...]], key: str) -> Caution:
         f"obs['{key}'] holds labels that differ only in capitals or spaces within ({listed}): they "
         "are taken as different cell types.",
         "Spell them alike if they are the same type.",
+    )
+
+
+def unclear_labels(counts: dict[str, int], key: str) -> Caution:
+    """Labels that sound as if the type of these cells were not known."""
+    found = [f"'{name}' ({n:,})" for name, n in counts.items()]
+    listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    return Caution(
+        "unclear_labels",
+        f"obs['{key}'] holds {listed}: these labels sound as if no type were meant, but each is "
+        "taken as a cell type.",
+        "Empty the label of cells whose type is not known: they are left out then.",
     )
 
 

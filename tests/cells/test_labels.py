@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from scbert.cells.labels import clean_labels, labels_for
 
@@ -26,6 +27,22 @@ def test_clean_labels_names_those_that_differ_in_capitals():
     (caution,) = clean_labels(pd.Series(["B cell", "b cell", "T", "NK"]), "ct")[1]
     assert caution.code == "alike_labels"
     assert "('B cell' and 'b cell')" in caution.found
+
+
+@pytest.mark.parametrize(
+    "name", ["unassigned", "Unknown_2", "Doublets (B/T)", "low-quality", "LowQuality cells"]
+)
+def test_clean_labels_names_those_that_sound_like_no_type(name):
+    """Nothing is left out: it may be a type all the same."""
+    labels, (caution,) = clean_labels(pd.Series([name, "B", name, "T"]), "ct")
+    assert labels.tolist() == [name, "B", name, "T"]
+    assert caution.code == "unclear_labels"
+    assert f"obs['ct'] holds '{name}' (2): these labels sound" in caution.found
+
+
+def test_clean_labels_takes_names_of_types_for_types():
+    names = ["Double negative T", "Low-density neutrophil", "Quality", "Assigned", "Other"]
+    assert clean_labels(pd.Series(names), "ct")[1] == []
 
 
 def test_labels_for_a_model_names_those_that_it_spells_otherwise():
