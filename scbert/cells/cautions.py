@@ -293,10 +293,11 @@ def many_unknown(share: float, expected: float, n_cells: int) -> Caution:
     return Caution(
         "many_unknown",
         f"{share:.1%} of the {n_cells:,} cells are called unknown; of cells of the model's types "
-        f"{expected:.0%} are expected. They are of other types, of another protocol or tissue, or "
-        "were not read as what they are.",
-        "Check with `scbert inspect` what was read; look at scbert_novelty_score and at markers "
-        "before you use their labels.",
+        f"{expected:.0%} are expected. They are of other types, of another protocol or tissue, "
+        "were not read as what they are, or lack genes that were filled with zeros when samples "
+        "were joined.",
+        "Check with `scbert inspect` what was read; annotate samples with other genes each before "
+        "joining them; look at scbert_novelty_score and at markers before you use their labels.",
     )
 
 

@@ -91,6 +91,7 @@ def test_more_unknown_cells_than_expected_are_told(toy, toy_run):
     warnings = annotate(toy.draw_cells(45, seed=5), strict).uns["scbert"]["warnings"]
     assert "100.0% of the 45 cells are called unknown" in warnings["many_unknown"]
     assert "5% are expected" in warnings["many_unknown"]
+    assert "filled with zeros when samples were joined" in warnings["many_unknown"]
     lenient = replace(model, calibration=model.calibration | {"novelty_threshold": 1e9})
     assert not annotate(toy.draw_cells(45, seed=5), lenient).uns["scbert"]["warnings"]
 
