@@ -31,6 +31,7 @@ from scbert.training.devices import choose_device
 from scbert.training.labelled_file import (
     LabelledFile,
     dataset_of,
+    path_of,
     read_labelled,
     settings_of,
     unseen_cells,
@@ -83,8 +84,9 @@ def evaluate_file(
         If model or file cannot be used, the model was trained on all cells, or no cell is of a type
         that the model knows.
     """
+    file = path_of(test)
     choose_device(device)  # refuses before the reading, which may take long
-    folder, file = model_folder(model), Path(test)
+    folder = model_folder(model)
     loaded, reading = load_finetuned(folder), HowToRead(matrix, scale, library_size_key)
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
     found = _evaluate(loaded, file, dataset, name=folder.name, device=device)

@@ -28,7 +28,7 @@ from scbert.tables import read_table
 from scbert.training.bundle import load_pretrained
 from scbert.training.devices import choose_device
 from scbert.training.finetune_run import EXTENDED, FinetuneRun, Given
-from scbert.training.labelled_file import dataset_of, reading_of, settings_of
+from scbert.training.labelled_file import dataset_of, path_of, reading_of, settings_of
 from scbert.training.new_genes import cautions_of_genes, extend_vocabulary
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def finetune_file(
         If the file, the configuration or the pretrained model cannot be used, `out` exists, or the
         unfinished run beside it is another one.
     """
-    reference, out, pretrained = Path(reference), Path(out), model_folder(pretrained)
+    reference, out, pretrained = path_of(reference), Path(out), model_folder(pretrained)
     encoder, terms = load_pretrained(pretrained), [Path(ontology)] if ontology else []
     if out.exists():
         raise ValueError(f"{out} exists already and would be overwritten. Give another folder.")

@@ -1,6 +1,7 @@
 """One labelled file: how it is described, read and tokenized, by the embedded configuration."""
 
 import logging
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,22 @@ from scbert.training.saved_model import FinetunedModel, SavedModel
 from scbert.training.seen_cells import Recognized, SeenCells, fingerprints, recognize
 
 log = logging.getLogger(__name__)
+
+
+def path_of(cells: object) -> Path:
+    """Return the path of a labelled file.
+
+    Raises
+    ------
+    ValueError
+        If it is none, but for example an AnnData: results name the file and its SHA-256.
+    """
+    if isinstance(cells, str | os.PathLike):
+        return Path(cells)
+    raise ValueError(
+        f"the labelled cells are of type {type(cells).__name__}, but a file is needed, for results "
+        "name it and its SHA-256. Write it, adata.write_h5ad('cells.h5ad'), and give its path."
+    )
 
 
 def dataset_of(file: Path, reading: HowToRead, *, label_key: str, batch_key: str = "") -> Dataset:

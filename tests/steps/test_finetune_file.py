@@ -370,6 +370,17 @@ def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
     assert finetune_file(*arguments, **options, test=first)["n_test"] == (18 if first else 0)
 
 
+def test_cells_in_memory_are_refused_with_the_line_that_writes_them(given, toy_run, tmp_path):
+    cells = ad.read_h5ad(given.file)
+    said = (
+        r"labelled cells are of type AnnData, .* adata\.write_h5ad\('cells\.h5ad'\), and give its"
+    )
+    with pytest.raises(ValueError, match=said):
+        scbert.finetune(cells, tmp_path / "MODEL", label_key="cell_type")
+    with pytest.raises(ValueError, match=said):
+        scbert.evaluate(toy_run.model, cells, label_key="cell_type")
+
+
 def test_an_existing_model_is_not_overwritten(given, made):
     before = sha256_of(made.out)
     with pytest.raises(ValueError, match="MODEL exists already and would be overwritten"):
