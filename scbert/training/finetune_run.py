@@ -5,12 +5,28 @@ A run that was killed goes on where it stopped, if it is asked for the same agai
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scbert import __version__
 from scbert.config import Config, Dataset
 from scbert.files import JsonObject, read_json, sha256_of
 from scbert.training.bundle_files import MANIFEST
 
+OPTIONS = {  # of scbert finetune, by what they set in the identity of a run
+    "version": "version of scBERT",
+    "reference": "content of REFERENCE",
+    "pretrained": "--pretrained",
+    "dataset.file": "name of REFERENCE",
+    "dataset.matrix": "--matrix",
+    "dataset.scale": "--scale",
+    "dataset.label_key": "--label-key",
+    "dataset.batch_key": "--batch-key",
+    "dataset.library_size_key": "--library-size-key",
+    "config.finetune.seeds": "--seed",
+    "test part": "choice of --no-test",
+    "new genes": "choice of --add-genes",
+    "ontology": "--ontology",
+}
 EXTENDED = "encoder"  # folder of the pretrained model with the genes that only the reference has
 
 
@@ -115,10 +131,42 @@ class FinetuneRun:
         if not self.data.exists():
             return False
         asked, unfinished = self.identity(), read_json(self.data / "run.json")
-        other = [key for key in asked if asked[key] != unfinished.get(key)]
+        other = _options_that_differ(asked, unfinished)
         if other:
             raise ValueError(
                 f"{self.folder} holds an unfinished run with another {', '.join(other)}. Give the "
                 "same command as before to continue it, or another --out, or remove that folder."
             )
         return True
+
+
+def _options_that_differ(asked: JsonObject, unfinished: JsonObject) -> list[str]:
+    """Return the options by which two runs differ; with the values of keys, seed and settings."""
+    now, before = _by_key(asked), _by_key(unfinished)
+    other = [key for key in now if now[key] != before.get(key)]
+    named = [_option(key, before.get(key), now[key]) for key in other if key != "dataset.dataset"]
+    return named[:1] if "version" in other else named  # another version has other settings, too
+
+
+def _by_key(content: JsonObject, above: str = "") -> JsonObject:
+    """Return the values of nested settings by keys such as config.finetune.seeds."""
+    found: JsonObject = {}
+    for key, value in content.items():
+        name = f"{above}{key}"
+        found |= _by_key(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
+
+
+def _option(key: str, before: Any, now: Any) -> str:
+    section, _, setting = key.partition(".")
+    option = OPTIONS.get(key, f"value of {setting} (--config)")
+    if section not in {"dataset", "config", "version"}:
+        return option
+    return f"{option} ({_shown(before)} before, {_shown(now)} now)"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as one would give it."""
+    if value is None or value == "":
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

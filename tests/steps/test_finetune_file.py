@@ -130,7 +130,9 @@ def test_a_stopped_run_goes_on_to_the_same_model(given, made, stop_at_epoch, tmp
     with stop_at_epoch(3):
         finetune_file(*arguments, **options)
     assert not (tmp_path / "MODEL").exists()
-    with pytest.raises(ValueError, match=r"unfinished run with another config\. Give the same"):
+    with pytest.raises(
+        ValueError, match=r"with another --seed \(7 before, 8 now\)\. Give the same"
+    ):
         finetune_file(*arguments, **options | {"seed": 8})
     finetune_file(*arguments, **options)
     weights = [folder / "weights.safetensors" for folder in (tmp_path / "MODEL", made.out)]
@@ -365,7 +367,7 @@ def test_a_stopped_run_goes_on_only_with_the_same_choice_of_a_test(
     }
     with stop_at_epoch(1):
         finetune_file(*arguments, **options, test=first)
-    with pytest.raises(ValueError, match=r"unfinished run with another test part\. Give the same"):
+    with pytest.raises(ValueError, match=r"run with another choice of --no-test\. Give the same"):
         finetune_file(*arguments, **options, test=not first)
     assert finetune_file(*arguments, **options, test=first)["n_test"] == (18 if first else 0)
 
