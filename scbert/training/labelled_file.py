@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scipy import sparse
 from scbert.cells.cautions import Caution, say
 from scbert.cells.how_to_read import AUTOMATIC, HowToRead
 from scbert.cells.labels import compare_with_model
+from scbert.cells.query import open_query
 from scbert.cells.samples import read_sample
 from scbert.config import Config, Dataset, DeviceName, ReadSettings, settings_for
 from scbert.defaults import load_defaults
@@ -42,7 +44,15 @@ def path_of(cells: object) -> Path:
 
 
 def dataset_of(file: Path, reading: HowToRead, *, label_key: str, batch_key: str = "") -> Dataset:
-    """Describe a labelled file as a line of the table of datasets does."""
+    """Describe a labelled file as a line of the table of datasets does.
+
+    Raises
+    ------
+    ValueError
+        If label_key is empty, with the columns that the file has.
+    """
+    if not label_key:
+        _refuse_without_key(file, reading)
     return Dataset.model_validate(
         {
             "dataset": re.sub(r"[^A-Za-z0-9_-]", "_", file.stem),
@@ -56,6 +66,15 @@ def dataset_of(file: Path, reading: HowToRead, *, label_key: str, batch_key: str
             "ontology": "",
         }
     )
+
+
+def _refuse_without_key(file: Path, reading: HowToRead) -> None:
+    """Refuse the empty name as that of any column that is not there, with those that are."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_query(file, reading, Path(folder), str(file), columns=[""]),
+    ):
+        pass
 
 
 def settings_of(

@@ -144,6 +144,7 @@ def test_a_stopped_run_goes_on_to_the_same_model(given, made, stop_at_epoch, tmp
     ("changes", "message"),
     [
         ({"label_key": "typo"}, r"no column obs\['typo'\]; it has cell_type, who"),
+        ({"label_key": ""}, r"no column obs\[''\]; it has cell_type, who"),
         ({"batch_key": "typo"}, r"no column obs\['typo'\]"),
         ({"reference": "nowhere.h5ad"}, r"nowhere\.h5ad does not exist"),
         ({"pretrained": "nowhere"}, r"nowhere is not a model"),
