@@ -33,8 +33,9 @@ def clean_batches(
     missing = int((labelled == "").sum())
     if missing:
         raise ValueError(
-            f"obs['{key}'] of {name} is empty, or text such as 'nan', in {missing} cells, but a "
-            "batch must not be in two parts. Fill it in, or leave batch_key empty."
+            f"obs['{key}'] of {name} is empty, or text such as 'nan', in {missing} cells, but each "
+            "cell with a type needs a batch: whole ones are held out, or scored. Fill it in, or "
+            "leave batch_key empty."
         )
     _require_batches(labelled, key, name)
     alike = _alike(labelled)

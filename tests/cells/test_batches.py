@@ -45,3 +45,8 @@ def test_clean_batches_lets_a_handful_of_cells_be_of_as_many_donors():
     labels = pd.Series(["T"] * 19 + [""] * 21)
     found, _ = clean_batches(pd.Series(IDS), labels, "who", "q.h5ad")
     assert found.tolist() == IDS
+
+
+def test_clean_batches_wants_one_for_each_cell_with_a_type():
+    with pytest.raises(ValueError, match=r"in 1 cells, but each cell with a type needs a batch: "):
+        batches(["a", "nan", "b"])
