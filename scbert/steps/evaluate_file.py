@@ -70,7 +70,7 @@ def evaluate_file(
         Columns of obs: cell type, spelled as in the model; donor, laboratory or study, to score
         each apart. Cells without a type or without counts are left out.
     out
-        Folder for evaluation.json; None: nothing is written.
+        Folder for evaluation.json, which is replaced if it is there; None: nothing is written.
     matrix, scale, library_size_key, device
         As for `annotate`.
 
@@ -91,8 +91,14 @@ def evaluate_file(
     dataset = dataset_of(file, reading, label_key=label_key, batch_key=batch_key)
     found = _evaluate(loaded, file, dataset, name=folder.name, device=device)
     if out is not None:
-        found.write(Path(out) / "evaluation.json")
+        _write(found, Path(out) / "evaluation.json")
     return found.content()
+
+
+def _write(found: FileEvaluation, evaluation: Path) -> None:
+    if evaluation.exists():
+        log.info("%s, an earlier evaluation, is replaced by this one", evaluation)
+    found.write(evaluation)
 
 
 def _evaluate(

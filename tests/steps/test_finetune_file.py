@@ -445,6 +445,15 @@ def test_evaluate_scores_known_types_and_reports_the_others_apart(toy_run, test_
     assert read_json(tmp_path / "scores/evaluation.json") == json.loads(json.dumps(found))
 
 
+def test_evaluate_says_that_it_replaces_an_earlier_evaluation(toy_run, test_file, tmp_path, caplog):
+    caplog.set_level("INFO", logger="scbert")
+    said = f"{tmp_path / 'evaluation.json'}, an earlier evaluation, is replaced by this one"
+    for before in (False, True):
+        caplog.clear()
+        evaluate_file(toy_run.model, test_file, label_key="cell_type", out=tmp_path)
+        assert (said in caplog.messages) == before
+
+
 def test_evaluate_leaves_out_cells_that_the_model_has_learned_from(
     toy_run, test_file, tmp_path, caplog
 ):
