@@ -3,7 +3,7 @@
 import pandas as pd
 
 from scbert.cells.cautions import Caution
-from scbert.cells.labels import clean_labels
+from scbert.cells.labels import alike_names, clean_labels
 
 FEWEST_CELLS = 20  # with a type: fewer may well be of as many donors
 ALONE = 0.5  # share of the cells that are the only one of their batch
@@ -38,7 +38,7 @@ def clean_batches(
             "leave batch_key empty."
         )
     _require_batches(labelled, key, name)
-    alike = _alike(labelled)
+    alike = alike_names(set(labelled))
     return batch, [alike_batches(alike, key)] if alike else []
 
 
@@ -55,14 +55,7 @@ def _require_batches(batch: pd.Series, key: str, name: str) -> None:
     )
 
 
-def _alike(batch: pd.Series) -> list[list[str]]:
-    """Return groups of batches that differ only in capitals or spaces within."""
-    names = pd.Series(sorted(set(batch)), dtype=object)
-    plain = names.str.lower().str.split().str.join(" ")
-    return [group.tolist() for _, group in names.groupby(plain) if len(group) > 1]
-
-
-def alike_batches(groups: list[list[str]], key: str) -> Caution:
+def alike_batches(groups: list[tuple[str, ...]], key: str) -> Caution:
     """Batches that differ in nothing but their case."""
     listed = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:5])
     return Caution(

@@ -30,7 +30,7 @@ def clean_labels(column: pd.Series, key: str) -> tuple[pd.Series, list[Caution]]
     counts = labels[missing].value_counts()
     names = set(labels[~missing]) - {""}
     trimmed = sorted(set(written[(written != labels) & (labels != "")]))
-    alike = _alike(names)
+    alike = alike_names(names)
     unclear = labels[labels.str.contains(NO_TYPE)].value_counts()
     cautions = []
     if len(counts):
@@ -59,7 +59,8 @@ def compare_with_model(labels: pd.Series, types: list[str], key: str) -> list[Ca
     return [spelled_otherwise(pairs, key)] if pairs else []
 
 
-def _alike(names: set[str]) -> list[tuple[str, ...]]:
+def alike_names(names: set[str]) -> list[tuple[str, ...]]:
+    """Return groups of names that differ only in capitals or spaces within."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(without_capitals(name), []).append(name)
