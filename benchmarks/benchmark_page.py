@@ -17,7 +17,7 @@ from scbert.benchmark.against import published_table
 from scbert.benchmark.claims import Verdict, compare_protocol
 from scbert.benchmark.encoder import expert_verdict, pretraining_verdict
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
-from scbert.benchmark.statistics import ScoreDifference, over_what, paired_differences
+from scbert.benchmark.statistics import ScoreDifference, over_what
 from scbert.benchmark.summary import read_rooms
 from scbert.benchmark.transfers import judge_transfers
 from scbert.config import load_methods
@@ -140,8 +140,7 @@ def section(found: Results, protocol: str) -> str:
 
 def differences(found: Results, protocol: str) -> dict[str, str]:
     """Return scBERT's macro F1 minus that of each method, with its interval."""
-    listed = paired_differences(found.differences, protocol, found.confidence_level)
-    return {one.method: said(one) for one in listed}
+    return {one.method: said(one) for one in found.compared(protocol)}
 
 
 def said(one: ScoreDifference) -> str:

@@ -114,13 +114,17 @@ def judge_comparison(found: RunComparison) -> str:
     if not found.changed.any():
         parts.append(f"Nothing has changed: all {cells:,} labels and all scores are the same.")
     elif table["changed"].any() or table["difference"].any():
-        most = table.iloc[int(table["difference"].abs().fillna(-1).to_numpy().argmax())]
         parts.append(
             f"{int(table['changed'].sum()):,} of {cells:,} labels are others than before: "
             f"{int(table['became_right'].sum()):,} became right, "
-            f"{int(table['became_wrong'].sum()):,} became wrong. The largest difference of macro "
-            f"F1 is {most['difference']:+.3f}, of {most['method']} on {most['dataset']}."
+            f"{int(table['became_wrong'].sum()):,} became wrong."
         )
+        if len(known := table.dropna(subset="difference")):
+            most = known.iloc[int(known["difference"].abs().to_numpy().argmax())]
+            parts.append(
+                f"The largest difference of macro F1 is {most['difference']:+.3f}, of "
+                f"{most['method']} on {most['dataset']}."
+            )
     for name, words_of in (("failed", "lack now, for the method failed"), ("mended", "are new")):
         lines = table[table[name] > 0]
         if len(lines):

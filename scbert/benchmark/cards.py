@@ -190,6 +190,6 @@ def metrics_cards(level: float) -> Table:
         heads=heads(["Score", "Meaning", "Range"], texts=3),
         rows=[[words(part) for part in card] for card in METRIC_CARDS],
         note=f"Intervals are at {percent(level)}: of t over datasets for a difference on two or "
-        "more; of t over seeds where there are two or more; else of the bootstrap over cells, "
-        "which scores of probabilities lack.",
+        "more; else the mean over seeds of the bootstrap over cells, or t over seeds where that is "
+        "wider. Scores of probabilities, and those of new types, have none.",
     )

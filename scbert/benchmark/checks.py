@@ -116,7 +116,11 @@ def _controls(results: Results) -> Check:
         return Check(name, 2, f"Random types are better than the most frequent one: {where}.")
     if len(lacking):
         where = ", ".join(map(str, lacking))
-        return Check(name, 1, f"As it should be where all three have scores; not so in {where}.")
+        return Check(
+            name,
+            1,
+            f"As it should be where all three have scores; one of them has none in {where}.",
+        )
     return Check(name, 0, "Random, most frequent, logistic regression, on each dataset.")
 
 

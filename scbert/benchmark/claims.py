@@ -9,7 +9,6 @@ from scbert.benchmark.statistics import (
     ScoreDifference,
     method_difference,
     over_what,
-    paired_differences,
 )
 from scbert.benchmark.summary import NO_INTERVAL
 from scbert.report.text import percent, signed
@@ -144,7 +143,7 @@ def _why_not(results: Results, protocol: str) -> str:
     noticed = results.scores(NOVELTY, protocol)["method"]
     if results.first not in set(noticed):
         return f"{ours} has no score of novelty there."
-    return "No peer or baseline has a score of novelty there."
+    return "No peer or baseline has a score of novelty for all tasks there."
 
 
 def with_ends(one: ScoreDifference, level: float) -> str:
@@ -160,8 +159,7 @@ def with_ends(one: ScoreDifference, level: float) -> str:
 
 def _difference(results: Results, protocol: str) -> ScoreDifference | None:
     rival = results.best_rival(protocol)
-    found = paired_differences(results.differences, protocol, results.confidence_level)
-    return next((one for one in found if one.method == rival), None)
+    return next((one for one in results.compared(protocol) if one.method == rival), None)
 
 
 def _novelty_difference(results: Results) -> ScoreDifference | None:

@@ -8,7 +8,6 @@ from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.statistics import (
     ScoreDifference,
     method_difference,
-    paired_differences,
     paired_scores,
 )
 from scbert.report.text import NOTHING, signed
@@ -89,7 +88,7 @@ def expert_verdict(results: Results) -> Verdict | None:
     found = {
         name: one
         for name in results.protocols
-        for one in paired_differences(results.differences, name, results.confidence_level)
+        for one in results.compared(name)
         if one.method == WITHOUT
     }
     if not found:

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from textwrap import shorten
 
 import numpy as np
 import pandas as pd
 
 from scbert.benchmark.page_tables import HATCHED, MARKED, Cell, ColumnHead, Table, words
-from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
+from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by, what_lacks
 from scbert.report.text import NOTHING, duration, memory
 
 MOST_ECE = 0.5  # shown as white
 LAST = -1.0  # where methods without an overall score are sorted to
-ABSENT = "not run"
 NEW_GROUP = "group"  # class of the first column of a group
 
 
@@ -83,32 +81,12 @@ def _score(scores: pd.DataFrame, method: str) -> Cell:
     good = table[table["score"].notna()]
     if set(table["protocol"]) != set(scores["protocol"]):
         return Cell(NOTHING)  # it is not for all of them: a mean of some would be another mean
-    note = _what_lacks(scores, table)
+    note = what_lacks(scores, table)
     if good.empty:
         return Cell("failed", look=HATCHED, note=note)
     value = float(mean_by(good, "method").iloc[0])
     text = f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
     return Cell(text, value, shade=value, look=MARKED if note else "", note=note)
-
-
-def _what_lacks(scores: pd.DataFrame, table: pd.DataFrame) -> str:
-    keys = ["dataset", "protocol", "level"]
-    asked = len(scores[keys].drop_duplicates())
-    failed = table[table["score"].isna()]
-    some = table[table["score"].notna() & (table["failed_seeds"] > 0)]
-    notes = []
-    if len(failed):
-        where = ", ".join(sorted(set(failed["dataset"])))
-        notes.append(f"failed in {len(failed)} of {asked} ({where}): {_short(failed)}")
-    if len(some):
-        notes.append(f"a seed failed in {len(some)} of {asked}: {_short(some)}")
-    if len(table) < asked:
-        notes.append(f"{ABSENT} in {asked - len(table)} of {asked}")
-    return "; ".join(notes)
-
-
-def _short(failed: pd.DataFrame) -> str:
-    return shorten(failed["reason"].iloc[0], 120, placeholder=" …")
 
 
 def _calibration(results: Results) -> tuple[ColumnHead, dict[str, Cell]]:
@@ -127,7 +105,7 @@ def _means(scores: pd.DataFrame, shade: Callable[[float], float]) -> dict[str, C
     """Return the mean of each method, marked if it lacks a score."""
     found = {}
     for name, value in mean_by(scores, "method").dropna().items():
-        note = _what_lacks(scores, scores[scores["method"] == name])
+        note = what_lacks(scores, scores[scores["method"] == name])
         look = MARKED if note else ""
         found[str(name)] = Cell(f"{value:.2f}", value, shade=shade(value), look=look, note=note)
     return found

@@ -1,6 +1,6 @@
 """Ranks and differences of the two protocols that every user meets, for the page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scbert.benchmark.page_tables import (
     Cell,
@@ -21,7 +21,6 @@ from scbert.benchmark.statistics import (
     ScoreDifference,
     chances,
     over_what,
-    paired_differences,
     rank_methods,
     scores_to_rank,
 )
@@ -88,7 +87,7 @@ def _sentence(results: Results, ranking: MethodRanking | None, datasets: int) ->
 
 def differences_table(results: Results, protocol: str) -> Table:
     """Return the differences of the first method and each other, with the chances if known."""
-    found = paired_differences(results.differences, protocol, results.confidence_level)
+    found = results.compared(protocol)
     methods = [results.first, *(one.method for one in found)]
     shares = chances(scores_to_rank(results.means, protocol, methods), results.first) or {}
     ours = results.title(results.first)
@@ -101,7 +100,7 @@ def differences_table(results: Results, protocol: str) -> Table:
     return Table(
         name=f"differences-{protocol}",
         caption=f"{ours} beside each other method: {PROTOCOLS[protocol].lower()}",
-        heads=[ColumnHead(one.text, one.text not in {names[0], "Interval"}) for one in header],
+        heads=[replace(one, number=one.text not in {names[0], "Interval"}) for one in header],
         rows=[_difference_row(results, one, shares) for one in found],
         looks=[results.kind(one.method) for one in found],
     )

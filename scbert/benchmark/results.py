@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
 
-from scbert.benchmark.statistics import MAIN, control_scaled, is_part
+from scbert.benchmark.statistics import (
+    MAIN,
+    ScoreDifference,
+    control_scaled,
+    is_part,
+    paired_differences,
+)
 from scbert.benchmark.summary import Rooms, long_table, means_over_seeds
 from scbert.config import Method
 
@@ -97,7 +104,7 @@ class Results:
     def scores(self, metric: str = MAIN, protocol: str = "") -> pd.DataFrame:
         """Return the means of a metric, of whole methods; `score` is what is compared.
 
-        That is the control-scaled score, or the score itself where no control was run. A method
+        That is the control-scaled score, or the score itself where the control lacks one. A method
         that failed somewhere has a line without a value there, of each metric that it has
         elsewhere.
         """
@@ -118,6 +125,12 @@ class Results:
         tasks = len(table[list(TASKS)].drop_duplicates())
         return [name for name in self.methods if whole.get(name, 0) == tasks > 0]
 
+    def compared(self, protocol: str) -> list[ScoreDifference]:
+        """Return how far the first method is from each other, see `paired_differences`."""
+        scores = self.scores(protocol=protocol)
+        asked = len(scores[list(TASKS)].drop_duplicates())
+        return paired_differences(self.differences, protocol, self.confidence_level, asked)
+
     def best_rival(self, protocol: str, metric: str = MAIN) -> str | None:
         """Return the peer or baseline with the best mean in a protocol: known by hindsight only.
 
@@ -134,6 +147,32 @@ def _failed(table: pd.DataFrame, of_metric: pd.DataFrame) -> pd.DataFrame:
     failed = table[(table["metric"] == MAIN) & table["value"].isna()]
     failed = failed[failed["method"].isin(set(of_metric["method"]))].merge(asked, on=list(TASKS))
     return failed.assign(metric=of_metric["metric"].iloc[0] if len(of_metric) else "")
+
+
+def what_lacks(asked: pd.DataFrame, mine: pd.DataFrame) -> str:
+    """Say which tasks a mean lacks, of those that any method has; empty: none.
+
+    Parameters
+    ----------
+    asked, mine
+        Means over seeds, of all methods and of one.
+    """
+    tasks = len(asked[list(TASKS)].drop_duplicates())
+    failed = mine[mine["value"].isna()]
+    some = mine[mine["value"].notna() & (mine["failed_seeds"] > 0)]
+    notes = []
+    if len(failed):
+        where = ", ".join(sorted(set(failed["dataset"])))
+        notes.append(f"failed in {len(failed)} of {tasks} ({where}): {_short(failed)}")
+    if len(some):
+        notes.append(f"a seed failed in {len(some)} of {tasks}: {_short(some)}")
+    if len(mine) < tasks:
+        notes.append(f"not run in {tasks - len(mine)} of {tasks}")
+    return "; ".join(notes)
+
+
+def _short(failed: pd.DataFrame) -> str:
+    return shorten(failed["reason"].iloc[0], 120, placeholder=" …")
 
 
 def mean_by(table: pd.DataFrame, *keys: str, column: str = "score") -> pd.Series:

@@ -230,6 +230,12 @@ def _cost_points(results: Results) -> pd.DataFrame:
     )
 
 
+def _with_all_levels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of the datasets that have each level, so that a line is of the same."""
+    levels = table.groupby("dataset")["number"].nunique()
+    return table[table["dataset"].isin(levels.index[levels == levels.max()])]
+
+
 def _panels(results: Results) -> dict[str, pd.DataFrame]:
     """Return scores by level, shape (levels, methods), of what has two levels or more."""
     found = {}
@@ -237,7 +243,7 @@ def _panels(results: Results) -> dict[str, pd.DataFrame]:
         table = results.scores(protocol=protocol)
         parts = table["level"].str.extract(LEVEL)
         table = table.assign(number=pd.to_numeric(parts[0]), unit=parts[1])
-        table = table[table["unit"] == unit]
+        table = _with_all_levels(table[table["unit"] == unit])
         means = table.groupby(["number", "method"])["score"].agg(lambda one: one.mean(skipna=False))
         grid = means.unstack()
         if len(grid) >= FEWEST_LEVELS:

@@ -15,7 +15,7 @@ from scbert.benchmark.page_tables import (
     with_interval,
     words,
 )
-from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by
+from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by, what_lacks
 from scbert.benchmark.statistics import is_part
 from scbert.report.text import METRICS, NOTHING, duration, memory
 
@@ -38,7 +38,7 @@ def cost_table(results: Results, protocol: str) -> Table:
         rows=[
             [
                 words(results.title(name)),
-                _mean(scores[scores["method"] == name]),
+                _mean(scores, scores[scores["method"] == name]),
                 _cell(costs[name]["seconds_per_1000"], duration),
                 _cell(costs[name]["cpu_seconds_per_1000"], duration),
                 _cell(costs[name]["peak_mb"], memory),
@@ -93,7 +93,7 @@ def novelty_table(results: Results) -> Table:
         rows=[
             [
                 words(results.title(name)),
-                *(_mean(each[each["method"] == name], "value") for each in columns.values()),
+                *(_mean(each, each[each["method"] == name], "value") for each in columns.values()),
             ]
             for name in methods
         ],
@@ -144,11 +144,9 @@ def _averaged(lines: pd.DataFrame) -> Cell:
         reason = lines["reason"].iloc[0] if len(lines) else ""
         return Cell("failed", look=HATCHED, note=reason) if reason else Cell(NOTHING)
     if len(lines) == 1:
-        return with_interval(*(float(good[name].iloc[0]) for name in ("value", "low", "high")))
-    left_out = len(lines) - len(good)
-    note = f"{left_out} of {len(lines)} failed" if left_out else ""
-    value = float(good["value"].mean())
-    return Cell(f"{value:.3f}", value, note=note, look=MARKED if note else "")
+        one = with_interval(*(float(good[name].iloc[0]) for name in ("value", "low", "high")))
+        return _marked(one, lines, lines)
+    return _marked(number(float(good["value"].mean())), lines, lines)
 
 
 def parts_table(results: Results) -> Table | None:
@@ -165,7 +163,9 @@ def parts_table(results: Results) -> Table | None:
             mine = of_protocol[of_protocol["method"] == method]
             own = mine[["dataset", "level"]].drop_duplicates()
             row = [words(results.title(method)), words(PROTOCOLS[protocol])]
-            row += [_mean(mine[mine["metric"] == metric], "value") for metric in METRICS]
+            for metric in METRICS:
+                lines = mine[mine["metric"] == metric]
+                row.append(_mean(lines, lines, "value"))
             rows.append([*row, Cell(f"{len(own)} of {len(tasks)}", len(own))])
     return Table(
         name="parts",
@@ -177,10 +177,13 @@ def parts_table(results: Results) -> Table | None:
     )
 
 
-def _mean(lines: pd.DataFrame, column: str = "score") -> Cell:
+def _mean(asked: pd.DataFrame, mine: pd.DataFrame, column: str = "score") -> Cell:
     """Return the mean of a method over datasets and levels, marked if it lacks some."""
-    if lines[column].isna().all():
+    if mine[column].isna().all():
         return Cell(NOTHING)
-    mean = number(float(mean_by(lines, "method", column=column).iloc[0]))
-    lacking = int((lines[column].isna() | (lines["failed_seeds"] > 0)).sum())
-    return replace(mean, note=f"{lacking} of {len(lines)} failed", look=MARKED) if lacking else mean
+    return _marked(number(float(mean_by(mine, "method", column=column).iloc[0])), asked, mine)
+
+
+def _marked(cell: Cell, asked: pd.DataFrame, mine: pd.DataFrame) -> Cell:
+    note = what_lacks(asked, mine)
+    return replace(cell, note=note, look=MARKED) if note else cell

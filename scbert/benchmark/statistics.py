@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import scikit_posthocs
-from baycomp import SignTest
 from scipy import stats
 
 from scbert.benchmark.score import MAIN
@@ -19,10 +18,9 @@ FEWEST_DATASETS = 6  # below, a rank says little
 FEWEST_METHODS = 3  # that Friedman's test compares
 TOO_FEW = "Too few datasets to rank"
 EQUAL = 0.01  # scores closer than this count as equal
-DRAWS = 10_000
 RANDOM = "random"  # the control that sets the zero
-OVER_DATASETS = "datasets"
-TASK = ("dataset", "level")  # of a protocol
+OVER_DATASETS, OVER_BOTH = "datasets", "seeds or cells"
+PLACES = ("dataset", "level")  # of a protocol, in which methods are compared
 
 
 def control_scaled(means: pd.DataFrame) -> pd.DataFrame:
@@ -66,19 +64,22 @@ class ScoreDifference:
         return "behind" if self.high < 0 else "unclear"
 
 
-def paired_differences(means: pd.DataFrame, protocol: str, level: float) -> list[ScoreDifference]:
+def paired_differences(
+    means: pd.DataFrame, protocol: str, level: float, asked: int
+) -> list[ScoreDifference]:
     """Average the differences of a protocol over levels, then datasets; the smallest first.
 
     Parameters
     ----------
     means
         `means_over_seeds` of the table of differences.
+    asked
+        How many datasets and levels the protocol has, also those in which the first method failed.
     level
         Of the interval: of t over datasets where there are two at least. Of one dataset its ends
         are the means of those of its levels, which is wide enough.
     """
     chosen = means[(means["protocol"] == protocol) & (means["metric"] == MAIN)]
-    asked = len(chosen[list(TASK)].drop_duplicates())
     found = [
         _joined(str(name), group, level, asked)
         for name, group in chosen.groupby("method", sort=False)
@@ -91,8 +92,9 @@ def _joined(method: str, lines: pd.DataFrame, level: float, asked: int) -> Score
     mean, low, high = t_interval(by_dataset.tolist(), level)
     interval = OVER_DATASETS if len(by_dataset) > 1 else NO_INTERVAL
     if len(by_dataset) == 1:
-        low, high = lines["low"].mean(), lines["high"].mean()
-        interval = lines["interval"].iloc[0]
+        low, high = lines["low"].mean(skipna=False), lines["high"].mean(skipna=False)
+        kinds = set(lines["interval"])
+        interval = NO_INTERVAL if np.isnan(low) else kinds.pop() if len(kinds) == 1 else OVER_BOTH
     return ScoreDifference(
         method, mean, low, high, interval, len(by_dataset), compared=len(lines), asked=asked
     )
@@ -114,9 +116,9 @@ def paired_scores(
     """
     lines = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
     grid = lines[lines["method"].isin(pair)].pivot(
-        index=[*TASK, "seed"], columns="method", values="value"
+        index=[*PLACES, "seed"], columns="method", values="value"
     )
-    return grid.reindex(columns=list(pair)).dropna().groupby(list(TASK), sort=False).mean()
+    return grid.reindex(columns=list(pair)).dropna().groupby(list(PLACES), sort=False).mean()
 
 
 def method_difference(
@@ -133,7 +135,7 @@ def method_difference(
     if paired.empty:
         return None
     lines = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
-    asked = len(lines[list(TASK)].drop_duplicates())
+    asked = len(lines[list(PLACES)].drop_duplicates())
     by_dataset = (paired[pair[0]] - paired[pair[1]]).groupby("dataset", sort=False).mean()
     mean, low, high = t_interval(by_dataset.tolist(), level)
     kind = OVER_DATASETS if len(by_dataset) > 1 else NO_INTERVAL
@@ -145,7 +147,8 @@ def method_difference(
 def over_what(interval: str) -> str:
     """Say in words over what an interval is taken."""
     words = {OVER_SEEDS: "t over seeds", OVER_CELLS: "bootstrap over cells"}
-    return {**words, OVER_DATASETS: "t over datasets"}.get(interval, "no interval")
+    words |= {OVER_BOTH: "t over seeds or bootstrap over cells", OVER_DATASETS: "t over datasets"}
+    return words.get(interval, "no interval")
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,9 @@ def scores_to_rank(means: pd.DataFrame, protocol: str, methods: Sequence[str]) -
 def chances(scores: pd.DataFrame, first: str) -> dict[str, tuple[float, float, float]] | None:
     """Return the chance that the first method is better than, equal to or worse than each other.
 
-    That is, on a further dataset of this kind: the mean of the posterior of Bayes' sign test, which
-    counts the datasets of each outcome and one more that is equal. Equal means within `EQUAL`.
-    None with fewer than six datasets.
+    That is, on a further dataset of this kind: the mean of the posterior of Bayes' sign test, whose
+    prior counts as one dataset in which they are equal. Equal means within `EQUAL`. None with fewer
+    than six datasets.
     """
     if first not in scores:
         return None
@@ -219,8 +222,9 @@ def chances(scores: pd.DataFrame, first: str) -> dict[str, tuple[float, float, f
     for name in scores.columns.drop(first):
         both = scores[[first, name]].dropna()
         if len(both) >= FEWEST_DATASETS:
-            ours, theirs = (both[column].to_numpy(dtype=np.float64) for column in (first, name))
-            drawn = SignTest.sample(ours, theirs, EQUAL, nsamples=DRAWS, random_state=1)
-            shares = drawn.mean(axis=0)
-            found[str(name)] = (float(shares[0]), float(shares[1]), float(shares[2]))
+            gaps = both[first] - both[name]
+            better, worse = int((gaps > EQUAL).sum()), int((gaps < -EQUAL).sum())
+            all_of_them = len(gaps) + 1
+            equal = all_of_them - better - worse
+            found[str(name)] = (better / all_of_them, equal / all_of_them, worse / all_of_them)
     return found or None

@@ -139,7 +139,8 @@ def means_over_seeds(table: pd.DataFrame, level: float) -> pd.DataFrame:
     level
         Of the intervals. Cells are the same with every seed, so that seeds that agree do not say
         how far other cells would differ: taken is the wider of that of t over the seeds and the
-        mean over the seeds of those of the bootstrap over cells. Column `interval` says which.
+        mean over the seeds of those of the bootstrap over cells. Column `interval` says which. What
+        has none over cells has none.
     """
     lines: list[MeanScore] = []
     for key, of_method in table.groupby(list(WHERE), sort=False):
@@ -157,11 +158,11 @@ def _mean(group: pd.DataFrame, level: float) -> tuple[float, float, float, str, 
     """Return a mean and what follows it in `MeanScore`, down to the number of seeds."""
     good = group[group["value"].notna()]
     mean, low, high = t_interval(good["value"].tolist(), level)
-    interval = OVER_SEEDS if len(good) > 1 else NO_INTERVAL
-    if len(good) and good["low"].notna().all():
-        ends = good["low"].mean(), good["high"].mean()
-        if not high - low > ends[1] - ends[0]:
-            low, high, interval = *ends, OVER_CELLS
+    ends, interval = (good["low"].mean(), good["high"].mean()), OVER_SEEDS
+    if not len(good) or good["low"].isna().any():
+        low, high, interval = np.nan, np.nan, NO_INTERVAL
+    elif not high - low > ends[1] - ends[0]:
+        low, high, interval = *ends, OVER_CELLS
     if "exit" in group:  # scores, and not differences: none is outside 0 to 1
         low, high = np.clip((low, high), 0, 1)
     return mean, low, high, interval, good["cells"].max(), len(good)

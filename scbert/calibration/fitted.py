@@ -3,7 +3,10 @@
 Dictionaries, for annotation hands them on as they were read, with keys of other versions.
 """
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
+
+# Which cells fit the threshold of the unknown flag.
+ThresholdCells = Literal["validation cells", "batches left out", "cells left out"]
 
 
 class FittedNovelty(TypedDict):
@@ -37,7 +40,7 @@ class Calibration(FittedNovelty):
 
     novelty_threshold: float  # a cell of higher novelty is called unknown
     false_unknown_rate: float  # share of the cells that fit the threshold it may call unknown
-    threshold_from: NotRequired[str]  # which cells those are
+    threshold_from: NotRequired[ThresholdCells]
     expected_novel_detection: list[NovelDetection]
     levels: Levels | None  # None: the labels have no parents
     validation_cells: int  # 0: nothing was there to fit it by

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scbert.calibration.confidence import fit_temperature
-from scbert.calibration.fitted import NovelDetection
+from scbert.calibration.fitted import NovelDetection, ThresholdCells
 from scbert.calibration.novelty import LabelledOutputs, fit_novelty, novelty
 from scbert.config import Annotate
 
@@ -66,7 +66,7 @@ class KnownCells:
 
     scores: np.ndarray
     label: np.ndarray
-    which: str
+    which: ThresholdCells
 
     def without(self, column: int) -> np.ndarray:
         """Return the scores of the cells of the other types."""

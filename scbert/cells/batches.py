@@ -60,7 +60,7 @@ def alike_batches(groups: list[tuple[str, ...]], key: str) -> Caution:
     listed = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:5])
     return Caution(
         "alike_batches",
-        f"obs['{key}'] holds batches that differ only in capitals or spaces within ({listed}): "
+        f"obs['{key}'] holds batches that differ only in capitals or spaces ({listed}): "
         "they are taken as different batches. If they are the same, its cells can be in both "
         "training and test, and scores are too high.",
         "Spell them alike if they are the same batch.",

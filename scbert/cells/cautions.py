@@ -47,6 +47,7 @@ CONTRADICTING = 0.01  # share of the ids and symbols; real files have 2 in 10,00
 ENOUGH_COUNTS = 0.8  # share of the counts that is of known genes
 SHALLOW_PART = 0.25  # of the cells, below nearly all training cells
 SHALLOW = 0.7  # of the training cells' depth; of less, more than 2 % of the labels change
+LIBRARY_SIZE = "library_size"  # of obs, once cells were read and checked
 LARGE_LIBRARY = 1.5  # of what is expected; of five files and selections of their genes 1.1 at most
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
@@ -145,9 +146,10 @@ def empty_cells(n: int, n_cells: int) -> list[Caution]:
     return [
         Caution(
             "empty_cells",
-            f"{n:,} of the {n_cells:,} cells have no counts of genes that the model knows: what it "
-            "says of them rests on nothing.",
-            "Leave them out: they are droplets without a cell, or a filter of genes left nothing.",
+            f"{n:,} of the {n_cells:,} cells have no gene that the model knows with one count per "
+            "10,000: what it says of them rests on nothing.",
+            "Leave them out: they are droplets without a cell, a filter of genes left nothing, or "
+            "--library-size-key gives far too many counts.",
         )
     ]
 
@@ -254,10 +256,11 @@ def large_library(key: str, here: float, usual: float) -> list[Caution]:
     """
     if here <= LARGE_LIBRARY * usual:
         return []
+    named = "the library size that was read" if key == LIBRARY_SIZE else f"obs['{key}']"
     return [
         Caution(
             "large_library",
-            f"by obs['{key}'] a cell has {here:,.1f} times the counts of the genes in the file "
+            f"by {named} a cell has {here:,.1f} times the counts of the genes in the file "
             f"(median), where {usual:,.1f} times are expected of these genes. If these are not the "
             "counts of this matrix, all genes are taken to be expressed less than they are: more "
             "labels are wrong, and more cells are called unknown.",
@@ -296,8 +299,9 @@ def many_unknown(share: float, expected: float, n_cells: int) -> Caution:
         f"{expected:.0%} are expected. They are of other types, of another protocol or tissue, "
         "were not read as what they are, or lack genes that were filled with zeros when samples "
         "were joined.",
-        "Check with `scbert inspect` what was read; annotate samples with other genes each before "
-        "joining them; look at scbert_novelty_score and at markers before you use their labels.",
+        "Check with `scbert inspect` what was read. If you joined samples in which different genes "
+        "were measured, annotate each alone, before joining. Look at scbert_novelty_score and at "
+        "markers before you use their labels.",
     )
 
 

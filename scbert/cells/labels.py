@@ -60,10 +60,10 @@ def compare_with_model(labels: pd.Series, types: list[str], key: str) -> list[Ca
 
 
 def alike_names(names: set[str]) -> list[tuple[str, ...]]:
-    """Return groups of names that differ only in capitals or spaces within."""
+    """Return groups of names that differ only in capitals or spaces."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        groups.setdefault(without_capitals(name), []).append(name)
+        groups.setdefault("".join(name.lower().split()), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
@@ -99,7 +99,7 @@ def alike_labels(pairs: list[tuple[str, ...]], key: str) -> Caution:
     listed = "; ".join(" and ".join(f"'{name}'" for name in pair) for pair in pairs[:5])
     return Caution(
         "alike_labels",
-        f"obs['{key}'] holds labels that differ only in capitals or spaces within ({listed}): they "
+        f"obs['{key}'] holds labels that differ only in capitals or spaces ({listed}): they "
         "are taken as different cell types.",
         "Spell them alike if they are the same type.",
     )

@@ -14,6 +14,11 @@ from scbert.cells.labels import without_capitals
 # takes 60 cells, of three 21. Of fewer most models look so, also good ones.
 FEWEST_JUDGED = 20  # cells
 HIGHEST_BY_CHANCE = 0.7  # macro F1, of the best of the shuffles
+BY_VALIDATION = "validation cells"  # of the values of threshold_from
+LABEL_MORE = (
+    "Label more cells of each type, three at least, or judge it by labelled cells that it has not "
+    "seen (scbert evaluate)."
+)
 FEWEST_NAMED = 5  # cells of a label; of fewer, one or two names would be most of them
 
 
@@ -29,10 +34,14 @@ def cautions_of_learning(
     cells
         Number of the labelled cells in each part.
     """
-    held_out = min(calibration["validation_cells"], calibration["out_of_fold"]["cells"])
-    if held_out < n_types:
+    validation = calibration["validation_cells"]
+    held_out = calibration["out_of_fold"]["cells"] if validation else 0
+    if held_out < 2 * n_types:
         return [_too_few_cells(n_types, sum(cells.values()), held_out)]
-    return labels_not_learned(calibration["out_of_fold"])
+    found = labels_not_learned(calibration["out_of_fold"])
+    if validation < n_types and calibration.get("threshold_from", BY_VALIDATION) == BY_VALIDATION:
+        found.append(_few_for_threshold(n_types, validation))
+    return found
 
 
 def _too_few_cells(n_types: int, n_cells: int, held_out: int) -> Caution:
@@ -44,14 +53,18 @@ def _too_few_cells(n_types: int, n_cells: int, held_out: int) -> Caution:
     if held_out:
         found = (
             f"the model learned {n_types} types from {n_cells} cells, and only {held_out} could be "
-            "held out to calibrate and judge it by, fewer than types: its confidence, which cells "
-            "it calls unknown and its scores rest on hardly any cell."
+            "held out to calibrate and judge it by, fewer than two of each type: its confidence, "
+            "which cells it calls unknown and its scores rest on hardly any cell."
         )
+    return Caution("too_few_cells", found, LABEL_MORE)
+
+
+def _few_for_threshold(n_types: int, validation: int) -> Caution:
     return Caution(
         "too_few_cells",
-        found,
-        "Label more cells of each type, three at least, or judge it by labelled cells that it has "
-        "not seen (scbert evaluate).",
+        f"{validation} validation cells set from when on a cell is called unknown, fewer than the "
+        f"{n_types} types: which cells are rests on hardly any cell.",
+        LABEL_MORE,
     )
 
 
@@ -203,4 +216,4 @@ def _begin_alike(one: str, other: str) -> bool:
     first, second = (
         "".join(letter for letter in name.lower() if letter.isalnum()) for name in (one, other)
     )
-    return first.startswith(second) or second.startswith(first)
+    return bool(first and second) and (first.startswith(second) or second.startswith(first))

@@ -127,7 +127,7 @@ def _discriminant(cells: LabelledCells, seed: int) -> Any:
 
 
 def _variance(expression: sparse.csr_matrix, cell_types: np.ndarray) -> np.ndarray:
-    """Return that of each gene, for one cell per type: nothing varies within types."""
+    """Return that of each gene; no type is looked at, for of few cells hardly any vary within."""
     return mean_variance_axis(expression, axis=0)[1]
 
 

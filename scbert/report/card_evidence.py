@@ -59,7 +59,7 @@ class ModelConfig(TypedDict):
     finetune: HeadSettings
     annotate: Annotating
     cells: dict[str, int]  # labelled cells: train, validation
-    cells_per_type: dict[str, int]  # of the training cells
+    cells_per_type: dict[str, int]  # that the experts, or the head of the network, learned from
     pretrained: EncoderFacts
     provenance: Commit
 

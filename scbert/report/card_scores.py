@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from scbert.calibration.fitted import Judged, JudgedExpert, ModelCalibration, OutOfFold
+from scbert.calibration.fitted import (
+    Judged,
+    JudgedExpert,
+    ModelCalibration,
+    OutOfFold,
+    ThresholdCells,
+)
 from scbert.experts.titles import EXPERT_TITLES
 from scbert.report.card_evidence import CardEvidence
 from scbert.report.text import NOTHING, percent, plain, score, score_with_interval, signed, table
@@ -80,11 +86,11 @@ def _temperature(fitted: ModelCalibration) -> str:
 
 def threshold_cells(fitted: ModelCalibration) -> str:
     """Return which cells the threshold of the unknown flag was fitted on."""
-    left_out = {
+    left_out: dict[ThresholdCells, str] = {
         "batches left out": "the cells of batches that were left out",
         "cells left out": "the cells of each type that were left out in turn",
     }
-    if found := left_out.get(fitted.get("threshold_from", "")):
+    if found := left_out.get(fitted.get("threshold_from", "validation cells")):
         return found
     return f"the {fitted['validation_cells']:,} validation cells"
 

@@ -152,7 +152,8 @@ def _near(labelled: LabelledRows, left_out: KnownCells | None) -> tuple[np.ndarr
 def _left_out(tuning: FineTuning) -> KnownCells | None:
     """Return the cells that fit the novelty threshold; None: the validation cells do.
 
-    Those of batches that are left out; where each type is in one batch alone, cells of each.
+    Those of batches that are left out. Where no batch shares a type with another, and training
+    cells lack types, cells of each type that are left out.
     """
     labelled, settings = tuning.labelled, tuning.settings
     if settings.annotate.novelty_score != SCORE:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from scbert.calibration.fitted import ThresholdCells
 from scbert.calibration.novelty import CellOutputs, LabelledOutputs, fit_novelty, novelty
 from scbert.calibration.novelty_threshold import KnownCells
 from scbert.experts.blas import one_blas_thread
@@ -29,7 +30,6 @@ MOST_CELLS = 20_000  # drawn to learn the components from
 CELLS_AT_ONCE = 10_000
 ARRAYS = ("axes", "mean", "variance", "noise", "counts")
 FEWEST_BATCHES = 2
-BATCHES_LEFT_OUT, CELLS_LEFT_OUT = "batches left out", "cells left out"
 LEAST_NOISE = 1e-6  # in squared log2 counts per 10,000: cells that are all alike have none
 SCORE = "expression_distance"  # the others need the experts, which are held out elsewhere
 
@@ -197,7 +197,7 @@ def novelty_left_out(
         if len(asked):
             scores[asked] = _scores(store, rows[others], number, asked=rows[asked], seed=seed)
     judged = np.isfinite(scores)
-    which = BATCHES_LEFT_OUT if by_batch else CELLS_LEFT_OUT
+    which: ThresholdCells = "batches left out" if by_batch else "cells left out"
     return KnownCells(scores[judged], label[judged], which) if judged.any() else None
 
 

@@ -5,7 +5,10 @@ import numpy as np
 from scbert.benchmark.checks import check_benchmark
 from scbert.benchmark.claims import compare_protocol
 from scbert.benchmark.encoder import expert_verdict
+from scbert.benchmark.heat_map import heat_map
+from scbert.benchmark.page_tables import MARKED
 from scbert.benchmark.results import Results
+from scbert.benchmark.score_tables import cost_table, novelty_table, parts_table
 from scbert.benchmark.statistics import method_difference
 from scbert.benchmark.summary import read_rooms
 from tests.benchmark.made_up import make_room, methods
@@ -93,4 +96,41 @@ def test_a_control_that_failed_leaves_the_others_their_scores(tmp_path):
     assert results.best_rival("within_dataset") == "perceptron"
     check = next(one for one in check_benchmark(folders, results) if "controls" in one.name)
     assert check.severity == 1
-    assert check.found.endswith("not so in one.")
+    assert check.found.endswith("one of them has none in one.")
+
+
+def test_a_mean_of_some_tasks_is_marked_wherever_it_stands(tmp_path):
+    skills = {"mine": 0.9, "perceptron": 0.8, "random": 0.0}
+    broken = [("perceptron", "within_dataset"), ("perceptron", "new_type")]
+    folders = room_in_two(tmp_path, skills, broken)
+    results = Results(read_rooms(folders), methods(*skills), 0.95)
+
+    def marked(table):
+        heads = [head.text for head in table.heads]
+        return {
+            (row[0].text, head)
+            for row in table.rows
+            for cell, head in zip(row, heads, strict=True)
+            if cell.look == MARKED
+        }
+
+    heat = marked(heat_map(results))
+    assert {head for method, head in heat if method == "Perceptron"} >= {"ECE", "Novelty"}
+    assert {method for method, _ in heat} == {"Perceptron"}
+    assert marked(cost_table(results, "within_dataset")) == {("Perceptron", "Score")}
+    assert marked(novelty_table(results)) == {
+        ("Perceptron", "AUROC of novelty"),
+        ("Perceptron", "Macro F1 of the types it knows"),
+    }
+
+
+def test_a_part_says_in_how_many_tasks_it_answered(tmp_path):
+    skills = {"scbert": 0.9, "random": 0.0}  # the made-up scbert has a part
+    folders = room_in_two(tmp_path, skills, [])
+    results = Results(read_rooms(folders), methods(*skills), 0.95)
+    (failed,) = room_in_two(tmp_path / "b", skills, [("scbert", "within_dataset")])[:1]
+    some = Results(read_rooms([failed, folders[1]]), methods(*skills), 0.95)
+    for found, tasks in ((results, "2 of 2"), (some, "1 of 1")):
+        rows = [[cell.text for cell in row] for row in parts_table(found).rows]
+        assert rows[0][:2] == ["Scbert: discriminant", "Within a dataset"]
+        assert rows[0][-1] == tasks

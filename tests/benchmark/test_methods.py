@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from scipy import sparse
 
 from scbert.benchmark.task_files import TaskCells, read_answers
 from scbert.config import load_methods
+from scbert.defaults import load_defaults
 from scbert.shipped import BENCHMARK_ENCODER, model_folder
 from scbert.training.bundle import load_pretrained
 
@@ -66,6 +68,21 @@ def test_a_method_has_its_folder(name):
     folder = ROOT / METHODS[name].folder
     assert (folder / "predict.py").is_file()
     assert (folder / "environment.yaml").is_file()
+
+
+def test_without_encoder_is_the_default_but_for_the_encoder():
+    folder = ROOT / METHODS["without_encoder"].folder
+    own = yaml.safe_load((folder / "without_encoder.yaml").read_text())
+    experts = load_defaults(None, {}).finetune.experts
+    assert own == {"finetune": {"experts": [name for name in experts if name != "encoder"]}}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in METHODS.items() if "--config" in one.options]
+)
+def test_a_method_has_the_configuration_that_it_names(name):
+    words = shlex.split(METHODS[name].options)
+    assert (ROOT / METHODS[name].folder / words[words.index("--config") + 1]).is_file()
 
 
 @pytest.fixture(scope="module")

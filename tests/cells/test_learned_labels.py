@@ -8,9 +8,9 @@ from scbert.cells.learned_labels import cautions_of_learning, labels_not_in_mode
 
 @pytest.mark.parametrize(
     ("validation", "judged", "said"),
-    [(0, 0, "too few to hold any out"), (1, 2, "only 1 could be held out"), (3, 1, "only 1 could")],
+    [(0, 0, "too few to hold any out"), (1, 2, "only 2 could be held out"), (3, 1, "only 1 could")],
 )
-def test_fewer_held_out_cells_than_types_are_too_few(validation, judged, said):
+def test_fewer_held_out_cells_than_two_of_each_type_are_too_few(validation, judged, said):
     """A model of two types and three cells was calibrated by one of them, in silence."""
     calibration = {"validation_cells": validation, "out_of_fold": {"cells": judged}}
     (caution,) = cautions_of_learning(calibration, 2, {"train": 2, "validation": 1})
@@ -19,9 +19,22 @@ def test_fewer_held_out_cells_than_types_are_too_few(validation, judged, said):
     assert said in caution.found
 
 
-def test_as_many_held_out_cells_as_types_are_not_too_few():
-    calibration = {"validation_cells": 2, "out_of_fold": {"cells": 2, "by_chance": None}}
-    assert cautions_of_learning(calibration, 2, {"train": 4, "validation": 2}) == []
+def learned(validation, judged, **more):
+    calibration = {"validation_cells": validation, "out_of_fold": {"cells": judged}}
+    calibration["out_of_fold"]["by_chance"] = None
+    return cautions_of_learning(calibration | more, 2, {"train": 4, "validation": 2})
+
+
+def test_two_held_out_cells_of_each_type_are_not_too_few():
+    assert learned(2, 4) == []
+
+
+def test_a_threshold_of_few_validation_cells_is_said_unless_others_fit_it():
+    """With batches, validation may be one small donor, while thousands of cells are judged."""
+    (caution,) = learned(1, 5000)
+    assert caution.code == "too_few_cells"
+    assert caution.found.startswith("1 validation cells set from when on a cell is called unknown")
+    assert learned(1, 5000, threshold_from="batches left out") == []
 
 
 def named(*cells):

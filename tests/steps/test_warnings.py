@@ -116,7 +116,7 @@ def test_cells_of_which_the_model_sees_nothing_are_counted(toy, toy_run, tmp_pat
     counts[3], counts[20, :-1], counts[20, -1] = 0, 0, 9
     cells.X = sparse.csr_matrix(counts)
     text = annotate(cells, toy_run.model).uns["scbert"]["warnings"]["empty_cells"]
-    assert text.startswith("2 of the 45 cells have no counts of genes that the model knows")
+    assert text.startswith("2 of the 45 cells have no gene that the model knows")
     found = embed(cells, toy_run.pretrained).uns["scbert_embedding"]["warnings"]
     assert found["empty_cells"] == text
     cells.write_h5ad(tmp_path / "q.h5ad")
