@@ -13,9 +13,10 @@ from scbert import __version__
 from scbert.calibration.confidence import softmax
 from scbert.calibration.novelty import CellOutputs, novelty
 from scbert.calibration.parents import level_calls
-from scbert.cells.cautions import Caution, by_code, many_unknown, not_calibrated, say
+from scbert.cells.cautions import Caution, by_code, say
 from scbert.cells.learned_labels import cautions_of_learning
 from scbert.cells.query import QueryCells
+from scbert.cells.query_cautions import many_unknown, not_calibrated
 from scbert.config import DeviceName
 from scbert.experts.combiner import agreement
 from scbert.experts.titles import EXPERT_TITLES as EXPERTS

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scbert.cells.cautions import Caution, shallow_cells, shallow_part
+from scbert.cells.cautions import Caution
+from scbert.cells.query_cautions import shallow_cells, shallow_part
 from scbert.tokens.tokenize import Sample
 from scbert.training.saved_model import FinetunedModel, SavedModel
 from scbert.training.seen_cells import SeenCells

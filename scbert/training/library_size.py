@@ -7,9 +7,10 @@ the training cells: the components keep the mean counts of each gene, of 10,000 
 import numpy as np
 
 from scbert.cells.amounts import Amounts
-from scbert.cells.cautions import Caution, large_library
+from scbert.cells.cautions import Caution
 from scbert.cells.matrix import Parts
 from scbert.cells.quality import cell_sums
+from scbert.cells.query_cautions import large_library
 from scbert.config import Normalization
 from scbert.training.saved_model import FinetunedModel, SavedModel
 

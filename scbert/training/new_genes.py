@@ -13,12 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scbert.cells.cautions import (
-    Caution,
-    contradicting_names,
-    few_genes_to_learn,
-    few_known_counts,
-)
+from scbert.cells.cautions import Caution
+from scbert.cells.query_cautions import contradicting_names, few_genes_to_learn, few_known_counts
 from scbert.cells.read import gene_names
 from scbert.genes.matching import GeneMatch, match_genes
 from scbert.network.model import empty_model

@@ -10,17 +10,16 @@ import pandas as pd
 from scipy import sparse
 
 from scbert.cells.amounts import Amounts, amounts_of
-from scbert.cells.cautions import (
-    Caution,
+from scbert.cells.cautions import Caution, say
+from scbert.cells.how_to_read import WHOLE, HowToRead, Piece, Wanted
+from scbert.cells.query import QueryCells
+from scbert.cells.query_cautions import (
     contradicting_names,
     empty_cells,
     few_genes,
     few_known_counts,
     missing_expression,
-    say,
 )
-from scbert.cells.how_to_read import WHOLE, HowToRead, Piece, Wanted
-from scbert.cells.query import QueryCells
 from scbert.cells.read import gene_names
 from scbert.cells.scale import Scale
 from scbert.config import Normalization

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scbert.cells.cautions import by_code, shallow_cells
+from scbert.cells.cautions import by_code
 from scbert.cells.how_to_read import AUTOMATIC
 from scbert.cells.query import query_in_memory
+from scbert.cells.query_cautions import shallow_cells
 from scbert.steps import inspect_file as inspecting
 from scbert.steps.annotate_file import annotate
 from scbert.steps.embed_file import embed
