@@ -113,8 +113,8 @@ TIMP1 6.8, of CCL2 2.5; in training 1.4 to 2.3, and 0), 36 % are called Megakary
 activated monocytes be.
 Shallow cells are named less well, with too much confidence: of pbmc8k thinned to a half and a
 quarter of its counts 3 % and 8 % get another label, and of 30 CD8 T cells of zheng68k (1,463
-counts) 27 are called CD4 T. annotate compares their depth with that of the training cells, and warns.
-The only labelled files of blood with all genes at hand were the two it was trained on;
+counts) 27 are called CD4 T. annotate compares their depth with that of the training cells, and
+warns. The only labelled files of blood with all genes at hand were the two it was trained on;
 trained on pbmc3k alone and tested on pbmc8k: docs/results/benchmark.md. Of {lung:,} cells of a
 lung lavage (Liao 2020, GSE145926), most of types that blood does not have, it calls {unknown:.0%}
 unknown.
