@@ -77,10 +77,10 @@ def _in_brief(about: CardEvidence) -> list[str]:
 
 
 def _data(about: CardEvidence) -> str:
-    quality, cells = about.quality, about.config["cells"]
+    quality, learned = about.quality, sum(about.config["cells_per_type"].values())
     left_out = quality["cells_read"] - quality["cells_kept"]
     return (
-        f"Trained on {cells['train']:,} cells of {quality['source']} "
+        f"Trained on {learned:,} cells of {quality['source']} "
         f"(sha256 {quality['sha256']}); {left_out:,} of its {quality['cells_read']:,} cells were "
         f"left out before the split. Median of a cell: {quality['median_genes']:,.0f} genes, "
         f"{quality['median_counts']:,.0f} counts ({quality['scale']})."
