@@ -21,7 +21,7 @@ from scbert.benchmark.statistics import ScoreDifference, over_what
 from scbert.benchmark.summary import read_rooms
 from scbert.benchmark.transfers import judge_transfers
 from scbert.config import load_methods
-from scbert.config.benchmark import TRANSFERRED
+from scbert.config.benchmark import TRANSFERRED, name_of_pair
 from scbert.evidence.bootstrap import Interval
 from scbert.files import read_json
 from scbert.report.style import BLUE, INK, MUTED, ORANGE, VERMILION, svg_figure
@@ -83,7 +83,7 @@ def results_in(folder: Path) -> Results:
     config = read_json(folder / "results/config.json")
     known = load_methods(METHODS)
     asked = config["benchmark"]
-    sets = [*asked["datasets"], *(pair.replace(">", "_to_") for pair in asked["transfers"])]
+    sets = [*asked["datasets"], *map(name_of_pair, asked["transfers"])]
     folders = [
         folder / f"results/benchmark/{name}/seed{n}" for name in sets for n in asked["seeds"]
     ]

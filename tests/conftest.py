@@ -253,6 +253,14 @@ def toy_run(tmp_path_factory, config):
 
 
 @pytest.fixture(scope="session")
+def model(toy_run):
+    """The model of that run; tests only read it."""
+    from scbert.training.bundle import load_finetuned  # noqa: PLC0415  most tests need no torch
+
+    return load_finetuned(toy_run.model)
+
+
+@pytest.fixture(scope="session")
 def mean_config(config):
     """As `config`, but the encoder stays as it was pretrained, as by default."""
     return config.model_copy(update={"finetune": change(config.finetune, head="mean")})

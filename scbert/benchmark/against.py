@@ -109,16 +109,12 @@ def _compared(both: pd.DataFrame) -> pd.DataFrame:
 
 def judge_comparison(found: RunComparison) -> str:
     """Return what has changed, in some sentences."""
-    table, cells = found.table, int(found.table["cells"].sum())
-    parts = []
+    table, parts = found.table, []
     if not found.changed.any():
+        cells = int(table["cells"].sum())
         parts.append(f"Nothing has changed: all {cells:,} labels and all scores are the same.")
     elif table["changed"].any() or table["difference"].any():
-        parts.append(
-            f"{int(table['changed'].sum()):,} of {cells:,} labels are others than before: "
-            f"{int(table['became_right'].sum()):,} became right, "
-            f"{int(table['became_wrong'].sum()):,} became wrong."
-        )
+        parts.append(_of_labels(table))
         if len(known := table.dropna(subset="difference")):
             most = known.iloc[int(known["difference"].abs().to_numpy().argmax())]
             parts.append(
@@ -133,6 +129,14 @@ def judge_comparison(found: RunComparison) -> str:
     if found.alone:
         parts.append(f"{found.alone} scores that one run alone asked for are not compared.")
     return " ".join(parts)
+
+
+def _of_labels(table: pd.DataFrame) -> str:
+    sums = table[["changed", "cells", "became_right", "became_wrong"]].sum().astype(int)
+    return (
+        f"{sums['changed']:,} of {sums['cells']:,} labels are others than before: "
+        f"{sums['became_right']:,} became right, {sums['became_wrong']:,} became wrong."
+    )
 
 
 def comparison_table(found: RunComparison, results: Results) -> Table:

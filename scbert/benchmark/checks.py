@@ -109,18 +109,14 @@ def _controls(results: Results) -> Check:
     floors = grid[MAJORITY] > grid[RANDOM]
     learnt = grid[SIMPLE] > grid[MAJORITY]
     if not learnt.all():
-        where = ", ".join(map(str, grid.index[~learnt]))
+        where = ", ".join(grid.index[~learnt])
         return Check(name, 3, f"Logistic regression is no better than the most frequent: {where}.")
     if not floors.all():
-        where = ", ".join(map(str, grid.index[~floors]))
+        where = ", ".join(grid.index[~floors])
         return Check(name, 2, f"Random types are better than the most frequent one: {where}.")
     if len(lacking):
-        where = ", ".join(map(str, lacking))
-        return Check(
-            name,
-            1,
-            f"As it should be where all three have scores; one of them has none in {where}.",
-        )
+        found = "As it should be where all three have scores; one of them has none in "
+        return Check(name, 1, f"{found}{', '.join(lacking)}.")
     return Check(name, 0, "Random, most frequent, logistic regression, on each dataset.")
 
 

@@ -23,6 +23,7 @@ CLAIMS = {
 NOVELTY = "novelty_auroc"
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not shown", "not testable here"
 SIDES = {"ahead": "ahead of", "behind": "behind", "unclear": "not clearly different from"}
+OUTCOMES = {"ahead": HOLDS, "behind": FAILS, "unclear": OPEN}
 LOOKS = {HOLDS: "ahead", FAILS: "behind"}
 
 
@@ -86,24 +87,24 @@ def _judged(results: Results, protocol: str) -> tuple[str, str]:
     one = _novelty_difference(results) if by_novelty else _difference(results, protocol)
     if one is None:
         return UNTESTED, _why_not(results, protocol)
-    outcome, more = {"ahead": HOLDS, "behind": FAILS}.get(one.side, OPEN), ""
     metric, ours = "AUROC of novelty" if by_novelty else "macro F1", results.title(results.first)
-    if lacking := _failures(results, protocol):
-        outcome = OPEN if outcome == HOLDS else outcome
-        more = f" {ours} failed in {lacking}, which this leaves out."
-    if left_out := _incomplete(results, protocol, NOVELTY if by_novelty else MAIN):
-        outcome = (
-            OPEN if outcome == HOLDS and any(gap <= 0 for gap in left_out.values()) else outcome
-        )
-        more += " Not among the others, for they lack scores: " + ", ".join(
+    said = [
+        f"{ours} {_beside(one)} the best other method, {results.title(one.method)}: "
+        f"{signed(one.value)} {metric}{with_ends(one, results.confidence_level)}."
+    ]
+    lacking = _failures(results, protocol)
+    if lacking:
+        said.append(f"{ours} failed in {lacking}, which this leaves out.")
+    left_out = _incomplete(results, protocol, NOVELTY if by_novelty else MAIN)
+    if left_out:
+        listed = ", ".join(
             f"{results.title(name)} ({signed(gap)} where it has them)"
             for name, gap in left_out.items()
         )
-        more += "."
-    return outcome, (
-        f"{ours} {_beside(one)} the best other method, {results.title(one.method)}: "
-        f"{signed(one.value)} {metric}{with_ends(one, results.confidence_level)}.{more}"
-    )
+        said.append(f"Not among the others, for they lack scores: {listed}.")
+    doubt = bool(lacking) or any(gap <= 0 for gap in left_out.values())
+    outcome = OUTCOMES[one.side]
+    return OPEN if doubt and outcome == HOLDS else outcome, " ".join(said)
 
 
 def _incomplete(results: Results, protocol: str, metric: str) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from scbert.benchmark.claims import FAILS, HOLDS, OPEN, UNTESTED, Verdict, with_ends
+from scbert.benchmark.claims import FAILS, HOLDS, OPEN, OUTCOMES, UNTESTED, Verdict, with_ends
 from scbert.benchmark.page_tables import Cell, Table, heads, number, words
 from scbert.benchmark.results import PROTOCOLS, Results
 from scbert.benchmark.statistics import (
@@ -18,7 +18,6 @@ PRETRAINING = {  # frozen or fine-tuned -> methods with a pretrained encoder and
     "fine-tuned": ("trained_encoder", "random_trained_encoder"),
 }
 WITH, WITHOUT = "scbert", "without_encoder"
-OUTCOMES = {"ahead": HOLDS, "behind": FAILS, "unclear": OPEN}
 ANSWERS = {HOLDS: "Yes", FAILS: "No", OPEN: "Not shown"}
 
 
@@ -67,13 +66,9 @@ def pretraining_verdict(results: Results) -> Verdict:
             f"pretraining (benchmark.chosen, of {names}).",
         )
     outcome = _outcome(found)
-    parts = [
-        f"{how} {signed(one.value)}{with_ends(one, results.confidence_level)}"
-        for how, one in found.items()
-    ]
     sentence = (
         f"{QUESTION} {ANSWERS[outcome]}. {PROTOCOLS[protocol]}, macro F1 with pretraining minus "
-        f"without: {'; '.join(parts)}."
+        f"without: {_listed(results, found)}."
     )
     return Verdict(claim, outcome, sentence)
 
@@ -86,7 +81,7 @@ def expert_verdict(results: Results) -> Verdict | None:
     if results.first != WITH or WITHOUT not in results.methods:
         return None
     found = {
-        name: one
+        PROTOCOLS[name].lower(): one
         for name in results.protocols
         for one in results.compared(name)
         if one.method == WITHOUT
@@ -94,16 +89,19 @@ def expert_verdict(results: Results) -> Verdict | None:
     if not found:
         return None
     outcome = _outcome(found)
-    parts = [
-        f"{PROTOCOLS[name].lower()} {signed(one.value)}{with_ends(one, results.confidence_level)}"
-        for name, one in found.items()
-    ]
     claim = "The encoder helps beside the other experts"
     sentence = (
         f"Does the encoder help beside the other experts? {ANSWERS[outcome]}. "
-        f"Macro F1 with it minus without: {'; '.join(parts)}."
+        f"Macro F1 with it minus without: {_listed(results, found)}."
     )
     return Verdict(claim, outcome, sentence)
+
+
+def _listed(results: Results, found: Mapping[str, ScoreDifference]) -> str:
+    level = results.confidence_level
+    return "; ".join(
+        f"{name} {signed(one.value)}{with_ends(one, level)}" for name, one in found.items()
+    )
 
 
 def _outcome(found: Mapping[str, ScoreDifference]) -> str:

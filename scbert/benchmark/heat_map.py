@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scbert.benchmark.page_tables import HATCHED, MARKED, Cell, ColumnHead, Table, words
+from scbert.benchmark.page_tables import HATCHED, Cell, ColumnHead, Table, marked, words
 from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by, what_lacks
 from scbert.report.text import NOTHING, duration, memory
 
@@ -86,7 +86,7 @@ def _score(scores: pd.DataFrame, method: str) -> Cell:
         return Cell("failed", look=HATCHED, note=note)
     value = float(mean_by(good, "method").iloc[0])
     text = f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
-    return Cell(text, value, shade=value, look=MARKED if note else "", note=note)
+    return marked(Cell(text, value, shade=value), note)
 
 
 def _calibration(results: Results) -> tuple[ColumnHead, dict[str, Cell]]:
@@ -106,8 +106,7 @@ def _means(scores: pd.DataFrame, shade: Callable[[float], float]) -> dict[str, C
     found = {}
     for name, value in mean_by(scores, "method").dropna().items():
         note = what_lacks(scores, scores[scores["method"] == name])
-        look = MARKED if note else ""
-        found[str(name)] = Cell(f"{value:.2f}", value, shade=shade(value), look=look, note=note)
+        found[str(name)] = marked(Cell(f"{value:.2f}", value, shade=shade(value)), note)
     return found
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scbert.report.text import NOTHING, signed
 
@@ -77,6 +77,11 @@ def number(value: float | None, form: str = "{:.3f}") -> Cell:
     if value is None or math.isnan(value):
         return Cell(NOTHING)
     return Cell(form.format(value).replace("-", "\N{MINUS SIGN}"), float(value))
+
+
+def marked(cell: Cell, note: str) -> Cell:
+    """Return a cell marked with what it lacks, or as it is if it lacks nothing."""
+    return replace(cell, note=note, look=MARKED) if note else cell
 
 
 def with_interval(value: float, low: float, high: float) -> Cell:

@@ -122,13 +122,12 @@ class Results:
         table = table[table["value"].notna()]
         most = table.groupby(list(TASKS))["seeds"].transform("max")
         whole = table[table["seeds"] == most].groupby("method").size()
-        tasks = len(table[list(TASKS)].drop_duplicates())
+        tasks = n_tasks(table)
         return [name for name in self.methods if whole.get(name, 0) == tasks > 0]
 
     def compared(self, protocol: str) -> list[ScoreDifference]:
         """Return how far the first method is from each other, see `paired_differences`."""
-        scores = self.scores(protocol=protocol)
-        asked = len(scores[list(TASKS)].drop_duplicates())
+        asked = n_tasks(self.scores(protocol=protocol))
         return paired_differences(self.differences, protocol, self.confidence_level, asked)
 
     def best_rival(self, protocol: str, metric: str = MAIN) -> str | None:
@@ -149,6 +148,11 @@ def _failed(table: pd.DataFrame, of_metric: pd.DataFrame) -> pd.DataFrame:
     return failed.assign(metric=of_metric["metric"].iloc[0] if len(of_metric) else "")
 
 
+def n_tasks(means: pd.DataFrame) -> int:
+    """Count what was asked: by dataset, protocol and level."""
+    return len(means[list(TASKS)].drop_duplicates())
+
+
 def what_lacks(asked: pd.DataFrame, mine: pd.DataFrame) -> str:
     """Say which tasks a mean lacks, of those that any method has; empty: none.
 
@@ -157,7 +161,7 @@ def what_lacks(asked: pd.DataFrame, mine: pd.DataFrame) -> str:
     asked, mine
         Means over seeds, of all methods and of one.
     """
-    tasks = len(asked[list(TASKS)].drop_duplicates())
+    tasks = n_tasks(asked)
     failed = mine[mine["value"].isna()]
     some = mine[mine["value"].notna() & (mine["failed_seeds"] > 0)]
     notes = []

@@ -1,21 +1,20 @@
 """Tables of the benchmark's page that show scores and costs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pandas as pd
 
 from scbert.benchmark.page_tables import (
     HATCHED,
-    MARKED,
     Cell,
     Table,
     heads,
+    marked,
     number,
     with_interval,
     words,
 )
-from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by, what_lacks
+from scbert.benchmark.results import PROTOCOLS, Results, cost_of, mean_by, n_tasks, what_lacks
 from scbert.benchmark.statistics import is_part
 from scbert.report.text import METRICS, NOTHING, duration, memory
 
@@ -145,8 +144,8 @@ def _averaged(lines: pd.DataFrame) -> Cell:
         return Cell("failed", look=HATCHED, note=reason) if reason else Cell(NOTHING)
     if len(lines) == 1:
         one = with_interval(*(float(good[name].iloc[0]) for name in ("value", "low", "high")))
-        return _marked(one, lines, lines)
-    return _marked(number(float(good["value"].mean())), lines, lines)
+        return marked(one, what_lacks(lines, lines))
+    return marked(number(float(good["value"].mean())), what_lacks(lines, lines))
 
 
 def parts_table(results: Results) -> Table | None:
@@ -159,14 +158,13 @@ def parts_table(results: Results) -> Table | None:
     for method in dict.fromkeys(table["method"]):
         for protocol in protocols:
             of_protocol = table[table["protocol"] == protocol]
-            tasks = of_protocol[["dataset", "level"]].drop_duplicates()
             mine = of_protocol[of_protocol["method"] == method]
-            own = mine[["dataset", "level"]].drop_duplicates()
+            own = n_tasks(mine)
             row = [words(results.title(method)), words(PROTOCOLS[protocol])]
             for metric in METRICS:
                 lines = mine[mine["metric"] == metric]
                 row.append(_mean(lines, lines, "value"))
-            rows.append([*row, Cell(f"{len(own)} of {len(tasks)}", len(own))])
+            rows.append([*row, Cell(f"{own} of {n_tasks(of_protocol)}", own)])
     return Table(
         name="parts",
         caption="Parts of methods, each alone",
@@ -181,9 +179,5 @@ def _mean(asked: pd.DataFrame, mine: pd.DataFrame, column: str = "score") -> Cel
     """Return the mean of a method over datasets and levels, marked if it lacks some."""
     if mine[column].isna().all():
         return Cell(NOTHING)
-    return _marked(number(float(mean_by(mine, "method", column=column).iloc[0])), asked, mine)
-
-
-def _marked(cell: Cell, asked: pd.DataFrame, mine: pd.DataFrame) -> Cell:
-    note = what_lacks(asked, mine)
-    return replace(cell, note=note, look=MARKED) if note else cell
+    mean = number(float(mean_by(mine, "method", column=column).iloc[0]))
+    return marked(mean, what_lacks(asked, mine))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from scbert.cells.cautions import Caution
+from scbert.cells.cautions import Caution, quoted_groups
 from scbert.cells.labels import alike_names, clean_labels
 
 FEWEST_CELLS = 20  # with a type: fewer may well be of as many donors
@@ -57,11 +57,10 @@ def _require_batches(batch: pd.Series, key: str, name: str) -> None:
 
 def alike_batches(groups: list[tuple[str, ...]], key: str) -> Caution:
     """Batches that differ in nothing but their case."""
-    listed = "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:5])
     return Caution(
         "alike_batches",
-        f"obs['{key}'] holds batches that differ only in capitals or spaces ({listed}): "
-        "they are taken as different batches. If they are the same, its cells can be in both "
-        "training and test, and scores are too high.",
+        f"obs['{key}'] holds batches that differ only in capitals or spaces "
+        f"({quoted_groups(groups)}): they are taken as different batches. If they are the same, "
+        "its cells can be in both training and test, and scores are too high.",
         "Spell them alike if they are the same batch.",
     )

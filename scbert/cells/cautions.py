@@ -5,9 +5,11 @@ of the amounts in a matrix; others have modules of their own.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+MOST_LISTED = 5  # names in a message
+AND_MORE = " and {} more"
 GIVE_COUNTS = (
     "Give raw counts (--matrix), or the column of obs that holds all counts of each cell "
     "(--library-size-key)."
@@ -34,6 +36,17 @@ class Caution:
 
     def __str__(self) -> str:
         return f"{self.found} {self.advice}"
+
+
+def some(names: Sequence[str], of_the_rest: str = ", ...") -> str:
+    """List the first five names, and say that there are more; {} is how many."""
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (of_the_rest.format(more) if more > 0 else "")
+
+
+def quoted_groups(groups: Sequence[Sequence[str]]) -> str:
+    """List the first five groups of names that differ in hardly anything."""
+    return "; ".join(" and ".join(f"'{name}'" for name in group) for group in groups[:MOST_LISTED])
 
 
 def say(cautions: Iterable[Caution], name: str, log: logging.Logger) -> None:

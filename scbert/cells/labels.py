@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from scbert.cells.cautions import Caution
+from scbert.cells.cautions import Caution, quoted_groups, some
 
 NO_TYPE = re.compile(  # labels that say what a cell is not, and would be learned as a type
     r"(?<![a-z])"
@@ -85,7 +85,7 @@ def missing_labels(counts: dict[str, int], key: str) -> Caution:
 
 def trimmed_labels(names: list[str], key: str) -> Caution:
     """Labels with spaces around them."""
-    listed = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
+    listed = some([f"'{name}'" for name in names])
     return Caution(
         "trimmed_labels",
         f"obs['{key}'] holds {len(names)} labels with spaces around them ({listed}): "
@@ -96,19 +96,17 @@ def trimmed_labels(names: list[str], key: str) -> Caution:
 
 def alike_labels(pairs: list[tuple[str, ...]], key: str) -> Caution:
     """Labels that differ in nothing but their case."""
-    listed = "; ".join(" and ".join(f"'{name}'" for name in pair) for pair in pairs[:5])
     return Caution(
         "alike_labels",
-        f"obs['{key}'] holds labels that differ only in capitals or spaces ({listed}): they "
-        "are taken as different cell types.",
+        f"obs['{key}'] holds labels that differ only in capitals or spaces "
+        f"({quoted_groups(pairs)}): they are taken as different cell types.",
         "Spell them alike if they are the same type.",
     )
 
 
 def unclear_labels(counts: dict[str, int], key: str) -> Caution:
     """Labels that sound as if the type of these cells were not known."""
-    found = [f"'{name}' ({n:,})" for name, n in counts.items()]
-    listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    listed = some([f"'{name}' ({n:,})" for name, n in counts.items()])
     return Caution(
         "unclear_labels",
         f"obs['{key}'] holds {listed}: these labels sound as if no type were meant, but each is "

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scbert.cells.cautions import Caution
+from scbert.cells.cautions import AND_MORE, Caution, some
 from scbert.cells.labels import without_capitals
 
 # Where scores can tell a model from guesses. In draws of types of equal size, at most one in ten
@@ -199,13 +199,12 @@ def labels_not_in_model(named: pd.DataFrame, types: list[str], key: str) -> list
             found.append(f"'{own}' ({len(names):,} cells, most often named '{most}')")
     if not found:
         return []
-    listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return [
         Caution(
             "labels_not_in_model",
             f"obs['{key}'] holds labels that the model does not know, but it names their cells as "
-            f"types that no cell is labelled with: {listed}. These cells are not scored, but "
-            "counted as new types.",
+            f"types that no cell is labelled with: {some(found, AND_MORE)}. These cells are not "
+            "scored, but counted as new types.",
             "Spell the labels as the model does if they are the same types.",
         )
     ]

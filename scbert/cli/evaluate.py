@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from scbert.cells.cautions import AND_MORE, some
 from scbert.cli.app import (
     Device,
     FinetunedFolder,
@@ -92,16 +93,11 @@ def _notes(found: FileEvaluation) -> list[str]:
     before, after = found.scbert.reliability.before, found.scbert.reliability.after
     lines = [f"expected calibration error: {before.ece:.3f} before, {after.ece:.3f} after"]
     if novel := found.novel:
+        named = some([f"{name} {n}" for name, n in novel.cell_types.items()], AND_MORE)
         lines.append(
-            f"{novel.cells} cells of types that the model does not know "
-            f"({_some(novel.cell_types)}): {novel.share_called_unknown:.1%} called unknown "
+            f"{novel.cells} cells of types that the model does not know ({named}): "
+            f"{novel.share_called_unknown:.1%} called unknown "
             f"(of known types {novel.share_of_known_called_unknown:.1%}), AUROC {novel.auroc:.3f}"
         )
     dropped = [f"{n} cells {why}" for why, n in found.left_out.items() if n]
     return lines + ([f"left out: {', '.join(dropped)}"] if dropped else [])
-
-
-def _some(cell_types: dict[str, int]) -> str:
-    """Return the types with most cells, and how many these are."""
-    listed = [f"{name} {n}" for name, n in cell_types.items()]
-    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

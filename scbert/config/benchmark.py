@@ -118,6 +118,11 @@ def require_programs(folders: Mapping[str, str]) -> None:
                 )
 
 
+def name_of_pair(pair: str) -> str:
+    """Return the name, also of a folder, of a pair TRAIN>QUERY."""
+    return pair.replace(">", "_to_")
+
+
 def benchmark_sets(settings: Benchmark, datasets: Iterable[str]) -> dict[str, list[str]]:
     """Return the datasets of which tasks are made, by name: one line of the table, or two.
 
@@ -128,7 +133,7 @@ def benchmark_sets(settings: Benchmark, datasets: Iterable[str]) -> dict[str, li
     """
     known = list(datasets)
     sets = {name: [name] for name in settings.datasets or known}
-    sets |= {pair.replace(">", "_to_"): pair.split(">") for pair in settings.transfers}
+    sets |= {name_of_pair(pair): pair.split(">") for pair in settings.transfers}
     for name in {name for names in sets.values() for name in names} - set(known):
         raise ValueError(
             f"benchmark.datasets or benchmark.transfers names '{name}', but the table of datasets "

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from scbert.cells.cautions import some
 from scbert.config import Evaluate
 from scbert.evidence import metrics
 from scbert.evidence.evaluation import (
@@ -72,7 +73,7 @@ def score_file(
     if not known.any():
         raise ValueError(
             f"none of the {len(true)} cells is of a type that the model knows. The file has "
-            f"{_some(sorted(set(true)))}; the model {_some(classes)}. Spell the types as the "
+            f"{some(sorted(set(true)))}; the model {some(classes)}. Spell the types as the "
             "model does."
         )
     cells, judge = named[known], _Judge(true[known], list(classes), settings)
@@ -126,10 +127,6 @@ class _Judge:
             )
             for name, own in rows.items()
         ]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _novel(obs: pd.DataFrame, known: np.ndarray) -> NovelCells | None:

@@ -157,7 +157,7 @@ def _add_tokens(tokens: QueryTokens, found: Inspection) -> None:
     found.add("genes of a cell that become tokens (median)", f"{np.median(n_tokens):,.0f}")
     if isinstance(tokens.model, FinetunedModel):
         found.add("depth, beside the training cells", _depth(seen.depth))
-    found.add("cells without any token", f"{int((n_tokens == 0).sum()):,}")
+    found.add("cells without any token", f"{seen.empty:,}")
 
 
 def _depth(found: Depth | None) -> str:

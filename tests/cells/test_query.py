@@ -16,14 +16,8 @@ from scbert.cells.how_to_read import HowToRead
 from scbert.cells.matrix import Parts, parts_in_memory, turn
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.training import answers as step
-from scbert.training.bundle import load_finetuned
 
 WAYS = ["csr", "csc", "dense", "dense gzip", "layers/counts", "layers csc", "raw.X", "log1p"]
-
-
-@pytest.fixture(scope="module")
-def model(toy_run):
-    return load_finetuned(toy_run.model)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from scbert.steps import annotate_file as step
 from scbert.steps.annotate_file import annotate, annotate_file
 from scbert.steps.annotate_test_cells import annotate_test_cells
 from scbert.steps.embed_file import embed_file
-from scbert.training.bundle import load_finetuned, load_pretrained
+from scbert.training.bundle import load_pretrained
 
 COLUMNS = {
     "scbert_label",
@@ -32,11 +32,6 @@ COLUMNS = {
     "scbert_is_unknown",
     "scbert_novelty_score",
 }
-
-
-@pytest.fixture(scope="module")
-def model(toy_run):
-    return load_finetuned(toy_run.model)
 
 
 @pytest.fixture

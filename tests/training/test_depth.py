@@ -12,14 +12,8 @@ from scbert.steps import inspect_file as inspecting
 from scbert.steps.annotate_file import annotate
 from scbert.steps.embed_file import embed
 from scbert.steps.evaluate_file import evaluate_file
-from scbert.training.bundle import load_finetuned
 from scbert.training.depth import DepthSeen
 from scbert.training.query_tokens import CellsSeen, tokens_for
-
-
-@pytest.fixture
-def model(toy_run):
-    return load_finetuned(toy_run.model)
 
 
 @pytest.fixture

@@ -10,12 +10,6 @@ from scbert.cells.quality import cell_sums
 from scbert.steps.annotate_file import annotate
 from scbert.steps.embed_file import embed
 from scbert.steps.evaluate_file import evaluate_file
-from scbert.training.bundle import load_finetuned
-
-
-@pytest.fixture(scope="module")
-def model(toy_run):
-    return load_finetuned(toy_run.model)
 
 
 @pytest.fixture
