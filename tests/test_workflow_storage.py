@@ -16,6 +16,10 @@ from tests.workflow_run import Run
 pytest.importorskip("snakemake_storage_plugin_fs", reason="pip install '.[dev]'")
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 RESULT = "results/pretrained/weights.safetensors"
+SMALL = {  # a tenth of a second for a step and its checkpoint
+    "gene2vec": {"dim": 128},
+    "network": {"dim": 128, "depth": 2, "heads": 4, "dim_head": 32, "n_features": 64},
+}
 RSYNC = """#!/bin/sh
 # What the plugin asks of rsync: rsync --recursive --times --copy-links FROM TO
 for last; do from=$to to=$last; done
@@ -40,7 +44,7 @@ class Pods:
         shutil.rmtree(self.folder / "pod", ignore_errors=True)
         (self.folder / "pod").mkdir()
         self.run = Run(self.folder / "pod", self.repository)
-        changed = settings(accumulation=1, epochs=3) | {"checkpoints": str(self.volume)}
+        changed = settings(accumulation=1, epochs=3) | SMALL | {"checkpoints": str(self.volume)}
         return self.run.start(
             *("results/pretrained", "--allowed-rules", "pretrain", "--workflow-profile", "none"),
             *("--default-storage-provider", "fs", "--default-storage-prefix", self.disk),
@@ -83,7 +87,7 @@ def test_pretraining_goes_on_in_the_next_pod_and_ends_with_the_same_bits(
         (tmp_path / "rsync").write_text(RSYNC)
         (tmp_path / "rsync").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    paths = toy(tmp_path / "toy")
+    paths = toy(tmp_path / "toy", dim=128)
     pods = Pods(tmp_path, repository_copy)
     put(paths, pods.disk)
     step = pods.kill_after(4)
@@ -100,7 +104,7 @@ def test_pretraining_goes_on_in_the_next_pod_and_ends_with_the_same_bits(
     done = local.snakemake(
         *("results/pretrained", "--allowed-rules", "pretrain", "--workflow-profile", "none"),
         config=None,
-        changed=settings(accumulation=1, epochs=3),
+        changed=settings(accumulation=1, epochs=3) | SMALL,
     )
     assert done.returncode == 0, done.said
     assert (pods.disk / RESULT).read_bytes() == (local.here / RESULT).read_bytes()

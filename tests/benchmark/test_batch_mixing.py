@@ -16,6 +16,8 @@ from scbert.steps.embed_benchmark_cells import embed_benchmark_cells
 from scbert.steps.measure_batch_mixing import measure_batch_mixing
 from tests.benchmark.made_up import DEFAULTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def counts(tmp_path):

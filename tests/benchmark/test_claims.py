@@ -1,6 +1,7 @@
 """Sentences about the first method beside the best other one."""
 
 import numpy as np
+import pytest
 
 from scbert.benchmark.checks import check_benchmark
 from scbert.benchmark.claims import compare_protocol
@@ -12,6 +13,8 @@ from scbert.benchmark.score_tables import cost_table, novelty_table, parts_table
 from scbert.benchmark.statistics import method_difference
 from scbert.benchmark.summary import read_rooms
 from tests.benchmark.made_up import make_room, methods
+
+pytestmark = pytest.mark.slow
 
 
 def compared(folder, protocol, *names):

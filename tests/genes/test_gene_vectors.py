@@ -195,6 +195,7 @@ def trained(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's import
 def test_evaluate_gene2vec_writes_every_measure_beside_its_rivals(trained):
     even, odd = ("\t".join(f"G{n:02}" for n in range(start, 42, 2)) for start in (0, 1))

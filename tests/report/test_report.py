@@ -50,6 +50,8 @@ from tests.report.test_figures import (
     make_store,
 )
 
+pytestmark = pytest.mark.slow
+
 FIGURES = ("scores", "confusion", "per_type", "finetuning", "umap", "reliability", "unknown")
 GENE2VEC: VectorsMeta = {
     "genes": 12_345,

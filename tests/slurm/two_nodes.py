@@ -257,11 +257,11 @@ def require_refusal(run):
     report("two nodes with GPUs that cannot be used: refused, with the reason")
 
 
-def toy(folder):
-    """The tokens and gene vectors of the toy data of the tests."""
+def toy(folder, dim=256):
+    """The tokens and gene vectors, of width `dim`, of the toy data of the tests."""
     config = small_config()
     paths = run_to_tokens(folder, draw_cells(), config)
-    write_random_vectors(paths.gene2vec, paths.vocabulary, dim=256)
+    write_random_vectors(paths.gene2vec, paths.vocabulary, dim=dim)
     return paths
 
 

@@ -24,6 +24,8 @@ from scbert.training.bundle import load_finetuned, load_pretrained
 from scbert.training.components import Components
 from scbert.training.query_tokens import tokens_for
 
+pytestmark = pytest.mark.slow
+
 FILES = (
     "weights.safetensors",
     "experts.safetensors",

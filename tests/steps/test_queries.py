@@ -15,6 +15,8 @@ from scbert.steps.annotate_query import annotate_query
 from scbert.steps.gather_query import gather_query
 from scbert.steps.look_at_query import look_at_query
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = QuerySettings(matrix="auto", scale="auto", library_size_key="", cluster_key="leiden")
 
 
