@@ -23,9 +23,9 @@ from scbert.genes.matching import read_vocabulary
 from scbert.network.model import new_pretraining_model
 from scbert.shipped import BENCHMARK_ENCODER, ENCODER
 from scbert.tokens.store import TokenStore, open_store
-from scbert.training.batches import CellBatches
 from scbert.training.bundle import Contents, load_model, save_model
 from scbert.training.bundle_files import MANIFEST, write_manifest
+from scbert.training.cell_batches import CellBatches
 from scbert.training.corpus import choose_validation_cells, studies_of
 from scbert.training.validation_loss import ValidationLoss
 

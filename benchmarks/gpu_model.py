@@ -23,9 +23,9 @@ from scbert.network.performer import compile_layers
 from scbert.provenance import provenance
 from scbert.steps.pretrain import masked_loss
 from scbert.tokens.store import TokenStore
-from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle import save_model
 from scbert.training.bundle_contents import BundleConfig
+from scbert.training.cell_batches import CellBatches, layout_of
 from scbert.training.committee import Outputs, network_of, outputs
 from scbert.training.corpus import make_masked
 from scbert.training.devices import choose_device, make_accelerator

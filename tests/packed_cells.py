@@ -7,7 +7,7 @@ from scbert.config import Network
 from scbert.network.model import Encoder, MaskedExpressionModel
 from scbert.tokens.store import TokenStore
 from scbert.tokens.tokenize import LEVELS
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 
 N_BINS = 5
 

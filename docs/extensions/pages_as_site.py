@@ -14,6 +14,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "profiles/README.md": "profiles.md",
     "scbert/shipped/blood/README.md": "models/blood.md",
     "scbert/shipped/encoder/README.md": "models/encoder.md",
     "scbert/shipped/encoder_for_benchmarks/README.md": "models/encoder_for_benchmarks.md",

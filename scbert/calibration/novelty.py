@@ -17,7 +17,6 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, softmax
 
 from scbert.calibration.fitted import FittedNovelty
-from scbert.config.removed import about_value
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ def novelty(cells: CellOutputs, calibration: FittedNovelty) -> np.ndarray:
     if name not in SCORES:
         raise ValueError(
             f"the model's novelty score is '{name}', but this version knows "
-            f"{', '.join(SCORES)}. {about_value('annotate.novelty_score', name)} Use the version "
-            "of scbert that made the model, or fine-tune it again."
+            f"{', '.join(SCORES)}. Use the version of scbert that made the model, or fine-tune it "
+            "again."
         )
     return SCORES[name](cells, calibration)
 

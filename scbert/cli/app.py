@@ -84,7 +84,7 @@ def plain_errors() -> Iterator[None]:
     """End a command with the message alone, and exit code 1, where the user can do something."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:  # the last: training exploded
         logging.getLogger("scbert").debug("traceback", exc_info=error)
         typer.echo(f"ERROR: {error}", err=True)
         raise typer.Exit(1) from None

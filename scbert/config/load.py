@@ -25,7 +25,6 @@ from scbert.config.cells import (
     Vocabulary,
 )
 from scbert.config.inputs import Corpus, CorpusSample, Dataset, Download, PathOfTable, Query
-from scbert.config.removed import about_key, about_value
 from scbert.config.training import Annotate, Compare, Evaluate, Explain, Finetune, Network, Pretrain
 
 EXAMPLES = {
@@ -187,8 +186,6 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 def _describe_one(detail: dict, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        if removed := about_key(key):
-            return f"unknown key '{key}'. {removed}"
         allowed = _keys_beside(detail["loc"], model)
         near = difflib.get_close_matches(str(detail["loc"][-1]), allowed, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -198,8 +195,7 @@ def _describe_one(detail: dict, model: type[BaseModel]) -> str:
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not key:
         return f"{message}."
-    said = f"key '{key}' is {detail['input']!r}: {message}. {about_value(key, detail['input'])}"
-    return said.rstrip()
+    return f"key '{key}' is {detail['input']!r}: {message}."
 
 
 def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

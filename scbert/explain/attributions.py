@@ -14,7 +14,7 @@ from scbert.network.integrated_gradients import integrated_gradients
 from scbert.network.masking import mask_id
 from scbert.network.model import CellTypeModel, MeanOfGenes, by_gene
 from scbert.tokens.store import TokenStore
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.mini_batch import MiniBatch
 
 

@@ -12,7 +12,7 @@ from scbert.experts.linear import expression_of
 from scbert.explain.attributions import store_without
 from scbert.network.model import CellTypeModel, MeanOfGenes
 from scbert.tokens.store import TokenStore
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.committee import ask as ask_experts
 from scbert.training.committee import network_of
 from scbert.training.saved_model import FinetunedModel

@@ -25,7 +25,7 @@ from scbert.explain.rankings import (
     type_means,
 )
 from scbert.network.model import CellTypeModel, MeanOfGenes
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.committee import ENCODER
 from scbert.training.saved_model import FinetunedModel
 

@@ -21,8 +21,6 @@ def bin_expression(
 ) -> None:
     """Write the tokens of one or more files of expression as one store.
 
-    If it is stopped, the next call continues after the last finished file.
-
     Raises
     ------
     ValueError

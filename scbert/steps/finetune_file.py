@@ -28,8 +28,10 @@ from scbert.tables import read_table
 from scbert.training.bundle import load_pretrained
 from scbert.training.devices import choose_device
 from scbert.training.finetune_run import EXTENDED, FinetuneRun, Given
+from scbert.training.finetuning import trains_network
 from scbert.training.labelled_file import dataset_of, path_of, reading_of, settings_of
 from scbert.training.new_genes import cautions_of_genes, extend_vocabulary
+from scbert.training.time_left import expected_seconds, time_left
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +110,10 @@ def _finish(run: FinetuneRun) -> JsonObject:
             log.info("continuing the unfinished run in %s", run.folder)
         else:
             _prepare(run)
-        if not run.model.exists():
-            _train(run)
-        scores = _judge(run) if run.test else _judge_without_test(run)
+        with time_left("fine-tuning", _expected(run)):
+            if not run.model.exists():
+                _train(run)
+            scores = _judge(run) if run.test else _judge_without_test(run)
         scores["warnings"] = _warnings(run)
         run.model.rename(run.out)
         shutil.rmtree(run.folder)
@@ -140,6 +143,20 @@ def _prepare(run: FinetuneRun) -> None:
         )
         say(cautions_of_genes(read_json(overlap)), run.dataset.file, log)
         bin_expression([expression], genes, data / "tokens" / name, config.binning)
+
+
+def _expected(run: FinetuneRun) -> dict[str, float]:
+    """Return the seconds that each part may take; empty where the network tells its own time."""
+    if trains_network(run.config.finetune):
+        return {}
+    split = read_table(run.split, "cell_type", "part")
+    tested = int((split.part == "test").sum())
+    tokens = read_json(run.tokens / "meta.json")["tokens"] / len(split)
+    parts = expected_seconds(len(split) - tested, tested, split.cell_type.nunique(), tokens)
+    skipped = {"encoder"} - set(run.config.finetune.experts)
+    if run.model.exists():
+        skipped = set(parts) - {"cells to name", "other methods"}
+    return {name: seconds for name, seconds in parts.items() if name not in skipped}
 
 
 def _train(run: FinetuneRun) -> None:

@@ -26,9 +26,9 @@ from scbert.network.model import MaskedExpressionModel, gene_table, new_pretrain
 from scbert.network.performer import compile_layers, redraw_projections
 from scbert.provenance import provenance
 from scbert.tokens.store import TokenStore, open_store, require_same_vocabulary
-from scbert.training.batches import CellBatches
 from scbert.training.bundle import Contents, save_model
 from scbert.training.bundle_contents import BundleConfig
+from scbert.training.cell_batches import CellBatches
 from scbert.training.checkpoint import remove_checkpoint
 from scbert.training.corpus import choose_validation_cells, make_masked
 from scbert.training.devices import choose_device, make_accelerator

@@ -5,9 +5,8 @@ A store that was not finished is never read: a writer that was stopped begins an
 
 import logging
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -72,7 +71,8 @@ def write_store(folder: Path, sources: Sequence[SampleSource], meta: StoreMeta) 
         If there is no cell, or two samples have the same name, or another process writes the store.
     """
     _require_different(folder, [source.sample for source in sources])
-    with only_one(folder), _empty_beside(folder) as unfinished:
+    with only_one(folder), publish(folder) as unfinished:
+        unfinished.mkdir()
         done: list[_Written] = []
         with ExitStack() as stack:
             files = {name: stack.enter_context((unfinished / name).open("wb")) for name in DATA}
@@ -82,22 +82,7 @@ def write_store(folder: Path, sources: Sequence[SampleSource], meta: StoreMeta) 
                 done.append(_append(files, source, done, meta["n_bins"]))
             for file in files.values():
                 _wait_for_disk(file)
-        complete = _complete(folder, unfinished, {"format": FORMAT, **meta}, done)
-        with publish(folder) as place:
-            unfinished.rename(place)
-    return complete
-
-
-@contextmanager
-def _empty_beside(folder: Path) -> Iterator[Path]:
-    """Give an empty folder beside `folder`, always the same: a run that was killed left its own."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        return _complete(folder, unfinished, {"format": FORMAT, **meta}, done)
 
 
 def _require_different(folder: Path, names: list[str]) -> None:

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from scbert.cells.cautions import Caution
 from scbert.cells.how_to_read import WHOLE, Piece
 from scbert.config import Precision
 from scbert.files import publish
 from scbert.tokens.store import TokenStore, store_in_memory
-from scbert.training.batches import CellBatches, layout_of
 from scbert.training.bundle_contents import BundleConfig
+from scbert.training.cell_batches import CellBatches, layout_of
 from scbert.training.committee import Outputs, ask, joined_outputs, network_of
 from scbert.training.query_tokens import CellsSeen, QueryTokens
 from scbert.training.saved_model import FinetunedModel, SavedModel
+from scbert.training.time_left import part as part_of_work
 
 ARRAYS = ("logits", "vectors", "positions")
 SEEN = ("known", "counts", "empty", "genes")
@@ -90,7 +90,7 @@ def each_answer(
     """Run a model over the cells of a piece, and yield its answers part by part, in order."""
     network, seen = network_of(model.network).to(device), CellsSeen(tokens)
     committee = model.adapted(tokens.match.measured_row).committee
-    with tqdm(total=len(tokens.query) // piece.of, unit=" cells", disable=None) as bar:
+    with part_of_work("cells to name", len(tokens.query) // piece.of, " cells") as done:
         for part in tokens.each(piece):
             said = ask(
                 committee=committee,
@@ -98,7 +98,7 @@ def each_answer(
                 cells=batches_of(model, store_in_memory(part.sample)),
                 rows=np.arange(len(part.sample.cells)),
                 device=device,
-                done=bar.update,
+                done=done,
                 components=model.components,
                 precision=precision_of(model.config),
                 all_experts=all_experts,

@@ -15,7 +15,6 @@ from scbert.calibration.fitted import ModelCalibration
 from scbert.config import Normalization
 from scbert.config.base import Count
 from scbert.config.base import Sequence as SequenceName
-from scbert.config.removed import about_value
 from scbert.files import JsonObject, read_json
 from scbert.tokens.store_files import StoreMeta
 from scbert.training.bundle_files import MANIFEST
@@ -141,13 +140,6 @@ def read_config(folder: Path) -> BundleConfig:
             f"{folder} has bundle format {config.get('format')}, but this version reads "
             f"{', '.join(map(str, READABLE))}. Use the version of scbert that config.json "
             "names, or train the model again."
-        )
-    finetune = config.get("finetune")
-    head = finetune.get("head") if isinstance(finetune, dict) else None
-    if removed := about_value("finetune.head", head):
-        raise ValueError(
-            f"{folder}/config.json says finetune.head: {head}, but this version reads models with "
-            f"head mean or conv. {removed} Use that one, or fine-tune again."
         )
     with _explained(folder / "config.json"):
         _Config.model_validate(config)

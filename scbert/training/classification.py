@@ -14,7 +14,7 @@ from scbert.calibration.confidence import softmax
 from scbert.config import Finetune, Precision
 from scbert.network.model import CellTypeModel, Encoder
 from scbert.tables import read_table
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.committee import outputs
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.state import StopRequest

@@ -17,7 +17,7 @@ from scbert.config import Precision
 from scbert.experts.combiner import Share, combine
 from scbert.experts.linear import LinearExpert, expression_of
 from scbert.network.model import CellTypeModel, MaskedExpressionModel, MeanOfGenes
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.components import Components
 from scbert.training.devices import autocast
 from scbert.training.mini_batch import MiniBatch, Prefetched

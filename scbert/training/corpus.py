@@ -15,7 +15,7 @@ from torch import Tensor
 from scbert.config import Pretrain
 from scbert.network.masking import NOT_A_TARGET, hide_tokens, mask_id, mask_tokens
 from scbert.tokens.store import TokenStore
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.mini_batch import MiniBatch
 from scbert.training.reference_predictors import HiddenGenes
 

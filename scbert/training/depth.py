@@ -59,7 +59,7 @@ class DepthSeen:
         self.training, self.lowest = 0.0, 0.0
         self.here = [np.zeros(0, dtype=np.int64)]
         seen = model.seen if isinstance(model, FinetunedModel) else None
-        if seen is None or seen.genes is None or seen.expressed is None or not len(seen.expressed):
+        if seen is None or not len(seen.expressed):
             return
         shared = np.isin(seen.genes, measured)
         if shared.sum() >= min(FEWEST_GENES, len(seen.genes)):
@@ -90,7 +90,6 @@ class DepthSeen:
 
 def _expressed_genes(seen: SeenCells, shared: np.ndarray) -> np.ndarray:
     """Return how many of the shared genes each training cell expresses."""
-    assert seen.expressed is not None
     mask = np.packbits(shared)
     parts = range(0, len(seen.expressed), CELLS_AT_ONCE)
     return np.concatenate(

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from scbert.calibration.novelty import LabelledOutputs
 from scbert.calibration.novelty_threshold import Positions
@@ -20,7 +19,7 @@ from scbert.files import sha256_of
 from scbert.network.flops import passes_of, step_flop
 from scbert.network.model import CellTypeModel, MaskedExpressionModel, new_head
 from scbert.tokens.store import TokenStore
-from scbert.training.batches import CellBatches, layout_of
+from scbert.training.cell_batches import CellBatches, layout_of
 from scbert.training.classification import Classification, LabelledRows, TypeLoss, choose_trained
 from scbert.training.committee import ENCODER, network_of, outputs
 from scbert.training.components import Components, fit_components
@@ -29,6 +28,7 @@ from scbert.training.learned import Learned
 from scbert.training.loop import fit
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.state import UNIMPORTANT, Numbers, Task
+from scbert.training.time_left import part
 
 log = logging.getLogger(__name__)
 SETBACKS = 10  # a thousandth of the learning rate: what still explodes is no matter of it
@@ -122,10 +122,8 @@ def learn_experts(
         place = np.isin(rows, labelled.rows("validation"))
         own[place] = outputs(asked, cells, rows[place], device, precision=precision).logits
     elif ENCODER in options.experts:
-        with tqdm(total=len(rows), desc="encoder", unit=" cells", disable=None) as bar:
-            vectors = outputs(
-                asked, cells, rows, device, done=bar.update, precision=precision
-            ).vectors
+        with part("encoder", len(rows), " cells") as done:
+            vectors = outputs(asked, cells, rows, device, done=done, precision=precision).vectors
     batch = None if labelled.batch is None else labelled.batch[rows]
     reference = Reference(cells.store, rows, label, batch=batch, vectors_ND=vectors)
     learned = learn_committee(options.experts, reference, own, tuning.settings.seed)

@@ -22,7 +22,7 @@ from scbert.files import JsonObject
 from scbert.tokens.store import TokenStore
 from scbert.training.query_tokens import reading_for
 from scbert.training.saved_model import FinetunedModel, SavedModel
-from scbert.training.seen_cells import Recognized, SeenCells, fingerprints, recognize
+from scbert.training.seen_cells import Recognized, fingerprints, recognize
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def unseen_cells(
         return rows
     found = recognize(model.seen, expression)
     seen = np.isin(fingerprints(store, rows), model.seen.fingerprint) | found.seen
-    _warn_of_unknown_cells(seen, found, model.seen)
+    _warn_of_unknown_cells(seen, found)
     if seen.all():
         raise ValueError(
             f"the model was trained on all {len(seen):,} cells, or chosen by them, so they say "
@@ -196,22 +196,13 @@ def unseen_cells(
     return rows[~seen]
 
 
-def _warn_of_unknown_cells(seen: np.ndarray, found: Recognized, kept: SeenCells) -> None:
+def _warn_of_unknown_cells(seen: np.ndarray, found: Recognized) -> None:
     """Say how many cells cannot be told from training cells."""
     unknown = int((~seen & ~found.compared).sum())
-    if not unknown:
-        return
-    why = (
-        "the file has too few counts of the genes by which these are known. Give all genes that "
-        "were measured."
-    )
-    if kept.genes is None:
-        why = (
-            "an older version trained the model, which knows these only in a file with the same "
-            "genes and counts. Fine-tune again, or make sure that none of them is in the file."
+    if unknown:
+        log.warning(
+            "%s of the %s cells could not be compared with the training cells: the file has too "
+            "few counts of the genes by which these are known. Give all genes that were measured. "
+            "If the model was trained on some of them, the scores are too high.",
+            *(f"{unknown:,}", f"{len(seen):,}"),
         )
-    log.warning(
-        "%s of the %s cells could not be compared with the training cells: %s If the model was "
-        "trained on some of them, the scores are too high.",
-        *(f"{unknown:,}", f"{len(seen):,}", why),
-    )

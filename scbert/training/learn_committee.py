@@ -12,7 +12,6 @@ from functools import cached_property, partial
 
 import numpy as np
 from scipy import sparse
-from tqdm import tqdm
 
 from scbert.experts.combiner import Share, combine, fit_shares
 from scbert.experts.fit import fit_experts
@@ -22,6 +21,7 @@ from scbert.experts.out_of_fold import leaves_batches_out, make_folds, one_cell_
 from scbert.tokens.store import TokenStore
 from scbert.training.committee import ENCODER, Committee
 from scbert.training.learned import Learned, gain_of, losses
+from scbert.training.time_left import part
 
 WORTH = 0.01  # of the loss; what the encoder must surely take away, for it takes 20 times the time
 
@@ -123,7 +123,8 @@ def _weigh(each: Mapping[str, np.ndarray], label: np.ndarray) -> _Weights:
 
 
 def _learn_from_all(names: Sequence[str], cells: Reference, seed: int) -> dict[str, LinearExpert]:
-    return fit_experts(names, cells.expression_NV, cells.label, cells.vectors_ND, seed=seed)
+    with part("experts"):
+        return fit_experts(names, cells.expression_NV, cells.label, cells.vectors_ND, seed=seed)
 
 
 def _of_single_cells(names: Sequence[str], cells: Reference, seed: int) -> Learned:
@@ -166,14 +167,14 @@ def _out_of_fold(
     if not names:
         return {}, np.ones(len(cells.label), dtype=bool)
     fold = make_folds(cells.label, cells.batch, seed)
-    with tqdm(total=len(set(fold.tolist())), desc="experts", unit=" fit", disable=None) as bar:
+    with part("experts, held-out cells", len(set(fold.tolist())), " fits") as done:
 
         def fit(
             rows: np.ndarray, label: np.ndarray
         ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
             expression_NV, vectors_ND = cells.expression_NV[rows], cells.vectors_ND[rows]
             found = fit_experts(names, expression_NV, label, vectors_ND, seed=seed)
-            bar.update()
+            done(1)
             return {name: partial(_answer, expert, cells) for name, expert in found.items()}
 
         return out_of_fold(cells.label, fold, fit)

@@ -60,7 +60,7 @@ class Progress:
 
     def _log(self, line: str, epochs: float, ahead: int) -> None:
         left = self._seconds_left(epochs, ahead)
-        log.info("%s  time left: %s", line, "unknown" if left is None else _duration(left))
+        log.info("%s  time left: %s", line, "unknown" if left is None else duration(left))
         self.told = time.monotonic()
 
     def _seconds_left(self, epochs: float, ahead: int) -> float | None:
@@ -76,7 +76,8 @@ class Progress:
         return left + ahead * validating / max(1, len(self.validations))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as one would say them."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

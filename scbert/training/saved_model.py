@@ -64,8 +64,8 @@ class FinetunedModel(SavedModel):
 
     `labels` are the names of the types with their Cell Ontology ids; `experts` those that read the
     tokens. `components` are the principal components of the training cells, and `seen` is what is
-    kept of these and of the validation cells: None of a model that another program or an older
-    version trained, of whose cells nothing is known.
+    kept of these and of the validation cells: None of a model that another program trained, of
+    whose cells nothing is known.
     """
 
     labels: list[dict[str, str]]

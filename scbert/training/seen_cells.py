@@ -41,13 +41,12 @@ class SeenCells:
     """The cells of the training and the validation.
 
     `fingerprint` uint64 (cells with tokens enough,). `genes` int32 (G,) are numbers of the
-    vocabulary, and `expressed` uint8 (cells, ceil(G / 8)) holds a bit for each: None of a model
-    that an older version trained.
+    vocabulary, and `expressed` uint8 (cells, ceil(G / 8)) holds a bit for each.
     """
 
     fingerprint: np.ndarray
-    genes: np.ndarray | None = None
-    expressed: np.ndarray | None = None
+    genes: np.ndarray
+    expressed: np.ndarray
 
 
 def seen_cells(store: TokenStore, rows: np.ndarray) -> SeenCells:
@@ -121,10 +120,7 @@ def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 def save_seen(path: Path, seen: SeenCells) -> None:
     """Write what is kept of the cells as safetensors."""
-    arrays = {"fingerprint": seen.fingerprint}
-    if seen.genes is not None and seen.expressed is not None:
-        arrays |= {"genes": seen.genes, "expressed": seen.expressed}
-    save_file(arrays, path)
+    save_file(vars(seen), path)
 
 
 def load_seen(path: Path, n_genes: int) -> SeenCells:
@@ -141,14 +137,14 @@ def load_seen(path: Path, n_genes: int) -> SeenCells:
         If an array is missing, of another type or shape, or does not fit the vocabulary.
     """
     arrays = load_file(path)
-    found = SeenCells(arrays["fingerprint"], arrays.get("genes"), arrays.get("expressed"))
+    found = SeenCells(arrays["fingerprint"], arrays["genes"], arrays["expressed"])
     if found.fingerprint.dtype != np.uint64 or found.fingerprint.ndim != 1:
         raise ValueError(
             f"{path} holds {found.fingerprint.dtype} of shape {found.fingerprint.shape}, but whole "
             "numbers of 64 bits, one per cell, are needed. Copy the folder again from where it was "
             "made."
         )
-    if found.genes is not None and not _fit(found, n_genes):
+    if not _fit(found, n_genes):
         raise ValueError(
             f"{path} holds genes and bits that do not belong together or not to the {n_genes:,} "
             "genes of the model. Copy the folder again from where it was made."
@@ -158,7 +154,7 @@ def load_seen(path: Path, n_genes: int) -> SeenCells:
 
 def _fit(seen: SeenCells, n_genes: int) -> bool:
     genes, bits = seen.genes, seen.expressed
-    if genes is None or bits is None or genes.dtype != np.int32 or genes.ndim != 1:
+    if genes.dtype != np.int32 or genes.ndim != 1:
         return False
     ascending = np.all(np.diff(genes) > 0) and np.all((genes >= 0) & (genes < n_genes))
     return bool(ascending) and bits.dtype == np.uint8 and bits.shape[1:] == (-(-len(genes) // 8),)
@@ -188,14 +184,8 @@ def recognize(seen: SeenCells, expression: sparse.csr_matrix) -> Recognized:
     expression
         Shape (cells, vocabulary), on any scale that keeps the order of a cell's values; 0 is not
         expressed.
-
-    Returns
-    -------
-    Of a model that an older version trained: no cell is compared.
     """
     none = np.zeros(expression.shape[0], dtype=bool)
-    if seen.genes is None:
-        return Recognized(none, none)
     genes = expression.tocsc()[:, seen.genes]
     shared = np.flatnonzero(genes.getnnz(axis=0))  # a gene without any count may be one left out
     if len(shared) < min(FEWEST_SHARED, (1 - MOST_LEFT_OUT) * len(seen.genes)):
@@ -211,8 +201,6 @@ def recognize(seen: SeenCells, expression: sparse.csr_matrix) -> Recognized:
 
 def _groups(seen: SeenCells, shared: np.ndarray) -> Iterator[_TrainingCells]:
     """Yield training cells that express about as many of the shared genes."""
-    assert seen.genes is not None
-    assert seen.expressed is not None
     for start in range(0, len(seen.expressed), CELLS_COMPARED * GROUPS):
         packed = seen.expressed[start : start + CELLS_COMPARED * GROUPS]
         bits = np.unpackbits(packed, axis=1, count=len(seen.genes))[:, shared]

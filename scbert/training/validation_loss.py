@@ -15,7 +15,7 @@ from scbert.config import Pretrain
 from scbert.evidence.bin_predictors import skill
 from scbert.evidence.pretraining_scores import BinScores, HeldOutScores, KeptVisible
 from scbert.network.masking import NOT_A_TARGET
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.corpus import Masked, hidden_genes, masked_of_cells
 from scbert.training.mini_batch import MiniBatch, Prefetched
 from scbert.training.processes import (

@@ -201,6 +201,16 @@ def test_a_wrong_column_ends_with_a_plain_error(invoke, query, toy_run, tmp_path
     assert "no column obs['typo']" in result.stderr
 
 
+def test_a_training_that_explodes_ends_with_a_plain_error(invoke, query, tmp_path, monkeypatch):
+    def explode(*given, **settings):
+        raise FloatingPointError("the loss of step 3 is NaN")
+
+    monkeypatch.setattr("scbert.steps.finetune_file.finetune_file", explode)
+    done = invoke("finetune", query, "--label-key", "cell_type", "--out", tmp_path / "model")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "ERROR: the loss of step 3 is NaN"
+
+
 @pytest.mark.parametrize("command", ["annotate", "embed"])
 def test_a_folder_is_refused_before_anything_is_computed(
     command, invoke, query, toy_run, tmp_path, monkeypatch

@@ -20,7 +20,6 @@ from scbert.config import (
     settings_for,
 )
 from scbert.config.benchmark import require_programs
-from scbert.config.removed import KEYS, VALUES, WITH_THEM
 from scbert.schema import schema, schema_text, with_table
 
 ROOT = Path(__file__).parents[2]
@@ -150,27 +149,6 @@ def test_a_missing_key_is_named():
 )
 def test_a_value_out_of_bounds_is_named_with_its_bound(path, value, bound):
     refuses(path, value, f"key '{path}' is {value!r}: ", bound)
-
-
-REMOVED_VALUES = [(key, value) for key, values in VALUES.items() for value in values]
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_a_key_that_was_removed_is_called_so(key):
-    refuses(key, 1, f"unknown key '{key}'. It was removed: leave it out.", f"commit {WITH_THEM}")
-
-
-@pytest.mark.parametrize(("key", "value"), REMOVED_VALUES)
-def test_a_value_that_was_removed_is_called_so(key, value):
-    refuses(key, value, f"key '{key}' is '{value}'", "Input should be", f"'{value}' was removed.")
-
-
-def test_every_value_that_was_removed_has_its_number_in_the_docs():
-    page = (ROOT / "docs/results/deleted.md").read_text()
-    for key in KEYS:
-        assert f"`{key}`" in page
-    for key, value in REMOVED_VALUES:
-        assert f"`{key}: {value}`" in page
 
 
 def test_every_wrong_key_is_named_at_once():

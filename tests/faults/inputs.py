@@ -19,7 +19,7 @@ from scipy import sparse
 
 from scbert.config import ReadSettings, load_config, settings_for
 from scbert.config.benchmark import benchmark_sets, chosen_methods, require_programs
-from scbert.config.load import load_datasets, load_methods, load_samples
+from scbert.config.load import load_datasets, load_methods, load_queries, load_samples
 from scbert.defaults import load_defaults
 from scbert.genes.cell_types import describe_types
 from scbert.genes.matching import read_vocabulary
@@ -40,7 +40,9 @@ SIGNED = "other values only where the checksums were made anew"
 TABLE = "a changed word that is valid is read as that word"
 NOTES = {  # how a row of the page is explained
     "config": TABLE,
-    **dict.fromkeys(("datasets.tsv", "methods.tsv", "corpus.tsv", "ontology.tsv"), TABLE),
+    **dict.fromkeys(
+        ("datasets.tsv", "methods.tsv", "corpus.tsv", "queries.tsv", "ontology.tsv"), TABLE
+    ),
     "exclusions.tsv": f"{TABLE}; a warning names accessions that no sample has",
     **dict.fromkeys(("h5ad", "zarr", "RData"), NO_CHECKSUM),
     **dict.fromkeys(("token store", "bundle", "checkpoint"), SIGNED),
@@ -113,7 +115,7 @@ class Whole:
         """Tables that a user writes."""
         folder = self.folder / "tables"
         folder.mkdir()
-        for name in ("datasets", "methods", "corpus", "exclusions"):
+        for name in ("datasets", "methods", "corpus", "queries", "exclusions"):
             shutil.copy(ROOT / f"config/{name}.tsv", folder)
         shutil.copy(ROOT / "config/ontology/pbmc68k_reduced.tsv", folder / "ontology.tsv")
         write_panglaodb(self.folder)
@@ -122,6 +124,7 @@ class Whole:
             "datasets": lambda path, _: digest(load_datasets(path)),
             "methods": self._read_methods,
             "corpus": lambda path, _: digest(load_samples(path)),
+            "queries": lambda path, _: digest(load_queries(path)),
             "exclusions": self._read_exclusions,
             "ontology": lambda path, _: digest(describe_types(["CD19+ B", "x"], [path])),
         }

@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import anndata as ad
@@ -18,7 +17,8 @@ from scbert.steps.finetune_file import finetune_file
 from scbert.tables import read_table
 from scbert.training.bundle import load_finetuned, load_model, load_pretrained
 from scbert.training.labelled_file import settings_of
-from scbert.training.seen_cells import SeenCells
+
+pytestmark = pytest.mark.slow
 
 EXPERTS = ("logistic_regression", "scaled_logistic_regression", "discriminant")
 SMALL = {
@@ -497,18 +497,6 @@ def test_evaluate_counts_the_cells_that_it_cannot_compare(toy_run, tmp_path, cap
     assert "too few counts of the genes" in caplog.text
 
 
-def test_evaluate_says_what_a_model_of_an_older_version_cannot_tell(
-    toy_run, tmp_path, caplog, monkeypatch
-):
-    bundle = load_finetuned(toy_run.model)
-    bundle = replace(bundle, seen=SeenCells(bundle.seen.fingerprint))
-    monkeypatch.setattr("scbert.steps.evaluate_file.load_finetuned", lambda folder: bundle)
-    found = evaluate_file(toy_run.model, toy_run.cells, label_key="cell_type")
-    assert found["left_out"]["of the training"] == 72
-    assert "18 of the 90 cells could not be compared" in caplog.text
-    assert "an older version trained the model" in caplog.text
-
-
 def test_evaluate_scores_the_cells_that_a_model_was_tested_on(toy_run, tmp_path):
     cells = ad.read_h5ad(toy_run.cells)
     split = read_table(toy_run.split, "cell", "part").set_index("cell").part[cells.obs_names]
@@ -557,7 +545,6 @@ def test_evaluate_refuses_a_pretrained_model(toy_run, given):
         evaluate_file(toy_run.pretrained, given.file, label_key="cell_type")
 
 
-@pytest.mark.slow
 def test_finetune_and_evaluate_import_none_of_the_workflows_dependencies():
     """A plain pip install has neither scanpy nor umap, rdata, isal, matplotlib, gensim."""
     code = """

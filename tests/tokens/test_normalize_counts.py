@@ -25,7 +25,7 @@ from scbert.tokens.tokenize import (
     tokenize,
     tokens_of_expression,
 )
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 
 ROOT = Path(__file__).parents[2]
 CONFIG = load_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()))

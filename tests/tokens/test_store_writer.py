@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 from scbert.config import Binning
-from scbert.files import only_one, sha256_of
+from scbert.files import IN_USE, only_one, sha256_of
 from scbert.steps.bin_expression import bin_expression as step
 from scbert.steps.normalize_counts import normalize_counts
 from scbert.tokens import store_files, store_writer
@@ -143,11 +143,11 @@ def test_write_store_keeps_the_old_store_when_a_sample_fails(tmp_path):
 
 
 def test_write_store_takes_nothing_from_what_a_killed_run_left(tmp_path):
-    """Also of a release that went on with it: its files and its journal are deleted."""
-    unfinished = tmp_path / ".tokens.unfinished"
-    unfinished.mkdir()
-    for name in ("gene.u16", "cells.tsv", "journal.jsonl"):
-        (unfinished / name).write_text("half")
+    unfinished = tmp_path / ".tokens.0a1b2c3d"  # as `publish` names them
+    (unfinished / "tokens").mkdir(parents=True)
+    (unfinished / IN_USE).touch()
+    for name in ("gene.u16", "cells.tsv"):
+        (unfinished / "tokens" / name).write_text("half")
     write(tmp_path / "tokens", sample())
     write(tmp_path / "again", sample())
     assert content(tmp_path / "tokens") == content(tmp_path / "again")

@@ -11,7 +11,7 @@ from scbert.cells.learned_labels import labels_not_learned
 from scbert.experts.chance import by_chance
 from scbert.experts.combiner import Share, combine
 from scbert.experts.logit_adjustment import rarity
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.committee import Committee, ask
 from scbert.training.learn_committee import Reference, learn_committee
 from tests.experts.test_experts import drawn, store_of, vectors_of

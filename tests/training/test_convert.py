@@ -16,10 +16,12 @@ from scbert.steps import convert_checkpoint as step
 from scbert.steps.annotate_file import annotate
 from scbert.steps.convert_checkpoint import convert_checkpoint
 from scbert.tokens.store import open_store
-from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_finetuned, load_model
+from scbert.training.cell_batches import CellBatches
 from scbert.training.committee import outputs
 from tests.original_network import COUNTER, GENE2VEC, LAYER, original_logits, original_state
+
+pytestmark = pytest.mark.slow
 
 N_GENES = 11
 SYMBOLS = [f"GENE{number}" for number in range(1, N_GENES + 1)]

@@ -10,10 +10,12 @@ import torch
 from scbert.experts.linear import expression_of
 from scbert.files import checksum_line, read_json
 from scbert.tokens.store import open_store
-from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_finetuned, load_pretrained
+from scbert.training.cell_batches import CellBatches
 from scbert.training.committee import outputs
 from tests.timing import TIMING
+
+pytestmark = pytest.mark.slow
 
 WEIGHTS, CALIBRATION = "weights.safetensors", "calibration.json"
 EXPERTS = "experts.safetensors"
@@ -129,7 +131,6 @@ def test_the_threshold_is_of_cells_that_were_left_out_where_each_batch_has_its_o
     assert read_json(model / CALIBRATION)["threshold_from"] == "cells left out"
 
 
-@pytest.mark.slow
 def test_test_labels_are_never_read(toy_run, train, tmp_path):
     split = read_split(toy_run.split)
     split.loc[split.part == "test", "cell_type"] = "nobody knows"
@@ -148,7 +149,6 @@ def test_the_order_of_the_split_does_not_matter(toy_run, train, tmp_path):
     assert same_bits(train("first"), train("shuffled", split=given))
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(train):
     first = train("first")
     assert same_bits(first, train("again"))

@@ -12,12 +12,14 @@ from scbert.genes.matching import read_vocabulary
 from scbert.network.masking import NOT_A_TARGET, mask_id
 from scbert.tokens.store import open_store
 from scbert.tokens.store_writer import SampleSource, write_store
-from scbert.training.batches import CellBatches
 from scbert.training.bundle import load_pretrained
+from scbert.training.cell_batches import CellBatches
 from scbert.training.corpus import choose_validation_cells, hidden_genes, studies_of
 from scbert.training.validation_loss import ValidationLoss
 from tests.samples import sample_of
 from tests.timing import TIMING
+
+pytestmark = pytest.mark.slow
 
 WEIGHTS = "weights.safetensors"
 

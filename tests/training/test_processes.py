@@ -49,7 +49,7 @@ def one_of_two(folder):
     And how often it asked the reference predictors.
     """
     from scbert.training import validation_loss  # noqa: PLC0415
-    from scbert.training.batches import CellBatches  # noqa: PLC0415
+    from scbert.training.cell_batches import CellBatches  # noqa: PLC0415
     from tests.conftest import change, run_pretrain, small_config  # noqa: PLC0415
 
     folder, rank = Path(folder), os.environ["RANK"]

@@ -10,7 +10,7 @@ from scbert.evidence.bin_predictors import gene_part
 from scbert.network.masking import mask_id
 from scbert.tokens.store import open_store
 from scbert.training import reference_predictors as module
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from scbert.training.corpus import hidden_genes
 from scbert.training.reference_predictors import (
     PREDICTORS,

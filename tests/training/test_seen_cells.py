@@ -8,7 +8,6 @@ from scipy import sparse
 from scbert.tokens.store import store_in_memory
 from scbert.tokens.tokenize import tokenize
 from scbert.training.seen_cells import (
-    SeenCells,
     fingerprints,
     load_seen,
     recognize,
@@ -69,11 +68,11 @@ def test_a_model_without_cells_keeps_none(tmp_path):
     assert len(found.expressed) == 0
 
 
-def test_what_older_versions_kept_is_read(tmp_path):
-    save_file({"fingerprint": np.array([5, 9], dtype=np.uint64)}, tmp_path / "s.safetensors")
-    found = load_seen(tmp_path / "s.safetensors", 3)
-    assert found.fingerprint.tolist() == [5, 9]
-    assert found.genes is None
+KEPT = {  # of a cell, by two of three genes
+    "fingerprint": np.array([5], dtype=np.uint64),
+    "genes": np.array([0, 1], dtype=np.int32),
+    "expressed": np.zeros((1, 1), np.uint8),
+}
 
 
 @pytest.mark.parametrize(
@@ -87,17 +86,16 @@ def test_what_older_versions_kept_is_read(tmp_path):
     ],
 )
 def test_bits_that_do_not_fit_are_refused(tmp_path, other):
-    arrays = {"fingerprint": np.array([5], dtype=np.uint64)}
-    arrays |= {"genes": np.array([0, 1], dtype=np.int32), "expressed": np.zeros((1, 1), np.uint8)}
-    save_file(arrays, tmp_path / "s.safetensors")
+    save_file(KEPT, tmp_path / "s.safetensors")
     assert load_seen(tmp_path / "s.safetensors", 3).genes.tolist() == [0, 1]
-    save_file(arrays | other, tmp_path / "s.safetensors")
+    save_file(KEPT | other, tmp_path / "s.safetensors")
     with pytest.raises(ValueError, match=r"not belong together or not to the 3 genes"):
         load_seen(tmp_path / "s.safetensors", 3)
 
 
 def test_what_are_no_fingerprints_is_refused(tmp_path):
-    save_file({"fingerprint": np.zeros((2, 2), dtype=np.float32)}, tmp_path / "s.safetensors")
+    other = {"fingerprint": np.zeros((2, 2), dtype=np.float32)}
+    save_file(KEPT | other, tmp_path / "s.safetensors")
     with pytest.raises(ValueError, match=r"float32 of shape \(2, 2\).* Copy the folder again"):
         load_seen(tmp_path / "s.safetensors", 3)
     save_file({"other": np.zeros(2)}, tmp_path / "s.safetensors")
@@ -167,12 +165,6 @@ def test_cells_with_too_few_shared_genes_are_not_compared():
     assert found.seen.tolist() == [False] * 60 + [True] * 60
     few[60:] = few[:60]
     assert not recognize(SEEN, sparse.csr_matrix(few)).compared.any()
-
-
-def test_a_model_of_an_older_version_compares_nothing():
-    found = recognize(SeenCells(np.array([1], dtype=np.uint64)), TRAINING)
-    assert not found.seen.any()
-    assert not found.compared.any()
 
 
 def test_a_cell_costs_less_than_200_bytes():

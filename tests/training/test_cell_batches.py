@@ -8,7 +8,7 @@ from scipy import sparse
 from scbert.network.masking import padding_id
 from scbert.tokens.store import TokenStore, store_in_memory
 from scbert.tokens.tokenize import LEVELS
-from scbert.training.batches import CellBatches
+from scbert.training.cell_batches import CellBatches
 from tests.samples import sample_of
 
 N_BINS = 5
@@ -217,7 +217,7 @@ def test_only_the_given_genes_are_tokens(sequence, genes, tokens):
 
 def test_lengths_are_those_of_the_used_genes_for_many_cells(monkeypatch):
     """Cells are counted a few at a time; cells without tokens lie at the edges."""
-    monkeypatch.setattr("scbert.training.batches.CELLS_AT_ONCE", 2)
+    monkeypatch.setattr("scbert.training.cell_batches.CELLS_AT_ONCE", 2)
     rows = [[0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 0, 1]]
     used = np.array([True, False, True])
     cells = CellBatches(store_of(rows), "expressed_genes", N_BINS, 100, used)
