@@ -30,11 +30,6 @@ def support_vectors(seed: int) -> LinearSVC:
     )
 
 
-def few_of_each(label: np.ndarray) -> bool:
-    """Say whether half of the types have no more than FEW_CELLS cells."""
-    return bool(np.median(np.unique(label, return_counts=True)[1]) <= FEW_CELLS)
-
-
 def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:
     """Return it with equal shares of the types; Ledoit & Wolf 2004 shrink its covariance.
 
@@ -51,5 +46,5 @@ def discriminant(label: np.ndarray) -> LinearDiscriminantAnalysis | GaussianNB:
     equal = np.full(len(number_C), 1 / len(number_C))
     if one_cell_each(label):
         return GaussianNB(priors=equal, var_smoothing=1.0)
-    shrinkage = 1.0 if few_of_each(label) else "auto"
+    shrinkage = 1.0 if np.median(number_C) <= FEW_CELLS else "auto"
     return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=equal)

@@ -22,11 +22,9 @@ from scbert.experts.classifiers import (
     N_COMPONENTS,
     N_GENES,
     discriminant,
-    few_of_each,
     logistic_regression,
 )
 from scbert.experts.linear import LinearExpert, choose_genes
-from scbert.experts.thinning import thinned
 
 Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 
@@ -35,12 +33,10 @@ Plane = tuple[np.ndarray, np.ndarray]  # weight_CF, bias_C
 class Cells:
     """Cells to learn from: expression of the chosen genes, types 0 to C - 1, cell vectors.
 
-    `thin_NF` is a copy of each cell with fewer counts, see `thinned`. `vectors_ND` has D = 0 if the
-    encoder was not asked.
+    `vectors_ND` has D = 0 if the encoder was not asked.
     """
 
     x_NF: sparse.csr_matrix
-    thin_NF: sparse.csr_matrix
     label: np.ndarray
     vectors_ND: np.ndarray
     seed: int
@@ -57,11 +53,6 @@ class Cells:
         """Where the cells lie among the components."""
         return self.components.transform(self.x_NF.toarray())
 
-    @property
-    def label_of_both(self) -> np.ndarray:
-        """The types of the cells, and of their copies behind them, (2N,)."""
-        return np.tile(self.label, 2)
-
     def over_genes(self, plane_CK: np.ndarray, bias_C: np.ndarray) -> Plane:
         """Return what is linear in the components as linear in the expression."""
         plane_CF = plane_CK @ self.components.components_
@@ -77,9 +68,6 @@ def fit_experts(
     seed: int,
 ) -> dict[str, LinearExpert]:
     """Fit experts on cells, with the 2,000 genes that tell their types apart best.
-
-    All but the encoder learn from a copy of each cell, too, that keeps fewer of its counts, so that
-    they name shallow cells better. Genes, scales and components are those of the cells.
 
     Parameters
     ----------
@@ -107,11 +95,7 @@ def fit_experts(
             f"no gene differs between the {len(label)} training cells, so nothing tells their "
             "types apart. Check the counts and that their genes are human."
         )
-    x_NF, thin_NF = (
-        values[:, used].tocsr().astype(np.float64)
-        for values in (expression_NV, thinned(expression_NV, seed))
-    )
-    cells = Cells(x_NF, thin_NF, label, vectors_ND, seed)
+    cells = Cells(expression_NV[:, used].tocsr().astype(np.float64), label, vectors_ND, seed)
     found = {}
     for name in names:
         plane_CF, bias_C, plane_CD = EXPERTS[name](cells)
@@ -141,10 +125,8 @@ def _scaled_logistic_regression(cells: Cells) -> tuple[np.ndarray, np.ndarray, n
 def _fit_logistic_regression(
     cells: Cells, scale_F: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scaled = sparse.vstack([cells.x_NF, cells.thin_NF]) @ sparse.diags_array(1 / scale_F)
-    label = cells.label_of_both
-    # A cell and its copy weigh as one cell, beside the penalty.
-    model = logistic_regression().fit(scaled, label, sample_weight=np.full(len(label), 0.5))
+    scaled_NF = cells.x_NF @ sparse.diags_array(1 / scale_F)
+    model = logistic_regression().fit(scaled_NF, cells.label)
     plane_CF, bias_C = of_all_types(model.coef_, model.intercept_)
     return plane_CF / scale_F, bias_C, _no_vectors(bias_C)
 
@@ -154,11 +136,7 @@ def _discriminant(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Ledoit & Wolf 2004 choose the shrinkage; of one cell per type see `discriminant`.
     """
-    points, label = cells.points_NK, cells.label
-    if not few_of_each(label):  # else copies would pull the few means towards shallow cells
-        thin_NK = cells.components.transform(cells.thin_NF.toarray())
-        points, label = np.concatenate([points, thin_NK]), cells.label_of_both
-    plane_CK, bias_C = _fit_discriminant(points, label)
+    plane_CK, bias_C = _fit_discriminant(cells.points_NK, cells.label)
     plane_CF, bias_C = cells.over_genes(plane_CK, bias_C)
     return plane_CF, bias_C, _no_vectors(bias_C)
 
