@@ -69,7 +69,7 @@ def test_the_catalogue_of_workflows_finds_the_whole_workflow_and_a_test(fresh):
         ),
         (
             {"finetune": {"head": "pooled"}},
-            "key 'finetune.head' is 'pooled': Input should be 'mean' or 'conv'. 'pooled' was rem",
+            "key 'finetune.head' is 'pooled': Input should be 'mean' or 'conv'.",
         ),
         ({"datasets": "mine.tsv"}, "datasets: mine.tsv does not exist."),
     ],

@@ -1,6 +1,5 @@
 """A run of the real workflow on the embedded cells, from a copy of the repository to edit."""
 
-import atexit
 import functools
 import json
 import os
@@ -8,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +17,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from scipy import sparse
-
-from tests.python_forks import PYTHON
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARTS = (
@@ -47,20 +43,6 @@ def forks():
     program = [sys.executable, "-EP", REPOSITORY / "tests/snakemake_forks.py"]  # no path of tests
     pipe = subprocess.PIPE
     return subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True)
-
-
-@functools.cache
-def folder_of_python():
-    """A folder with the `python` of tests/python_forks.py, for jobs; its server ends with this."""
-    folder = Path(tempfile.mkdtemp())
-    program = [sys.executable, "-EP", REPOSITORY / "tests/python_forks.py", folder / "socket"]
-    server, python = subprocess.Popen(program, stdin=subprocess.PIPE), folder / "python"
-    atexit.register(shutil.rmtree, folder)
-    atexit.register(server.communicate)
-    words = {"program": sys.executable, "address": folder / "socket"}
-    python.write_text(PYTHON.format(**words))
-    python.chmod(0o755)
-    return folder
 
 
 def snakemake(words, environment, folder, said):
@@ -99,9 +81,9 @@ class Run:
         files = ["--configfile", *files] if files else []
         return [str(word) for word in [*words, *arguments, *files]]
 
-    def environment(self, *before):
-        folders = [*before, Path(sys.executable).parent]  # the rules call plain python
-        path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
+    def environment(self):
+        bin_folder = Path(sys.executable).parent  # the rules call plain python
+        path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
         return {**os.environ, "PATH": path, "SCBERT_COMMIT": COMMIT}
 
     def start(self, *arguments, config=TINY, changed=None, **how):
@@ -120,7 +102,7 @@ class Run:
         """Run snakemake to its end; show its words."""
         words = self.command(*arguments, **options)
         said = self.here.parent / "said.txt"
-        return snakemake(words, self.environment(folder_of_python()), Path.cwd(), said)
+        return snakemake(words, self.environment(), Path.cwd(), said)
 
     def planned(self, *arguments, **options):
         """Count the jobs of each rule that a dry run would do."""

@@ -29,7 +29,6 @@ from scbert.evidence.predictions import (
 )
 from scbert.experts.titles import EXPERT_TITLES as TITLES
 from scbert.files import read_json
-from scbert.training.time_left import part
 
 ENDS = ("mean", "low", "high")
 NO_TEST = (
@@ -217,14 +216,17 @@ def _experts(seeds: list[Prediction]) -> list[_Method]:
 
 def _baselines(learned: LabelledCells, test: LabelledCells, options: Compare) -> list[_Method]:
     """Fit the baselines and controls, and name the test cells by them."""
-    found = []
-    with part("other methods", len(options.methods), " methods") as done:
-        for method in options.methods:
-            one = fit_baseline(method, learned, options.seed)
-            answers = [one.predict(test.expression)]
-            found.append(_Method(one.method, one.title, one.kind, one.setting, answers))
-            done(1)
-    return found
+    fitted = (fit_baseline(method, learned, options.seed) for method in options.methods)
+    return [
+        _Method(
+            method=one.method,
+            title=one.title,
+            kind=one.kind,
+            setting=one.setting,
+            predictions=[one.predict(test.expression)],
+        )
+        for one in fitted
+    ]
 
 
 def _describe_interval(settings: Evaluate) -> str:

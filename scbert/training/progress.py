@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scbert.files import write_text
 from scbert.training.state import Numbers, Sums
+from scbert.training.time_left import duration
 
 log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
@@ -74,13 +75,6 @@ class Progress:
         training = time.monotonic() - self.began[1] - validating
         left = (self.epochs - epochs) * training / (epochs - self.began[0])
         return left + ahead * validating / max(1, len(self.validations))
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as one would say them."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _short(value: float) -> str:

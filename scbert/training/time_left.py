@@ -15,7 +15,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scbert.experts.out_of_fold import N_FOLDS
-from scbert.training.progress import duration
 
 log = logging.getLogger(__name__)
 PER_CELL, PER_FIT = 4.5e-3, 1.0  # seconds of the encoder, and of the experts at least
@@ -122,3 +121,10 @@ def part(name: str, total: int = 0, unit: str = "") -> Iterator[Callable[[int], 
 
     whole.tell(name, 0.0, began)
     yield count
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as one would say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -94,16 +94,16 @@ def test_logged_values_are_compared_as_well_unless_their_sum_is_guessed(shallow,
     assert depth_of(logged, model) is None
 
 
-def test_deep_cells_and_old_models_give_no_warning(deep, shallow, model, tmp_path, monkeypatch):
+def test_deep_cells_give_no_warning_nor_does_a_converted_model(
+    deep, shallow, model, tmp_path, monkeypatch
+):
     assert "shallow_cells" not in annotate(deep, model).uns["scbert"]["warnings"]
-    old = replace(model, seen=replace(model.seen, genes=None, expressed=None))
     converted = replace(model, seen=None)
     shallow.write_h5ad(tmp_path / "q.h5ad")
-    for other in (old, converted):
-        assert "shallow_cells" not in annotate(shallow, other).uns["scbert"]["warnings"]
-        monkeypatch.setattr(inspecting, "load_model", lambda folder, other=other: other)
-        rows = dict(inspecting.inspect_file(tmp_path / "q.h5ad", tmp_path).rows)
-        assert rows["depth, beside the training cells"].startswith("not compared")
+    assert "shallow_cells" not in annotate(shallow, converted).uns["scbert"]["warnings"]
+    monkeypatch.setattr(inspecting, "load_model", lambda folder: converted)
+    rows = dict(inspecting.inspect_file(tmp_path / "q.h5ad", tmp_path).rows)
+    assert rows["depth, beside the training cells"].startswith("not compared")
 
 
 def test_a_part_of_shallow_cells_among_deep_ones_is_told(deep, shallow, model):
