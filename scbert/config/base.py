@@ -10,7 +10,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]  # see training.devices
 Precision = Literal["auto", "no", "bf16"]  # see training.devices
-Sequence = Literal["expressed_genes", "all_genes", "paper"]  # see training.batches.CellBatches
+Sequence = Literal["expressed_genes", "all_genes", "paper"]  # see training.cell_batches.CellBatches
 
 
 class Section(BaseModel):

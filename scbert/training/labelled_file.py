@@ -174,7 +174,7 @@ def unseen_cells(
         If there is none.
     """
     rows = np.arange(len(store))
-    if model.seen is None:  # of a model that another program or version trained
+    if model.seen is None:  # of a model that another program trained
         log.warning(
             "whether the model was trained on some of the cells is not known: it keeps none"
         )

@@ -49,6 +49,8 @@ class TimeLeft:
         names = list(self.expected)
         before = sum(self.expected[name] for name in names[: names.index(part)])
         finished = before + share * self.expected[part]
+        if not finished:  # what came before the first part is not of its pace
+            self.began = now
         pace = max((now - self.began) / finished, LEAST_PACE) if finished else 1.0
         own = (now - began) * (1 - share) / share if share else pace * self.expected[part]
         later = sum(self.expected.values()) - before - self.expected[part]

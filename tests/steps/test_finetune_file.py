@@ -17,6 +17,7 @@ from scbert.steps.finetune_file import finetune_file
 from scbert.tables import read_table
 from scbert.training.bundle import load_finetuned, load_model, load_pretrained
 from scbert.training.labelled_file import settings_of
+from scbert.training.time_left import TimeLeft, expected_seconds
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +94,30 @@ def test_finetune_scores_the_model_and_the_baselines_on_the_same_held_out_cells(
     assert methods["logistic_regression"]["macro_f1"]["mean"] > 0.9
     assert methods["majority"]["accuracy"]["mean"] < 0.5
     assert read_json(made.out / "comparison.json")["n_test"] == 30
+
+
+def test_the_time_left_is_told_of_every_part_and_after_a_stop_of_the_rest(
+    given, tmp_path, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(
+        TimeLeft, "tell", lambda whole, part, *_: told.append((part, tuple(whole.expected)))
+    )
+
+    def finetune():
+        told.clear()
+        what = {"pretrained": given.pretrained, "label_key": "cell_type", "config": given.small}
+        finetune_file(given.file, tmp_path / "model", **what)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("scbert.steps.finetune_file.compare", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            finetune()
+    (parts,) = {expected for _, expected in told}
+    assert list(dict.fromkeys(part for part, _ in told)) == list(parts)
+    assert set(parts) == set(expected_seconds(73, 17, 3, 40.0))
+    finetune()
+    assert list(dict.fromkeys(told)) == [(part, parts[-2:]) for part in parts[-2:]]
 
 
 def test_the_command_and_the_steps_of_the_workflow_give_the_same_weights(toy_run, toy, tmp_path):
