@@ -31,7 +31,7 @@ from scbert.training.finetune_run import EXTENDED, FinetuneRun, Given
 from scbert.training.finetuning import trains_network
 from scbert.training.labelled_file import dataset_of, path_of, reading_of, settings_of
 from scbert.training.new_genes import cautions_of_genes, extend_vocabulary
-from scbert.training.time_left import expected_seconds, part, time_left
+from scbert.training.time_left import expected_seconds, part_of_work, time_left
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def _judge(run: FinetuneRun) -> JsonObject:
     evaluation = run.folder / "evaluation.json"
     evaluate_scores(predictions, run.split, config.evaluate).write(evaluation)
     settings = settings_for(CompareSettings, config)
-    with part("other methods"):
+    with part_of_work("other methods"):
         compare(
             run.expression, run.split, predictions, comparison=run.comparison, settings=settings
         )

@@ -48,7 +48,7 @@ from scbert.training.hardware import hardware
 from scbert.training.learned import Learned
 from scbert.training.seen_cells import seen_cells
 from scbert.training.state import Numbers
-from scbert.training.time_left import part
+from scbert.training.time_left import part_of_work
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def finetune_training_cells(
     if trains_network(settings.finetune):
         network, history = train_network(tuning, pretrained, accelerator, checkpoint)
     learned = learn_experts(network, tuning, accelerator.device)
-    with part("new types"):
+    with part_of_work("new types"):
         components, calibration = _calibrate(tuning, labels, learned)
     config = _config(tuning, tokens.name, accelerator.device)
     say(cautions_of_learning(calibration, len(labels), config["cells"]), model.name, log)

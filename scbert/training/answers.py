@@ -23,7 +23,7 @@ from scbert.training.cell_batches import CellBatches, layout_of
 from scbert.training.committee import Outputs, ask, joined_outputs, network_of
 from scbert.training.query_tokens import CellsSeen, QueryTokens
 from scbert.training.saved_model import FinetunedModel, SavedModel
-from scbert.training.time_left import part as part_of_work
+from scbert.training.time_left import part_of_work
 
 ARRAYS = ("logits", "vectors", "positions")
 SEEN = ("known", "counts", "empty", "genes")

@@ -28,7 +28,7 @@ from scbert.training.learned import Learned
 from scbert.training.loop import fit
 from scbert.training.saved_model import PretrainedModel
 from scbert.training.state import UNIMPORTANT, Numbers, Task
-from scbert.training.time_left import part
+from scbert.training.time_left import part_of_work
 
 log = logging.getLogger(__name__)
 SETBACKS = 10  # a thousandth of the learning rate: what still explodes is no matter of it
@@ -122,7 +122,7 @@ def learn_experts(
         place = np.isin(rows, labelled.rows("validation"))
         own[place] = outputs(asked, cells, rows[place], device, precision=precision).logits
     elif ENCODER in options.experts:
-        with part("encoder", len(rows), " cells") as done:
+        with part_of_work("encoder", len(rows), " cells") as done:
             vectors = outputs(asked, cells, rows, device, done=done, precision=precision).vectors
     batch = None if labelled.batch is None else labelled.batch[rows]
     reference = Reference(cells.store, rows, label, batch=batch, vectors_ND=vectors)

@@ -21,7 +21,7 @@ from scbert.experts.out_of_fold import leaves_batches_out, make_folds, one_cell_
 from scbert.tokens.store import TokenStore
 from scbert.training.committee import ENCODER, Committee
 from scbert.training.learned import Learned, gain_of, losses
-from scbert.training.time_left import part
+from scbert.training.time_left import part_of_work
 
 WORTH = 0.01  # of the loss; what the encoder must surely take away, for it takes 20 times the time
 
@@ -123,7 +123,7 @@ def _weigh(each: Mapping[str, np.ndarray], label: np.ndarray) -> _Weights:
 
 
 def _learn_from_all(names: Sequence[str], cells: Reference, seed: int) -> dict[str, LinearExpert]:
-    with part("experts"):
+    with part_of_work("experts"):
         return fit_experts(names, cells.expression_NV, cells.label, cells.vectors_ND, seed=seed)
 
 
@@ -167,7 +167,7 @@ def _out_of_fold(
     if not names:
         return {}, np.ones(len(cells.label), dtype=bool)
     fold = make_folds(cells.label, cells.batch, seed)
-    with part("experts, held-out cells", len(set(fold.tolist())), " fits") as done:
+    with part_of_work("experts, held-out cells", len(set(fold.tolist())), " fits") as done:
 
         def fit(
             rows: np.ndarray, label: np.ndarray

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scbert.files import write_text
 from scbert.training.state import Numbers, Sums
-from scbert.training.time_left import duration
+from scbert.training.time_left import rough_duration
 
 log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
@@ -61,7 +61,7 @@ class Progress:
 
     def _log(self, line: str, epochs: float, ahead: int) -> None:
         left = self._seconds_left(epochs, ahead)
-        log.info("%s  time left: %s", line, "unknown" if left is None else duration(left))
+        log.info("%s  time left: %s", line, "unknown" if left is None else rough_duration(left))
         self.told = time.monotonic()
 
     def _seconds_left(self, epochs: float, ahead: int) -> float | None:

@@ -49,12 +49,13 @@ class TimeLeft:
         names = list(self.expected)
         before = sum(self.expected[name] for name in names[: names.index(part)])
         finished = before + share * self.expected[part]
-        if not finished:  # what came before the first part is not of its pace
-            self.began = now
-        pace = max((now - self.began) / finished, LEAST_PACE) if finished else 1.0
+        if finished:
+            pace = max((now - self.began) / finished, LEAST_PACE)
+        else:  # what came before the first part is not of its pace
+            self.began, pace = now, 1.0
         own = (now - began) * (1 - share) / share if share else pace * self.expected[part]
         later = sum(self.expected.values()) - before - self.expected[part]
-        said = f"{self.name}: {part}, about {duration(max(own + pace * later, 0.0))} left"
+        said = f"{self.name}: {part}, about {rough_duration(max(own + pace * later, 0.0))} left"
         self.bar.n = finished
         self.bar.set_description_str(said)
         if self.bar.disable and now - self.told >= SILENCE:
@@ -104,7 +105,7 @@ def time_left(name: str, expected: Mapping[str, float]) -> Iterator[None]:
 
 
 @contextmanager
-def part(name: str, total: int = 0, unit: str = "") -> Iterator[Callable[[int], object]]:
+def part_of_work(name: str, total: int = 0, unit: str = "") -> Iterator[Callable[[int], object]]:
     """Do a part of the work; what is given counts the pieces that are done, of `total` in all.
 
     Without `time_left` around it the part has a bar of its own, if it has pieces.
@@ -125,7 +126,7 @@ def part(name: str, total: int = 0, unit: str = "") -> Iterator[Callable[[int], 
     yield count
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """Return seconds as one would say them."""
     if seconds < 120:
         return f"{seconds:.0f} s"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from scbert.training import time_left as module
-from scbert.training.time_left import expected_seconds, part, time_left
+from scbert.training.time_left import expected_seconds, part_of_work, time_left
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def clock(monkeypatch, caplog):
 
 def work(clock, name, pieces, seconds):
     """Do a part, each piece of which takes so long."""
-    with part(name, pieces) as done:
+    with part_of_work(name, pieces) as done:
         for _ in range(pieces):
             clock.seconds += seconds
             done(1)
